@@ -1,0 +1,31 @@
+//! Incremental operators and the dataflow step of one view.
+//!
+//! ```text
+//!   own rows (deltas)                      slots of all regions (before/after)     deltas of global inputs
+//!        │                                        │                                        │
+//!        ▼                                        ▼                                        │
+//!   operators ─▶ local/ ─▶ SlotChanges       merge/ ─▶ merged rows (delta) ─▶ operators ◀──┘ ─▶ result
+//!   └── step_local ────────────────────┘     └── step_global ─────────────────────────────────────────┘
+//! ```
+//!
+//! [`View`] is the whole surface: it is built from a [`ViewPlan`](tributary_planner::plan::ViewPlan), stepped with
+//! deltas, sealed, and its state is a set of named traces. Operators move whole batches; only [`expr`] knows
+//! DataFusion. The same deltas give the same bytes: output is ordered by keys, never by arrival or address.
+//!
+//! Left out on purpose: where deltas come from, when steps happen, and every decision about other regions.
+
+mod aggregates;
+mod canonical;
+mod columns;
+mod dataflow;
+mod error;
+pub mod expr;
+mod local;
+mod merge;
+mod operators;
+mod row_errors;
+mod state;
+
+pub use dataflow::{Defects, Inputs, View};
+pub use error::ExecutorError;
+pub use row_errors::{ERRORS_LISTED_MAX, RowError};

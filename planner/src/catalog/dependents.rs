@@ -1,0 +1,62 @@
+//! Who depends on whom.
+//!
+//! A view depends on the relations that its text names and on those that its plan reads (a materialized view over
+//! a plain view reads the latter's tables); a table filled by a source is part of it. Nothing is stored for
+//! this: the texts are read when something is to be dropped, which is rare.
+
+use std::collections::BTreeSet;
+
+use sqlparser::ast::Statement as AstStatement;
+use tributary_storage::ObjectId;
+
+use super::{Catalog, Object, ObjectKind};
+use crate::parse::{self, Statement};
+
+impl Catalog {
+    /// The objects that directly depend on this one, in ascending order: views that read it, and the source
+    /// that it is a table of.
+    pub fn dependents(&self, id: ObjectId) -> Vec<ObjectId> {
+        let depends = |other: &&ObjectId| **other != id && self.dependencies(**other).contains(&id);
+        self.objects.keys().filter(depends).copied().collect()
+    }
+
+    /// The objects that this one directly depends on.
+    pub fn dependencies(&self, id: ObjectId) -> BTreeSet<ObjectId> {
+        let Some(object) = self.by_id(id) else {
+            return BTreeSet::new();
+        };
+        match &object.kind {
+            ObjectKind::Table(_) => BTreeSet::new(),
+            ObjectKind::Source(source) => source.tables.iter().copied().collect(),
+            ObjectKind::View(view) => self.named_in(&view.sql),
+            ObjectKind::MaterializedView(view) => {
+                let mut inputs = self.named_in(&view.sql);
+                inputs.extend(view.plan.inputs());
+                inputs
+            }
+        }
+    }
+
+    /// The source that fills this table.
+    pub fn source_of(&self, table: ObjectId) -> Option<&Object> {
+        self.objects.values().map(AsRef::as_ref).find(|object| match &object.kind {
+            ObjectKind::Source(source) => source.tables.contains(&table),
+            _ => false,
+        })
+    }
+
+    /// The objects named by a stored query. A text that does not parse names nothing; what stands in the
+    /// catalog was parsed before it was stored.
+    fn named_in(&self, sql: &str) -> BTreeSet<ObjectId> {
+        let mut objects = BTreeSet::new();
+        for parsed in parse::parse(sql).unwrap_or_default() {
+            if let Statement::Sql(statement) = parsed.statement
+                && let AstStatement::Query(query) = *statement
+            {
+                let names = parse::relation_names(&query);
+                objects.extend(names.iter().filter_map(|name| self.object(name)).map(|object| object.id));
+            }
+        }
+        objects
+    }
+}

@@ -1,0 +1,112 @@
+//! From text to [`Statement`]s.
+//!
+//! ```text
+//!  text ─▶ limits ─▶ tokens ─▶ one run of tokens per statement ─┬─▶ own parsers (what no dialect knows)
+//!                                                               └─▶ sqlparser, PostgreSQL dialect
+//! ```
+//!
+//! Which of the two parses a statement is decided by its leading words, from a closed list: a statement that is
+//! not listed is refused by name and never reaches a parser. Statements are cut at semicolons, which
+//! cannot stand inside of any statement supported.
+//!
+//! Invariants: the size and depth of the text are bounded before it is parsed (see [`limits`]); no text
+//! overflows the stack; parsing knows no catalog.
+
+mod copy;
+mod create_materialized_view;
+mod create_source;
+mod create_table;
+mod create_view;
+mod drop;
+mod explain;
+pub mod limits;
+mod names;
+mod position;
+mod relations;
+mod statement;
+mod tokens;
+
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
+
+use crate::error::{PlanError, PlanErrorKind};
+pub use copy::{CopyFormat, CopyOptions, CopyStatement};
+pub use create_materialized_view::CreateMaterializedView;
+pub use create_source::CreateSource;
+pub use create_table::{CreateTable, LocalityClause};
+pub use create_view::CreateView;
+pub use drop::{Drop, DropKind};
+pub use names::{fold, public_name};
+pub use relations::relation_names;
+pub use statement::Statement;
+use position::{Offsets, position};
+use tokens::Tokens;
+
+/// A statement and the text it was parsed from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parsed {
+    /// The statement.
+    pub statement: Statement,
+    /// Its text, without the semicolon and surrounding space.
+    pub text: String,
+}
+
+/// Parses a text of any number of statements. Empty ones are left out, so the result may be empty.
+///
+/// # Errors
+/// `TooLong` and `TooDeep` before parsing; `Syntax` and `Unsupported`. Positions are characters of `sql` from 1.
+pub fn parse(sql: &str) -> Result<Vec<Parsed>, PlanError> {
+    limits::check_text(sql)?;
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().map_err(|error| {
+        PlanError::new(PlanErrorKind::Syntax, error.message).at(position(sql, error.location))
+    })?;
+    limits::check_tokens(sql, &tokens)?;
+
+    let mut offsets = Offsets::new(sql);
+    let mut statements = Vec::new();
+    for run in statement_runs(tokens) {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            continue;
+        };
+        let start = offsets.of(first.span.start);
+        let text = sql[start..offsets.of(last.span.end)].to_owned();
+        let statement = statement::parse_statement(Tokens::new(sql, start, run))?;
+        statements.push(Parsed { statement, text });
+    }
+    Ok(statements)
+}
+
+/// The tokens of each statement, without semicolons and without space at either end.
+fn statement_runs(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
+    let mut runs = vec![Vec::new()];
+    for token in tokens {
+        match (&token.token, runs.last_mut()) {
+            (Token::SemiColon, _) | (_, None) => runs.push(Vec::new()),
+            (Token::EOF, _) => {}
+            (Token::Whitespace(_), Some(run)) if run.is_empty() => {}
+            (_, Some(run)) => run.push(token),
+        }
+    }
+    for run in &mut runs {
+        while run.last().is_some_and(|token| is_space(&token.token)) {
+            run.pop();
+        }
+    }
+    runs
+}
+
+fn is_space(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::Whitespace(
+            Whitespace::Space
+                | Whitespace::Newline
+                | Whitespace::Tab
+                | Whitespace::SingleLineComment { .. }
+                | Whitespace::MultiLineComment(_)
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! A view's plan: local fragments, merge boundaries, the global fragment.
+
+use arrow_schema::DataType;
+use serde::{Deserialize, Serialize};
+use tributary_storage::{Fingerprint, ObjectId};
+
+use super::node::{AggregateCall, Node};
+
+/// Where the rows of a relation are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Locality {
+    /// Each row exists in exactly one region.
+    Regional,
+    /// Every region holds, eventually, the same rows.
+    Global,
+}
+
+/// Reads some columns of a table or of another view's result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scan {
+    /// The table or view.
+    pub object: ObjectId,
+    /// Its name at planning time, for EXPLAIN only.
+    pub name: String,
+    /// Where its rows are.
+    pub locality: Locality,
+    /// The columns read, as indices into the object's columns, in output order.
+    pub columns: Vec<usize>,
+    /// The types of these columns.
+    pub types: Vec<DataType>,
+}
+
+/// What the global fragment may read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum GlobalLeaf {
+    /// A GLOBAL table or another view.
+    Scan(Scan),
+    /// The merged rows of the local fragment with this number.
+    Merge(usize),
+}
+
+/// The part of a plan that runs on one region's rows, and how its result is merged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LocalFragment {
+    /// The operators; at least one scan below is regional.
+    pub root: Node<Scan>,
+    /// What is shipped and how it is merged.
+    pub boundary: Boundary,
+}
+
+/// A merge boundary: what crosses between regions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Boundary {
+    /// A slot per (group, origin) that holds the aggregates' partial columns. The merged rows have the
+    /// columns: keys, then one per aggregate. Without keys there is exactly one merged row, always.
+    MergePartials {
+        /// Columns of `root` that form the key.
+        keys: Vec<usize>,
+        /// The aggregates over columns of `root`. May be empty (DISTINCT).
+        aggregates: Vec<AggregateCall>,
+    },
+    /// A slot per (row, origin) that holds the row's multiplicity. The merged rows have `root`'s columns.
+    MergeRows,
+}
+
+/// A column of a view's result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its Arrow type.
+    pub data_type: DataType,
+}
+
+/// The plan of a materialized view.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ViewPlan {
+    /// Local fragments, by number.
+    pub fragments: Vec<LocalFragment>,
+    /// What every region computes from merged rows.
+    pub global: Node<GlobalLeaf>,
+    /// The result's columns: types equal those of `global`.
+    pub columns: Vec<Column>,
+}
+
+impl ViewPlan {
+    /// The objects the plan reads, each once, in ascending order.
+    pub fn inputs(&self) -> Vec<ObjectId> {
+        let mut objects = Vec::new();
+        for fragment in &self.fragments {
+            fragment.root.for_each_leaf(&mut |scan: &Scan| objects.push(scan.object));
+        }
+        self.global.for_each_leaf(&mut |leaf: &GlobalLeaf| {
+            if let GlobalLeaf::Scan(scan) = leaf {
+                objects.push(scan.object);
+            }
+        });
+        objects.sort();
+        objects.dedup();
+        objects
+    }
+
+    /// A digest of the plan: equal plans, and only they, have equal fingerprints.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let bytes = serde_json::to_vec(self).expect("a plan holds nothing that JSON cannot");
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
+        Fingerprint(digest)
+    }
+}
+
+impl<Leaf> Node<Leaf> {
+    /// The inputs of this node, left to right.
+    pub fn inputs(&self) -> Vec<&Node<Leaf>> {
+        match self {
+            Node::Leaf(_) => Vec::new(),
+            Node::Filter { input, .. }
+            | Node::Project { input, .. }
+            | Node::Aggregate { input, .. }
+            | Node::Distinct { input }
+            | Node::TopK { input, .. } => vec![input],
+            Node::Join { left, right, .. } => vec![left, right],
+            Node::Union { inputs } => inputs.iter().collect(),
+        }
+    }
+
+    /// Calls `visit` for each leaf, left to right.
+    pub fn for_each_leaf(&self, visit: &mut impl FnMut(&Leaf)) {
+        if let Node::Leaf(leaf) = self {
+            visit(leaf);
+        }
+        for input in self.inputs() {
+            input.for_each_leaf(visit);
+        }
+    }
+
+    /// The types of the output columns, given those of the leaves.
+    pub fn types(&self, leaf_types: &impl Fn(&Leaf) -> Vec<DataType>) -> Vec<DataType> {
+        match self {
+            Node::Leaf(leaf) => leaf_types(leaf),
+            Node::Filter { input, .. } | Node::Distinct { input } | Node::TopK { input, .. } => {
+                input.types(leaf_types)
+            }
+            Node::Project { types, .. } => types.clone(),
+            Node::Join { left, right, .. } => {
+                let mut types = left.types(leaf_types);
+                types.extend(right.types(leaf_types));
+                types
+            }
+            Node::Union { inputs } => inputs[0].types(leaf_types),
+            Node::Aggregate { input, keys, aggregates } => {
+                aggregated_types(&input.types(leaf_types), keys, aggregates)
+            }
+        }
+    }
+}
+
+impl LocalFragment {
+    /// The types of the merged rows.
+    pub fn merged_types(&self) -> Vec<DataType> {
+        let types = self.root.types(&|scan: &Scan| scan.types.clone());
+        match &self.boundary {
+            Boundary::MergePartials { keys, aggregates } => aggregated_types(&types, keys, aggregates),
+            Boundary::MergeRows => types,
+        }
+    }
+}
+
+/// The types of grouped rows: keys, then results.
+fn aggregated_types(input: &[DataType], keys: &[usize], aggregates: &[AggregateCall]) -> Vec<DataType> {
+    let keys = keys.iter().map(|&key| input[key].clone());
+    keys.chain(aggregates.iter().map(|call| call.output_type.clone())).collect()
+}

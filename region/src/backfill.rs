@@ -1,0 +1,156 @@
+//! The job that computes a new view from rows that were there before it.
+//!
+//! ```text
+//!   snapshot at creation ──portions──▶ view ◀── what changed since (pending, in order)
+//! ```
+//!
+//! The job has operators of its own, so nothing waits for it: other views move on with every step, and what
+//! changes meanwhile is put in [`Pending`]. When the snapshot is used up the region seals an `Attach` record;
+//! the step of that record drains what is still pending and stamps the slots. A replay runs the same job to
+//! its end at that record, so the slots do not depend on how the portions fell.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use tributary_executor::View;
+use tributary_planner::plan::ViewPlan;
+use tributary_replication::{SlotChanges, SlotDelta};
+use tributary_storage::{Delta, ObjectId, TraceSnapshot};
+
+use crate::config::Defects;
+use crate::dataflow::step_global;
+use crate::error::Result;
+
+/// Rows per batch when a snapshot is scanned.
+pub const SCAN_ROWS: usize = 8192;
+
+/// A scan of one input as it was when the job began.
+pub type Source = (ObjectId, u64, Box<dyn Iterator<Item = Delta> + Send>);
+
+/// Changes that arrived after the job began.
+#[derive(Debug)]
+pub struct Pending {
+    /// Deltas of the inputs.
+    pub inputs: BTreeMap<ObjectId, Delta>,
+    /// Per fragment the slots of other regions that changed.
+    pub merges: Vec<Vec<SlotDelta>>,
+}
+
+/// A running job.
+pub struct Backfill {
+    view: View,
+    sources: VecDeque<Source>,
+    pending: VecDeque<Pending>,
+    own: Vec<Vec<SlotChanges>>,
+    results: Vec<Delta>,
+    rows_done: u64,
+    rows_total: u64,
+    sealed: bool,
+    empty: Arc<TraceSnapshot>,
+}
+
+/// What a finished job leaves.
+pub struct Finished {
+    /// The operators with their state.
+    pub view: View,
+    /// Per fragment the own slots, in the order in which they were computed.
+    pub own: Vec<Vec<SlotChanges>>,
+    /// The result so far, as deltas.
+    pub results: Vec<Delta>,
+}
+
+impl Finished {
+    /// One empty list per fragment.
+    pub fn fragments(&self) -> Vec<Vec<SlotDelta>> {
+        self.own.iter().map(|_| Vec::new()).collect()
+    }
+}
+
+impl Backfill {
+    /// A job for a view; it begins with [`Backfill::begin`].
+    pub fn new(id: ObjectId, plan: Arc<ViewPlan>, defects: Defects) -> Result<Self> {
+        let own = plan.fragments.iter().map(|_| Vec::new()).collect();
+        let mut view = View::new(id, plan)?;
+        view.set_defects(defects.executor);
+        let empty = view.result();
+        let results = vec![view.initialize()];
+        Ok(Self {
+            view,
+            sources: VecDeque::new(),
+            pending: VecDeque::new(),
+            own,
+            results,
+            rows_done: 0,
+            rows_total: 0,
+            sealed: false,
+            empty,
+        })
+    }
+
+    /// Gives the job its inputs: scans of what exists, and the slots that other regions have sent so far.
+    pub fn begin(&mut self, sources: Vec<Source>, merges: Vec<Vec<SlotDelta>>) {
+        self.rows_total = sources.iter().map(|(_, rows, _)| rows).sum();
+        self.sources = sources.into();
+        if merges.iter().any(|deltas| !deltas.is_empty()) {
+            self.pending.push_front(Pending { inputs: BTreeMap::new(), merges });
+        }
+    }
+
+    /// Keeps a change for later.
+    pub fn pend(&mut self, pending: Pending) {
+        self.pending.push_back(pending);
+    }
+
+    /// Feeds up to about `rows_max` rows. True when only what is pending remains.
+    pub fn poll(&mut self, rows_max: usize) -> bool {
+        let mut fed = 0;
+        while fed < rows_max {
+            let Some((object, _, scan)) = self.sources.front_mut() else { break };
+            let object = *object;
+            match scan.next() {
+                None => drop(self.sources.pop_front()),
+                Some(delta) => {
+                    fed += delta.len();
+                    self.rows_done += delta.len() as u64;
+                    self.feed(BTreeMap::from([(object, delta)]), Vec::new());
+                }
+            }
+        }
+        self.sources.is_empty()
+    }
+
+    /// Whether the region should seal the job's `Attach` record now: true once, when the snapshot is used up.
+    pub fn is_ready_to_seal(&mut self) -> bool {
+        let ready = self.sources.is_empty() && !self.sealed;
+        self.sealed |= ready;
+        ready
+    }
+
+    /// Rows fed and rows to feed.
+    pub fn progress(&self) -> (u64, u64) {
+        // The total counts versions and so is an upper bound; a job is never shown as complete before it is.
+        (self.rows_done.min(self.rows_total), self.rows_total.max(self.rows_done) + 1)
+    }
+
+    /// What readers of an unfinished view would see: nothing.
+    pub fn empty_result(&self) -> Arc<TraceSnapshot> {
+        self.empty.clone()
+    }
+
+    /// Runs to the end.
+    pub fn finish(mut self) -> Finished {
+        while !self.poll(usize::MAX) {}
+        while let Some(Pending { inputs, merges }) = self.pending.pop_front() {
+            self.feed(inputs, merges);
+        }
+        Finished { view: self.view, own: self.own, results: self.results }
+    }
+
+    fn feed(&mut self, inputs: BTreeMap<ObjectId, Delta>, merges: Vec<Vec<SlotDelta>>) {
+        let rounds = if merges.is_empty() { self.own.iter().map(|_| Vec::new()).collect() } else { merges };
+        for (number, changes) in self.view.step_local(&inputs).into_iter().enumerate() {
+            self.own[number].extend(changes.filter(|changes| changes.rows > 0));
+        }
+        self.results.push(step_global(&mut self.view, &inputs, rounds));
+    }
+}

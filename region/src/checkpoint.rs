@@ -1,0 +1,121 @@
+//! A region's state as a checkpoint, and back.
+//!
+//! Traces hold all rows, slots and operator state; one blob holds the rest. Views whose backfill is still
+//! running are not saved: their job begins anew from the tables of the checkpoint.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tributary_executor::View;
+use tributary_planner::catalog::{Catalog, ObjectKind};
+use tributary_replication::{Epoch, Frontier, Hlc};
+use tributary_storage::checkpoint::{Checkpoint, Loaded};
+use tributary_storage::{ChainHash, FragmentId, ObjectId, OriginId, RunTrace, StorageError};
+
+use crate::backfill::Backfill;
+use crate::config::Defects;
+use crate::dataflow::{Dataflow, Slots, Table, ViewState, fragment_number};
+use crate::error::{RegionError, Result};
+
+/// The blob's name.
+const STATE_BLOB: &str = "region";
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    hlc: Hlc,
+    catalog: Vec<u8>,
+    catalog_stamp: Epoch,
+    frontier: Frontier,
+    chains: BTreeMap<OriginId, BTreeMap<Epoch, ChainHash>>,
+    attached: BTreeMap<OriginId, (Epoch, BTreeSet<ObjectId>)>,
+    sources: BTreeMap<ObjectId, u64>,
+}
+
+impl Dataflow {
+    /// The state as of the last step.
+    pub fn checkpoint(&self) -> Checkpoint {
+        let state = State {
+            hlc: self.hlc,
+            catalog: self.catalog.to_bytes(),
+            catalog_stamp: self.catalog_stamp,
+            frontier: self.frontier.clone(),
+            chains: self.chains.clone(),
+            attached: self.attached.clone(),
+            sources: self.sources.clone(),
+        };
+        let bytes = postcard::to_stdvec(&state).expect("the state is plain data");
+        Checkpoint {
+            position: self.position,
+            chain: self.chain,
+            traces: self.traces(),
+            blobs: BTreeMap::from([(STATE_BLOB.to_owned(), Bytes::from(bytes))]),
+        }
+    }
+
+    /// The state that a checkpoint holds.
+    pub fn restore(name: String, defects: Defects, mut loaded: Loaded) -> Result<Self> {
+        let position = loaded.position;
+        let unreadable = |detail: String| RegionError::Unreadable {
+            what: "checkpoint",
+            position: position.0,
+            detail,
+        };
+        let blob = loaded.blobs.get(STATE_BLOB).ok_or_else(|| unreadable("it has no region state".into()))?;
+        let state: State = postcard::from_bytes(blob).map_err(|error| unreadable(error.to_string()))?;
+        let catalog = Catalog::from_bytes(&state.catalog).map_err(|error| unreadable(error.to_string()))?;
+        let mut dataflow = Self::new(name, defects);
+        dataflow.position = position;
+        dataflow.chain = loaded.chain;
+        dataflow.hlc = state.hlc;
+        dataflow.frontier = state.frontier;
+        dataflow.chains = state.chains;
+        dataflow.attached = state.attached;
+        dataflow.catalog_stamp = state.catalog_stamp;
+        dataflow.sources = state.sources;
+        dataflow.catalog = Arc::new(catalog);
+        dataflow.identify();
+        let backfills = dataflow.restore_objects(&mut loaded)?;
+        dataflow.begin_backfills(&backfills)?;
+        Ok(dataflow)
+    }
+
+    /// Loads every object's traces; returns the views whose backfill must begin anew.
+    fn restore_objects(&mut self, loaded: &mut Loaded) -> Result<Vec<ObjectId>> {
+        let catalog = self.catalog.clone();
+        let attached = self.origin.and_then(|origin| self.attached.get(&origin)).map(|(_, views)| views.clone());
+        let attached = attached.unwrap_or_default();
+        let mut backfills = Vec::new();
+        for (&id, object) in &catalog.objects {
+            match &object.kind {
+                ObjectKind::Table(def) => {
+                    let mut restore = |name: &str, layout| loaded.trace(name, layout);
+                    let table = Table::new(id, Arc::new(def.clone()), self.defects, &mut restore)?;
+                    self.tables.insert(id, table);
+                }
+                ObjectKind::MaterializedView(def) => {
+                    for number in 0..def.plan.fragments.len() {
+                        let at = FragmentId { view: id, number: fragment_number(number) };
+                        let mut restore = |name: &str, layout| loaded.trace(name, layout);
+                        self.slots.insert(at, Slots::new(at, &def.plan, self.defects, &mut restore)?);
+                    }
+                    let state = if attached.contains(&id) {
+                        let mut restore = |name: &str, layout| -> std::result::Result<Option<RunTrace>, StorageError> {
+                            loaded.trace(&format!("view/{id}/{name}"), layout)
+                        };
+                        let mut view = View::restore(id, def.plan.clone(), &mut restore)?;
+                        view.set_defects(self.defects.executor);
+                        ViewState::Attached(Box::new(view))
+                    } else {
+                        backfills.push(id);
+                        ViewState::Backfilling(Backfill::new(id, def.plan.clone(), self.defects)?)
+                    };
+                    self.views.insert(id, state);
+                }
+                ObjectKind::View(_) | ObjectKind::Source(_) => {}
+            }
+        }
+        Ok(backfills)
+    }
+}

@@ -1,0 +1,62 @@
+//! What a region is told at start. Nothing in it may change the meaning of a logged record.
+
+use tributary_replication::link::LinkConfig;
+
+/// The configuration of one region.
+#[derive(Clone, Debug)]
+pub struct RegionConfig {
+    /// The region's name, unique in the cluster.
+    pub name: String,
+    /// Names of the peers the shell will connect to.
+    pub peers: Vec<String>,
+    /// Length of the base tick in milliseconds; the same in every region.
+    pub tick_ms: u64,
+    /// Given at the primary's first start: the cluster to found. `None` joins or continues one.
+    pub found: Option<Founding>,
+    /// Sealed records that may wait for the dataflow; beyond it commits are refused as overloaded.
+    pub sealed_records_max: usize,
+    /// How far the hybrid clock may run ahead of the wall clock before the region refuses its own writes to
+    /// GLOBAL tables.
+    pub clock_drift_max_ms: u64,
+    /// Rows that one backfill poll feeds to a new view.
+    pub backfill_rows_max: usize,
+    /// Settings of every link.
+    pub link: LinkConfig,
+    /// Deliberate faults, for negative controls only.
+    pub defects: Defects,
+}
+
+/// What the primary writes into a new cluster's catalog.
+#[derive(Clone, Debug)]
+pub struct Founding {
+    /// The new cluster's identity, drawn by the shell.
+    pub cluster: [u8; 16],
+}
+
+/// Faults that the simulator switches on to prove that its checks can fail. All are off in a server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Defects {
+    /// Acknowledge and publish at once, without waiting for the log's sync.
+    pub ack_before_sync: bool,
+    /// Faults of replication.
+    pub replication: tributary_replication::Defects,
+    /// Faults of the operators.
+    pub executor: tributary_executor::Defects,
+}
+
+impl RegionConfig {
+    /// A region with default limits.
+    pub fn new(name: impl Into<String>, peers: Vec<String>) -> Self {
+        Self {
+            name: name.into(),
+            peers,
+            tick_ms: 20,
+            found: None,
+            sealed_records_max: 4096,
+            clock_drift_max_ms: 10_000,
+            backfill_rows_max: 16_384,
+            link: LinkConfig::default(),
+            defects: Defects::default(),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! One step: from sealed records to changed tables, slots and catalog, and then through the views.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tributary_planner::catalog::{Catalog, ObjectKind};
+use tributary_replication::{Bundle, Epoch, Hlc, SectionObject, SlotDelta, TableWrites};
+use tributary_storage::{FragmentId, KeyEncoder, Keys, ObjectId, OriginId, Position};
+
+use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, Deltas, Slots, Stepped, Table, ViewState};
+use crate::backfill::Backfill;
+use crate::error::{RegionError, Result};
+use crate::bundles;
+use crate::entry::Entry;
+use crate::sequencer::Sealed;
+
+/// What a step has gathered before the views run.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub(super) deltas: Deltas,
+    pub(super) merges: BTreeMap<FragmentId, Vec<SlotDelta>>,
+    pub(super) stepped: Stepped,
+}
+
+impl Dataflow {
+    /// Steps over records that belong together (see `Sequencer::take_step`).
+    pub fn step(&mut self, records: &[Sealed]) -> Result<Stepped> {
+        let Some(last) = records.last() else { return Ok(Stepped::default()) };
+        let mut gathered = Gathered::default();
+        for record in records {
+            self.note_own_chain(record);
+            self.apply(record, &mut gathered)?;
+            self.hlc = self.hlc.max(record.timed.hlc);
+        }
+        self.position = last.position;
+        self.chain = last.chain;
+        let mut stepped = self.step_views(gathered)?;
+        if let Some(origin) = self.origin {
+            stepped.announced |= !stepped.changes.is_empty();
+            if stepped.announced {
+                self.frontier.advance(origin, Epoch(self.position.0));
+            }
+        }
+        self.seal_traces();
+        self.begin_backfills(&stepped.backfills)?;
+        self.counts.steps += 1;
+        Ok(stepped)
+    }
+
+    fn note_own_chain(&mut self, record: &Sealed) {
+        if let Some(origin) = self.origin {
+            self.note_chain(origin, Epoch(record.position.0), record.chain);
+        }
+    }
+
+    fn apply(&mut self, record: &Sealed, gathered: &mut Gathered) -> Result<()> {
+        let stamp = Epoch(record.position.0);
+        match &record.timed.entry {
+            Entry::Catalog(changes) => {
+                let mut catalog = (*self.catalog).clone();
+                changes.iter().for_each(|change| catalog.apply(change));
+                self.adopt_catalog(Arc::new(catalog), stamp, gathered)?;
+                self.note_own_chain(record);
+                gathered.stepped.announced = true;
+                gathered.stepped.changes.insert(SectionObject::Blob(CATALOG_BLOB.into()), blob_key());
+            }
+            Entry::Joined => gathered.stepped.announced = true,
+            Entry::Commit { tables, source } => {
+                for (&table, writes) in tables {
+                    self.apply_writes(table, writes, stamp, record.timed.hlc, gathered)?;
+                }
+                if let Some((source, consumed)) = source {
+                    self.sources.insert(*source, *consumed);
+                }
+                gathered.stepped.announced = true;
+            }
+            Entry::Bundles(bytes) => {
+                let decoded;
+                let bundles = if record.bundles.is_empty() {
+                    decoded = bundles::decode_logged(bytes)?;
+                    &decoded
+                } else {
+                    &record.bundles
+                };
+                self.apply_bundles(bundles, gathered)?;
+            }
+            Entry::Attach(view) => {
+                self.attach(*view, stamp, gathered)?;
+                gathered.stepped.announced = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_writes(
+        &mut self,
+        table_id: ObjectId,
+        writes: &TableWrites,
+        stamp: Epoch,
+        hlc: Hlc,
+        gathered: &mut Gathered,
+    ) -> Result<()> {
+        let origin = self.origin.ok_or_else(|| RegionError::Invariant("a commit before joining".into()))?;
+        // A table dropped between the commit's seal and now takes its rows with it.
+        let Some(table) = self.tables.get_mut(&table_id) else { return Ok(()) };
+        let delta = table.rows.write_own(origin, stamp, hlc, writes);
+        gathered.deltas.push(table_id, delta);
+        if table.def.is_global() {
+            let keys = table.encode_keys(&writes.rows);
+            note_keys(&mut gathered.stepped.changes, SectionObject::Rows(table_id), keys);
+        }
+        Ok(())
+    }
+
+    /// Applies a set of bundles as one: catalogs first, since other sections may speak of new objects.
+    fn apply_bundles(&mut self, set: &[Bundle], gathered: &mut Gathered) -> Result<()> {
+        for bundle in set {
+            for section in &bundle.sections {
+                if section.object == SectionObject::Blob(CATALOG_BLOB.into()) {
+                    let catalog = bundles::decode_catalog(&section.rows)?;
+                    let to = bundle.included.iter().find(|part| part.origin == section.origin);
+                    let stamp = to.map_or(Epoch(0), |part| part.to);
+                    if catalog.version > self.catalog.version {
+                        self.adopt_catalog(Arc::new(catalog), stamp, gathered)?;
+                    }
+                }
+            }
+        }
+        for bundle in set {
+            self.apply_bundle(bundle, gathered)?;
+            self.counts.bundles += 1;
+            self.counts.relayed += u64::from(bundle.included.iter().any(|part| part.origin != bundle.sender));
+        }
+        self.counts.joint_applications += u64::from(set.len() > 1);
+        Ok(())
+    }
+
+    fn apply_bundle(&mut self, bundle: &Bundle, gathered: &mut Gathered) -> Result<()> {
+        for part in &bundle.included {
+            if Some(part.origin) == self.origin {
+                continue;
+            }
+            let known = self.frontier.get(part.origin);
+            if part.to <= known && !self.defects.replication.skip_duplicate_check {
+                continue;
+            }
+            for section in bundle.sections.iter().filter(|section| section.origin == part.origin) {
+                self.apply_section(part.origin, part.to, section, gathered)?;
+            }
+            self.frontier.advance(part.origin, part.to);
+            self.note_chain(part.origin, part.to, part.chain);
+        }
+        Ok(())
+    }
+
+    fn apply_section(
+        &mut self,
+        origin: OriginId,
+        to: Epoch,
+        section: &tributary_replication::Section,
+        gathered: &mut Gathered,
+    ) -> Result<()> {
+        match &section.object {
+            SectionObject::Rows(id) => {
+                let Some(table) = self.tables.get_mut(id) else { return Ok(()) };
+                let merged = table.rows.merge_foreign(origin, &section.rows)?;
+                self.counts.conflicts += merged.conflicts;
+                gathered.deltas.push(*id, merged.delta);
+            }
+            SectionObject::Slots(id) => {
+                let Some(slots) = self.slots.get_mut(id) else { return Ok(()) };
+                let delta = slots.set.merge_foreign(origin, &section.rows)?;
+                if delta.rows > 0 {
+                    gathered.merges.entry(*id).or_default().push(delta);
+                }
+            }
+            SectionObject::Blob(name) if name == ATTACHED_BLOB => {
+                let views = bundles::decode_attached(&section.rows)?;
+                self.attached.insert(origin, (to, views));
+            }
+            SectionObject::Blob(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Makes the catalog the current one: creates what is new in it, drops what is gone.
+    fn adopt_catalog(&mut self, catalog: Arc<Catalog>, stamp: Epoch, gathered: &mut Gathered) -> Result<()> {
+        let kept: BTreeSet<ObjectId> = catalog.objects.keys().copied().collect();
+        self.tables.retain(|id, _| kept.contains(id));
+        self.views.retain(|id, _| kept.contains(id));
+        self.slots.retain(|id, _| kept.contains(&id.view));
+        self.sources.retain(|id, _| kept.contains(id));
+        for (_, views) in self.attached.values_mut() {
+            views.retain(|view| kept.contains(view));
+        }
+        for (&id, object) in &catalog.objects {
+            match &object.kind {
+                ObjectKind::Table(def) if !self.tables.contains_key(&id) => {
+                    let table = Table::new(id, Arc::new(def.clone()), self.defects, &mut |_, _| Ok(None))?;
+                    self.tables.insert(id, table);
+                }
+                ObjectKind::MaterializedView(def) if !self.views.contains_key(&id) => {
+                    for number in 0..def.plan.fragments.len() {
+                        let fragment = FragmentId { view: id, number: fragment_number(number) };
+                        let slots = Slots::new(fragment, &def.plan, self.defects, &mut |_, _| Ok(None))?;
+                        self.slots.insert(fragment, slots);
+                    }
+                    self.views.insert(id, ViewState::Backfilling(Backfill::new(id, def.plan.clone(), self.defects)?));
+                    gathered.stepped.backfills.push(id);
+                }
+                _ => {}
+            }
+        }
+        self.catalog = catalog;
+        self.catalog_stamp = stamp;
+        self.identify();
+        Ok(())
+    }
+
+    fn seal_traces(&mut self) {
+        let stamp = self.position.0;
+        self.tables.values_mut().for_each(|table| table.rows.seal(stamp));
+        self.slots.values_mut().for_each(|slots| slots.set.seal(stamp));
+        for view in self.views.values_mut() {
+            if let ViewState::Attached(view) = view {
+                view.seal(stamp);
+            }
+        }
+    }
+
+    /// After a restart: every position of the log counts as announced, since one of them was the last epoch
+    /// that peers have heard of.
+    pub fn announce_recovered(&mut self) {
+        if let Some(origin) = self.origin
+            && self.position > Position(0)
+        {
+            self.frontier.advance(origin, Epoch(self.position.0));
+            self.note_chain(origin, Epoch(self.position.0), self.chain);
+        }
+    }
+}
+
+/// A fragment's number; plans have far fewer fragments than the type can count.
+pub(crate) fn fragment_number(number: usize) -> u16 {
+    u16::try_from(number).expect("a plan has fewer than 65,536 fragments")
+}
+
+/// The one key of a blob section.
+pub(super) fn blob_key() -> Keys {
+    KeyEncoder::new(&[]).encode_rows(&[], 1)
+}
+
+/// Adds keys to an object's changes.
+pub(super) fn note_keys(changes: &mut BTreeMap<SectionObject, Keys>, object: SectionObject, keys: Keys) {
+    let keys = match changes.get(&object) {
+        Some(earlier) => earlier.iter().chain(keys.iter()).map(<[u8]>::to_vec).collect(),
+        None => keys,
+    };
+    changes.insert(object, keys);
+}

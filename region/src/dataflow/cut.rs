@@ -1,0 +1,161 @@
+//! What leaves: snapshots for readers and bundles for peers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use tributary_replication::link::{CutRequest, OriginChanges};
+use tributary_replication::{Bundle, Changes, Chunk, Epoch, Included, Section, SectionObject, Tick};
+use tributary_storage::{Fingerprint, ObjectId, OriginId};
+
+use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, ViewState};
+use crate::bundles;
+use crate::error::{RegionError, Result};
+use crate::snapshot::{Snapshot, TableSnapshot, ViewSnapshot};
+
+impl Dataflow {
+    /// A table as of the last step.
+    pub fn table_snapshot(&self, id: ObjectId) -> Option<TableSnapshot> {
+        let table = self.tables.get(&id)?;
+        Some(TableSnapshot { def: table.def.clone(), rows: table.rows.snapshot() })
+    }
+
+    /// Everything as of the last step. The caller adds what it knows of links and freshness.
+    pub fn snapshot(&self) -> Snapshot {
+        let tables = self.tables.keys().filter_map(|&id| Some((id, self.table_snapshot(id)?))).collect();
+        let views = self.views.iter().map(|(&id, state)| (id, self.view_snapshot(id, state))).collect();
+        Snapshot {
+            position: self.position,
+            frontier: self.frontier.clone(),
+            settled: false,
+            hlc: self.hlc,
+            origin: self.origin,
+            catalog: self.catalog.clone(),
+            tables,
+            views,
+            sources: self.sources.clone(),
+            links: Vec::new(),
+            regions: Vec::new(),
+        }
+    }
+
+    fn view_snapshot(&self, id: ObjectId, state: &ViewState) -> ViewSnapshot {
+        let missing = self.missing(id);
+        match state {
+            ViewState::Attached(view) => ViewSnapshot {
+                rows: view.result(),
+                missing,
+                backfill: (1, 1),
+                errors: Arc::new(view.errors()),
+                state: (view.state_rows(), view.state_bytes()),
+            },
+            ViewState::Backfilling(backfill) => ViewSnapshot {
+                rows: backfill.empty_result(),
+                missing,
+                backfill: backfill.progress(),
+                errors: Arc::new(Vec::new()),
+                state: (0, 0),
+            },
+        }
+    }
+
+    /// Builds the bundle that a link asks for, from the state as of the last step.
+    pub fn bundle(&self, request: &CutRequest, tick: Tick) -> Result<Bundle> {
+        let sender = self.origin.ok_or_else(|| RegionError::Invariant("a cut before joining".into()))?;
+        let cluster = self.catalog.cluster.ok_or_else(|| RegionError::Invariant("no cluster".into()))?;
+        let mut included = Vec::new();
+        let mut sections = Vec::new();
+        for (origin, from, changes) in &request.origins {
+            let to = self.frontier.get(*origin);
+            let chain = self.chain_at(*origin, to).ok_or_else(|| {
+                RegionError::Invariant(format!("the log hash of {origin} at {} is unknown", to.0))
+            })?;
+            included.push(Included { origin: *origin, from: *from, to, chain });
+            match changes {
+                OriginChanges::Keys(objects) => {
+                    for (object, keys) in objects {
+                        let changes = Changes::Keys(keys.clone());
+                        sections.extend(self.section(*origin, object, &changes)?);
+                    }
+                }
+                OriginChanges::Since(epoch) => sections.extend(self.everything_since(*origin, *epoch)?),
+            }
+        }
+        Ok(Bundle {
+            sender,
+            cluster: tributary_replication::ClusterId(cluster),
+            tick,
+            frontier: self.frontier.clone(),
+            included,
+            chunk: Chunk { number: 0, last: true },
+            sections,
+        })
+    }
+
+    fn everything_since(&self, origin: OriginId, epoch: Epoch) -> Result<Vec<Section>> {
+        let changes = Changes::Since(epoch);
+        let mut sections = Vec::new();
+        let blobs = [CATALOG_BLOB, ATTACHED_BLOB].map(|name| SectionObject::Blob(name.into()));
+        let rows = self.tables.iter().filter(|(_, table)| table.def.is_global());
+        let objects = blobs
+            .into_iter()
+            .chain(rows.map(|(&id, _)| SectionObject::Rows(id)))
+            .chain(self.slots.keys().map(|&id| SectionObject::Slots(id)));
+        for object in objects {
+            sections.extend(self.section(origin, &object, &changes)?);
+        }
+        Ok(sections)
+    }
+
+    /// One section; `None` when there is nothing to say or the object was dropped meanwhile.
+    fn section(&self, origin: OriginId, object: &SectionObject, changes: &Changes) -> Result<Option<Section>> {
+        let (fingerprint, rows) = match object {
+            SectionObject::Rows(id) => match self.tables.get(id) {
+                Some(table) => (table.fingerprint, table.rows.section(origin, changes)),
+                None => return Ok(None),
+            },
+            SectionObject::Slots(id) => match self.slots.get(id) {
+                Some(slots) => (slots.fingerprint, slots.set.section(origin, changes)),
+                None => return Ok(None),
+            },
+            SectionObject::Blob(name) => match self.blob(origin, name, changes) {
+                Some(rows) => (Fingerprint([0; 16]), rows),
+                None => return Ok(None),
+            },
+        };
+        let section = Section { object: object.clone(), origin, fingerprint, rows };
+        Ok((section.rows.num_rows() > 0).then_some(section))
+    }
+
+    fn blob(&self, origin: OriginId, name: &str, changes: &Changes) -> Option<RecordBatch> {
+        let wanted = |stamp: Epoch| match changes {
+            Changes::Keys(_) => true,
+            Changes::Since(epoch) => stamp > *epoch,
+        };
+        if name == CATALOG_BLOB {
+            let primary = self.catalog.primary? == origin.region;
+            return (primary && wanted(self.catalog_stamp)).then(|| bundles::encode_catalog(&self.catalog));
+        }
+        let (stamp, views) = self.attached.get(&origin)?;
+        wanted(*stamp).then(|| bundles::encode_attached(views))
+    }
+
+    /// State of the operators and stored relations by trace name, for a checkpoint.
+    pub fn traces(&self) -> BTreeMap<String, Arc<tributary_storage::TraceSnapshot>> {
+        let mut traces = BTreeMap::new();
+        for (&id, table) in &self.tables {
+            traces.insert(super::Table::trace_name(id), table.rows.snapshot());
+        }
+        for (&id, slots) in &self.slots {
+            traces.insert(super::Slots::trace_name(id), slots.set.snapshot());
+        }
+        for (&id, state) in &self.views {
+            if let ViewState::Attached(view) = state {
+                for (name, trace) in view.traces() {
+                    traces.insert(format!("view/{id}/{name}"), trace);
+                }
+            }
+        }
+        traces
+    }
+}

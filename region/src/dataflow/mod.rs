@@ -1,0 +1,238 @@
+//! What a record means: tables, slots and views as a function of a log prefix.
+//!
+//! A step takes sealed records and moves all views together:
+//!
+//! ```text
+//!  own rows ─┐                       ┌─▶ own slots (stamped) ─┐
+//!            ├─▶ table deltas ─▶ local fragments              ├─▶ global fragments ─▶ result deltas ─▶ views on views
+//!  bundles ──┴─▶ foreign slots ──────────────────────────────┘
+//! ```
+//!
+//! Views are stepped in ascending object id: a view's inputs are older than the view, so this order is
+//! topological. Rows carry the position of the record that wrote them, slots the last position of the step
+//! that changed them.
+
+mod apply;
+mod cut;
+mod relation;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use tributary_planner::catalog::Catalog;
+use tributary_replication::{Epoch, Frontier, Hlc, SectionObject};
+use tributary_storage::{ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, Keys, ObjectId, OriginId, Position, RegionId};
+
+pub use relation::{Slots, Table};
+pub use views::ViewState;
+pub(crate) use apply::fragment_number;
+pub(crate) use views::step_global;
+
+use crate::config::Defects;
+
+/// The newest log hashes that are kept per origin. A peer that is further behind than this many records of
+/// an origin is compared by frontier only.
+pub const CHAIN_HASHES_MAX: usize = 65_536;
+
+/// The name of the replicated blob that holds the primary's catalog.
+pub const CATALOG_BLOB: &str = "catalog";
+/// The name of the replicated blob that lists the views whose backfill an origin has completed.
+pub const ATTACHED_BLOB: &str = "attached";
+
+/// The state of a region at one log position.
+pub struct Dataflow {
+    pub(crate) name: String,
+    pub(crate) defects: Defects,
+    pub(crate) position: Position,
+    pub(crate) chain: ChainHash,
+    pub(crate) hlc: Hlc,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) origin: Option<OriginId>,
+    pub(crate) frontier: Frontier,
+    /// Log hashes by origin and epoch, for handshakes and for relaying.
+    pub(crate) chains: BTreeMap<OriginId, BTreeMap<Epoch, ChainHash>>,
+    pub(crate) tables: BTreeMap<ObjectId, Table>,
+    pub(crate) slots: BTreeMap<FragmentId, Slots>,
+    pub(crate) views: BTreeMap<ObjectId, ViewState>,
+    /// Per origin the views it has attached, and the origin's epoch as of which that is known.
+    pub(crate) attached: BTreeMap<OriginId, (Epoch, BTreeSet<ObjectId>)>,
+    /// The primary's epoch as of which the catalog is known.
+    pub(crate) catalog_stamp: Epoch,
+    pub(crate) sources: BTreeMap<ObjectId, u64>,
+    pub(crate) counts: Counts,
+}
+
+/// What happened so far; observed by tests and metrics, never by the logic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Steps taken.
+    pub steps: u64,
+    /// Bundles applied.
+    pub bundles: u64,
+    /// Steps that applied more than one bundle together.
+    pub joint_applications: u64,
+    /// Bundles that carried an origin other than their sender.
+    pub relayed: u64,
+    /// GLOBAL row versions that were concurrent with the one they met.
+    pub conflicts: u64,
+    /// Retractions (rows of negative weight) that entered the views.
+    pub retractions: u64,
+}
+
+/// The outcome of a step.
+#[derive(Debug, Default)]
+pub struct Stepped {
+    /// Whether the step announced an epoch.
+    pub announced: bool,
+    /// Own keys that changed and that others need.
+    pub changes: BTreeMap<SectionObject, Keys>,
+    /// Views whose backfill began with this step.
+    pub backfills: Vec<ObjectId>,
+}
+
+impl Dataflow {
+    /// The state before the first record.
+    pub fn new(name: String, defects: Defects) -> Self {
+        Self {
+            name,
+            defects,
+            position: Position(0),
+            chain: ChainHash::GENESIS,
+            hlc: Hlc::default(),
+            catalog: Arc::new(Catalog::default()),
+            origin: None,
+            frontier: Frontier::default(),
+            chains: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            views: BTreeMap::new(),
+            attached: BTreeMap::new(),
+            catalog_stamp: Epoch(0),
+            sources: BTreeMap::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The position of the last stepped record.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Who writes this log; `None` while joining.
+    pub fn origin(&self) -> Option<OriginId> {
+        self.origin
+    }
+
+    /// The frontier at [`Dataflow::position`].
+    pub fn frontier(&self) -> &Frontier {
+        &self.frontier
+    }
+
+    /// The catalog at [`Dataflow::position`].
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The log hash of an origin at one of its epochs, when it is still known.
+    pub fn chain_at(&self, origin: OriginId, epoch: Epoch) -> Option<ChainHash> {
+        if epoch == Epoch(0) {
+            return Some(ChainHash::GENESIS);
+        }
+        self.chains.get(&origin)?.get(&epoch).copied()
+    }
+
+    /// The encoded keys of rows of a table; `None` when the table does not exist at this position.
+    pub fn encode_keys(&self, table: ObjectId, rows: &RecordBatch) -> Option<Vec<Box<[u8]>>> {
+        let table = self.tables.get(&table)?;
+        let encoded = table.encode_keys(rows);
+        Some((0..encoded.len()).map(|row| Box::from(encoded.get(row))).collect())
+    }
+
+    /// How keys of a table are encoded, and which columns they are.
+    pub fn key_encoder(&self, table: ObjectId) -> Option<(Arc<KeyEncoder>, Vec<usize>)> {
+        self.tables.get(&table).map(|table| (table.encoder.clone(), table.def.primary_key.clone()))
+    }
+
+    /// The live version of each row's key.
+    pub fn versions(&self, table: ObjectId, rows: &RecordBatch) -> Vec<Option<(OriginId, Epoch)>> {
+        let Some(table) = self.tables.get(&table) else { return vec![None; rows.num_rows()] };
+        let keys: Vec<ArrayRef> = table.def.primary_key.iter().map(|&key| rows.column(key).clone()).collect();
+        let versions = table.rows.versions(&keys, rows.num_rows());
+        let live = |version: tributary_replication::RowVersion| {
+            (!version.deleted).then_some((version.origin, version.stamp))
+        };
+        versions.into_iter().map(|version| version.and_then(live)).collect()
+    }
+
+    /// The members whose contribution to a view is not in the frontier yet.
+    ///
+    /// A member from which nothing has come has no rows at this frontier, and so nothing to attach.
+    pub fn missing(&self, view: ObjectId) -> Vec<RegionId> {
+        let own = self.origin.map(|origin| origin.region);
+        let everyone = self.depends_on_fragments(view);
+        let mut missing = Vec::new();
+        for (&region, def) in &self.catalog.regions {
+            let origin = OriginId { region, incarnation: def.incarnation };
+            let needed = own == Some(region) || (everyone && self.frontier.get(origin) > Epoch(0));
+            let attached = self.attached.get(&origin).is_some_and(|(_, views)| views.contains(&view));
+            if needed && !attached {
+                missing.push(region);
+            }
+        }
+        missing
+    }
+
+    /// Whether a view, or a view it reads, has local fragments: then every member contributes to it.
+    fn depends_on_fragments(&self, view: ObjectId) -> bool {
+        let Some(def) = self.catalog.materialized_view(view) else { return false };
+        !def.plan.fragments.is_empty()
+            || def.plan.inputs().into_iter().any(|input| self.depends_on_fragments(input))
+    }
+
+    /// The fingerprint under which a table's rows are exchanged.
+    pub fn table_fingerprint(&self, table: ObjectId) -> Option<Fingerprint> {
+        self.tables.get(&table).map(|table| table.fingerprint)
+    }
+
+    /// Finds out who this region is by its name in the catalog.
+    pub(crate) fn identify(&mut self) {
+        self.origin = self.catalog.region_named(&self.name).map(|region| OriginId {
+            region,
+            incarnation: self.catalog.regions[&region].incarnation,
+        });
+    }
+
+    /// Remembers a log hash.
+    pub(crate) fn note_chain(&mut self, origin: OriginId, epoch: Epoch, chain: ChainHash) {
+        let hashes = self.chains.entry(origin).or_default();
+        hashes.insert(epoch, chain);
+        while hashes.len() > CHAIN_HASHES_MAX {
+            hashes.pop_first();
+        }
+    }
+}
+
+/// Deltas of one step by object; several records may change the same object.
+#[derive(Debug, Default)]
+pub(crate) struct Deltas(BTreeMap<ObjectId, Vec<Delta>>);
+
+impl Deltas {
+    pub(crate) fn push(&mut self, object: ObjectId, delta: Delta) {
+        if !delta.is_empty() {
+            self.0.entry(object).or_default().push(delta);
+        }
+    }
+
+    /// One consolidated delta per object.
+    pub(crate) fn merged(self) -> BTreeMap<ObjectId, Delta> {
+        let merge = |parts: Vec<Delta>| Delta::concat(parts[0].schema(), &parts).consolidated();
+        self.0.into_iter().map(|(object, parts)| (object, merge(parts))).collect()
+    }
+}

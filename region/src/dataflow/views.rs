@@ -1,0 +1,188 @@
+//! The views' part of a step, and how a view comes to life.
+
+use std::collections::BTreeMap;
+
+use tributary_executor::View;
+use tributary_replication::{Epoch, SectionObject, SlotChanges, SlotDelta};
+use tributary_storage::{Delta, FragmentId, ObjectId};
+
+use super::apply::{Gathered, blob_key, fragment_number, note_keys};
+use super::{ATTACHED_BLOB, Dataflow, Deltas, Slots, Stepped};
+use crate::backfill::{Backfill, Pending};
+use crate::error::{RegionError, Result};
+
+/// A materialized view in this region.
+pub enum ViewState {
+    /// Its state is being computed from rows that were there before it.
+    Backfilling(Backfill),
+    /// It moves with every step.
+    Attached(Box<View>),
+}
+
+impl Dataflow {
+    /// Runs every view over what the step has gathered.
+    pub(super) fn step_views(&mut self, gathered: Gathered) -> Result<Stepped> {
+        let Gathered { deltas, mut merges, mut stepped } = gathered;
+        let mut inputs = deltas.merged();
+        for delta in inputs.values() {
+            let retracted = delta.weights().map_or(0, |weights| weights.values().iter().filter(|w| **w < 0).count());
+            self.counts.retractions += u64::try_from(retracted).expect("a count fits");
+        }
+        for (&id, state) in &mut self.views {
+            let def = self.catalog.materialized_view(id).expect("views are created and dropped with the catalog");
+            let fragments = def.plan.fragments.len();
+            let mine: BTreeMap<ObjectId, Delta> = def
+                .plan
+                .inputs()
+                .into_iter()
+                .filter_map(|input| inputs.get(&input).map(|delta| (input, delta.clone())))
+                .collect();
+            let foreign: Vec<Vec<SlotDelta>> =
+                (0..fragments).map(|number| merges.remove(&fragment(id, number)).unwrap_or_default()).collect();
+            if mine.is_empty() && foreign.iter().all(Vec::is_empty) {
+                continue;
+            }
+            match state {
+                ViewState::Backfilling(backfill) => backfill.pend(Pending { inputs: mine, merges: foreign }),
+                ViewState::Attached(view) => {
+                    let own = view.step_local(&mine);
+                    let origin = self.origin.ok_or_else(|| RegionError::Invariant("a view before joining".into()))?;
+                    let stamp = Epoch(self.position.0);
+                    let mut rounds = foreign;
+                    for (number, changes) in own.into_iter().enumerate() {
+                        let Some(changes) = changes.filter(|changes| changes.rows > 0) else { continue };
+                        let at = fragment(id, number);
+                        let slots = self.slots.get_mut(&at).expect("slots are created with their view");
+                        rounds[number].push(slots.set.write_own(origin, stamp, &changes));
+                        let keys = slots.encoder.encode_rows(&changes.keys, changes.rows);
+                        note_keys(&mut stepped.changes, SectionObject::Slots(at), keys);
+                    }
+                    let result = step_global(view, &mine, rounds);
+                    if !result.is_empty() {
+                        inputs.insert(id, result);
+                    }
+                }
+            }
+        }
+        Ok(stepped)
+    }
+
+    /// Prepares the jobs of views that this step created: they begin with the state after the step.
+    pub(super) fn begin_backfills(&mut self, views: &[ObjectId]) -> Result<()> {
+        for &id in views {
+            let def = self.catalog.materialized_view(id).expect("created by this step").clone();
+            let mut sources = Vec::new();
+            for input in def.plan.inputs() {
+                if let Some(table) = self.table_snapshot(input) {
+                    let rows = table.rows.runs().iter().map(|run| run.rows() as u64).sum();
+                    sources.push((input, rows, Box::new(table.scan_rows(crate::backfill::SCAN_ROWS)) as _));
+                } else if let Some(ViewState::Attached(view)) = self.views.get(&input) {
+                    let result = view.result();
+                    let rows = result.runs().iter().map(|run| run.rows() as u64).sum();
+                    sources.push((input, rows, Box::new(result.scan(crate::backfill::SCAN_ROWS)) as _));
+                }
+            }
+            let mut merges: Vec<Vec<SlotDelta>> = Vec::new();
+            for number in 0..def.plan.fragments.len() {
+                let slots = &self.slots[&fragment(id, number)];
+                merges.push(self.slots_so_far(slots)?);
+            }
+            if let Some(ViewState::Backfilling(backfill)) = self.views.get_mut(&id) {
+                backfill.begin(sources, merges);
+            }
+        }
+        Ok(())
+    }
+
+    /// The foreign slots of a fragment as if they arrived now.
+    fn slots_so_far(&self, slots: &Slots) -> Result<Vec<SlotDelta>> {
+        let mut scratch = tributary_replication::SlotSet::new(slots.layout.clone());
+        let mut deltas = Vec::new();
+        for (origin, _) in self.frontier.iter() {
+            if Some(origin) != self.origin {
+                let section = slots.set.section(origin, &tributary_replication::Changes::Since(Epoch(0)));
+                let delta = scratch.merge_foreign(origin, &section)?;
+                if delta.rows > 0 {
+                    deltas.push(delta);
+                }
+            }
+        }
+        Ok(deltas)
+    }
+
+    /// Ends a view's backfill: its own slots get this step's stamp, and from here on it moves with each step.
+    pub(super) fn attach(&mut self, id: ObjectId, stamp: Epoch, gathered: &mut Gathered) -> Result<()> {
+        let origin = self.origin.ok_or_else(|| RegionError::Invariant("an attach before joining".into()))?;
+        let Some(state) = self.views.remove(&id) else { return Ok(()) };
+        let ViewState::Backfilling(backfill) = state else {
+            return Err(RegionError::Invariant(format!("view {id} is attached twice")));
+        };
+        let done = backfill.finish();
+        let mut view = done.view;
+        let mut result = done.results;
+        for (number, changes) in done.own.into_iter().enumerate() {
+            let at = fragment(id, number);
+            for change in &changes {
+                let delta = self.write_backfilled(at, origin, stamp, change, &mut gathered.stepped);
+                let mut round: Vec<Vec<SlotDelta>> = done.fragments();
+                round[number].push(delta);
+                result.push(step_global(&mut view, &BTreeMap::new(), round));
+            }
+        }
+        let mut deltas = Deltas::default();
+        result.into_iter().for_each(|delta| deltas.push(id, delta));
+        if let Some(delta) = deltas.merged().remove(&id) {
+            gathered.deltas.push(id, delta);
+        }
+        self.views.insert(id, ViewState::Attached(Box::new(view)));
+        let attached = self.attached.entry(origin).or_default();
+        attached.0 = stamp;
+        attached.1.insert(id);
+        gathered.stepped.changes.insert(SectionObject::Blob(ATTACHED_BLOB.into()), blob_key());
+        Ok(())
+    }
+
+    fn write_backfilled(
+        &mut self,
+        at: FragmentId,
+        origin: tributary_storage::OriginId,
+        stamp: Epoch,
+        changes: &SlotChanges,
+        stepped: &mut Stepped,
+    ) -> SlotDelta {
+        let slots = self.slots.get_mut(&at).expect("slots are created with their view");
+        let keys = slots.encoder.encode_rows(&changes.keys, changes.rows);
+        note_keys(&mut stepped.changes, SectionObject::Slots(at), keys);
+        slots.set.write_own(origin, stamp, changes)
+    }
+}
+
+/// The id of a view's fragment.
+pub(crate) fn fragment(view: ObjectId, number: usize) -> FragmentId {
+    FragmentId { view, number: fragment_number(number) }
+}
+
+/// Feeds the global fragment: the inputs once, then the slot changes of each fragment one after the other.
+///
+/// The operators are incremental, so the sum of several evaluations is the change of the whole.
+pub(crate) fn step_global(
+    view: &mut View,
+    inputs: &BTreeMap<ObjectId, Delta>,
+    mut rounds: Vec<Vec<SlotDelta>>,
+) -> Delta {
+    rounds.iter_mut().for_each(|deltas| deltas.reverse());
+    let mut take = || -> Vec<Option<SlotDelta>> { rounds.iter_mut().map(Vec::pop).collect() };
+    let mut parts = vec![view.step_global(inputs, &take())];
+    let nothing = BTreeMap::new();
+    loop {
+        let round = take();
+        if round.iter().all(Option::is_none) {
+            break;
+        }
+        parts.push(view.step_global(&nothing, &round));
+    }
+    if parts.len() == 1 {
+        return parts.remove(0);
+    }
+    Delta::concat(parts[0].schema(), &parts).consolidated()
+}

@@ -1,0 +1,103 @@
+//! What a region asks of its shell.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use tributary_replication::Hlc;
+use tributary_replication::link::Message;
+use tributary_storage::checkpoint::Checkpoint;
+use tributary_storage::{ObjectId, Position, Record};
+
+use crate::snapshot::Snapshot;
+
+/// One thing to do, in the order given.
+pub enum Effect {
+    /// Append to the log. After the effects of one or more inputs the shell syncs once and says `Persisted`.
+    Append(Record),
+    /// Send to a peer; may be lost.
+    Send {
+        /// The peer's configured name.
+        peer: String,
+        /// The message.
+        message: Message,
+    },
+    /// The outcome of a `Commit` or `Ddl`. A success is given only when its record is durable.
+    Reply {
+        /// The input's token.
+        token: u64,
+        /// What became of it.
+        outcome: Result<Committed, Rejected>,
+    },
+    /// A new snapshot for readers; durable up to its position.
+    Publish(Arc<Snapshot>),
+    /// Write this checkpoint, then say `Checkpointed`.
+    Checkpoint(Checkpoint),
+    /// Log records before this position are no longer needed.
+    Truncate(Position),
+    /// Drop the connection to a peer.
+    Close {
+        /// The peer's configured name.
+        peer: String,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// Bytes of a peer were refused; to be logged and counted.
+    Refused {
+        /// The peer's configured name.
+        peer: String,
+        /// Why.
+        reason: String,
+    },
+    /// The node must stop now, with this reason.
+    Stop {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A durable commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The log position of its record: a snapshot at or after it shows the commit.
+    pub position: Position,
+    /// Its time.
+    pub hlc: Hlc,
+}
+
+/// Why a commit or DDL was refused. Nothing of it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Rejected {
+    /// A row was changed since it was read, or a key that was free is taken.
+    #[error("a row of table {table} was changed concurrently")]
+    Conflict {
+        /// The table.
+        table: ObjectId,
+    },
+    /// The region has not adopted a catalog yet.
+    #[error("this region is still joining the cluster")]
+    Joining,
+    /// A table was dropped meanwhile.
+    #[error("table {0} no longer exists")]
+    NoSuchTable(ObjectId),
+    /// The catalog changed since the statement was planned; plan again.
+    #[error("the catalog changed concurrently")]
+    CatalogChanged,
+    /// The clock is too far ahead of the wall clock to write GLOBAL rows.
+    #[error("the cluster's clock is {ahead_ms} ms ahead of this region's")]
+    ClockDrift {
+        /// By how much.
+        ahead_ms: u64,
+    },
+    /// Too much is sealed and not yet computed.
+    #[error("too many commits are waiting to be processed")]
+    Overloaded,
+    /// The disk is full.
+    #[error("no space left on the device")]
+    DiskFull,
+    /// DDL belongs to the primary region.
+    #[error("this is not the primary region")]
+    NotPrimary,
+    /// Rows of this table are written in another region.
+    #[error("rows of table {0} are written in another region")]
+    OtherRegion(ObjectId),
+}

@@ -1,0 +1,192 @@
+//! The payload of a log record: everything that may change a region's state.
+//!
+//! ```text
+//!   Found / Catalog   the primary's DDL            announces an epoch
+//!   Joined            the region has an identity   announces
+//!   Commit            own rows                     announces
+//!   Bundles           an applicable set, verbatim  announces if own slots changed
+//!   Attach            a view's backfill is done    announces
+//! ```
+//!
+//! Rows travel as Arrow IPC, the envelope as postcard, the catalog as JSON (its plans outlive this version).
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tributary_planner::catalog::CatalogChange;
+use tributary_replication::{Hlc, TableWrites};
+use tributary_storage::{ObjectId, Position};
+
+use crate::error::{RegionError, Result};
+
+/// What one log record says. Each carries the time at which it was sealed.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// Changes of the catalog, at the primary.
+    Catalog(Vec<CatalogChange>),
+    /// The region knows its identity and takes part from here on.
+    Joined,
+    /// A transaction of this region.
+    Commit {
+        /// Rows by table.
+        tables: BTreeMap<ObjectId, TableWrites>,
+        /// A source's progress.
+        source: Option<(ObjectId, u64)>,
+    },
+    /// Bundles of peers that are applicable together, as received.
+    Bundles(Vec<Bytes>),
+    /// The backfill of a view is complete in this region.
+    Attach(ObjectId),
+}
+
+/// An entry with its time.
+#[derive(Clone, Debug)]
+pub struct Timed {
+    /// When it was sealed.
+    pub hlc: Hlc,
+    /// What it says.
+    pub entry: Entry,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Stored {
+    Catalog(Vec<u8>),
+    Joined,
+    Commit { tables: Vec<(ObjectId, Vec<u8>)>, source: Option<(ObjectId, u64)> },
+    Bundles(Vec<Vec<u8>>),
+    Attach(ObjectId),
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredEntry {
+    hlc: Hlc,
+    body: Stored,
+}
+
+impl Timed {
+    /// The record's payload.
+    pub fn encode(&self) -> Bytes {
+        let body = match &self.entry {
+            Entry::Catalog(changes) => {
+                Stored::Catalog(serde_json::to_vec(changes).expect("a catalog change is plain data"))
+            }
+            Entry::Joined => Stored::Joined,
+            Entry::Commit { tables, source } => Stored::Commit {
+                tables: tables.iter().map(|(table, writes)| (*table, encode_writes(writes))).collect(),
+                source: *source,
+            },
+            Entry::Bundles(bundles) => Stored::Bundles(bundles.iter().map(|bytes| bytes.to_vec()).collect()),
+            Entry::Attach(view) => Stored::Attach(*view),
+        };
+        let stored = StoredEntry { hlc: self.hlc, body };
+        Bytes::from(postcard::to_stdvec(&stored).expect("an entry is plain data"))
+    }
+
+    /// Reads a payload that this region wrote. The log has verified its checksum, so failing here means that
+    /// another version wrote it, or a defect.
+    pub fn decode(position: Position, payload: &[u8]) -> Result<Self> {
+        let unreadable = |detail: String| RegionError::Unreadable {
+            what: "log record",
+            position: position.0,
+            detail,
+        };
+        let stored: StoredEntry =
+            postcard::from_bytes(payload).map_err(|error| unreadable(error.to_string()))?;
+        let entry = match stored.body {
+            Stored::Catalog(json) => Entry::Catalog(
+                serde_json::from_slice(&json).map_err(|error| unreadable(error.to_string()))?,
+            ),
+            Stored::Joined => Entry::Joined,
+            Stored::Commit { tables, source } => {
+                let mut decoded = BTreeMap::new();
+                for (table, bytes) in tables {
+                    decoded.insert(table, decode_writes(&bytes).map_err(unreadable)?);
+                }
+                Entry::Commit { tables: decoded, source }
+            }
+            Stored::Bundles(bundles) => Entry::Bundles(bundles.into_iter().map(Bytes::from).collect()),
+            Stored::Attach(view) => Entry::Attach(view),
+        };
+        Ok(Self { hlc: stored.hlc, entry })
+    }
+}
+
+/// The name of the column that carries `TableWrites::deleted` beside the rows.
+const DELETED: &str = "tributary_deleted";
+
+fn encode_writes(writes: &TableWrites) -> Vec<u8> {
+    let schema = writes.rows.schema();
+    let mut fields: Vec<_> = schema.fields().iter().map(|field| (**field).clone().with_nullable(true)).collect();
+    fields.push(Field::new(DELETED, DataType::Boolean, false));
+    let mut columns = writes.rows.columns().to_vec();
+    columns.push(std::sync::Arc::new(writes.deleted.clone()));
+    let schema = std::sync::Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(schema.clone(), columns).expect("one flag per row");
+    let mut out = Vec::new();
+    let mut writer = StreamWriter::try_new(&mut out, &schema).expect("writing to memory");
+    writer.write(&batch).and_then(|()| writer.finish()).expect("writing to memory");
+    drop(writer);
+    out
+}
+
+fn decode_writes(bytes: &[u8]) -> std::result::Result<TableWrites, String> {
+    let mut reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(|error| error.to_string())?;
+    let batch = reader.next().ok_or("no rows")?.map_err(|error| error.to_string())?;
+    let last = batch.num_columns().checked_sub(1).ok_or("no columns")?;
+    let deleted = batch.column(last).as_any().downcast_ref::<BooleanArray>().ok_or("no deletion flags")?.clone();
+    if deleted.null_count() > 0 {
+        return Err("deletion flags with nulls".into());
+    }
+    let kept: Vec<usize> = (0..last).collect();
+    let rows = batch.project(&kept).map_err(|error| error.to_string())?;
+    Ok(TableWrites { rows, deleted })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn a_commit_survives_the_log() {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("id", DataType::Int64, false),
+            Field::new("name", DataType::Utf8, true),
+        ]));
+        let rows = RecordBatch::try_new(
+            schema,
+            vec![
+                Arc::new(Int64Array::from(vec![1, 2])),
+                Arc::new(StringArray::from(vec![Some("a"), None])),
+            ],
+        )
+        .expect("columns match");
+        let writes = TableWrites { rows, deleted: BooleanArray::from(vec![false, true]) };
+        let timed = Timed {
+            hlc: Hlc::from_ms(77),
+            entry: Entry::Commit { tables: BTreeMap::from([(ObjectId(5), writes.clone())]), source: None },
+        };
+        let read = Timed::decode(Position(1), &timed.encode()).expect("just written");
+        let Entry::Commit { tables, source: None } = read.entry else { panic!("not a commit") };
+        assert_eq!(read.hlc, timed.hlc);
+        assert_eq!(tables[&ObjectId(5)].rows.columns(), writes.rows.columns());
+        assert_eq!(tables[&ObjectId(5)].deleted, writes.deleted);
+    }
+
+    #[test]
+    fn damaged_payloads_are_refused() {
+        let bytes = Timed { hlc: Hlc::from_ms(1), entry: Entry::Bundles(vec![Bytes::from_static(b"x")]) }.encode();
+        for cut in 0..bytes.len() {
+            assert!(Timed::decode(Position(1), &bytes[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+}

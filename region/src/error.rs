@@ -1,0 +1,33 @@
+//! Errors that end a region. What a user can mend is a [`crate::Rejected`] instead.
+
+use thiserror::Error;
+
+/// The region cannot go on: its disk, its log or one of its invariants is broken.
+#[derive(Debug, Error)]
+pub enum RegionError {
+    /// The storage below failed.
+    #[error(transparent)]
+    Storage(#[from] tributary_storage::StorageError),
+    /// Replicated state does not have the form it was checked to have.
+    #[error("replication: {0}")]
+    Replication(#[from] tributary_replication::ReplicationError),
+    /// An operator broke.
+    #[error("executor: {0}")]
+    Executor(#[from] tributary_executor::ExecutorError),
+    /// A log record or checkpoint blob cannot be read by this version.
+    #[error("the {what} at log position {position} cannot be read: {detail}")]
+    Unreadable {
+        /// What was being read.
+        what: &'static str,
+        /// The position in the log.
+        position: u64,
+        /// Why.
+        detail: String,
+    },
+    /// An invariant does not hold; the values are in the text.
+    #[error("invariant broken: {0}")]
+    Invariant(String),
+}
+
+/// A result that may end the region.
+pub type Result<T> = std::result::Result<T, RegionError>;

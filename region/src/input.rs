@@ -1,0 +1,64 @@
+//! What the shell may tell a region.
+
+use tributary_planner::catalog::CatalogChange;
+use tributary_replication::link::Message;
+use tributary_storage::Position;
+
+use crate::writes::WriteSet;
+
+/// One event from outside. Time comes with every step; there are no other inputs.
+#[derive(Debug)]
+pub enum Input {
+    /// A transaction's writes. Answered by exactly one `Reply` with the same token.
+    Commit {
+        /// Chosen by the shell.
+        token: u64,
+        /// What to write.
+        writes: WriteSet,
+    },
+    /// Catalog changes, planned against `base_version`. Only the primary accepts them.
+    Ddl {
+        /// Chosen by the shell.
+        token: u64,
+        /// The changes, in order.
+        changes: Vec<CatalogChange>,
+        /// The catalog version they were planned against.
+        base_version: u64,
+    },
+    /// A connection to the peer of this name is up.
+    Connected {
+        /// The peer's configured name.
+        peer: String,
+    },
+    /// The connection is gone; whatever was in flight may be lost.
+    Disconnected {
+        /// The peer's configured name.
+        peer: String,
+    },
+    /// A message from a peer, already checked and decoded.
+    Message {
+        /// The peer's configured name.
+        peer: String,
+        /// The message.
+        message: Message,
+    },
+    /// Every record up to this position is on disk.
+    Persisted {
+        /// The last durable position.
+        position: Position,
+    },
+    /// Time has passed: at least once a tick while something is going on.
+    Timer,
+    /// Step the dataflow over everything sealed. Separate from the inputs that seal, so that a shell can start
+    /// the log's sync first and compute meanwhile.
+    Work,
+    /// Make a checkpoint when the dataflow is level with the log.
+    CheckpointDue,
+    /// The checkpoint at this position is durable.
+    Checkpointed {
+        /// The checkpoint's position.
+        position: Position,
+    },
+    /// The disk is full (true) or has space again (false).
+    DiskFull(bool),
+}

@@ -1,0 +1,199 @@
+//! The region's side of its links: routing of messages, the inbox, and when to cut.
+
+use std::collections::BTreeMap;
+
+use tributary_replication::link::{CutRequest, LinkEffect, LinkStatus, Message};
+use tributary_replication::{Epoch, Identity, Inbox, Link, Local, Offered, SectionObject, Tick};
+use tributary_storage::{Keys, OriginId, RegionId};
+
+use crate::config::RegionConfig;
+use crate::dataflow::Dataflow;
+use crate::effect::Effect;
+
+/// Cut times that are examined after a pause. Links cut at multiples of a tick up to this.
+const TICKS_EXAMINED_MAX: u64 = 64;
+
+/// How long a waiting bundle may wait before we say what we lack, in milliseconds.
+const LACK_AFTER_MS: u64 = 200;
+
+/// All links of a region.
+pub struct Links {
+    links: BTreeMap<String, Link>,
+    inbox: Inbox,
+    cut_tick: Tick,
+    waiting_since_ms: Option<u64>,
+}
+
+/// The region as its links see it. `frontier` is what may be spoken of.
+pub struct View<'a> {
+    /// The state from which log hashes and members are taken.
+    pub dataflow: &'a Dataflow,
+    /// The published frontier, or for a cut that of the dataflow.
+    pub frontier: &'a tributary_replication::Frontier,
+    /// The shell's time.
+    pub now_ms: u64,
+}
+
+impl View<'_> {
+    fn with<R>(&self, f: impl FnOnce(&Local<'_>) -> R) -> R {
+        let catalog = self.dataflow.catalog();
+        let members: BTreeMap<RegionId, String> =
+            catalog.regions.iter().map(|(id, def)| (*id, def.name.clone())).collect();
+        let identity = self.dataflow.origin().zip(catalog.cluster).map(|(origin, cluster)| Identity {
+            cluster: tributary_replication::ClusterId(cluster),
+            region: origin.region,
+            name: self.dataflow.name.clone(),
+            origin,
+        });
+        let chain_at = |origin: OriginId, epoch: Epoch| self.dataflow.chain_at(origin, epoch);
+        f(&Local {
+            identity: identity.as_ref(),
+            name: &self.dataflow.name,
+            frontier: self.frontier,
+            chain_at: &chain_at,
+            members: &members,
+            now_ms: self.now_ms,
+        })
+    }
+}
+
+impl Links {
+    /// Links to the configured peers, all disconnected.
+    pub fn new(config: &RegionConfig) -> Self {
+        let link = |peer: &String| (peer.clone(), Link::new(peer.clone(), config.link.clone()));
+        let mut inbox = Inbox::default();
+        inbox.set_defects(config.defects.replication);
+        Self {
+            links: config.peers.iter().map(link).collect(),
+            inbox,
+            cut_tick: Tick(0),
+            waiting_since_ms: None,
+        }
+    }
+
+    /// The state of every link.
+    pub fn status(&self) -> Vec<(String, LinkStatus)> {
+        self.links.iter().map(|(peer, link)| (peer.clone(), link.status())).collect()
+    }
+
+    /// The inbox.
+    pub fn inbox(&mut self) -> &mut Inbox {
+        &mut self.inbox
+    }
+
+    /// A connection is up.
+    pub fn connected(&mut self, peer: &str, view: &View<'_>, out: &mut Vec<Effect>) {
+        self.with_link(peer, view, out, |link, local, effects| link.connected(local, effects));
+    }
+
+    /// A connection is gone.
+    pub fn disconnected(&mut self, peer: &str) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.disconnected();
+        }
+    }
+
+    /// A message arrived.
+    pub fn receive(&mut self, peer: &str, message: Message, view: &View<'_>, out: &mut Vec<Effect>) {
+        self.with_link(peer, view, out, |link, local, effects| link.receive(message, local, effects));
+    }
+
+    /// The published frontier moved.
+    pub fn applied(&mut self, view: &View<'_>, out: &mut Vec<Effect>) {
+        for peer in self.peers() {
+            self.with_link(&peer, view, out, |link, local, effects| link.applied(local, effects));
+        }
+    }
+
+    /// Time has passed.
+    pub fn poll(&mut self, view: &View<'_>, out: &mut Vec<Effect>) {
+        for peer in self.peers() {
+            self.with_link(&peer, view, out, |link, local, effects| link.poll(local, effects));
+        }
+        let lacks = self.inbox.lacks(view.frontier);
+        if lacks.is_empty() {
+            self.waiting_since_ms = None;
+            return;
+        }
+        let since = *self.waiting_since_ms.get_or_insert(view.now_ms);
+        if view.now_ms.saturating_sub(since) < LACK_AFTER_MS {
+            return;
+        }
+        self.waiting_since_ms = Some(view.now_ms);
+        let mut by_peer: BTreeMap<String, Vec<(OriginId, Epoch)>> = BTreeMap::new();
+        for (peer, origin, epoch) in lacks {
+            by_peer.entry(peer).or_default().push((origin, epoch));
+        }
+        for (peer, need) in by_peer {
+            self.with_link(&peer, view, out, |link, local, effects| link.lack(need, local, effects));
+        }
+    }
+
+    /// Own changes of a step.
+    pub fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Keys>) {
+        self.links.values_mut().for_each(|link| link.changed(epoch, changes));
+    }
+
+    /// The cuts that are due now that no record before `tick` can come any more.
+    pub fn cuts_due(&mut self, tick: Tick, view: &View<'_>) -> Vec<(String, Tick, CutRequest)> {
+        let first = (self.cut_tick.0 + 1).max(tick.0.saturating_sub(TICKS_EXAMINED_MAX));
+        let mut due = Vec::new();
+        for (peer, link) in &mut self.links {
+            let request = view.with(|local| {
+                (first..=tick.0).find_map(|at| link.cut_due(Tick(at), local).map(|request| (Tick(at), request)))
+            });
+            due.extend(request.map(|(at, request)| (peer.clone(), at, request)));
+        }
+        self.cut_tick = self.cut_tick.max(tick);
+        due
+    }
+
+    /// A cut is durable and can go.
+    pub fn cut_made(&mut self, cut: crate::outbound::HeldCut, out: &mut Vec<Effect>) {
+        let Some(link) = self.links.get_mut(&cut.peer) else { return };
+        let mut effects = Vec::new();
+        link.cut_made(cut.request, &cut.bundle, cut.bytes, &mut effects);
+        for effect in effects {
+            self.route(&cut.peer, effect, None, out);
+        }
+    }
+
+    fn peers(&self) -> Vec<String> {
+        self.links.keys().cloned().collect()
+    }
+
+    fn with_link(
+        &mut self,
+        peer: &str,
+        view: &View<'_>,
+        out: &mut Vec<Effect>,
+        f: impl FnOnce(&mut Link, &Local<'_>, &mut Vec<LinkEffect>),
+    ) {
+        let Some(link) = self.links.get_mut(peer) else {
+            out.push(Effect::Close { peer: peer.to_owned(), reason: "this peer is not configured".into() });
+            return;
+        };
+        let mut effects = Vec::new();
+        view.with(|local| f(link, local, &mut effects));
+        for effect in effects {
+            self.route(peer, effect, Some(view), out);
+        }
+    }
+
+    fn route(&mut self, peer: &str, effect: LinkEffect, view: Option<&View<'_>>, out: &mut Vec<Effect>) {
+        let peer = peer.to_owned();
+        match effect {
+            LinkEffect::Send(message) => out.push(Effect::Send { peer, message }),
+            LinkEffect::Deliver(bytes) => {
+                let Some(view) = view else { return };
+                match self.inbox.offer(&peer, bytes, view.frontier) {
+                    Ok(Offered::Stale | Offered::Waiting) => {}
+                    Err(error) => out.push(Effect::Refused { peer, reason: error.to_string() }),
+                }
+            }
+            LinkEffect::Refused { reason } => out.push(Effect::Refused { peer, reason }),
+            LinkEffect::Close { reason } => out.push(Effect::Close { peer, reason }),
+            LinkEffect::Fatal { reason } => out.push(Effect::Stop { reason }),
+        }
+    }
+}

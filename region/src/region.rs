@@ -1,0 +1,377 @@
+//! The region: sequencer, dataflow, links and what waits for the disk, behind one `step`.
+
+use std::sync::Arc;
+
+use tributary_planner::catalog::CatalogChange;
+use tributary_replication::{Epoch, Frontier, Hlc};
+use tributary_storage::checkpoint::Loaded;
+use tributary_storage::{ObjectId, Position, Record, RegionId};
+
+use crate::bundles;
+use crate::config::RegionConfig;
+use crate::dataflow::{Counts, Dataflow, ViewState};
+use crate::effect::{Committed, Effect, Rejected};
+use crate::entry::{Entry, Timed};
+use crate::error::{RegionError, Result};
+use crate::input::Input;
+use crate::links::{Links, View};
+use crate::outbound::{HeldCut, Outbound};
+use crate::sequencer::{Sealed, Sequencer};
+use crate::snapshot::{RegionStatus, Snapshot};
+
+/// How often the state of links and freshness is published while no record changes anything, in milliseconds.
+const STATUS_PERIOD_MS: u64 = 100;
+
+/// See the crate's documentation.
+pub struct Region {
+    config: RegionConfig,
+    sequencer: Sequencer,
+    dataflow: Dataflow,
+    links: Links,
+    outbound: Outbound,
+    published: Arc<Snapshot>,
+    status_ms: u64,
+    joined: bool,
+    checkpoint_due: bool,
+    stopped: bool,
+}
+
+impl Region {
+    /// Starts a region from its newest checkpoint, if any, and the log records after it.
+    ///
+    /// All given records are durable. A primary that starts for the first time founds its cluster here.
+    ///
+    /// # Errors
+    /// Anything that makes the stored state unreadable: the node must not start.
+    pub fn open(
+        config: RegionConfig,
+        checkpoint: Option<Loaded>,
+        tail: Vec<Record>,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) -> Result<Self> {
+        let mut dataflow = match checkpoint {
+            Some(loaded) => Dataflow::restore(config.name.clone(), config.defects, loaded)?,
+            None => Dataflow::new(config.name.clone(), config.defects),
+        };
+        for record in tail {
+            if record.position > dataflow.position() {
+                replay(&mut dataflow, record)?;
+            }
+        }
+        dataflow.announce_recovered();
+        let last = dataflow.position();
+        let sequencer = Sequencer::new(
+            last,
+            dataflow.chain,
+            dataflow.hlc,
+            dataflow.catalog().clone(),
+            dataflow.frontier().clone(),
+        );
+        let published = Arc::new(dataflow.snapshot());
+        let joined = dataflow.origin().is_some();
+        let mut region = Self {
+            links: Links::new(&config),
+            outbound: Outbound::new(last),
+            sequencer,
+            dataflow,
+            published,
+            status_ms: 0,
+            joined,
+            checkpoint_due: false,
+            stopped: false,
+            config,
+        };
+        if region.dataflow.catalog().cluster.is_none() && region.config.found.is_some() {
+            region.found(now_ms, out);
+        }
+        region.publish_status(now_ms, out);
+        Ok(region)
+    }
+
+    /// Takes one input; appends what is to be done to `out`. `now_ms` is the wall clock in milliseconds since
+    /// 1970 and may jump.
+    pub fn step(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) {
+        if self.stopped {
+            return;
+        }
+        if let Err(error) = self.try_step(now_ms, input, out) {
+            self.stopped = true;
+            out.push(Effect::Stop { reason: error.to_string() });
+        }
+        self.stopped |= out.iter().any(|effect| matches!(effect, Effect::Stop { .. }));
+    }
+
+    /// The last published snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.published.clone()
+    }
+
+    /// Whether `Work` would do something at once.
+    pub fn has_work(&self) -> bool {
+        let backfilling = self.dataflow.views.values().any(|view| matches!(view, ViewState::Backfilling(_)));
+        !self.sequencer.is_level() || (backfilling && self.joined)
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> Counts {
+        self.dataflow.counts()
+    }
+
+    /// The state behind the snapshots, for tests and checks.
+    pub fn dataflow(&self) -> &Dataflow {
+        &self.dataflow
+    }
+
+    fn try_step(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) -> Result<()> {
+        match input {
+            Input::Commit { token, writes } => {
+                let sealed = self.sequencer.commit(now_ms, writes, &self.config, &self.dataflow);
+                self.answer(token, sealed, out);
+            }
+            Input::Ddl { token, changes, base_version } => {
+                let sealed = self.sequencer.ddl(now_ms, changes, base_version, &self.dataflow);
+                self.answer(token, sealed, out);
+            }
+            Input::Connected { peer } => {
+                let view = view(&self.dataflow, &self.published.frontier, now_ms);
+                self.links.connected(&peer, &view, out);
+            }
+            Input::Disconnected { peer } => {
+                self.links.disconnected(&peer);
+                self.links.inbox().drop_peer(&peer);
+                self.outbound.forget_peer(&peer);
+            }
+            Input::Message { peer, message } => {
+                let view = view(&self.dataflow, &self.published.frontier, now_ms);
+                self.links.receive(&peer, message, &view, out);
+                self.take_bundles(now_ms, out);
+            }
+            Input::Persisted { position } => self.outbound.persist(position),
+            Input::Timer => {
+                let view = view(&self.dataflow, &self.published.frontier, now_ms);
+                self.links.poll(&view, out);
+                self.cut_if_level(now_ms)?;
+                if now_ms.saturating_sub(self.status_ms) >= STATUS_PERIOD_MS || now_ms < self.status_ms {
+                    self.publish_status(now_ms, out);
+                }
+            }
+            Input::Work => self.work(now_ms, out)?,
+            Input::CheckpointDue => self.checkpoint_due = true,
+            Input::Checkpointed { position } => out.push(Effect::Truncate(Position(position.0 + 1))),
+            Input::DiskFull(full) => self.sequencer.set_disk_full(full),
+        }
+        if self.checkpoint_due && self.sequencer.is_level() {
+            self.checkpoint_due = false;
+            self.outbound.checkpoint(self.dataflow.checkpoint());
+        }
+        self.release(now_ms, out);
+        Ok(())
+    }
+
+    /// The primary's first record: the cluster, its members, itself as primary.
+    fn found(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        let founding = self.config.found.clone().expect("checked by the caller");
+        let mut names: Vec<String> = self.config.peers.clone();
+        names.sort();
+        names.insert(0, self.config.name.clone());
+        let number = |index: usize| RegionId(u16::try_from(index + 1).expect("fewer than 65,535 regions"));
+        let regions = names.into_iter().enumerate().map(|(index, name)| (number(index), name)).collect();
+        let change = CatalogChange::Found { cluster: founding.cluster, regions, primary: number(0) };
+        let (record, _) = self.sequencer.seal_catalog(now_ms, vec![change]);
+        out.push(Effect::Append(record));
+        self.joined = true;
+    }
+
+    fn answer(
+        &mut self,
+        token: u64,
+        sealed: std::result::Result<(Record, Hlc), Rejected>,
+        out: &mut Vec<Effect>,
+    ) {
+        match sealed {
+            Ok((record, hlc)) => {
+                self.outbound.reply(token, Committed { position: record.position, hlc });
+                out.push(Effect::Append(record));
+            }
+            Err(rejected) => out.push(Effect::Reply { token, outcome: Err(rejected) }),
+        }
+    }
+
+    /// Seals the bundles that have become applicable.
+    fn take_bundles(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        let mut reach = self.sequencer.frontier().clone();
+        if let Some(origin) = self.dataflow.origin() {
+            reach.advance(origin, self.dataflow.frontier().get(origin));
+        }
+        let set = self.links.inbox().take_applicable(&reach);
+        if set.is_empty() {
+            return;
+        }
+        match bundles::validate(set, self.sequencer.catalog(), &self.dataflow, self.config.tick_ms) {
+            Ok(valid) => {
+                let record = self.sequencer.bundles(now_ms, valid, |table| self.dataflow.key_encoder(table));
+                out.push(Effect::Append(record));
+            }
+            Err((peer, reason)) => {
+                out.push(Effect::Refused { peer: peer.clone(), reason: reason.clone() });
+                out.push(Effect::Close { peer, reason });
+            }
+        }
+    }
+
+    /// Steps over everything sealed, cutting at each tick on the way; then a portion of each backfill.
+    fn work(&mut self, now_ms: u64, out: &mut Vec<Effect>) -> Result<()> {
+        let before = self.dataflow.position();
+        loop {
+            let step = self.sequencer.take_step(self.config.tick_ms);
+            let Some(first) = step.first() else { break };
+            let tick = first.timed.hlc.tick(self.config.tick_ms);
+            self.cut(tick, now_ms)?;
+            let stepped = self.dataflow.step(&step)?;
+            let position = self.dataflow.position();
+            self.sequencer.stepped(position);
+            if stepped.announced {
+                self.links.changed(Epoch(position.0), &stepped.changes);
+            }
+        }
+        if !self.joined && self.dataflow.origin().is_some() {
+            self.joined = true;
+            let (record, _) = self.sequencer.seal(now_ms, Entry::Joined);
+            out.push(Effect::Append(record));
+        }
+        self.poll_backfills(now_ms, out);
+        if self.dataflow.position() > before {
+            self.outbound.snapshot(self.dataflow.snapshot());
+        }
+        // A bundle that waited for one that has just been sealed by an earlier call.
+        self.take_bundles(now_ms, out);
+        self.cut_if_level(now_ms)
+    }
+
+    fn poll_backfills(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        if !self.joined {
+            return;
+        }
+        let mut ready: Vec<ObjectId> = Vec::new();
+        for (&id, state) in &mut self.dataflow.views {
+            if let ViewState::Backfilling(backfill) = state
+                && backfill.poll(self.config.backfill_rows_max)
+                && backfill.is_ready_to_seal()
+            {
+                ready.push(id);
+            }
+        }
+        for id in ready {
+            let (record, _) = self.sequencer.seal(now_ms, Entry::Attach(id));
+            out.push(Effect::Append(record));
+        }
+    }
+
+    /// Cuts at the present tick, unless something sealed has not been stepped: then the next `Work` does.
+    fn cut_if_level(&mut self, now_ms: u64) -> Result<()> {
+        if !self.sequencer.is_level() {
+            return Ok(());
+        }
+        self.cut(self.sequencer.time(now_ms).tick(self.config.tick_ms), now_ms)
+    }
+
+    /// Makes the bundles that are due at a tick, from the state of all records before it.
+    fn cut(&mut self, tick: tributary_replication::Tick, now_ms: u64) -> Result<()> {
+        if self.dataflow.origin().is_none() {
+            return Ok(());
+        }
+        let view = view(&self.dataflow, self.dataflow.frontier(), now_ms);
+        for (peer, tick, request) in self.links.cuts_due(tick, &view) {
+            let bundle = self.dataflow.bundle(&request, tick)?;
+            let bytes = bundle.encode();
+            let position = self.dataflow.position();
+            self.outbound.cut(position, HeldCut { peer, request, bundle, bytes });
+        }
+        Ok(())
+    }
+
+    /// Lets out what no longer waits for the disk.
+    fn release(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        if self.config.defects.ack_before_sync {
+            self.outbound.persist(self.sequencer.last());
+        }
+        let released = self.outbound.release();
+        for (token, committed) in released.replies {
+            out.push(Effect::Reply { token, outcome: Ok(committed) });
+        }
+        if let Some(snapshot) = released.snapshot {
+            self.publish(snapshot, now_ms, out);
+            let view = view(&self.dataflow, &self.published.frontier, now_ms);
+            self.links.applied(&view, out);
+        }
+        for cut in released.cuts {
+            self.links.cut_made(cut, out);
+        }
+        out.extend(released.checkpoint.map(Effect::Checkpoint));
+    }
+
+    fn publish_status(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        let snapshot = (*self.published).clone();
+        self.publish(snapshot, now_ms, out);
+    }
+
+    fn publish(&mut self, mut snapshot: Snapshot, now_ms: u64, out: &mut Vec<Effect>) {
+        snapshot.links = self.links.status();
+        snapshot.settled = is_settled(&snapshot);
+        snapshot.regions = regions(&snapshot, now_ms);
+        self.status_ms = now_ms;
+        self.published = Arc::new(snapshot);
+        out.push(Effect::Publish(self.published.clone()));
+    }
+}
+
+fn view<'a>(dataflow: &'a Dataflow, frontier: &'a Frontier, now_ms: u64) -> View<'a> {
+    View { dataflow, frontier, now_ms }
+}
+
+/// Steps over one durable record, as at its first time. (Records may have been grouped differently then; a
+/// slot's stamp may differ by that, its value does not.)
+fn replay(dataflow: &mut Dataflow, record: Record) -> Result<()> {
+    let expected = Position(dataflow.position().0 + 1);
+    if record.position != expected {
+        return Err(RegionError::Invariant(format!(
+            "the log continues at {} where {} was expected",
+            record.position.0, expected.0
+        )));
+    }
+    let timed = Timed::decode(record.position, &record.payload)?;
+    let sealed = Sealed { position: record.position, chain: record.chain, timed, bundles: Vec::new() };
+    dataflow.step(&[sealed])?;
+    Ok(())
+}
+
+/// Whether every other region has said that it had processed this whole frontier without announcing more.
+fn is_settled(snapshot: &Snapshot) -> bool {
+    let Some(own) = snapshot.origin else { return false };
+    snapshot.frontier.iter().filter(|(origin, _)| *origin != own).all(|(origin, epoch)| {
+        let name = snapshot.catalog.regions.get(&origin.region).map(|def| &def.name);
+        let status = snapshot.links.iter().find(|(peer, _)| Some(peer) == name).map(|(_, status)| status);
+        status
+            .and_then(|status| status.peer_processed.as_ref())
+            .is_some_and(|processed| processed.covers(&snapshot.frontier) && processed.get(origin) == epoch)
+    })
+}
+
+fn regions(snapshot: &Snapshot, now_ms: u64) -> Vec<RegionStatus> {
+    let own = snapshot.origin.map(|origin| origin.region);
+    let status = |(&id, def): (&RegionId, &tributary_planner::catalog::RegionDef)| {
+        let origin = tributary_storage::OriginId { region: id, incarnation: def.incarnation };
+        let link = snapshot.links.iter().find(|(peer, _)| *peer == def.name).map(|(_, status)| status);
+        let as_of_ms = if own == Some(id) { Some(now_ms) } else { link.and_then(|status| status.as_of_ms) };
+        RegionStatus {
+            id,
+            name: def.name.clone(),
+            epoch: snapshot.frontier.get(origin),
+            as_of_ms,
+            lag_ms: as_of_ms.map(|as_of| now_ms.saturating_sub(as_of)),
+            connected: own == Some(id) || link.is_some_and(|status| status.is_connected()),
+        }
+    };
+    snapshot.catalog.regions.iter().map(status).collect()
+}

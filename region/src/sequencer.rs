@@ -1,0 +1,295 @@
+//! The only writer of the log: decides what is a record, in which order, and at which time.
+//!
+//! It seals whatever the dataflow does. Commits are checked against row versions as of *everything sealed so
+//! far*: the dataflow's tables, corrected by an overlay of the keys that are sealed but not yet stepped.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use tributary_planner::catalog::{Catalog, CatalogChange, TableLocality};
+use tributary_replication::{Bundle, Epoch, Frontier, Hlc, HlcClock};
+use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Record};
+
+use crate::config::RegionConfig;
+use crate::dataflow::Dataflow;
+use crate::effect::Rejected;
+use crate::entry::{Entry, Timed};
+use crate::writes::WriteSet;
+
+/// A record that is sealed and not yet stepped.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// Where it stands in the log.
+    pub position: Position,
+    /// The log's hash up to and including it.
+    pub chain: ChainHash,
+    /// Its content.
+    pub timed: Timed,
+    /// The decoded bundles of a `Bundles` entry, when they are at hand; a replay decodes them again.
+    pub bundles: Vec<Bundle>,
+}
+
+/// The version a key has once everything sealed is stepped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OverlayVersion {
+    /// Written by this region at this position.
+    Own(Position),
+    /// Deleted by this region at this position.
+    Deleted(Position),
+    /// A peer's version arrives with the record at this position; whether it wins is known after the step.
+    Foreign(Position),
+}
+
+impl OverlayVersion {
+    fn position(self) -> Position {
+        match self {
+            Self::Own(position) | Self::Deleted(position) | Self::Foreign(position) => position,
+        }
+    }
+}
+
+type Key = (ObjectId, Box<[u8]>);
+
+/// See the module's documentation.
+pub struct Sequencer {
+    last: Position,
+    chain: ChainHash,
+    clock: HlcClock,
+    sealed: VecDeque<Sealed>,
+    overlay: BTreeMap<Key, OverlayVersion>,
+    overlay_keys: VecDeque<(Position, Vec<Key>)>,
+    catalog: Arc<Catalog>,
+    frontier: Frontier,
+    disk_full: bool,
+}
+
+impl Sequencer {
+    /// A sequencer that goes on after `last`, with the clock not before `hlc`.
+    pub fn new(last: Position, chain: ChainHash, hlc: Hlc, catalog: Arc<Catalog>, frontier: Frontier) -> Self {
+        let clock = HlcClock::starting_after(hlc);
+        Self {
+            last,
+            chain,
+            clock,
+            sealed: VecDeque::new(),
+            overlay: BTreeMap::new(),
+            overlay_keys: VecDeque::new(),
+            catalog,
+            frontier,
+            disk_full: false,
+        }
+    }
+
+    /// The last sealed position.
+    pub fn last(&self) -> Position {
+        self.last
+    }
+
+    /// The catalog as of everything sealed.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// What the frontier will be once everything sealed is stepped, as far as foreign origins go.
+    pub fn frontier(&self) -> &Frontier {
+        &self.frontier
+    }
+
+    /// The time no later record can be before.
+    pub fn time(&self, now_ms: u64) -> Hlc {
+        Hlc::from_ms(now_ms).max(self.clock.last())
+    }
+
+    /// Whether nothing waits for the dataflow.
+    pub fn is_level(&self) -> bool {
+        self.sealed.is_empty()
+    }
+
+    /// Says whether the disk is full: while it is, commits are refused.
+    pub fn set_disk_full(&mut self, full: bool) {
+        self.disk_full = full;
+    }
+
+    /// Checks a transaction and seals it.
+    pub fn commit(
+        &mut self,
+        now_ms: u64,
+        writes: WriteSet,
+        config: &RegionConfig,
+        dataflow: &Dataflow,
+    ) -> Result<(Record, Hlc), Rejected> {
+        let Some(origin) = dataflow.origin() else { return Err(Rejected::Joining) };
+        self.admit(now_ms, &writes, origin, config)?;
+        let mut written = Vec::new();
+        for (&table, change) in &writes.tables {
+            let Some(keys) = dataflow.encode_keys(table, &change.writes.rows) else {
+                // Sealed, not yet stepped DDL created it: no session can have read it, so nothing can be stale.
+                return Err(Rejected::CatalogChanged);
+            };
+            let stored = dataflow.versions(table, &change.writes.rows);
+            for (row, key) in keys.into_iter().enumerate() {
+                let key = (table, key);
+                let current = match self.overlay.get(&key) {
+                    None => stored[row],
+                    Some(OverlayVersion::Deleted(_)) => None,
+                    Some(OverlayVersion::Own(position)) => Some((origin, Epoch(position.0))),
+                    Some(OverlayVersion::Foreign(_)) => return Err(Rejected::Conflict { table }),
+                };
+                if current != change.expected[row] {
+                    return Err(Rejected::Conflict { table });
+                }
+                written.push((key, change.writes.deleted.value(row)));
+            }
+        }
+        let tables = writes.tables.into_iter().map(|(table, change)| (table, change.writes)).collect();
+        let (record, hlc) = self.seal(now_ms, Entry::Commit { tables, source: writes.source });
+        let position = record.position;
+        for (key, deleted) in &written {
+            let version =
+                if *deleted { OverlayVersion::Deleted(position) } else { OverlayVersion::Own(position) };
+            self.overlay.insert(key.clone(), version);
+        }
+        self.overlay_keys.push_back((position, written.into_iter().map(|(key, _)| key).collect()));
+        Ok((record, hlc))
+    }
+
+    /// The checks that need no row.
+    fn admit(
+        &self,
+        now_ms: u64,
+        writes: &WriteSet,
+        origin: OriginId,
+        config: &RegionConfig,
+    ) -> Result<(), Rejected> {
+        if self.disk_full {
+            return Err(Rejected::DiskFull);
+        }
+        if self.sealed.len() >= config.sealed_records_max {
+            return Err(Rejected::Overloaded);
+        }
+        let ahead_ms = self.time(now_ms).ms().saturating_sub(now_ms);
+        for &table in writes.tables.keys() {
+            let def = self.catalog.table(table).ok_or(Rejected::NoSuchTable(table))?;
+            match def.locality {
+                TableLocality::Global if ahead_ms > config.clock_drift_max_ms => {
+                    return Err(Rejected::ClockDrift { ahead_ms });
+                }
+                TableLocality::RegionalByTable(owner) if owner != origin.region => {
+                    return Err(Rejected::OtherRegion(table));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks catalog changes and seals them.
+    pub fn ddl(
+        &mut self,
+        now_ms: u64,
+        changes: Vec<CatalogChange>,
+        base_version: u64,
+        dataflow: &Dataflow,
+    ) -> Result<(Record, Hlc), Rejected> {
+        let Some(origin) = dataflow.origin() else { return Err(Rejected::Joining) };
+        if self.catalog.primary != Some(origin.region) {
+            return Err(Rejected::NotPrimary);
+        }
+        if self.disk_full {
+            return Err(Rejected::DiskFull);
+        }
+        if self.catalog.version != base_version {
+            return Err(Rejected::CatalogChanged);
+        }
+        Ok(self.seal_catalog(now_ms, changes))
+    }
+
+    /// Seals catalog changes that are known to be right.
+    pub fn seal_catalog(&mut self, now_ms: u64, changes: Vec<CatalogChange>) -> (Record, Hlc) {
+        let mut catalog = (*self.catalog).clone();
+        for change in &changes {
+            catalog.apply(change);
+        }
+        self.catalog = Arc::new(catalog);
+        self.seal(now_ms, Entry::Catalog(changes))
+    }
+
+    /// Seals a set of bundles that was found applicable and valid.
+    ///
+    /// `rows` are the keys of GLOBAL rows in it, `catalog` the newest catalog among it.
+    pub fn bundles(
+        &mut self,
+        now_ms: u64,
+        set: crate::bundles::ValidSet,
+        encoders: impl Fn(ObjectId) -> Option<(Arc<KeyEncoder>, Vec<usize>)>,
+    ) -> Record {
+        self.clock.observe(set.time);
+        let (record, _) = self.seal(now_ms, Entry::Bundles(set.bytes));
+        self.sealed.back_mut().expect("sealed just now").bundles = set.bundles;
+        let position = record.position;
+        let mut keys = Vec::new();
+        for (table, rows) in &set.rows {
+            let Some((encoder, key)) = encoders(*table) else { continue };
+            let columns: Vec<_> = key.iter().map(|&column| rows.column(column).clone()).collect();
+            let encoded = encoder.encode_rows(&columns, rows.num_rows());
+            keys.extend((0..encoded.len()).map(|row| (*table, Box::from(encoded.get(row)))));
+        }
+        for key in &keys {
+            self.overlay.insert(key.clone(), OverlayVersion::Foreign(position));
+        }
+        self.overlay_keys.push_back((position, keys));
+        if let Some(catalog) = set.catalog {
+            self.catalog = catalog;
+        }
+        for (origin, to) in &set.advances {
+            self.frontier.advance(*origin, *to);
+        }
+        record
+    }
+
+    /// Puts an entry at the end of the log.
+    pub fn seal(&mut self, now_ms: u64, entry: Entry) -> (Record, Hlc) {
+        let hlc = self.clock.now(now_ms);
+        let timed = Timed { hlc, entry };
+        let payload = timed.encode();
+        let position = Position(self.last.0 + 1);
+        let chain = self.chain.next(position, &payload);
+        self.last = position;
+        self.chain = chain;
+        self.sealed.push_back(Sealed { position, chain, timed, bundles: Vec::new() });
+        (Record { position, chain, payload }, hlc)
+    }
+
+    /// Takes the oldest sealed records that can be stepped at once: all of one tick, and catalog changes and
+    /// bundles that may carry one on their own.
+    pub fn take_step(&mut self, tick_ms: u64) -> Vec<Sealed> {
+        let mut step: Vec<Sealed> = Vec::new();
+        while let Some(next) = self.sealed.front() {
+            if let Some(first) = step.first() {
+                let same_tick = first.timed.hlc.tick(tick_ms) == next.timed.hlc.tick(tick_ms);
+                if !same_tick || stands_alone(&first.timed.entry) || stands_alone(&next.timed.entry) {
+                    break;
+                }
+            }
+            step.extend(self.sealed.pop_front());
+        }
+        step
+    }
+
+    /// Forgets overlay entries up to a stepped position: the tables know them now.
+    pub fn stepped(&mut self, position: Position) {
+        while self.overlay_keys.front().is_some_and(|(at, _)| *at <= position) {
+            let (at, keys) = self.overlay_keys.pop_front().expect("looked at it just now");
+            for key in keys {
+                if self.overlay.get(&key).is_some_and(|version| version.position() <= at) {
+                    self.overlay.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+/// Whether an entry is stepped alone: those that may change which tables and views exist.
+pub fn stands_alone(entry: &Entry) -> bool {
+    !matches!(entry, Entry::Commit { .. })
+}

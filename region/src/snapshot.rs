@@ -1,0 +1,104 @@
+//! What readers see: an immutable picture of all tables and views at one frontier.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray};
+use tributary_executor::RowError;
+use tributary_planner::catalog::{Catalog, TableDef};
+use tributary_replication::link::LinkStatus;
+use tributary_replication::{Epoch, Frontier, Hlc};
+use tributary_storage::{Delta, ObjectId, OriginId, Position, RegionId, TraceSnapshot};
+
+/// Everything that is published at once. Cloning shares the state.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// The log position it is a function of.
+    pub position: Position,
+    /// The moment of the world it shows.
+    pub frontier: Frontier,
+    /// Whether every region's contribution was computed at this same frontier.
+    pub settled: bool,
+    /// The time of the last record.
+    pub hlc: Hlc,
+    /// Who writes this region's log; `None` while joining.
+    pub origin: Option<OriginId>,
+    /// The catalog.
+    pub catalog: Arc<Catalog>,
+    /// Tables by id.
+    pub tables: BTreeMap<ObjectId, TableSnapshot>,
+    /// Materialized views by id.
+    pub views: BTreeMap<ObjectId, ViewSnapshot>,
+    /// Events consumed so far from each source.
+    pub sources: BTreeMap<ObjectId, u64>,
+    /// State of each link at the time of publication.
+    pub links: Vec<(String, LinkStatus)>,
+    /// What is known of each member.
+    pub regions: Vec<RegionStatus>,
+}
+
+/// One member as seen from here.
+#[derive(Clone, Debug)]
+pub struct RegionStatus {
+    /// Its id.
+    pub id: RegionId,
+    /// Its name.
+    pub name: String,
+    /// Its newest epoch in the frontier; 0 when nothing has come from it.
+    pub epoch: Epoch,
+    /// This region's monotonic time, in milliseconds, as of which the member's rows are complete; `None`
+    /// before the first echo. For the region itself it is the time of the snapshot.
+    pub as_of_ms: Option<u64>,
+    /// Milliseconds between that time and the snapshot.
+    pub lag_ms: Option<u64>,
+    /// Whether the member is reachable, as far as its link knows.
+    pub connected: bool,
+}
+
+/// A table in a snapshot.
+#[derive(Clone)]
+pub struct TableSnapshot {
+    /// Its definition.
+    pub def: Arc<TableDef>,
+    /// Row versions: the table's columns, then the hidden version columns of `RowVersions`.
+    pub rows: Arc<TraceSnapshot>,
+}
+
+impl TableSnapshot {
+    /// Live rows with all trace columns, in key order.
+    pub fn scan_live(&self, batch_rows_max: usize) -> impl Iterator<Item = Delta> + Send + use<> {
+        let deleted = self.def.columns.len() + tributary_replication::rows::DELETED_OFFSET;
+        self.rows.scan(batch_rows_max).map(move |delta| without_tombstones(&delta, deleted))
+    }
+
+    /// Live rows in the table's own columns, in key order.
+    pub fn scan_rows(&self, batch_rows_max: usize) -> impl Iterator<Item = Delta> + Send + use<> {
+        let own: Vec<usize> = (0..self.def.columns.len()).collect();
+        self.scan_live(batch_rows_max).map(move |delta| delta.project(&own))
+    }
+}
+
+fn without_tombstones(delta: &Delta, deleted: usize) -> Delta {
+    let flags = delta.rows().column(deleted);
+    let flags = flags.as_any().downcast_ref::<BooleanArray>().expect("the deleted column is boolean");
+    if flags.true_count() == 0 {
+        return delta.clone();
+    }
+    let live: BooleanArray = (0..flags.len()).map(|row| Some(!flags.value(row))).collect();
+    delta.filter(&live)
+}
+
+/// A materialized view in a snapshot.
+#[derive(Clone)]
+pub struct ViewSnapshot {
+    /// Result rows in the view's columns; a weight counts equal rows.
+    pub rows: Arc<TraceSnapshot>,
+    /// Members whose backfill is not in the frontier: while there are any the view cannot be read.
+    pub missing: Vec<RegionId>,
+    /// Rows fed and rows to feed of this region's backfill; equal once it is attached.
+    pub backfill: (u64, u64),
+    /// Rows left out because an expression failed on them.
+    pub errors: Arc<Vec<RowError>>,
+    /// Rows and bytes of operator state.
+    pub state: (usize, usize),
+}

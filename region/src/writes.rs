@@ -1,0 +1,27 @@
+//! A transaction's writes, as bound by a session at a snapshot.
+
+use std::collections::BTreeMap;
+
+use tributary_replication::{Epoch, TableWrites};
+use tributary_storage::{ObjectId, OriginId};
+
+/// All writes of one transaction: it becomes one log record, or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct WriteSet {
+    /// Per table the new rows.
+    pub tables: BTreeMap<ObjectId, TableChange>,
+    /// A source and the number of its events consumed once this commit is in: kept with the rows, so that a
+    /// crash neither repeats nor skips an event.
+    pub source: Option<(ObjectId, u64)>,
+    /// The catalog version the writes were bound against.
+    pub catalog_version: u64,
+}
+
+/// Writes to one table; each key at most once.
+#[derive(Clone, Debug)]
+pub struct TableChange {
+    /// New rows and deletions.
+    pub writes: TableWrites,
+    /// Per row, the version its key must still have: `None` for a key that must have no live row.
+    pub expected: Vec<Option<(OriginId, Epoch)>>,
+}

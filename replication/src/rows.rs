@@ -1,0 +1,597 @@
+//! Versions of the rows of a table.
+//!
+//! A row of a REGIONAL table has one owner and one version; it never travels as a row, so a delete simply
+//! removes it. A row of a GLOBAL table may be written anywhere: each version carries
+//!
+//! - its *dot* (origin, stamp), which names the write;
+//! - an HLC at least one more than that of the version it overwrote, so that newest-wins never contradicts
+//!   causality, whatever the wall clocks say;
+//! - a *context*: for each origin the newest dot of this row that its writer had seen.
+//!
+//! The greatest (HLC, origin) wins, in whatever order versions arrive; deletes are versions too. Two versions
+//! are *concurrent* when neither dot is in the other's context: a live one that loses to a concurrent one is
+//! a conflict, and is counted.
+//!
+//! ```text
+//! the table's columns | origin, stamp, hlc Int64 | deleted Boolean | context Binary | sibling Int16 (always 0)
+//! ```
+//!
+//! Invariants: at most one row per key, with weight 1; two versions with the same (HLC, origin) are the same
+//! version. Left out: siblings (the format has room for them), dropping tombstones.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int16Array, Int64Array, RecordBatch, new_null_array,
+};
+use arrow::compute::{concat_batches, filter_record_batch, nullif};
+use arrow::datatypes::{DataType, Field, Int16Type, Schema, SchemaRef};
+use tributary_storage::{
+    Delta, Found, KeyEncoder, Keys, Layout, OriginId, RunTrace, Trace, TraceSnapshot,
+};
+
+use crate::changes::{Changes, to_keys};
+use crate::defects::Defects;
+use crate::error::{ReplicationError, Result};
+use crate::frontier::Epoch;
+use crate::hlc::Hlc;
+use crate::lattice::Lattice;
+use crate::section::{Expected, boolean, check_columns, check_distinct, int64, pick, stamps};
+
+/// The most bytes of a row context that are read from a peer: several thousand origins.
+pub const CONTEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// The number of hidden columns behind the table's own.
+pub const HIDDEN_COLUMNS: usize = 6;
+
+const SCAN_ROWS_MAX: usize = 8192;
+
+/// For each origin the newest dot of a row.
+type Context = BTreeMap<OriginId, u64>;
+
+/// Writes to a table. Each key occurs at most once.
+#[derive(Clone, Debug)]
+pub struct TableWrites {
+    /// The table's columns.
+    pub rows: RecordBatch,
+    /// True deletes the row: only its key columns matter. Never null.
+    pub deleted: BooleanArray,
+}
+
+/// What is known of the newest version of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowVersion {
+    /// Who wrote it.
+    pub origin: OriginId,
+    /// The epoch in which it was written.
+    pub stamp: Epoch,
+    /// Whether it is a tombstone.
+    pub deleted: bool,
+}
+
+/// What merging a section changed.
+#[derive(Clone, Debug)]
+pub struct MergedRows {
+    /// The visible change, in the table's columns.
+    pub delta: Delta,
+    /// How many live versions, held or arriving, lost to a concurrent one.
+    pub conflicts: u64,
+    /// The greatest HLC that arrived, for the clock to observe.
+    pub max_hlc: Hlc,
+    /// The encoded keys whose newest version now is an arrived one.
+    pub accepted: Keys,
+}
+
+/// The rows of one table with their versions.
+pub struct RowVersions {
+    columns: SchemaRef,
+    key: Vec<usize>,
+    global: bool,
+    keys: KeyEncoder,
+    whole: KeyEncoder,
+    trace: RunTrace,
+    own: Option<OriginId>,
+    own_stamp_max: Epoch,
+    sealed: bool,
+    defects: Defects,
+}
+
+impl RowVersions {
+    /// An empty table with these columns and this primary key. `global`: rows may be written in every region.
+    pub fn new(columns: SchemaRef, key: Vec<usize>, global: bool) -> Self {
+        let trace = RunTrace::new(Self::trace_layout(columns.clone(), key.clone()));
+        Self::from_trace(columns, key, global, trace)
+    }
+
+    /// The table whose rows a checkpoint brought back.
+    ///
+    /// # Panics
+    /// When there is no key column.
+    pub fn from_trace(columns: SchemaRef, key: Vec<usize>, global: bool, trace: RunTrace) -> Self {
+        assert!(!key.is_empty(), "every table has a key");
+        let types = |fields: &[usize]| -> Vec<DataType> {
+            fields.iter().map(|column| columns.field(*column).data_type().clone()).collect()
+        };
+        let all: Vec<usize> = (0..columns.fields().len()).collect();
+        Self {
+            keys: KeyEncoder::new(&types(&key)),
+            whole: KeyEncoder::new(&types(&all)),
+            columns,
+            key,
+            global,
+            trace,
+            own: None,
+            own_stamp_max: Epoch(0),
+            sealed: true,
+            defects: Defects::default(),
+        }
+    }
+
+    /// Tells which origin writes here, before its first write; see [`crate::SlotSet::with_own`].
+    pub fn with_own(mut self, own: OriginId) -> Self {
+        self.own = Some(own);
+        self
+    }
+
+    /// Switches defects on. For tests only.
+    pub fn with_defects(mut self, defects: Defects) -> Self {
+        self.set_defects(defects);
+        self
+    }
+
+    /// Switches defects on or off. For tests only.
+    pub fn set_defects(&mut self, defects: Defects) {
+        self.defects = defects;
+    }
+
+    /// The layout of the trace of a table: its columns, nullable because tombstones have only keys, and the
+    /// hidden ones.
+    pub fn trace_layout(columns: SchemaRef, key: Vec<usize>) -> Layout {
+        let own = columns.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let fields: Vec<Field> = own.chain(hidden_fields()).collect();
+        Layout::keyed(Arc::new(Schema::new(fields)), key)
+    }
+
+    /// The table's columns.
+    pub fn columns(&self) -> &SchemaRef {
+        &self.columns
+    }
+
+    /// The indices of the key columns.
+    pub fn key(&self) -> &[usize] {
+        &self.key
+    }
+
+    /// Writes rows of this region. Returns the visible change: old rows -1, new rows +1.
+    ///
+    /// # Panics
+    /// When a key occurs twice, or the columns are not the table's.
+    pub fn write_own(&mut self, origin: OriginId, stamp: Epoch, hlc: Hlc, writes: &TableWrites) -> Delta {
+        assert!(stamp > Epoch(0), "epoch 0 is before every write");
+        let rows = writes.rows.num_rows();
+        assert_eq!(writes.deleted.len(), rows, "every write says whether it deletes");
+        assert_eq!(writes.deleted.null_count(), 0, "every write says whether it deletes");
+        let key_columns = self.key_columns(writes.rows.columns());
+        check_distinct("own rows", &self.keys.encode_rows(&key_columns, rows))
+            .expect("a commit writes each row at most once");
+        self.own = Some(origin);
+        self.own_stamp_max = self.own_stamp_max.max(stamp);
+        let found = self.trace.lookup(&key_columns, rows);
+        let held = self.held(&found, rows);
+        let (mut hlcs, mut contexts, mut accepted) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, held) in held.iter().enumerate() {
+            hlcs.push(held.as_ref().map_or(hlc, |held| hlc.max(held.hlc.successor())).as_i64());
+            let mut context = Context::new();
+            if let (true, Some(held)) = (self.global, held) {
+                context = held.context();
+                see(&mut context, held.version.origin, held.version.stamp);
+            }
+            contexts.push(context_bytes(&context));
+            let nothing_to_delete = held.as_ref().is_none_or(|held| held.version.deleted);
+            accepted.push(!(writes.deleted.value(row) && nothing_to_delete));
+        }
+        let mut columns = self.without_values(writes.rows.columns(), &writes.deleted);
+        columns.push(Arc::new(Int64Array::from(vec![origin.as_i64(); rows])));
+        columns.push(Arc::new(Int64Array::from(vec![stamp.as_i64(); rows])));
+        columns.push(Arc::new(Int64Array::from(hlcs)));
+        columns.push(Arc::new(writes.deleted.clone()));
+        columns.push(Arc::new(BinaryArray::from_iter_values(contexts)));
+        columns.push(Arc::new(Int16Array::from(vec![0; rows])));
+        self.write(&columns, &held, &accepted)
+    }
+
+    /// Takes in a section of another origin's rows. Versions that do not win are ignored.
+    ///
+    /// # Errors
+    /// `Corrupt` when the table is not GLOBAL, the columns are not those of a section, a key occurs twice, or
+    /// two different versions claim to be the same. Nothing is changed then.
+    pub fn merge_foreign(&mut self, origin: OriginId, rows: &RecordBatch) -> Result<MergedRows> {
+        let what = format!("a row section of {origin}");
+        if !self.global {
+            return Err(ReplicationError::corrupt(what, "rows of a REGIONAL table never travel"));
+        }
+        check_columns(&what, rows, &self.expected_columns())?;
+        let arriving = Arriving::read(&what, origin, rows, self.columns.fields().len())?;
+        self.check_values(&what, rows, &arriving.deleted)?;
+        let key_columns = self.key_columns(rows.columns());
+        let encoded = self.keys.encode_rows(&key_columns, rows.num_rows());
+        check_distinct(&what, &encoded)?;
+        let found = self.trace.lookup(&key_columns, rows.num_rows());
+        let held = self.held(&found, rows.num_rows());
+        let columns = self.section_to_trace(origin, rows);
+        self.check_same(&what, &arriving, &held, &columns)?;
+        let (accepted, conflicts) = self.judge(&arriving, &held);
+        let delta = self.write(&columns, &held, &accepted);
+        let accepted = accepted.iter().enumerate().filter(|(_, a)| **a).map(|(row, _)| encoded.get(row)).collect();
+        let max_hlc = arriving.versions.iter().map(|version| version.hlc).max().unwrap_or_default();
+        Ok(MergedRows { delta, conflicts, max_hlc, accepted })
+    }
+
+    /// The rows to send: those whose newest version is `origin`'s. Columns: the table's, then stamp, hlc,
+    /// deleted, context, sibling.
+    ///
+    /// # Panics
+    /// When something was written since the last seal: a section is cut from sealed state.
+    pub fn section(&self, origin: OriginId, changes: &Changes) -> RecordBatch {
+        assert!(self.sealed, "a section is cut from sealed rows: seal after the step");
+        let rows = match changes {
+            Changes::Keys(set) => {
+                let keys = to_keys(set);
+                let found = self.trace.lookup(&self.keys.decode(&keys), keys.len());
+                self.of_origin_since(&Delta::new(found.rows, Some(found.weights)), origin, Epoch(0))
+            }
+            Changes::Since(since) => self.changed_since(origin, *since),
+        };
+        let origin_column = self.columns.fields().len();
+        let shipped: Vec<usize> = (0..rows.num_columns()).filter(|column| *column != origin_column).collect();
+        rows.project(&shipped).expect("the columns exist")
+    }
+
+    /// The newest version of each key, tombstones included; `None` where there never was a row.
+    pub fn versions(&self, keys: &[ArrayRef], rows: usize) -> Vec<Option<RowVersion>> {
+        let found = self.trace.lookup(keys, rows);
+        self.held(&found, rows).iter().map(|held| held.as_ref().map(|held| held.version)).collect()
+    }
+
+    /// Makes everything written so far an immutable run that carries `stamp`: this region's log position.
+    ///
+    /// # Panics
+    /// When own rows written since the last seal are stamped later.
+    pub fn seal(&mut self, stamp: u64) {
+        assert!(self.own_stamp_max.0 <= stamp, "runs are sealed at or after the stamps they hold");
+        self.trace.seal(stamp);
+        self.sealed = true;
+    }
+
+    /// What is sealed, with the hidden columns.
+    pub fn snapshot(&self) -> Arc<TraceSnapshot> {
+        self.trace.snapshot()
+    }
+
+    /// The memory held, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.trace.bytes()
+    }
+
+    /// The number of rows, tombstones included; an upper bound.
+    pub fn row_count(&self) -> usize {
+        self.trace.row_count()
+    }
+
+    /// The encoder of this table's keys.
+    pub fn key_encoder(&self) -> &KeyEncoder {
+        &self.keys
+    }
+
+    fn key_columns(&self, columns: &[ArrayRef]) -> Vec<ArrayRef> {
+        self.key.iter().map(|column| columns[*column].clone()).collect()
+    }
+
+    fn trace_schema(&self) -> SchemaRef {
+        self.trace.layout().schema.clone()
+    }
+
+    fn expected_columns(&self) -> Vec<Expected> {
+        let trace = self.trace_schema();
+        let origin_column = self.columns.fields().len();
+        let shipped = trace.fields().iter().enumerate().filter(|(column, _)| *column != origin_column);
+        shipped
+            .map(|(column, field)| Expected {
+                data_type: field.data_type().clone(),
+                nullable: field.is_nullable() && !self.key.contains(&column),
+            })
+            .collect()
+    }
+
+    /// Live rows obey the table's NOT NULL; tombstones hold nothing beside their key.
+    fn check_values(&self, what: &str, rows: &RecordBatch, deleted: &BooleanArray) -> Result<()> {
+        for (i, field) in self.columns.fields().iter().enumerate() {
+            let column = rows.column(i);
+            for row in 0..rows.num_rows() {
+                let tombstone_value = deleted.value(row) && !self.key.contains(&i) && column.is_valid(row);
+                let missing = !deleted.value(row) && !field.is_nullable() && column.is_null(row);
+                if tombstone_value || missing {
+                    let problem = if missing { "a null" } else { "a value of a deleted row" };
+                    let detail = format!("column {i} holds {problem}");
+                    return Err(ReplicationError::corrupt(what, detail));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns with nulls where a deleted row has values beside its key.
+    fn without_values(&self, columns: &[ArrayRef], deleted: &BooleanArray) -> Vec<ArrayRef> {
+        if deleted.true_count() == 0 {
+            return columns.to_vec();
+        }
+        let cleared = |(i, column): (usize, &ArrayRef)| {
+            if self.key.contains(&i) || *column.data_type() == DataType::Null {
+                return column.clone();
+            }
+            nullif(column, deleted).expect("there is one verdict per row")
+        };
+        columns.iter().enumerate().map(cleared).collect()
+    }
+
+    fn section_to_trace(&self, origin: OriginId, rows: &RecordBatch) -> Vec<ArrayRef> {
+        let width = self.columns.fields().len();
+        let mut columns = rows.columns()[..width].to_vec();
+        columns.push(Arc::new(Int64Array::from(vec![origin.as_i64(); rows.num_rows()])));
+        columns.extend(rows.columns()[width..].iter().cloned());
+        columns
+    }
+
+    /// The version held for each of `rows` looked-up keys.
+    fn held<'a>(&self, found: &'a Found, rows: usize) -> Vec<Option<Held<'a>>> {
+        let width = self.columns.fields().len();
+        let column = |i: usize| found.rows.column(width + i);
+        let (origins, stamps, hlcs) = (int64(column(0)), int64(column(1)), int64(column(2)));
+        let deleted = boolean(column(3));
+        let contexts: &BinaryArray = column(4).as_binary();
+        let mut held: Vec<Option<Held<'a>>> = (0..rows).map(|_| None).collect();
+        for row in 0..found.probe.len() {
+            let place = &mut held[found.probe.value(row) as usize];
+            assert!(place.is_none() && found.weights.value(row) == 1, "a row has one newest version");
+            *place = Some(Held {
+                columns: found.rows.columns(),
+                row,
+                hlc: Hlc::from_i64(hlcs.value(row)).expect("stored times were checked"),
+                context: contexts.value(row),
+                version: RowVersion {
+                    origin: OriginId::from_i64(origins.value(row)).expect("stored origins were checked"),
+                    stamp: Epoch::from_i64(stamps.value(row)).expect("stored stamps were checked"),
+                    deleted: deleted.value(row),
+                },
+            });
+        }
+        held
+    }
+
+    /// Two versions with the same time and origin are one version; anything else is damage.
+    fn check_same(
+        &self,
+        what: &str,
+        arriving: &Arriving,
+        held: &[Option<Held<'_>>],
+        columns: &[ArrayRef],
+    ) -> Result<()> {
+        let width = self.columns.fields().len();
+        for (row, (version, held)) in arriving.versions.iter().zip(held).enumerate() {
+            let Some(held) = held else { continue };
+            if version.order() != held.order() || self.defects.skip_duplicate_check {
+                continue;
+            }
+            let one = |columns: &[ArrayRef], row: usize| -> Vec<ArrayRef> {
+                columns[..width].iter().map(|column| column.slice(row, 1)).collect()
+            };
+            let same_values = self.whole.encode_rows(&one(columns, row), 1)
+                == self.whole.encode_rows(&one(held.columns, held.row), 1);
+            let same = version.version == held.version && version.context == held.context();
+            if !(same && same_values) {
+                let detail = format!("two different versions of a row at {}", version.hlc);
+                return Err(ReplicationError::corrupt(what, detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// Which arriving versions win, and how many live ones lost to a concurrent one.
+    fn judge(&self, arriving: &Arriving, held: &[Option<Held<'_>>]) -> (Vec<bool>, u64) {
+        let mut conflicts = 0;
+        let mut accepted = Vec::with_capacity(held.len());
+        for (version, held) in arriving.versions.iter().zip(held) {
+            let Some(held) = held else {
+                accepted.push(true);
+                continue;
+            };
+            let wins = version.order() > held.order();
+            let loser_is_live = if wins { !held.version.deleted } else { !version.version.deleted };
+            let concurrent = version.order() != held.order()
+                && !seen(&held.context(), version.version)
+                && !seen(&version.context, held.version);
+            conflicts += u64::from(concurrent && loser_is_live);
+            accepted.push(wins || self.defects.skip_duplicate_check);
+        }
+        (accepted, conflicts)
+    }
+
+    /// Replaces the held versions by the accepted ones and returns the visible change.
+    fn write(&mut self, columns: &[ArrayRef], held: &[Option<Held<'_>>], accepted: &[bool]) -> Delta {
+        const ARRIVING: usize = 0;
+        const HELD: usize = 1;
+        let deleted = boolean(&columns[self.columns.fields().len() + 3]);
+        let (mut stored, mut stored_weights) = (Vec::new(), Vec::new());
+        let (mut visible, mut visible_weights) = (Vec::new(), Vec::new());
+        for (row, held) in held.iter().enumerate().filter(|(row, _)| accepted[*row]) {
+            if let Some(held) = held {
+                stored.push((HELD, held.row));
+                stored_weights.push(-1);
+                if !held.version.deleted {
+                    visible.push((HELD, held.row));
+                    visible_weights.push(-1);
+                }
+            }
+            if self.global || !deleted.value(row) {
+                stored.push((ARRIVING, row));
+                stored_weights.push(1);
+            }
+            if !deleted.value(row) {
+                visible.push((ARRIVING, row));
+                visible_weights.push(1);
+            }
+        }
+        let nothing: Vec<ArrayRef>;
+        let held_columns = match held.iter().flatten().next() {
+            Some(held) => held.columns,
+            None => {
+                nothing = columns.iter().map(|column| new_null_array(column.data_type(), 0)).collect();
+                nothing.as_slice()
+            }
+        };
+        let width = self.columns.fields().len();
+        let seen = [&columns[..width], &held_columns[..width]];
+        let visible = RecordBatch::try_new(self.columns.clone(), pick(&seen, &visible))
+            .expect("visible rows have the table's columns");
+        if !stored.is_empty() {
+            let stored = RecordBatch::try_new(self.trace_schema(), pick(&[columns, held_columns], &stored))
+                .expect("stored rows have the trace's columns");
+            self.trace.apply(&Delta::new(stored, Some(Int64Array::from(stored_weights))));
+            self.sealed = false;
+        }
+        Delta::new(visible, Some(Int64Array::from(visible_weights)))
+    }
+
+    fn changed_since(&self, origin: OriginId, since: Epoch) -> RecordBatch {
+        let snapshot = self.trace.snapshot();
+        let scan = if self.own == Some(origin) {
+            snapshot.scan_since(since.0, SCAN_ROWS_MAX)
+        } else {
+            snapshot.scan(SCAN_ROWS_MAX)
+        };
+        let parts: Vec<RecordBatch> = scan.map(|delta| self.of_origin_since(&delta, origin, since)).collect();
+        concat_batches(&self.trace_schema(), &parts).expect("all parts have the schema of the trace")
+    }
+
+    fn of_origin_since(&self, rows: &Delta, origin: OriginId, since: Epoch) -> RecordBatch {
+        let width = self.columns.fields().len();
+        let (origins, stamps) = (int64(rows.rows().column(width)), int64(rows.rows().column(width + 1)));
+        let wanted: BooleanArray = (0..rows.len())
+            .map(|row| {
+                let live = rows.weight(row) > 0;
+                Some(live && origins.value(row) == origin.as_i64() && stamps.value(row) > since.as_i64())
+            })
+            .collect();
+        filter_record_batch(rows.rows(), &wanted).expect("there is one verdict per row")
+    }
+}
+
+/// The version of a row that is held, and where it stands.
+struct Held<'a> {
+    columns: &'a [ArrayRef],
+    row: usize,
+    version: RowVersion,
+    hlc: Hlc,
+    context: &'a [u8],
+}
+
+impl Held<'_> {
+    fn order(&self) -> (Hlc, OriginId) {
+        (self.hlc, self.version.origin)
+    }
+
+    fn context(&self) -> Context {
+        postcard::from_bytes(self.context).expect("stored contexts were checked")
+    }
+}
+
+/// The versions in a section.
+struct Arriving {
+    versions: Vec<ArrivingVersion>,
+    deleted: BooleanArray,
+}
+
+struct ArrivingVersion {
+    version: RowVersion,
+    hlc: Hlc,
+    context: Context,
+}
+
+impl ArrivingVersion {
+    fn order(&self) -> (Hlc, OriginId) {
+        (self.hlc, self.version.origin)
+    }
+}
+
+impl Arriving {
+    /// Reads the hidden columns of a section whose columns were checked; the table has `width` of its own.
+    fn read(what: &str, origin: OriginId, rows: &RecordBatch, width: usize) -> Result<Self> {
+        let stamps = stamps(what, rows.column(width))?;
+        let hlcs = int64(rows.column(width + 1));
+        let deleted = boolean(rows.column(width + 2)).clone();
+        let contexts: &BinaryArray = rows.column(width + 3).as_binary();
+        let siblings = rows.column(width + 4).as_primitive::<Int16Type>();
+        let mut versions = Vec::with_capacity(rows.num_rows());
+        for (row, stamp) in stamps.into_iter().enumerate() {
+            let hlc = Hlc::from_i64(hlcs.value(row)).ok_or_else(|| {
+                ReplicationError::corrupt(what, format!("{} is not a time", hlcs.value(row)))
+            })?;
+            if siblings.value(row) != 0 {
+                return Err(ReplicationError::corrupt(what, "siblings are not in use yet"));
+            }
+            let context = read_context(what, contexts.value(row))?;
+            let version = RowVersion { origin, stamp, deleted: deleted.value(row) };
+            versions.push(ArrivingVersion { version, hlc, context });
+        }
+        Ok(Self { versions, deleted })
+    }
+}
+
+fn hidden_fields() -> [Field; HIDDEN_COLUMNS] {
+    [
+        Field::new("tributary_origin", DataType::Int64, false),
+        Field::new("tributary_stamp", DataType::Int64, false),
+        Field::new("tributary_hlc", DataType::Int64, false),
+        Field::new("tributary_deleted", DataType::Boolean, false),
+        Field::new("tributary_context", DataType::Binary, false),
+        Field::new("tributary_sibling", DataType::Int16, false),
+    ]
+}
+
+fn see(context: &mut Context, origin: OriginId, stamp: Epoch) {
+    let newest = context.entry(origin).or_default();
+    *newest = (*newest).max(stamp.0);
+}
+
+fn seen(context: &Context, version: RowVersion) -> bool {
+    context.get(&version.origin).is_some_and(|newest| *newest >= version.stamp.0)
+}
+
+fn context_bytes(context: &Context) -> Vec<u8> {
+    postcard::to_stdvec(context).expect("a map of numbers serializes")
+}
+
+/// Reads a context. It must be in the one form in which it is written: regions compare it byte by byte.
+fn read_context(what: &str, bytes: &[u8]) -> Result<Context> {
+    if bytes.len() > CONTEXT_BYTES_MAX {
+        return Err(ReplicationError::corrupt(what, format!("a row context of {} bytes", bytes.len())));
+    }
+    let context: Context = postcard::from_bytes(bytes)
+        .map_err(|error| ReplicationError::corrupt(what, format!("row context: {error}")))?;
+    if context_bytes(&context) != bytes {
+        return Err(ReplicationError::corrupt(what, "a row context is not in its normal form"));
+    }
+    Ok(context)
+}
+
+/// The newer of two versions' times, as the lattice that newest-wins is.
+impl Lattice for (Hlc, OriginId) {
+    fn merge(&mut self, other: Self) -> bool {
+        let grows = other > *self;
+        if grows {
+            *self = other;
+        }
+        grows
+    }
+}

@@ -1,0 +1,195 @@
+//! The settings of one region: flags and `TRIBUTARY_…` variables, checked once before anything is opened.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Flags of `tributary start`.
+#[derive(Clone, Debug, Args)]
+pub struct StartArgs {
+    /// Name of this region.
+    #[arg(long, env = "TRIBUTARY_REGION", default_value = "local")]
+    pub region: String,
+    /// Directory of this region's data.
+    #[arg(long, env = "TRIBUTARY_DATA", default_value = "./tributary-data")]
+    pub data: PathBuf,
+    /// Where SQL clients connect.
+    #[arg(long, env = "TRIBUTARY_LISTEN", default_value = "127.0.0.1:5450", value_name = "HOST:PORT")]
+    pub listen: String,
+    /// Where the other regions connect.
+    #[arg(long, env = "TRIBUTARY_PEER_LISTEN", default_value = "127.0.0.1:5460", value_name = "HOST:PORT")]
+    pub peer_listen: String,
+    /// Another region of the cluster and the address at which it is dialled (repeatable).
+    #[arg(long = "peer", env = "TRIBUTARY_PEER", value_name = "NAME=HOST:PORT", value_delimiter = ',')]
+    pub peers: Vec<String>,
+    /// Where health and metrics are served.
+    #[arg(long, env = "TRIBUTARY_HTTP", default_value = "127.0.0.1:8450", value_name = "HOST:PORT")]
+    pub http: String,
+    /// The region that serializes DDL; its first start founds the cluster. A region alone is its own.
+    #[arg(long, env = "TRIBUTARY_PRIMARY_REGION")]
+    pub primary_region: Option<String>,
+    /// Stop as on SIGTERM when standard input ends: how a parent process makes sure that nothing outlives it.
+    #[arg(long, hide = true)]
+    pub stop_with_stdin: bool,
+}
+
+/// The checked settings of one region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Name of this region.
+    pub region: String,
+    /// Directory of the data; created when missing.
+    pub data: PathBuf,
+    /// SQL address, `host:port`; port 0 takes a free one.
+    pub listen: String,
+    /// Address for other regions.
+    pub peer_listen: String,
+    /// Region name -> `host:port` at which it is dialled, and nowhere else.
+    pub peers: BTreeMap<String, String>,
+    /// Address for health and metrics.
+    pub http: String,
+    /// Name of the primary region.
+    pub primary: String,
+}
+
+/// A setting that cannot be used. All are the user's to mend.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Region names go into SQL, file names and metrics labels.
+    #[error("region name {0:?} is not usable: 1 to 63 of a-z, 0-9, '-' and '_', beginning with a letter")]
+    RegionName(String),
+    /// `--peer` without an address.
+    #[error("--peer {0:?} is not of the form NAME=HOST:PORT")]
+    Peer(String),
+    /// The same peer twice, or this region itself.
+    #[error("--peer names {0:?} twice, or names this region itself")]
+    PeerTwice(String),
+    /// An address without a port.
+    #[error("{flag} {value:?} is not of the form HOST:PORT")]
+    Address {
+        /// The flag it was given with.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+    },
+    /// With peers, somebody has to say who is the primary.
+    #[error("--primary-region is needed when there are peers: name the same region in every region's flags")]
+    NoPrimary,
+    /// The primary is nobody we know.
+    #[error("--primary-region {0:?} is neither this region nor one of its peers")]
+    UnknownPrimary(String),
+}
+
+impl NodeConfig {
+    /// Checks the flags.
+    pub fn from_args(args: StartArgs) -> Result<NodeConfig, ConfigError> {
+        check_name(&args.region)?;
+        let mut peers = BTreeMap::new();
+        for peer in args.peers.iter().filter(|peer| !peer.is_empty()) {
+            let (name, address) = peer.split_once('=').ok_or_else(|| ConfigError::Peer(peer.clone()))?;
+            check_name(name)?;
+            if !is_address(address) {
+                return Err(ConfigError::Peer(peer.clone()));
+            }
+            if name == args.region || peers.insert(name.to_owned(), address.to_owned()).is_some() {
+                return Err(ConfigError::PeerTwice(name.to_owned()));
+            }
+        }
+        let addresses =
+            [("--listen", &args.listen), ("--peer-listen", &args.peer_listen), ("--http", &args.http)];
+        for (flag, value) in addresses {
+            if !is_address(value) {
+                return Err(ConfigError::Address { flag, value: value.clone() });
+            }
+        }
+        let primary = match args.primary_region {
+            Some(primary) => primary,
+            None if peers.is_empty() => args.region.clone(),
+            None => return Err(ConfigError::NoPrimary),
+        };
+        if primary != args.region && !peers.contains_key(&primary) {
+            return Err(ConfigError::UnknownPrimary(primary));
+        }
+        Ok(NodeConfig {
+            region: args.region,
+            data: args.data,
+            listen: args.listen,
+            peer_listen: args.peer_listen,
+            peers,
+            http: args.http,
+            primary,
+        })
+    }
+
+    /// Whether this region serializes DDL.
+    pub fn is_primary(&self) -> bool {
+        self.primary == self.region
+    }
+}
+
+fn check_name(name: &str) -> Result<(), ConfigError> {
+    let usable = name.len() <= 63
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
+    if usable { Ok(()) } else { Err(ConfigError::RegionName(name.to_owned())) }
+}
+
+fn is_address(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args() -> StartArgs {
+        StartArgs {
+            region: "us".into(),
+            data: "d".into(),
+            listen: "127.0.0.1:0".into(),
+            peer_listen: "[::1]:5460".into(),
+            peers: vec![],
+            http: "localhost:8450".into(),
+            primary_region: None,
+            stop_with_stdin: false,
+        }
+    }
+
+    #[test]
+    fn a_region_alone_is_its_own_primary() {
+        let config = NodeConfig::from_args(args()).expect("the flags are good");
+        assert!(config.is_primary());
+        assert!(config.peers.is_empty());
+    }
+
+    #[test]
+    fn peers_need_a_name_an_address_and_a_primary() {
+        let with = |peers: &[&str], primary: Option<&str>| {
+            NodeConfig::from_args(StartArgs {
+                peers: peers.iter().map(|p| p.to_string()).collect(),
+                primary_region: primary.map(str::to_owned),
+                ..args()
+            })
+        };
+        assert_eq!(with(&["eu=h:1"], None), Err(ConfigError::NoPrimary));
+        assert_eq!(with(&["eu=h:1"], Some("ap")), Err(ConfigError::UnknownPrimary("ap".into())));
+        assert_eq!(with(&["eu"], Some("us")), Err(ConfigError::Peer("eu".into())));
+        assert_eq!(with(&["eu=h"], Some("us")), Err(ConfigError::Peer("eu=h".into())));
+        assert_eq!(with(&["us=h:1"], Some("us")), Err(ConfigError::PeerTwice("us".into())));
+        assert_eq!(with(&["eu=h:1", "eu=h:2"], Some("us")), Err(ConfigError::PeerTwice("eu".into())));
+        assert_eq!(with(&["EU=h:1"], Some("us")), Err(ConfigError::RegionName("EU".into())));
+        let config = with(&["eu=h:1", "ap=h:2"], Some("eu")).expect("the flags are good");
+        assert!(!config.is_primary());
+        assert_eq!(config.peers["ap"], "h:2");
+    }
+
+    #[test]
+    fn addresses_need_a_port() {
+        let bad = StartArgs { http: "localhost".into(), ..args() };
+        assert_eq!(
+            NodeConfig::from_args(bad),
+            Err(ConfigError::Address { flag: "--http", value: "localhost".into() })
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! Questions that one region asks another outside the link: `DoAction` and its one answer.
+//!
+//! Everything here is plain data in postcard. Enumerations of other crates are carried as numbers of this file's
+//! own tables, so that a peer's bytes can name nothing that is not in them.
+
+use serde::{Deserialize, Serialize};
+use tributary_planner::{PlanError, PlanErrorKind};
+use tributary_region::Rejected;
+
+use crate::session::backend::DdlError;
+
+/// The actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Which cluster are you in?
+    Cluster,
+    /// Run this DDL.
+    Ddl,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 2] = [Kind::Cluster, Kind::Ddl];
+
+    /// The Flight action's type.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Cluster => "cluster",
+            Kind::Ddl => "ddl",
+        }
+    }
+
+    /// The inverse of [`Kind::name`].
+    pub fn named(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// The answer to `cluster`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterReply {
+    /// `None`: not in one yet.
+    pub cluster: Option<[u8; 16]>,
+}
+
+/// A DDL statement for the primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DdlRequest {
+    /// The region that asks.
+    pub from: String,
+    /// The text of one statement.
+    pub sql: String,
+    /// The session's time zone, to be frozen into what is created.
+    pub time_zone: String,
+}
+
+/// The primary's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DdlReply {
+    /// It is durable and visible at the primary.
+    Made {
+        /// The command tag.
+        tag: String,
+        /// For the client.
+        notices: Vec<String>,
+        /// The catalog version that shows it.
+        catalog_version: u64,
+    },
+    /// Nothing was changed.
+    Refused(DdlRefusal),
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DdlRefusal {
+    /// The statement is wrong.
+    Plan {
+        /// Index into [`PLAN_ERRORS`].
+        kind: u8,
+        /// The message.
+        message: String,
+        /// The hint.
+        hint: Option<String>,
+        /// The position, in characters from 1.
+        position: Option<u64>,
+    },
+    /// The region asked is not the primary.
+    NotPrimary,
+    /// The primary itself has not joined yet.
+    Joining,
+    /// Others kept changing the catalog.
+    CatalogChanged,
+    /// The primary's disk is full.
+    DiskFull,
+    /// The primary is overloaded or stopping.
+    Overloaded,
+}
+
+/// Kinds of planning errors by their number on the wire. Append only.
+const PLAN_ERRORS: [PlanErrorKind; 17] = [
+    PlanErrorKind::Internal,
+    PlanErrorKind::Syntax,
+    PlanErrorKind::TooLong,
+    PlanErrorKind::TooDeep,
+    PlanErrorKind::Unsupported,
+    PlanErrorKind::UndefinedTable,
+    PlanErrorKind::UndefinedColumn,
+    PlanErrorKind::UndefinedFunction,
+    PlanErrorKind::AmbiguousColumn,
+    PlanErrorKind::DuplicateTable,
+    PlanErrorKind::DuplicateColumn,
+    PlanErrorKind::DatatypeMismatch,
+    PlanErrorKind::InvalidDefinition,
+    PlanErrorKind::DependentObjects,
+    PlanErrorKind::WrongObjectType,
+    PlanErrorKind::NotNull,
+    PlanErrorKind::GroupingError,
+];
+
+impl DdlRefusal {
+    /// What goes over the wire.
+    pub fn from_error(error: DdlError) -> DdlRefusal {
+        match error {
+            DdlError::Plan(error) => DdlRefusal::Plan {
+                kind: PLAN_ERRORS
+                    .iter()
+                    .position(|kind| *kind == error.kind)
+                    .and_then(|index| u8::try_from(index).ok())
+                    .unwrap_or(0),
+                message: error.message,
+                hint: error.hint,
+                position: error.position.and_then(|position| u64::try_from(position).ok()),
+            },
+            DdlError::Unreachable { .. } => DdlRefusal::NotPrimary,
+            DdlError::Rejected(Rejected::Joining) => DdlRefusal::Joining,
+            DdlError::Rejected(Rejected::CatalogChanged) => DdlRefusal::CatalogChanged,
+            DdlError::Rejected(Rejected::DiskFull) => DdlRefusal::DiskFull,
+            DdlError::Rejected(Rejected::NotPrimary) => DdlRefusal::NotPrimary,
+            DdlError::Rejected(_) => DdlRefusal::Overloaded,
+        }
+    }
+
+    /// What the asking session is told.
+    pub fn into_error(self) -> DdlError {
+        match self {
+            DdlRefusal::Plan { kind, message, hint, position } => DdlError::Plan(PlanError {
+                kind: PLAN_ERRORS.get(usize::from(kind)).copied().unwrap_or(PlanErrorKind::Internal),
+                message,
+                hint,
+                position: position.and_then(|position| usize::try_from(position).ok()),
+            }),
+            DdlRefusal::NotPrimary => DdlError::Rejected(Rejected::NotPrimary),
+            DdlRefusal::Joining => DdlError::Rejected(Rejected::Joining),
+            DdlRefusal::CatalogChanged => DdlError::Rejected(Rejected::CatalogChanged),
+            DdlRefusal::DiskFull => DdlError::Rejected(Rejected::DiskFull),
+            DdlRefusal::Overloaded => DdlError::Rejected(Rejected::Overloaded),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_planning_error_survives_the_wire() {
+        for kind in PLAN_ERRORS {
+            let error = PlanError::new(kind, "no").with_hint("do this").at(7);
+            let bytes = postcard::to_stdvec(&DdlRefusal::from_error(DdlError::Plan(error.clone())))
+                .expect("plain data");
+            let refusal: DdlRefusal = postcard::from_bytes(&bytes).expect("just written");
+            match refusal.into_error() {
+                DdlError::Plan(read) => assert_eq!(read, error),
+                other => panic!("expected a planning error, got {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_number_is_an_internal_error() {
+        let refusal = DdlRefusal::Plan { kind: 200, message: "x".into(), hint: None, position: None };
+        match refusal.into_error() {
+            DdlError::Plan(read) => assert_eq!(read.kind, PlanErrorKind::Internal),
+            other => panic!("expected a planning error, got {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Connections between regions: Arrow Flight over gRPC.
+//!
+//! ```text
+//!   us ── DoExchange (both directions on one stream) ──▶ eu       bundles, acks, heartbeats
+//!   eu ── DoAction "ddl", "cluster" ───────────────────▶ us       one question, one answer
+//! ```
+//! What is said on a stream is decided by the region's link machine; here are only sockets. Between two regions
+//! there is one stream at a time, dialled by the one whose name sorts first; the other one dials only when it has
+//! waited for it in vain (it may be the only one that can). See [`registry`] for what happens when both do.
+//!
+//! Each peer is dialled at the address configured for it and nowhere else, so that a proxy can stand in
+//! between. A stream that is dialled *to* us says who it is in its first message, and is refused unless that is a
+//! configured peer. Left out for now: TLS and certificates.
+
+pub mod actions;
+mod backoff;
+mod client;
+mod dial;
+mod registry;
+mod service;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+pub use client::{PeerClient, PeerError};
+
+use crate::node::{Node, Request};
+use registry::Registry;
+
+/// The largest message: a bundle at its cap and its envelope.
+pub const MESSAGE_BYTES_MAX: usize = (256 << 20) + (1 << 20);
+/// Messages that may wait to be sent to one peer; the link machine keeps far fewer in flight.
+const OUTBOX_MESSAGES_MAX: usize = 256;
+/// Bytes of received messages that may wait for the region; beyond it the sockets are not read.
+const INBOUND_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
+/// The semaphore counts in units of this, since its permits are 32-bit.
+const PERMIT_BYTES: usize = 1024;
+
+/// What every connection needs.
+pub(crate) struct Shared {
+    /// This region's name.
+    pub region: String,
+    /// Who may connect.
+    pub peers: Vec<String>,
+    /// Which connection to a peer counts.
+    pub registry: Registry,
+    /// Where news goes.
+    pub requests: tokio::sync::mpsc::Sender<Request>,
+    /// Bounds the bytes under way to the region.
+    pub inbound: Arc<Semaphore>,
+    /// For actions.
+    pub node: Arc<Node>,
+}
+
+/// Serves peers on `listener` and dials the configured ones, until `shutdown` turns true.
+pub async fn serve(
+    node: Arc<Node>,
+    listener: TcpListener,
+    peers: BTreeMap<String, PeerClient>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let shared = Arc::new(Shared {
+        region: node.name().to_owned(),
+        peers: peers.keys().cloned().collect(),
+        registry: Registry::new(node.name()),
+        requests: node.requests(),
+        inbound: Arc::new(Semaphore::new(INBOUND_BYTES_MAX / PERMIT_BYTES)),
+        node,
+    });
+    let mut dialers = tokio::task::JoinSet::new();
+    for (peer, client) in peers {
+        dialers.spawn(dial::keep_connected(shared.clone(), peer, client));
+    }
+    let served = service::serve(shared, listener, shutdown).await;
+    dialers.shutdown().await;
+    served
+}

@@ -1,0 +1,45 @@
+//! The primary's first start: found a cluster, unless one exists.
+//!
+//! A primary without a past is either new or was wiped. The difference is known by its peers: a wiped primary that
+//! founded a second cluster would split its peers from it for good, so it asks each of them first. Peers that
+//! cannot be reached at a first start are the common case (they start later) and are tolerated.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+use tributary_region::Founding;
+
+use crate::links::PeerClient;
+
+/// A cluster exists already.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "region \"{peer}\" already belongs to a cluster ({cluster}), but this region's data directory is empty.\n  \
+     what to do: start with the right --data directory, or restore it from a backup; founding a second cluster \
+     here would cut this region off from the others for good"
+)]
+pub struct FoundError {
+    /// The peer that knows it.
+    pub peer: String,
+    /// Its identity, in hexadecimal.
+    pub cluster: String,
+}
+
+/// Asks the peers, and draws the new cluster's identity when none of them has one.
+pub async fn founding(peers: &BTreeMap<String, PeerClient>) -> Result<Founding, FoundError> {
+    let asked = peers.iter().map(|(name, client)| async move { (name, client.cluster().await) });
+    for (peer, answer) in futures::future::join_all(asked).await {
+        match answer {
+            Ok(Some(cluster)) => return Err(FoundError { peer: peer.clone(), cluster: hex(&cluster) }),
+            Ok(None) => {}
+            Err(error) => tracing::info!(peer, %error, "not reachable; taken as new"),
+        }
+    }
+    let cluster = uuid::Uuid::new_v4().into_bytes();
+    tracing::info!(cluster = hex(&cluster), "a new cluster is founded");
+    Ok(Founding { cluster })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,153 @@
+//! The shell around one region: its thread, its disk, and the handle by which everybody else reaches it.
+//!
+//! ```text
+//!  sessions, sources, links ──▶ Node (handle) ──▶ queue ──▶ Driver (thread) ──▶ Region
+//!            ▲                                                │      └─▶ LogWriter, Checkpoints (threads)
+//!            └──────────────── watch: Arc<Snapshot> ◀─────────┘
+//! ```
+//! Nothing here decides anything about data: the region does. What the shell decides is when to sync, when to
+//! checkpoint, and when to stop.
+
+mod backend;
+mod checkpoints;
+mod clock;
+mod data_dir;
+mod ddl;
+mod driver;
+mod found;
+mod log_writer;
+mod open;
+mod request;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tributary_planner::catalog::CatalogChange;
+use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
+
+pub use clock::wall_ms;
+pub use driver::Ended;
+pub use found::{FoundError, founding};
+pub use open::{OpenError, Stored};
+pub use request::{LinkEvent, LinkNews, Outbox, Request};
+
+use crate::links::PeerClient;
+
+/// What a node is told about itself.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// This region's name.
+    pub region: String,
+    /// The names of its peers.
+    pub peers: Vec<String>,
+    /// The primary region's name.
+    pub primary: String,
+    /// How to ask the primary to run DDL; `None` at the primary itself.
+    pub primary_client: Option<PeerClient>,
+}
+
+/// The handle of a running region. Cheap to use from any task; cancel-safe.
+pub struct Node {
+    region: String,
+    primary: String,
+    primary_client: Option<PeerClient>,
+    requests: mpsc::Sender<Request>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// DDL is planned and submitted one at a time, or statements would keep overtaking each other's catalog.
+    ddl: tokio::sync::Mutex<()>,
+}
+
+impl Node {
+    fn new(
+        settings: &NodeSettings,
+        requests: mpsc::Sender<Request>,
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+    ) -> Node {
+        Node {
+            region: settings.region.clone(),
+            primary: settings.primary.clone(),
+            primary_client: settings.primary_client.clone(),
+            requests,
+            snapshots,
+            ddl: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The newest published snapshot.
+    pub fn newest(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone()
+    }
+
+    /// A reader of all snapshots to come.
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// This region's name.
+    pub fn name(&self) -> &str {
+        &self.region
+    }
+
+    /// Where connections report.
+    pub fn requests(&self) -> mpsc::Sender<Request> {
+        self.requests.clone()
+    }
+
+    /// Commits and waits until the writes are durable. When the node ends while the outcome is unknown, this
+    /// never returns: neither yes nor no would be true.
+    pub async fn submit(&self, writes: WriteSet) -> Result<Committed, Rejected> {
+        let (reply, outcome) = oneshot::channel();
+        self.ask(Request::Commit { writes, reply }, outcome).await
+    }
+
+    /// Submits catalog changes that were planned against `base_version`.
+    pub(crate) async fn submit_ddl(
+        &self,
+        changes: Vec<CatalogChange>,
+        base_version: u64,
+    ) -> Result<Committed, Rejected> {
+        let (reply, outcome) = oneshot::channel();
+        self.ask(Request::Ddl { changes, base_version, reply }, outcome).await
+    }
+
+    async fn ask(
+        &self,
+        request: Request,
+        outcome: oneshot::Receiver<Result<Committed, Rejected>>,
+    ) -> Result<Committed, Rejected> {
+        if self.requests.send(request).await.is_err() {
+            // The node is stopping and took nothing in.
+            return Err(Rejected::Overloaded);
+        }
+        match outcome.await {
+            Ok(outcome) => outcome,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waits for the first snapshot that satisfies `wanted`; `Ok(None)` when the time is up, `Err` when the
+    /// node stops.
+    pub async fn wait_until(
+        &self,
+        timeout: Duration,
+        mut wanted: impl FnMut(&Snapshot) -> bool,
+    ) -> Result<Option<Arc<Snapshot>>, NodeStopped> {
+        let mut snapshots = self.snapshots.clone();
+        let waiting = snapshots.wait_for(|snapshot| wanted(snapshot));
+        match tokio::time::timeout(timeout, waiting).await {
+            Ok(Ok(snapshot)) => Ok(Some(snapshot.clone())),
+            Ok(Err(_)) => Err(NodeStopped),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Asks the region to checkpoint and end; its end is reported by the receiver that came with the node.
+    pub async fn stop(&self) {
+        let _ = self.requests.send(Request::Stop).await;
+    }
+}
+
+/// The region's thread has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeStopped;

@@ -1,0 +1,177 @@
+//! Opening a region: storage, the last checkpoint, the log's tail, and the threads.
+//!
+//! Everything that is wrong with the disk is found here, before anything is served, and reported with the
+//! directory it is in and what can be done.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+use tributary_region::{Founding, Region, RegionConfig, RegionError};
+use tributary_storage::checkpoint::{self, Loaded};
+use tributary_storage::kv::RocksKv;
+use tributary_storage::log::{KvLog, Log};
+use tributary_storage::{Position, Record, StorageError};
+
+use super::checkpoints::Checkpoints;
+use super::clock::Clock;
+use super::data_dir::{DataDir, DataDirError};
+use super::driver::{Driver, Ended};
+use super::log_writer::LogWriter;
+use super::request::REQUESTS_MAX;
+use super::{Node, NodeSettings};
+
+const READ_RECORDS_MAX: usize = 1024;
+
+/// Why a region cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The directory is not ours.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// What is on the disk cannot be read.
+    #[error("{source}\n  where: {place}\n  what to do: {advice}")]
+    Storage {
+        /// The error.
+        source: StorageError,
+        /// The directory it concerns.
+        place: String,
+        /// For the operator.
+        advice: &'static str,
+    },
+    /// The log or checkpoint was read and makes no sense.
+    #[error("{source}\n  where: {place}\n  what to do: {ADVICE_CORRUPT}")]
+    Region {
+        /// The error.
+        source: RegionError,
+        /// The data directory.
+        place: String,
+    },
+    /// A thread could not be started.
+    #[error("a thread could not be started: {0}")]
+    Thread(std::io::Error),
+}
+
+const ADVICE_CORRUPT: &str = "nothing was changed. Restore the data directory from a backup, or try the start \
+again with the version that wrote it. What the other regions hold is safe there; do not delete this \
+directory while rows of this region exist nowhere else";
+const ADVICE_IO: &str = "check the device, the mount and the permissions of the data directory";
+const ADVICE_FULL: &str = "free some space on the device and start again";
+
+/// What was found on the disk, before the region is opened on it.
+pub struct Stored {
+    dir: DataDir,
+    state: RocksKv,
+    log: KvLog<RocksKv>,
+    checkpoint: Option<Loaded>,
+    tail: Vec<Record>,
+}
+
+impl Stored {
+    /// Locks the directory and reads everything in it. Blocking.
+    pub fn read(path: &Path) -> Result<Stored, OpenError> {
+        let dir = DataDir::lock(path)?;
+        let (state_path, log_path) = (dir.state(), dir.log());
+        let at = |place: &Path| {
+            let place = place.display().to_string();
+            move |source: StorageError| {
+                let advice = match &source {
+                    StorageError::Corrupt { .. } => ADVICE_CORRUPT,
+                    StorageError::Io { .. } => ADVICE_IO,
+                    StorageError::Full { .. } => ADVICE_FULL,
+                };
+                OpenError::Storage { source, place: place.clone(), advice }
+            }
+        };
+        let state = RocksKv::open(&state_path).map_err(at(&state_path))?;
+        let checkpoint = checkpoint::load(&state).map_err(at(&state_path))?;
+        let log = RocksKv::open(&log_path).and_then(KvLog::open).map_err(at(&log_path))?;
+        let from = checkpoint.as_ref().map_or(Position(1), |loaded| Position(loaded.position.0 + 1));
+        let tail = read_tail(&log, from).map_err(at(&log_path))?;
+        Ok(Stored { dir, state, log, checkpoint, tail })
+    }
+
+    /// Whether this region has no past: a first start, or a wiped directory.
+    pub fn is_empty(&self) -> bool {
+        self.checkpoint.is_none() && self.tail.is_empty()
+    }
+
+    /// Opens the region and starts its threads. `found` is given to the primary's first start only.
+    pub fn open(
+        self,
+        settings: &NodeSettings,
+        found: Option<Founding>,
+    ) -> Result<(Arc<Node>, oneshot::Receiver<Ended>), OpenError> {
+        let Stored { dir, state, log, checkpoint, tail } = self;
+        let place = dir.path().display().to_string();
+        let mut config = RegionConfig::new(settings.region.clone(), settings.peers.clone());
+        config.found = found;
+        let tick = Duration::from_millis(config.tick_ms);
+        let clock = Clock::start();
+        let mut effects = Vec::new();
+        let durable = last_position(&checkpoint, &tail);
+        let replayed = tail.len();
+        let region = Region::open(config, checkpoint, tail, clock.now_ms(), &mut effects)
+            .map_err(|source| OpenError::Region { source, place })?;
+        tracing::info!(position = durable.0, replayed, "the log was replayed");
+
+        let (snapshots, snapshot_reader) = watch::channel(region.snapshot());
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let log_path = dir.log();
+        let reopen = Box::new(move || {
+            RocksKv::open(&log_path).and_then(KvLog::open).map(|log| Box::new(log) as Box<dyn Log>)
+        });
+        let (log, log_status) = LogWriter::start(Box::new(log), durable, reopen).map_err(OpenError::Thread)?;
+        let (outcomes, checkpoint_outcomes) = mpsc::unbounded_channel();
+        let report = move |outcome| drop(outcomes.send(outcome));
+        let checkpoints = Checkpoints::start(state, dir.state(), report).map_err(OpenError::Thread)?;
+        let driver = Driver {
+            region,
+            clock,
+            tick,
+            requests,
+            log,
+            log_status,
+            checkpoints,
+            checkpoint_outcomes,
+            snapshots,
+            links: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            next_token: 1,
+            appended: durable,
+            disk_full: false,
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let (ended, ended_reader) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("region".to_owned())
+            .spawn(move || {
+                let why = driver.run(&runtime, effects);
+                // The log thread has ended with the driver; only now may another process have the directory.
+                drop(dir);
+                let _ = ended.send(why);
+            })
+            .map_err(OpenError::Thread)?;
+        Ok((Arc::new(Node::new(settings, sender, snapshot_reader)), ended_reader))
+    }
+}
+
+fn read_tail(log: &KvLog<RocksKv>, from: Position) -> Result<Vec<Record>, StorageError> {
+    let mut tail: Vec<Record> = Vec::new();
+    loop {
+        let next = tail.last().map_or(from, |record| Position(record.position.0 + 1));
+        let records = log.read(next, READ_RECORDS_MAX)?;
+        if records.is_empty() {
+            return Ok(tail);
+        }
+        tail.extend(records);
+    }
+}
+
+fn last_position(checkpoint: &Option<Loaded>, tail: &[Record]) -> Position {
+    let covered = checkpoint.as_ref().map_or(Position(0), |loaded| loaded.position);
+    tail.last().map_or(covered, |record| record.position)
+}

@@ -1,0 +1,114 @@
+//! Reading the live checkpoint, whole and verified, before anything of it is used.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::manifest::{self, Manifest, StoredTrace};
+use super::object::{self, damaged};
+use super::run_file;
+use crate::Delta;
+use crate::error::Result;
+use crate::kv::Kv;
+use crate::log::{ChainHash, Position};
+use crate::trace::{Layout, RowCodec, Run, RunId, RunTrace};
+
+/// A checkpoint that was read. Traces are taken out of it one by one.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The last log record that is contained in it.
+    pub position: Position,
+    /// The hash of the log up to there.
+    pub chain: ChainHash,
+    /// The blobs, by name.
+    pub blobs: BTreeMap<String, Bytes>,
+    traces: BTreeMap<String, StoredTrace>,
+    runs: BTreeMap<RunId, LoadedRun>,
+}
+
+#[derive(Debug)]
+struct LoadedRun {
+    portions: Arc<Vec<Delta>>,
+    stamp_min: u64,
+    stamp_max: u64,
+    /// How many traces have not taken it yet.
+    uses: usize,
+}
+
+/// The live checkpoint; `None` when none was ever completed.
+///
+/// # Errors
+/// [`crate::StorageError::Corrupt`] when anything it names is missing or damaged, with its name and what to
+/// do.
+pub fn load(kv: &dyn Kv) -> Result<Option<Loaded>> {
+    let Some(current) = manifest::current(kv)? else { return Ok(None) };
+    let Manifest { position, chain, traces, runs: stored_runs, blobs: stored_blobs } = current.manifest;
+    let mut runs = BTreeMap::new();
+    for (id, stored) in &stored_runs {
+        let portions = run_file::read(kv, *id, stored.object)?;
+        let rows: usize = portions.iter().map(Delta::len).sum();
+        if rows as u64 != stored.rows || stored.stamp_min > stored.stamp_max {
+            let detail = format!("it has {rows} rows, and its manifest says {}", stored.rows);
+            return Err(damaged(&format!("run {id}"), &detail));
+        }
+        let uses = traces.values().flat_map(|trace| &trace.runs).filter(|used| *used == id).count();
+        let (portions, stamp_min, stamp_max) = (Arc::new(portions), stored.stamp_min, stored.stamp_max);
+        runs.insert(*id, LoadedRun { portions, stamp_min, stamp_max, uses });
+    }
+    for (name, trace) in &traces {
+        if let Some(id) = trace.runs.iter().find(|id| !runs.contains_key(id)) {
+            return Err(damaged(&format!("run {id} of trace {name}"), "the manifest does not list it"));
+        }
+    }
+    let mut blobs = BTreeMap::new();
+    for (name, stored) in stored_blobs {
+        let bytes = object::read_all(kv, &format!("blob {name}"), stored.id, stored.object)?;
+        blobs.insert(name, bytes);
+    }
+    Ok(Some(Loaded { position, chain, blobs, traces, runs }))
+}
+
+impl Loaded {
+    /// The names of the traces that have not been taken.
+    pub fn trace_names(&self) -> impl Iterator<Item = &str> {
+        self.traces.keys().map(String::as_str)
+    }
+
+    /// Takes a trace out; `None` when the checkpoint has none of that name, or it was taken before.
+    ///
+    /// # Errors
+    /// [`crate::StorageError::Corrupt`] when it was stored with another layout.
+    pub fn trace(&mut self, name: &str, layout: Layout) -> Result<Option<RunTrace>> {
+        let Some(stored) = self.traces.get(name) else { return Ok(None) };
+        if stored.fingerprint != layout.fingerprint() {
+            let detail = format!("it was stored with another layout than {:?}", layout.key);
+            return Err(damaged(&format!("trace {name}"), &detail));
+        }
+        let codec = RowCodec::new(layout);
+        let mut runs = Vec::with_capacity(stored.runs.len());
+        for id in &stored.runs {
+            let loaded = self.runs.get(id).expect("loading checked that every run of a trace is there");
+            for portion in loaded.portions.iter() {
+                run_file::check_layout(*id, portion, &codec.layout)?;
+            }
+            let run = Run::stored(&codec, *id, &loaded.portions, loaded.stamp_min, loaded.stamp_max);
+            runs.push(Arc::new(run));
+        }
+        let taken = self.traces.remove(name).map(|trace| trace.runs).unwrap_or_default();
+        for id in taken {
+            self.release(id);
+        }
+        Ok(Some(RunTrace::from_codec(codec, runs)))
+    }
+
+    /// Frees the columns of a run once no other trace needs them.
+    fn release(&mut self, id: RunId) {
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.uses -= 1;
+            if run.uses == 0 {
+                self.runs.remove(&id);
+            }
+        }
+    }
+}
