@@ -1,0 +1,50 @@
+# The verbs of this project. Everything that must be installed is installed by `make setup`, which the
+# others call. One build profile serves all of them but `build`.
+
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/tributary/target
+BIN := $(CARGO_TARGET_DIR)/debug
+
+SEEDS ?= 200
+FROM ?= 1
+EVENTS ?= 300000
+
+.PHONY: run test check fix bench sim build setup clean-data
+
+## The demonstration: three regions agree, part and agree again.
+run: setup
+	cargo build --package tributary-server
+	$(BIN)/tributary demo --events $(EVENTS)
+
+## Everything CI runs, with the time of each stage.
+test: setup
+	scripts/test
+
+## Formatting, lints and documentation; changes nothing.
+check: setup
+	scripts/check
+
+## Formats and applies what clippy can apply.
+fix: setup
+	cargo fmt --all
+	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+## Micro-benchmarks of the operators.
+bench: setup
+	cargo bench --package tributary-executor --profile dev
+
+## SEED=n replays one seed with its trace; SEEDS=count FROM=first runs a range.
+sim: setup
+	cargo build --package tributary-simulator
+ifdef SEED
+	$(BIN)/tributary-simulator --seed $(SEED)
+else
+	$(BIN)/tributary-simulator --seeds $(SEEDS) --from $(FROM)
+endif
+
+## The release binary.
+build: setup
+	cargo build --release --package tributary-server
+	@echo "built $(CARGO_TARGET_DIR)/release/tributary"
+
+setup:
+	@scripts/setup
