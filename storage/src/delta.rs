@@ -9,11 +9,7 @@
 //! Left out on purpose: schemas are not checked against each other beyond what Arrow itself refuses; a delta
 //! is built by code that knows its schema.
 
-use std::sync::Arc;
-
-use arrow::array::{
-    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array,
-};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{FilterBuilder, concat_batches, take};
 use arrow::datatypes::{DataType, SchemaRef};
 
@@ -41,7 +37,11 @@ impl Delta {
     /// When the number of weights is not the number of rows, or a weight is null.
     pub fn new(rows: RecordBatch, weights: Option<Int64Array>) -> Self {
         if let Some(weights) = &weights {
-            assert_eq!(weights.len(), rows.num_rows(), "a delta has as many weights as rows");
+            assert_eq!(
+                weights.len(),
+                rows.num_rows(),
+                "a delta has as many weights as rows"
+            );
             assert_eq!(weights.null_count(), 0, "a delta has no null weights");
         }
         Self { rows, weights }
@@ -99,11 +99,16 @@ impl Delta {
     pub fn negated(&self) -> Self {
         let weights = match &self.weights {
             Some(weights) => weights.unary(|weight: i64| {
-                weight.checked_neg().expect("a weight is a sum of far fewer than 2^63 entries")
+                weight
+                    .checked_neg()
+                    .expect("a weight is a sum of far fewer than 2^63 entries")
             }),
             None => Int64Array::from(vec![-1; self.len()]),
         };
-        Self { rows: self.rows.clone(), weights: Some(weights) }
+        Self {
+            rows: self.rows.clone(),
+            weights: Some(weights),
+        }
     }
 
     /// The entries for which `keep` is true; null drops.
@@ -113,9 +118,13 @@ impl Delta {
     pub fn filter(&self, keep: &BooleanArray) -> Self {
         assert_eq!(keep.len(), self.len(), "a filter has one verdict per row");
         let filter = FilterBuilder::new(keep).optimize().build();
-        let rows = filter.filter_record_batch(&self.rows).expect("a filter of the right length applies");
+        let rows = filter
+            .filter_record_batch(&self.rows)
+            .expect("a filter of the right length applies");
         let weights = self.weights.as_ref().map(|weights| {
-            let kept = filter.filter(weights).expect("a filter of the right length applies");
+            let kept = filter
+                .filter(weights)
+                .expect("a filter of the right length applies");
             int64(&kept)
         });
         Self { rows, weights }
@@ -133,9 +142,14 @@ impl Delta {
             .iter()
             .map(|column| take(column, rows, None).expect("indices lie within the delta"))
             .collect();
-        let weights =
-            self.weights.as_ref().map(|w| int64(&take(w, rows, None).expect("indices lie within the delta")));
-        Self { rows: batch(self.schema(), columns, rows.len()), weights }
+        let weights = self
+            .weights
+            .as_ref()
+            .map(|w| int64(&take(w, rows, None).expect("indices lie within the delta")));
+        Self {
+            rows: batch(self.schema(), columns, rows.len()),
+            weights,
+        }
     }
 
     /// The given columns, in that order, with the same weights.
@@ -144,7 +158,10 @@ impl Delta {
     /// When a column does not exist.
     pub fn project(&self, columns: &[usize]) -> Self {
         let rows = self.rows.project(columns).expect("projected columns exist");
-        Self { rows, weights: self.weights.clone() }
+        Self {
+            rows,
+            weights: self.weights.clone(),
+        }
     }
 
     /// Other columns under the same weights.
@@ -152,8 +169,15 @@ impl Delta {
     /// # Panics
     /// When the number of rows differs.
     pub fn with_rows(&self, rows: RecordBatch) -> Self {
-        assert_eq!(rows.num_rows(), self.len(), "replaced rows keep their weights one by one");
-        Self { rows, weights: self.weights.clone() }
+        assert_eq!(
+            rows.num_rows(),
+            self.len(),
+            "replaced rows keep their weights one by one"
+        );
+        Self {
+            rows,
+            weights: self.weights.clone(),
+        }
     }
 
     /// All entries of `parts`, in order. With one non-empty part nothing is copied.
@@ -169,7 +193,9 @@ impl Delta {
                 let rows = concat_batches(&schema, parts.iter().map(|part| &part.rows))
                     .expect("the parts of a delta have its schema");
                 let weights = parts.iter().any(|part| part.weights.is_some()).then(|| {
-                    let ones_and_weights = parts.iter().flat_map(|part| (0..part.len()).map(|i| part.weight(i)));
+                    let ones_and_weights = parts
+                        .iter()
+                        .flat_map(|part| (0..part.len()).map(|i| part.weight(i)));
                     Int64Array::from_iter_values(ones_and_weights)
                 });
                 Self { rows, weights }
@@ -180,8 +206,12 @@ impl Delta {
     /// The canonical form of this Z-set: equal rows summed, zero weights dropped, sorted by the encoded row
     /// (columns in schema order, ascending, nulls first). Weights are absent when all are 1.
     pub fn consolidated(&self) -> Self {
-        let types: Vec<DataType> =
-            self.schema().fields().iter().map(|field| field.data_type().clone()).collect();
+        let types: Vec<DataType> = self
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.data_type().clone())
+            .collect();
         let encoded = KeyEncoder::new(&types).encode_rows(self.rows.columns(), self.len());
         let summed = sum_equal_rows(self.len(), |i| encoded.get(i), |i| self.weight(i));
         let kept = UInt32Array::from_iter_values(summed.iter().map(|(row, _)| *row));
@@ -189,7 +219,10 @@ impl Delta {
             .iter()
             .any(|(_, weight)| *weight != 1)
             .then(|| Int64Array::from_iter_values(summed.iter().map(|(_, weight)| *weight)));
-        Self { rows: Self::inserts(self.rows.clone()).take(&kept).rows, weights }
+        Self {
+            rows: Self::inserts(self.rows.clone()).take(&kept).rows,
+            weights,
+        }
     }
 }
 
@@ -202,12 +235,15 @@ pub(crate) fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> R
 
 fn int64(array: &ArrayRef) -> Int64Array {
     let any: &dyn std::any::Any = array.as_ref().as_any();
-    any.downcast_ref::<Int64Array>().expect("weights are Int64").clone()
+    any.downcast_ref::<Int64Array>()
+        .expect("weights are Int64")
+        .clone()
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use arrow::array::StringArray;
     use arrow::datatypes::{Field, Schema};
@@ -226,7 +262,10 @@ mod tests {
         let ids: Int64Array = entries.iter().map(|(id, _, _)| *id).collect();
         let names: StringArray = entries.iter().map(|(_, name, _)| Some(*name)).collect();
         let rows = RecordBatch::try_new(schema(), vec![Arc::new(ids), Arc::new(names)]).expect("valid");
-        Delta::new(rows, Some(entries.iter().map(|(_, _, weight)| Some(*weight)).collect()))
+        Delta::new(
+            rows,
+            Some(entries.iter().map(|(_, _, weight)| Some(*weight)).collect()),
+        )
     }
 
     fn entries(delta: &Delta) -> Vec<(Option<i64>, String, i64)> {
@@ -234,15 +273,29 @@ mod tests {
         let names = delta.rows().column(1).clone();
         let names = names.as_any().downcast_ref::<StringArray>().expect("utf8");
         (0..delta.len())
-            .map(|i| (ids.is_valid(i).then(|| ids.value(i)), names.value(i).to_string(), delta.weight(i)))
+            .map(|i| {
+                (
+                    ids.is_valid(i).then(|| ids.value(i)),
+                    names.value(i).to_string(),
+                    delta.weight(i),
+                )
+            })
             .collect()
     }
 
     #[test]
     fn consolidation_sums_drops_and_sorts() {
-        let found = delta(&[(Some(2), "b", 1), (Some(1), "a", -1), (None, "z", 1), (Some(1), "a", 1)]);
+        let found = delta(&[
+            (Some(2), "b", 1),
+            (Some(1), "a", -1),
+            (None, "z", 1),
+            (Some(1), "a", 1),
+        ]);
         let consolidated = found.consolidated();
-        assert_eq!(entries(&consolidated), vec![(None, "z".into(), 1), (Some(2), "b".into(), 1)]);
+        assert_eq!(
+            entries(&consolidated),
+            vec![(None, "z".into(), 1), (Some(2), "b".into(), 1)]
+        );
         assert!(consolidated.weights().is_none());
     }
 
@@ -262,7 +315,10 @@ mod tests {
         let filtered = all.filter(&BooleanArray::from(vec![Some(false), Some(true), None]));
         assert_eq!(entries(&filtered), vec![(Some(2), "b".into(), -2)]);
         let taken = all.take(&UInt32Array::from(vec![2, 0])).negated();
-        assert_eq!(entries(&taken), vec![(None, "c".into(), -1), (Some(1), "a".into(), -5)]);
+        assert_eq!(
+            entries(&taken),
+            vec![(None, "c".into(), -1), (Some(1), "a".into(), -5)]
+        );
         assert_eq!(all.project(&[1]).weight(0), 5);
     }
 

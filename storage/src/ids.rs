@@ -23,7 +23,10 @@ pub struct OriginId {
 impl OriginId {
     /// The first incarnation of a region.
     pub fn first(region: RegionId) -> Self {
-        Self { region, incarnation: 1 }
+        Self {
+            region,
+            incarnation: 1,
+        }
     }
 
     /// The origin as one ordered integer, the form in which it stands in columns.
@@ -35,7 +38,10 @@ impl OriginId {
     pub fn from_i64(value: i64) -> Option<Self> {
         let region = u16::try_from(value >> 32).ok()?;
         let incarnation = u32::try_from(value & 0xffff_ffff).ok()?;
-        Some(Self { region: RegionId(region), incarnation })
+        Some(Self {
+            region: RegionId(region),
+            incarnation,
+        })
     }
 }
 

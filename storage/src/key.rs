@@ -18,7 +18,10 @@ use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, Rows, SortField};
 
 /// The order of key columns: ascending, nulls first.
-pub(crate) const KEY_ORDER: SortOptions = SortOptions { descending: false, nulls_first: true };
+pub(crate) const KEY_ORDER: SortOptions = SortOptions {
+    descending: false,
+    nulls_first: true,
+};
 
 /// Encodes rows of fixed column types into [`Keys`] and back.
 #[derive(Debug)]
@@ -47,7 +50,10 @@ impl KeyEncoder {
     /// # Panics
     /// When a type is not supported, see [`KeyEncoder::supports`].
     pub fn new(types: &[DataType]) -> Self {
-        let fields: Vec<_> = types.iter().map(|data_type| (data_type.clone(), KEY_ORDER)).collect();
+        let fields: Vec<_> = types
+            .iter()
+            .map(|data_type| (data_type.clone(), KEY_ORDER))
+            .collect();
         Self::with_order(&fields)
     }
 
@@ -57,12 +63,20 @@ impl KeyEncoder {
     /// When a type is not supported, see [`KeyEncoder::supports`].
     pub fn with_order(fields: &[(DataType, SortOptions)]) -> Self {
         for (data_type, _) in fields {
-            assert!(Self::supports(data_type), "columns of type {data_type} cannot be keys");
+            assert!(
+                Self::supports(data_type),
+                "columns of type {data_type} cannot be keys"
+            );
         }
-        let sort_fields =
-            fields.iter().map(|(t, order)| SortField::new_with_options(t.clone(), *order)).collect();
+        let sort_fields = fields
+            .iter()
+            .map(|(t, order)| SortField::new_with_options(t.clone(), *order))
+            .collect();
         let converter = RowConverter::new(sort_fields).expect("the types were checked above");
-        Self { types: fields.iter().map(|(data_type, _)| data_type.clone()).collect(), converter }
+        Self {
+            types: fields.iter().map(|(data_type, _)| data_type.clone()).collect(),
+            converter,
+        }
     }
 
     /// Encodes the rows of at least one column. See [`KeyEncoder::encode_rows`] for keys without columns.
@@ -70,7 +84,10 @@ impl KeyEncoder {
     /// # Panics
     /// When there is no column, or the columns are not those of this encoder.
     pub fn encode(&self, columns: &[ArrayRef]) -> Keys {
-        let rows = columns.first().expect("keys without columns are encoded by encode_rows").len();
+        let rows = columns
+            .first()
+            .expect("keys without columns are encoded by encode_rows")
+            .len();
         self.encode_rows(columns, rows)
     }
 
@@ -171,7 +188,10 @@ impl KeysBuilder {
     pub(crate) fn with_capacity(keys: usize, bytes: usize) -> Self {
         let mut offsets = Vec::with_capacity(keys + 1);
         offsets.push(0);
-        Self { offsets, bytes: Vec::with_capacity(bytes) }
+        Self {
+            offsets,
+            bytes: Vec::with_capacity(bytes),
+        }
     }
 
     pub(crate) fn push(&mut self, key: &[u8]) {
@@ -220,7 +240,8 @@ pub(crate) fn sum_equal_rows<'a>(
 
 /// The sum of two weights of one row.
 pub(crate) fn add_weights(a: i64, b: i64) -> i64 {
-    a.checked_add(b).expect("a weight is a sum of far fewer than 2^63 entries")
+    a.checked_add(b)
+        .expect("a weight is a sum of far fewer than 2^63 entries")
 }
 
 #[cfg(test)]

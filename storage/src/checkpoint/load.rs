@@ -42,8 +42,16 @@ struct LoadedRun {
 /// [`crate::StorageError::Corrupt`] when anything it names is missing or damaged, with its name and what to
 /// do.
 pub fn load(kv: &dyn Kv) -> Result<Option<Loaded>> {
-    let Some(current) = manifest::current(kv)? else { return Ok(None) };
-    let Manifest { position, chain, traces, runs: stored_runs, blobs: stored_blobs } = current.manifest;
+    let Some(current) = manifest::current(kv)? else {
+        return Ok(None);
+    };
+    let Manifest {
+        position,
+        chain,
+        traces,
+        runs: stored_runs,
+        blobs: stored_blobs,
+    } = current.manifest;
     let mut runs = BTreeMap::new();
     for (id, stored) in &stored_runs {
         let portions = run_file::read(kv, *id, stored.object)?;
@@ -52,13 +60,28 @@ pub fn load(kv: &dyn Kv) -> Result<Option<Loaded>> {
             let detail = format!("it has {rows} rows, and its manifest says {}", stored.rows);
             return Err(damaged(&format!("run {id}"), &detail));
         }
-        let uses = traces.values().flat_map(|trace| &trace.runs).filter(|used| *used == id).count();
+        let uses = traces
+            .values()
+            .flat_map(|trace| &trace.runs)
+            .filter(|used| *used == id)
+            .count();
         let (portions, stamp_min, stamp_max) = (Arc::new(portions), stored.stamp_min, stored.stamp_max);
-        runs.insert(*id, LoadedRun { portions, stamp_min, stamp_max, uses });
+        runs.insert(
+            *id,
+            LoadedRun {
+                portions,
+                stamp_min,
+                stamp_max,
+                uses,
+            },
+        );
     }
     for (name, trace) in &traces {
         if let Some(id) = trace.runs.iter().find(|id| !runs.contains_key(id)) {
-            return Err(damaged(&format!("run {id} of trace {name}"), "the manifest does not list it"));
+            return Err(damaged(
+                &format!("run {id} of trace {name}"),
+                "the manifest does not list it",
+            ));
         }
     }
     let mut blobs = BTreeMap::new();
@@ -66,7 +89,13 @@ pub fn load(kv: &dyn Kv) -> Result<Option<Loaded>> {
         let bytes = object::read_all(kv, &format!("blob {name}"), stored.id, stored.object)?;
         blobs.insert(name, bytes);
     }
-    Ok(Some(Loaded { position, chain, blobs, traces, runs }))
+    Ok(Some(Loaded {
+        position,
+        chain,
+        blobs,
+        traces,
+        runs,
+    }))
 }
 
 impl Loaded {
@@ -80,7 +109,9 @@ impl Loaded {
     /// # Errors
     /// [`crate::StorageError::Corrupt`] when it was stored with another layout.
     pub fn trace(&mut self, name: &str, layout: Layout) -> Result<Option<RunTrace>> {
-        let Some(stored) = self.traces.get(name) else { return Ok(None) };
+        let Some(stored) = self.traces.get(name) else {
+            return Ok(None);
+        };
         if stored.fingerprint != layout.fingerprint() {
             let detail = format!("it was stored with another layout than {:?}", layout.key);
             return Err(damaged(&format!("trace {name}"), &detail));
@@ -88,14 +119,21 @@ impl Loaded {
         let codec = RowCodec::new(layout);
         let mut runs = Vec::with_capacity(stored.runs.len());
         for id in &stored.runs {
-            let loaded = self.runs.get(id).expect("loading checked that every run of a trace is there");
+            let loaded = self
+                .runs
+                .get(id)
+                .expect("loading checked that every run of a trace is there");
             for portion in loaded.portions.iter() {
                 run_file::check_layout(*id, portion, &codec.layout)?;
             }
             let run = Run::stored(&codec, *id, &loaded.portions, loaded.stamp_min, loaded.stamp_max);
             runs.push(Arc::new(run));
         }
-        let taken = self.traces.remove(name).map(|trace| trace.runs).unwrap_or_default();
+        let taken = self
+            .traces
+            .remove(name)
+            .map(|trace| trace.runs)
+            .unwrap_or_default();
         for id in taken {
             self.release(id);
         }

@@ -88,7 +88,8 @@ fn all(kv: &dyn Kv) -> Result<Vec<(u64, Bytes)>> {
         .into_iter()
         .map(|(key, value)| {
             let number = key[1..].try_into().map(u64::from_be_bytes);
-            let number = number.map_err(|_| corrupt("a checkpoint manifest", "its key has a wrong length"))?;
+            let number =
+                number.map_err(|_| corrupt("a checkpoint manifest", "its key has a wrong length"))?;
             Ok((number, value))
         })
         .collect()
@@ -152,7 +153,9 @@ fn decode(number: u64, value: &[u8]) -> std::result::Result<Manifest, String> {
         return Err("its checksum is wrong".into());
     }
     if format != FORMAT_VERSION {
-        return Err(format!("it has format {format}, and this release reads {FORMAT_VERSION}"));
+        return Err(format!(
+            "it has format {format}, and this release reads {FORMAT_VERSION}"
+        ));
     }
     postcard::from_bytes(body).map_err(|error| format!("it cannot be decoded: {error}"))
 }
@@ -166,5 +169,8 @@ fn checksum(number: u64, format: u16, body: &[u8]) -> u32 {
 }
 
 fn corrupt(what: &str, detail: &str) -> StorageError {
-    StorageError::Corrupt { what: what.into(), detail: format!("{detail}. {ADVICE}") }
+    StorageError::Corrupt {
+        what: what.into(),
+        detail: format!("{detail}. {ADVICE}"),
+    }
 }

@@ -98,8 +98,11 @@ fn write_objects(
     stored: &Manifest,
     stats: &mut CheckpointStats,
 ) -> Result<Manifest> {
-    let mut manifest =
-        Manifest { position: checkpoint.position, chain: checkpoint.chain, ..Manifest::default() };
+    let mut manifest = Manifest {
+        position: checkpoint.position,
+        chain: checkpoint.chain,
+        ..Manifest::default()
+    };
     for (name, snapshot) in &checkpoint.traces {
         let mut ids = Vec::with_capacity(snapshot.runs().len());
         for run in snapshot.runs() {
@@ -115,11 +118,21 @@ fn write_objects(
             manifest.runs.insert(id, entry);
         }
         let fingerprint = snapshot.codec().fingerprint;
-        manifest.traces.insert(name.clone(), StoredTrace { fingerprint, runs: ids });
+        manifest.traces.insert(
+            name.clone(),
+            StoredTrace {
+                fingerprint,
+                runs: ids,
+            },
+        );
     }
     for (name, blob) in &checkpoint.blobs {
         let id = object::blob_id(blob);
-        let known = stored.blobs.values().chain(manifest.blobs.values()).find(|entry| entry.id == id);
+        let known = stored
+            .blobs
+            .values()
+            .chain(manifest.blobs.values())
+            .find(|entry| entry.id == id);
         let entry = match known {
             Some(entry) => *entry,
             None => {
@@ -144,13 +157,22 @@ fn write_run(
     stats.runs_written += 1;
     stats.bytes_written += object.bytes;
     let (rows, stamp_min, stamp_max) = (run.len() as u64, run.stamp_min(), run.stamp_max());
-    Ok(StoredRun { object, rows, stamp_min, stamp_max })
+    Ok(StoredRun {
+        object,
+        rows,
+        stamp_min,
+        stamp_max,
+    })
 }
 
 /// Removes every object the live manifest does not name, and all other manifests.
 fn collect_garbage(kv: &dyn Kv, number: u64, live: &Manifest) -> Result<usize> {
-    let named: BTreeSet<RunId> =
-        live.runs.keys().copied().chain(live.blobs.values().map(|blob| blob.id)).collect();
+    let named: BTreeSet<RunId> = live
+        .runs
+        .keys()
+        .copied()
+        .chain(live.blobs.values().map(|blob| blob.id))
+        .collect();
     let mut batch = WriteBatch::new();
     let mut removed = 0;
     for id in object::list(kv)? {

@@ -84,9 +84,11 @@ pub(super) fn write_all(kv: &dyn Kv, id: RunId, bytes: &[u8]) -> Result<StoredOb
 /// Reads a whole object into memory.
 pub(super) fn read_all(kv: &dyn Kv, name: &str, id: RunId, stored: StoredObject) -> Result<Bytes> {
     let mut reader = ObjectReader::new(kv, name, id, stored);
-    let mut bytes = Vec::new();
-    let read = io::Read::read_to_end(&mut reader, &mut bytes);
-    reader.finish(read.map(|_| Bytes::from(bytes)).map_err(|error| error.to_string()))
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = reader.next_chunk()? {
+        whole.put_slice(&chunk);
+    }
+    Ok(whole.freeze())
 }
 
 /// Cuts what is written to it into chunks.
@@ -102,7 +104,14 @@ pub(super) struct ObjectWriter<'a> {
 
 impl<'a> ObjectWriter<'a> {
     pub(super) fn new(kv: &'a dyn Kv, id: RunId) -> Self {
-        Self { kv, id, buffer: Vec::new(), chunks: 0, bytes: 0, failure: None }
+        Self {
+            kv,
+            id,
+            buffer: Vec::new(),
+            chunks: 0,
+            bytes: 0,
+            failure: None,
+        }
     }
 
     fn write_chunk(&mut self) -> Result<()> {
@@ -118,7 +127,10 @@ impl<'a> ObjectWriter<'a> {
         batch.put(Family::Runs, chunk_key(self.id, self.chunks), value.freeze());
         self.kv.write(batch)?;
         self.bytes += self.buffer.len() as u64;
-        self.chunks = self.chunks.checked_add(1).expect("an object has fewer than 2^32 chunks");
+        self.chunks = self
+            .chunks
+            .checked_add(1)
+            .expect("an object has fewer than 2^32 chunks");
         self.buffer.clear();
         Ok(())
     }
@@ -129,12 +141,18 @@ impl<'a> ObjectWriter<'a> {
             return Err(failure);
         }
         if let Err(message) = written {
-            return Err(StorageError::Io { operation: format!("encoding of {}", self.id), message });
+            return Err(StorageError::Io {
+                operation: format!("encoding of {}", self.id),
+                message,
+            });
         }
         if !self.buffer.is_empty() || self.chunks == 0 {
             self.write_chunk()?;
         }
-        Ok(StoredObject { chunks: self.chunks, bytes: self.bytes })
+        Ok(StoredObject {
+            chunks: self.chunks,
+            bytes: self.bytes,
+        })
     }
 }
 
@@ -166,18 +184,34 @@ pub(super) struct ObjectReader<'a> {
     stored: StoredObject,
     chunk: u32,
     bytes: u64,
-    buffer: Bytes,
-    failure: Option<StorageError>,
 }
 
 impl<'a> ObjectReader<'a> {
     /// `name` is what messages call the object.
     pub(super) fn new(kv: &'a dyn Kv, name: &str, id: RunId, stored: StoredObject) -> Self {
-        let (name, buffer) = (name.to_string(), Bytes::new());
-        Self { kv, name, id, stored, chunk: 0, bytes: 0, buffer, failure: None }
+        let name = name.to_string();
+        Self {
+            kv,
+            name,
+            id,
+            stored,
+            chunk: 0,
+            bytes: 0,
+        }
     }
 
-    fn read_chunk(&mut self) -> Result<()> {
+    /// The bytes of the next chunk; `None` after the last one, when the length was right.
+    pub(super) fn next_chunk(&mut self) -> Result<Option<Bytes>> {
+        if self.chunk == self.stored.chunks {
+            if self.bytes != self.stored.bytes {
+                let detail = format!(
+                    "it has {} bytes, and its manifest says {}",
+                    self.bytes, self.stored.bytes
+                );
+                return Err(damaged(&self.name, &detail));
+            }
+            return Ok(None);
+        }
         let value = self.kv.get(Family::Runs, &chunk_key(self.id, self.chunk))?;
         let value = value.ok_or_else(|| self.corrupt("it is missing"))?;
         if value.len() < HEADER_BYTES {
@@ -193,52 +227,20 @@ impl<'a> ObjectReader<'a> {
         }
         self.bytes += body.len() as u64;
         self.chunk += 1;
-        self.buffer = body;
-        if self.chunk == self.stored.chunks && self.bytes != self.stored.bytes {
-            return Err(self.corrupt("the object has another length than its manifest says"));
-        }
-        Ok(())
+        Ok(Some(body))
     }
 
     fn corrupt(&self, detail: &str) -> StorageError {
         damaged(&format!("chunk {} of {}", self.chunk, self.name), detail)
     }
-
-    /// The result of reading, with the error that `io::Read` could only pass on as text. What the decoder
-    /// left unread is verified too.
-    pub(super) fn finish<T>(mut self, read: std::result::Result<T, String>) -> Result<T> {
-        if let Some(failure) = self.failure.take() {
-            return Err(failure);
-        }
-        let value = read.map_err(|message| damaged(&self.name, &format!("it cannot be decoded: {message}")))?;
-        while self.chunk < self.stored.chunks {
-            self.read_chunk()?;
-        }
-        Ok(value)
-    }
-}
-
-impl io::Read for ObjectReader<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.buffer.is_empty() {
-            if self.chunk == self.stored.chunks {
-                return Ok(0);
-            }
-            if let Err(failure) = self.read_chunk() {
-                let message = failure.to_string();
-                self.failure = Some(failure);
-                return Err(io::Error::other(message));
-            }
-        }
-        let taken = self.buffer.split_to(out.len().min(self.buffer.len()));
-        out[..taken.len()].copy_from_slice(&taken);
-        Ok(taken.len())
-    }
 }
 
 /// The error for stored bytes that are not what was written.
 pub(super) fn damaged(what: &str, detail: &str) -> StorageError {
-    StorageError::Corrupt { what: what.into(), detail: format!("{detail}. {ADVICE}") }
+    StorageError::Corrupt {
+        what: what.into(),
+        detail: format!("{detail}. {ADVICE}"),
+    }
 }
 
 fn checksum(id: RunId, chunk: u32, body: &[u8]) -> u32 {

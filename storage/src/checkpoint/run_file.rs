@@ -2,23 +2,25 @@
 //!
 //! The decoder of Arrow IPC is written for speed and may panic on bytes no encoder made. It sees only bytes
 //! whose checksum was verified, and stands behind a boundary that turns a panic into an error all the same.
+//! Streams are not compressed here: the decoder would allocate whatever length a compressed buffer claims,
+//! which ends the process, and no boundary catches that. The key-value store compresses instead.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use arrow::ipc::CompressionType;
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::writer::StreamWriter;
 
 use super::manifest::StoredObject;
 use super::object::{ObjectReader, ObjectWriter, damaged};
 use crate::Delta;
 use crate::error::Result;
 use crate::kv::Kv;
-use crate::trace::{Layout, Run, RunId};
 use crate::trace::RowCodec;
+use crate::trace::{Layout, Run, RunId};
 
 /// A portion ends at so many rows or encoded bytes, whichever comes first.
 const PORTION_ROWS_MAX: usize = 16 << 10;
@@ -39,8 +41,7 @@ fn write_stream(
     run: &Run,
 ) -> std::result::Result<(), arrow::error::ArrowError> {
     let schema = stored_schema(&codec.layout.schema);
-    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
-    let mut stream = StreamWriter::try_new_with_options(out, &schema, options)?;
+    let mut stream = StreamWriter::try_new(out, &schema)?;
     let mut start = 0;
     while start < run.len() {
         let end = portion_end(run, start);
@@ -70,26 +71,48 @@ fn stored_schema(rows: &SchemaRef) -> SchemaRef {
 
 /// Reads a run back as portions of rows and weights, in the order they were written.
 pub(super) fn read(kv: &dyn Kv, id: RunId, stored: StoredObject) -> Result<Vec<Delta>> {
-    let mut reader = ObjectReader::new(kv, &format!("run {id}"), id, stored);
-    let outcome = catch_unwind(AssertUnwindSafe(|| read_stream(&mut reader)));
-    reader.finish(outcome.unwrap_or_else(|_| Err("the decoder stopped on it".into())))
+    let name = format!("run {id}");
+    let mut reader = ObjectReader::new(kv, &name, id, stored);
+    let mut decoder = StreamDecoder::new();
+    let mut portions = Vec::new();
+    while let Some(chunk) = reader.next_chunk()? {
+        let decoding = AssertUnwindSafe(|| decode_chunk(&mut decoder, chunk.into(), &mut portions));
+        let decoded = catch_unwind(decoding).unwrap_or_else(|_| Err("the decoder stopped on it".into()));
+        decoded.map_err(|message| damaged(&name, &format!("it cannot be decoded: {message}")))?;
+    }
+    decoder
+        .finish()
+        .map_err(|error| damaged(&name, &format!("it is incomplete: {error}")))?;
+    Ok(portions)
 }
 
-fn read_stream(reader: &mut ObjectReader<'_>) -> std::result::Result<Vec<Delta>, String> {
-    let stream = StreamReader::try_new(reader, None).map_err(|error| error.to_string())?;
-    let mut portions = Vec::new();
-    for batch in stream {
-        let batch = batch.map_err(|error| error.to_string())?;
-        let last = batch.num_columns().checked_sub(1).ok_or("it has no columns")?;
-        let weights = batch.column(last).as_primitive_opt::<Int64Type>().ok_or("it has no weights")?.clone();
-        if weights.null_count() > 0 {
-            return Err("a weight is null".into());
+fn decode_chunk(
+    decoder: &mut StreamDecoder,
+    mut chunk: Buffer,
+    portions: &mut Vec<Delta>,
+) -> std::result::Result<(), String> {
+    while !chunk.is_empty() {
+        if let Some(batch) = decoder.decode(&mut chunk).map_err(|error| error.to_string())? {
+            portions.push(weighted(&batch)?);
         }
-        let columns: Vec<usize> = (0..last).collect();
-        let rows = batch.project(&columns).map_err(|error| error.to_string())?;
-        portions.push(Delta::new(rows, Some(weights)));
     }
-    Ok(portions)
+    Ok(())
+}
+
+/// Takes the weights off a stored batch.
+fn weighted(batch: &RecordBatch) -> std::result::Result<Delta, String> {
+    let last = batch.num_columns().checked_sub(1).ok_or("it has no columns")?;
+    let weights = batch
+        .column(last)
+        .as_primitive_opt::<Int64Type>()
+        .ok_or("it has no weights")?
+        .clone();
+    if weights.null_count() > 0 {
+        return Err("a weight is null".into());
+    }
+    let columns: Vec<usize> = (0..last).collect();
+    let rows = batch.project(&columns).map_err(|error| error.to_string())?;
+    Ok(Delta::new(rows, Some(weights)))
 }
 
 /// Whether portions that were read have the columns of a layout.
@@ -97,14 +120,23 @@ pub(super) fn check_layout(id: RunId, portion: &Delta, layout: &Layout) -> Resul
     let schema = portion.schema();
     let own = layout.schema.fields();
     if schema.fields().len() != own.len() {
-        return Err(damaged(&format!("run {id}"), "it has another number of columns than its trace"));
+        return Err(damaged(
+            &format!("run {id}"),
+            "it has another number of columns than its trace",
+        ));
     }
     for ((stored, own), column) in schema.fields().iter().zip(own).zip(portion.rows().columns()) {
         if !stored.data_type().equals_datatype(own.data_type()) {
-            return Err(damaged(&format!("run {id}"), &format!("column {} has another type", own.name())));
+            return Err(damaged(
+                &format!("run {id}"),
+                &format!("column {} has another type", own.name()),
+            ));
         }
         if !own.is_nullable() && column.null_count() > 0 {
-            return Err(damaged(&format!("run {id}"), &format!("column {} has a null", own.name())));
+            return Err(damaged(
+                &format!("run {id}"),
+                &format!("column {} has a null", own.name()),
+            ));
         }
     }
     Ok(())

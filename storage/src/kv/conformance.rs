@@ -58,7 +58,12 @@ pub(crate) struct RocksDevice {
 impl RocksDevice {
     pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let mut device = Self { root, generation: 0, kv: None, synced: BTreeMap::new() };
+        let mut device = Self {
+            root,
+            generation: 0,
+            kv: None,
+            synced: BTreeMap::new(),
+        };
         device.open();
         device
     }
@@ -74,7 +79,11 @@ impl RocksDevice {
 
     pub(crate) fn close(&mut self) {
         let kv = self.kv.take().expect("the database is open");
-        assert_eq!(Arc::strong_count(&kv), 1, "a test lets go of the database before it is closed");
+        assert_eq!(
+            Arc::strong_count(&kv),
+            1,
+            "a test lets go of the database before it is closed"
+        );
     }
 
     /// Notes the lengths of the logs as durable; the newest one only when it was synced.
@@ -91,10 +100,22 @@ impl RocksDevice {
 
 /// The write-ahead logs of a directory with their lengths, oldest first.
 fn logs_in(path: &Path) -> Vec<(PathBuf, u64)> {
-    let entries = fs::read_dir(path).expect("the directory exists").map(|entry| entry.expect("readable"));
+    let entries = fs::read_dir(path)
+        .expect("the directory exists")
+        .map(|entry| entry.expect("readable"));
     let mut logs: Vec<_> = entries
-        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"))
-        .map(|entry| (PathBuf::from(entry.file_name()), entry.metadata().expect("readable").len()))
+        .filter(|entry| {
+            entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "log")
+        })
+        .map(|entry| {
+            (
+                PathBuf::from(entry.file_name()),
+                entry.metadata().expect("readable").len(),
+            )
+        })
         .collect();
     logs.sort();
     logs
@@ -153,22 +174,44 @@ fn put(kv: &dyn Kv, entries: &[(Family, &str, &str)]) {
 fn all(kv: &dyn Kv, family: Family) -> Vec<(String, String)> {
     let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).expect("text");
     let entries = kv.scan(family, b"", None, usize::MAX).expect("the disk works");
-    entries.iter().map(|(key, value)| (text(key), text(value))).collect()
+    entries
+        .iter()
+        .map(|(key, value)| (text(key), text(value)))
+        .collect()
 }
 
 fn pairs(entries: &[(&str, &str)]) -> Vec<(String, String)> {
-    entries.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    entries
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect()
 }
 
 fn reads_see_writes_in_key_order(device: &mut dyn Device) {
     let kv = device.kv();
-    put(&*kv, &[(Family::Runs, "b", "2"), (Family::Runs, "a", "1"), (Family::Runs, "c", ""), (Family::Log, "a", "x")]);
-    assert_eq!(kv.get(Family::Runs, b"a").expect("readable"), Some(Bytes::from("1")));
+    put(
+        &*kv,
+        &[
+            (Family::Runs, "b", "2"),
+            (Family::Runs, "a", "1"),
+            (Family::Runs, "c", ""),
+            (Family::Log, "a", "x"),
+        ],
+    );
+    assert_eq!(
+        kv.get(Family::Runs, b"a").expect("readable"),
+        Some(Bytes::from("1"))
+    );
     assert_eq!(kv.get(Family::Runs, b"c").expect("readable"), Some(Bytes::new()));
     assert_eq!(kv.get(Family::Manifest, b"a").expect("readable"), None);
-    assert_eq!(all(&*kv, Family::Runs), pairs(&[("a", "1"), ("b", "2"), ("c", "")]));
+    assert_eq!(
+        all(&*kv, Family::Runs),
+        pairs(&[("a", "1"), ("b", "2"), ("c", "")])
+    );
     let keys = |from: &str, to: Option<&str>, limit| -> Vec<Bytes> {
-        let found = kv.scan(Family::Runs, from.as_bytes(), to.map(str::as_bytes), limit).expect("readable");
+        let found = kv
+            .scan(Family::Runs, from.as_bytes(), to.map(str::as_bytes), limit)
+            .expect("readable");
         found.into_iter().map(|(key, _)| key).collect()
     };
     assert_eq!(keys("a", Some("c"), 9), ["a", "b"]);
@@ -179,7 +222,15 @@ fn reads_see_writes_in_key_order(device: &mut dyn Device) {
 
 fn a_batch_applies_in_order(device: &mut dyn Device) {
     let kv = device.kv();
-    put(&*kv, &[(Family::Log, "a", "1"), (Family::Log, "b", "1"), (Family::Log, "c", "1"), (Family::Runs, "b", "1")]);
+    put(
+        &*kv,
+        &[
+            (Family::Log, "a", "1"),
+            (Family::Log, "b", "1"),
+            (Family::Log, "c", "1"),
+            (Family::Runs, "b", "1"),
+        ],
+    );
     let mut batch = WriteBatch::new();
     batch.delete_range(Family::Log, "a", "c");
     batch.put(Family::Log, "b", "2");
@@ -194,7 +245,14 @@ fn a_batch_applies_in_order(device: &mut dyn Device) {
 }
 
 fn what_was_synced_survives_a_crash(device: &mut dyn Device) {
-    put(&*device.kv(), &[(Family::Log, "a", "1"), (Family::Runs, "a", "1"), (Family::Manifest, "a", "1")]);
+    put(
+        &*device.kv(),
+        &[
+            (Family::Log, "a", "1"),
+            (Family::Runs, "a", "1"),
+            (Family::Manifest, "a", "1"),
+        ],
+    );
     device.sync();
     put(&*device.kv(), &[(Family::Log, "b", "2")]);
     let mut batch = WriteBatch::new();
@@ -221,7 +279,10 @@ fn families_may_part_but_never_lose_what_was_synced(device: &mut dyn Device) {
         let key = |step: &str| format!("{round}-{step}");
         let write = |device: &dyn Device, step: &str| {
             let key = key(step);
-            put(&*device.kv(), &Family::ALL.map(|family| (family, key.as_str(), "x")));
+            put(
+                &*device.kv(),
+                &Family::ALL.map(|family| (family, key.as_str(), "x")),
+            );
         };
         write(device, "1-synced");
         device.sync();
@@ -230,11 +291,22 @@ fn families_may_part_but_never_lose_what_was_synced(device: &mut dyn Device) {
         write(device, "3-after");
         device.crash();
         for family in Family::ALL {
-            let found: Vec<String> = all(&*device.kv(), family).into_iter().map(|(found, _)| found).collect();
-            let steps: Vec<bool> =
-                ["1-synced", "2-flushed", "3-after"].iter().map(|step| found.contains(&key(step))).collect();
-            assert!(steps[0], "{family:?} lost what was synced ({flushed:?} was flushed)");
-            assert!(steps[1] || !steps[2], "{family:?} has a hole ({flushed:?} was flushed)");
+            let found: Vec<String> = all(&*device.kv(), family)
+                .into_iter()
+                .map(|(found, _)| found)
+                .collect();
+            let steps: Vec<bool> = ["1-synced", "2-flushed", "3-after"]
+                .iter()
+                .map(|step| found.contains(&key(step)))
+                .collect();
+            assert!(
+                steps[0],
+                "{family:?} lost what was synced ({flushed:?} was flushed)"
+            );
+            assert!(
+                steps[1] || !steps[2],
+                "{family:?} has a hole ({flushed:?} was flushed)"
+            );
             assert!(steps[1] || family != flushed, "{family:?} lost what was flushed");
         }
         assert_ne!(all(&*device.kv(), flushed), vec![], "the flushed family has data");
@@ -242,7 +314,10 @@ fn families_may_part_but_never_lose_what_was_synced(device: &mut dyn Device) {
 }
 
 fn a_restart_in_good_order_keeps_everything(device: &mut dyn Device) {
-    put(&*device.kv(), &[(Family::Log, "a", "1"), (Family::Runs, "a", &"x".repeat(100_000))]);
+    put(
+        &*device.kv(),
+        &[(Family::Log, "a", "1"), (Family::Runs, "a", &"x".repeat(100_000))],
+    );
     device.sync();
     device.flush_family(Family::Runs);
     device.restart();
@@ -273,7 +348,10 @@ suite!(
 fn rocksdb_refuses_a_damaged_log_and_names_the_file() {
     let mut device = RocksDevice::new();
     for i in 0..50 {
-        put(&*device.kv(), &[(Family::Log, &format!("{i:03}"), &"payload".repeat(50))]);
+        put(
+            &*device.kv(),
+            &[(Family::Log, &format!("{i:03}"), &"payload".repeat(50))],
+        );
     }
     device.sync();
     device.close();
@@ -294,7 +372,10 @@ fn rocksdb_drops_an_incomplete_last_record() {
     put(&*device.kv(), &[(Family::Log, "b", "2")]);
     device.close();
     let (name, length) = logs_in(&device.path()).pop().expect("a log");
-    let file = fs::OpenOptions::new().write(true).open(device.path().join(name)).expect("writable");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(device.path().join(name))
+        .expect("writable");
     file.set_len(length - 3).expect("truncated");
     let kv = RocksKv::open(&device.path()).expect("a torn tail is ordinary");
     assert_eq!(all(&kv, Family::Log), pairs(&[("a", "1")]));

@@ -36,7 +36,9 @@ pub struct CrashFaults {
 impl CrashFaults {
     /// The same loss in every family.
     pub fn everywhere(loss: Loss) -> Self {
-        Self { lose_unsynced: Family::ALL.into_iter().map(|family| (family, loss)).collect() }
+        Self {
+            lose_unsynced: Family::ALL.into_iter().map(|family| (family, loss)).collect(),
+        }
     }
 }
 
@@ -111,12 +113,20 @@ impl MemKv {
         let mut disk = self.disk();
         let state = disk.families.entry(family).or_default();
         let mut flipped = false;
-        let waiting = state.unsynced.iter_mut().flatten().filter_map(|operation| match operation {
-            Operation::Put { key: written, value } if written == key => Some(value),
-            _ => None,
-        });
+        let waiting = state
+            .unsynced
+            .iter_mut()
+            .flatten()
+            .filter_map(|operation| match operation {
+                Operation::Put { key: written, value } if written == key => Some(value),
+                _ => None,
+            });
         let stored = [&mut state.durable, &mut state.visible];
-        for value in stored.into_iter().filter_map(|map| map.get_mut(key)).chain(waiting) {
+        for value in stored
+            .into_iter()
+            .filter_map(|map| map.get_mut(key))
+            .chain(waiting)
+        {
             if bit / 8 < value.len() {
                 let mut bytes = value.to_vec();
                 bytes[bit / 8] ^= 1 << (bit % 8);
@@ -155,7 +165,10 @@ impl Kv for MemKv {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
         let disk = self.disk();
         disk.check_power()?;
-        Ok(disk.families.get(&family).and_then(|state| state.visible.get(key).cloned()))
+        Ok(disk
+            .families
+            .get(&family)
+            .and_then(|state| state.visible.get(key).cloned()))
     }
 
     fn scan(
@@ -167,20 +180,27 @@ impl Kv for MemKv {
     ) -> Result<Vec<(Bytes, Bytes)>> {
         let disk = self.disk();
         disk.check_power()?;
-        let Some(state) = disk.families.get(&family) else { return Ok(Vec::new()) };
+        let Some(state) = disk.families.get(&family) else {
+            return Ok(Vec::new());
+        };
         if to.is_some_and(|to| to <= from) {
             return Ok(Vec::new());
         }
         let end = to.map_or(Bound::Unbounded, Bound::Excluded);
         let range = state.visible.range::<[u8], _>((Bound::Included(from), end));
-        Ok(range.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+        Ok(range
+            .take(limit)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect())
     }
 
     fn write(&self, batch: WriteBatch) -> Result<()> {
         let mut disk = self.disk();
         disk.count_operation()?;
         if disk.full {
-            return Err(StorageError::Full { operation: "write".into() });
+            return Err(StorageError::Full {
+                operation: "write".into(),
+            });
         }
         let mut parts: BTreeMap<Family, Vec<Operation>> = BTreeMap::new();
         for (family, operation) in batch.operations {
@@ -188,7 +208,9 @@ impl Kv for MemKv {
         }
         for (family, operations) in parts {
             let state = disk.families.entry(family).or_default();
-            operations.iter().for_each(|operation| apply(&mut state.visible, operation));
+            operations
+                .iter()
+                .for_each(|operation| apply(&mut state.visible, operation));
             state.unsynced.push_back(operations);
         }
         Ok(())
@@ -199,7 +221,10 @@ impl Kv for MemKv {
         disk.count_operation()?;
         if disk.sync_fails {
             let message = "Input/output error (injected)".to_string();
-            return Err(StorageError::Io { operation: "sync".into(), message });
+            return Err(StorageError::Io {
+                operation: "sync".into(),
+                message,
+            });
         }
         let defect = disk.defect;
         for (family, state) in &mut disk.families {
@@ -215,7 +240,10 @@ impl Disk {
     fn check_power(&self) -> Result<()> {
         if self.operations_left == Some(0) {
             let message = "the power is off (injected)".to_string();
-            return Err(StorageError::Io { operation: "disk access".into(), message });
+            return Err(StorageError::Io {
+                operation: "disk access".into(),
+                message,
+            });
         }
         Ok(())
     }
@@ -268,8 +296,10 @@ fn apply(map: &mut BTreeMap<Bytes, Bytes>, operation: &Operation) {
             map.remove(key);
         }
         Operation::DeleteRange { from, to } => {
-            let doomed: Vec<Bytes> =
-                map.range(from.clone()..to.clone()).map(|(key, _)| key.clone()).collect();
+            let doomed: Vec<Bytes> = map
+                .range(from.clone()..to.clone())
+                .map(|(key, _)| key.clone())
+                .collect();
             doomed.iter().for_each(|key| {
                 map.remove(key);
             });
@@ -300,8 +330,13 @@ mod tests {
             put(&kv, family, "b", "second");
         }
         let faults = BTreeMap::from([(Family::Runs, Loss::Keep(1)), (Family::Log, Loss::TornLast)]);
-        kv.crash(&CrashFaults { lose_unsynced: faults });
-        assert_eq!((value(&kv, Family::Runs, "a"), value(&kv, Family::Runs, "b")), (Some("first".into()), None));
+        kv.crash(&CrashFaults {
+            lose_unsynced: faults,
+        });
+        assert_eq!(
+            (value(&kv, Family::Runs, "a"), value(&kv, Family::Runs, "b")),
+            (Some("first".into()), None)
+        );
         assert_eq!(value(&kv, Family::Log, "b"), Some("sec".into()));
         assert_eq!(value(&kv, Family::Manifest, "b"), Some("second".into()));
         assert_eq!(kv.lost_writes(), 2);
@@ -315,7 +350,10 @@ mod tests {
         put(&kv, Family::Runs, "a", "x");
         kv.sync().expect("the defect is silent");
         kv.crash(&CrashFaults::everywhere(Loss::All));
-        assert_eq!((value(&kv, Family::Log, "a"), value(&kv, Family::Runs, "a")), (None, Some("x".into())));
+        assert_eq!(
+            (value(&kv, Family::Log, "a"), value(&kv, Family::Runs, "a")),
+            (None, Some("x".into()))
+        );
     }
 
     #[test]
@@ -326,7 +364,10 @@ mod tests {
         let mut batch = WriteBatch::new();
         batch.put(Family::Runs, "b", "y");
         assert!(matches!(kv.write(batch.clone()), Err(StorageError::Full { .. })));
-        assert_eq!((value(&kv, Family::Runs, "a"), value(&kv, Family::Runs, "b")), (Some("x".into()), None));
+        assert_eq!(
+            (value(&kv, Family::Runs, "a"), value(&kv, Family::Runs, "b")),
+            (Some("x".into()), None)
+        );
         kv.set_full(false);
         kv.write(batch).expect("there is space again");
     }

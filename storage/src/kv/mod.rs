@@ -56,8 +56,13 @@ pub trait Kv: Send + Sync {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>>;
 
     /// At most `limit` entries with `from <= key < to` (no upper end when `to` is `None`), in key order.
-    fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>, limit: usize)
-    -> Result<Vec<(Bytes, Bytes)>>;
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>>;
 
     /// Applies all operations of the batch, in order and at once. Not durable before [`Kv::sync`]. When it
     /// fails nothing was applied.
@@ -115,7 +120,13 @@ impl WriteBatch {
     /// Sets a value.
     pub fn put(&mut self, family: Family, key: impl AsRef<[u8]>, value: impl Into<Bytes>) {
         let key = Bytes::copy_from_slice(key.as_ref());
-        self.operations.push((family, Operation::Put { key, value: value.into() }));
+        self.operations.push((
+            family,
+            Operation::Put {
+                key,
+                value: value.into(),
+            },
+        ));
     }
 
     /// Removes a key; a missing one is no error.
@@ -129,7 +140,8 @@ impl WriteBatch {
         let (from, to) = (from.as_ref(), to.as_ref());
         if from < to {
             let (from, to) = (Bytes::copy_from_slice(from), Bytes::copy_from_slice(to));
-            self.operations.push((family, Operation::DeleteRange { from, to }));
+            self.operations
+                .push((family, Operation::DeleteRange { from, to }));
         }
     }
 

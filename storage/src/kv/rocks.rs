@@ -6,8 +6,7 @@
 //! - the log is replayed tolerating only an *incomplete* last record: damage before it refuses to open,
 //!   instead of silently forgetting what was acknowledged (RocksDB's default stops at the damage);
 //! - `atomic_flush`, so that flushes RocksDB starts by itself do not pull the families apart;
-//! - chunks of runs lie in blob files, so that compaction does not copy them again and again; they are
-//!   compressed before they get here.
+//! - chunks of runs lie in blob files, so that compaction does not copy them again and again, compressed.
 //!
 //! RocksDB locks the directory, so a second process is refused. Space that runs out makes writes fail with
 //! [`StorageError::Full`]; RocksDB recovers by itself, within seconds, once there is space.
@@ -45,16 +44,23 @@ impl RocksKv {
             .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family)));
         let db = DB::open_cf_descriptors(&database_options(), path, families)
             .map_err(|error| storage_error(path, "open", error))?;
-        Ok(Self { path: path.to_path_buf(), db })
+        Ok(Self {
+            path: path.to_path_buf(),
+            db,
+        })
     }
 
     /// Writes one family's memory table to its files and leaves the others as they are.
     pub fn flush_family(&self, family: Family) -> Result<()> {
-        self.db.flush_cf(self.family(family)).map_err(|error| self.error("flush", error))
+        self.db
+            .flush_cf(self.family(family))
+            .map_err(|error| self.error("flush", error))
     }
 
     fn family(&self, family: Family) -> &ColumnFamily {
-        self.db.cf_handle(family.name()).expect("every family is opened with the database")
+        self.db
+            .cf_handle(family.name())
+            .expect("every family is opened with the database")
     }
 
     fn error(&self, operation: &str, error: rocksdb::Error) -> StorageError {
@@ -64,7 +70,10 @@ impl RocksKv {
 
 impl Kv for RocksKv {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
-        let value = self.db.get_cf(self.family(family), key).map_err(|error| self.error("read", error))?;
+        let value = self
+            .db
+            .get_cf(self.family(family), key)
+            .map_err(|error| self.error("read", error))?;
         Ok(value.map(Bytes::from))
     }
 
@@ -131,7 +140,7 @@ fn family_options(family: Family) -> Options {
             options.set_enable_blob_files(true);
             options.set_min_blob_size(BLOB_BYTES_MIN);
             options.set_enable_blob_gc(true);
-            options.set_compression_type(DBCompressionType::None);
+            options.set_blob_compression_type(DBCompressionType::Lz4);
         }
         Family::Manifest => {}
         Family::Log => options.set_compression_type(DBCompressionType::Lz4),
@@ -161,5 +170,8 @@ fn storage_error(path: &Path, operation: &str, error: rocksdb::Error) -> Storage
 fn damaged_file(message: &str) -> Option<String> {
     let is_file = |word: &&str| [".sst", ".log", ".blob"].iter().any(|end| word.ends_with(end));
     let words = message.split(|c: char| c.is_whitespace() || c == ',' || c == ';');
-    words.map(|word| word.trim_matches([':', '.', '\'', '"', '(', ')'])).find(is_file).map(String::from)
+    words
+        .map(|word| word.trim_matches([':', '.', '\'', '"', '(', ')']))
+        .find(is_file)
+        .map(String::from)
 }

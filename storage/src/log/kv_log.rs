@@ -38,16 +38,28 @@ impl<K: Kv> KvLog<K> {
         let genesis = (Position(0), ChainHash::GENESIS);
         let anchor = read_point(&kv, ANCHOR_KEY, "anchor")?.unwrap_or(genesis);
         let synced = read_point(&kv, SYNCED_KEY, "synced mark")?.unwrap_or(genesis);
-        let mut log = Self { kv, anchor, last: anchor, synced, engine_oldest: None };
+        let mut log = Self {
+            kv,
+            anchor,
+            last: anchor,
+            synced,
+            engine_oldest: None,
+        };
         log.remove(Position(0), anchor.0.next())?;
         if let Some((torn, detail)) = log.verify()? {
             if torn <= synced.0 {
-                return Err(corrupt(torn, &format!("{detail}, and it was durable up to {}", synced.0)));
+                return Err(corrupt(
+                    torn,
+                    &format!("{detail}, and it was durable up to {}", synced.0),
+                ));
             }
             log.remove(torn, Position(u64::MAX))?;
         }
         if log.last.0 < synced.0 {
-            let detail = format!("the log ends at {}, and it was durable up to {}", log.last.0, synced.0);
+            let detail = format!(
+                "the log ends at {}, and it was durable up to {}",
+                log.last.0, synced.0
+            );
             return Err(corrupt(synced.0, &detail));
         }
         // What a killed process left may still be on its way to the disk.
@@ -66,9 +78,12 @@ impl<K: Kv> KvLog<K> {
         let mut torn: Option<(Position, &'static str)> = None;
         let mut from = self.anchor.0.next();
         loop {
-            let entries = self.kv.scan(Family::Log, &record_key(from), None, OPEN_RECORDS_MAX)?;
+            let entries = self
+                .kv
+                .scan(Family::Log, &record_key(from), None, OPEN_RECORDS_MAX)?;
             for (key, value) in &entries {
-                let position = position_of(key).ok_or_else(|| corrupt(from, "there is a key of no record"))?;
+                let position =
+                    position_of(key).ok_or_else(|| corrupt(from, "there is a key of no record"))?;
                 match decode(position, value) {
                     Err(Unreadable::Damaged(detail)) => torn = torn.or(Some((position, detail))),
                     Err(Unreadable::Version { format, engine }) => {
@@ -76,7 +91,10 @@ impl<K: Kv> KvLog<K> {
                     }
                     Ok((record, engine)) => {
                         if let Some((damaged, detail)) = torn {
-                            return Err(corrupt(damaged, &format!("{detail}, and record {position} is whole")));
+                            return Err(corrupt(
+                                damaged,
+                                &format!("{detail}, and record {position} is whole"),
+                            ));
                         }
                         check_follows(self.last, &record)?;
                         self.last = (record.position, record.chain);
@@ -94,7 +112,11 @@ impl<K: Kv> KvLog<K> {
 
     /// Removes the records in `[from, to)`.
     fn remove(&self, from: Position, to: Position) -> Result<()> {
-        if self.kv.scan(Family::Log, &record_key(from), Some(&record_key(to)), 1)?.is_empty() {
+        if self
+            .kv
+            .scan(Family::Log, &record_key(from), Some(&record_key(to)), 1)?
+            .is_empty()
+        {
             return Ok(());
         }
         let mut batch = WriteBatch::new();
@@ -118,15 +140,25 @@ impl<K: Kv> KvLog<K> {
 
 impl<K: Kv> Log for KvLog<K> {
     fn append(&mut self, records: &[Record]) -> Result<()> {
-        let Some(newest) = records.last() else { return Ok(()) };
+        let Some(newest) = records.last() else {
+            return Ok(());
+        };
         let mut batch = WriteBatch::new();
         // First in the batch: were the batch torn, it would be a record that suffers, and records may.
         batch.put(Family::Log, SYNCED_KEY, encode_point(self.synced));
         let mut last = self.last;
         for record in records {
-            assert_eq!(record.position, last.0.next(), "positions of a log follow one another");
+            assert_eq!(
+                record.position,
+                last.0.next(),
+                "positions of a log follow one another"
+            );
             let chain = last.1.next(record.position, &record.payload);
-            assert_eq!(record.chain, chain, "record {} continues the chain of its log", record.position);
+            assert_eq!(
+                record.chain, chain,
+                "record {} continues the chain of its log",
+                record.position
+            );
             batch.put(Family::Log, record_key(record.position), encode(record));
             last = (record.position, chain);
         }
@@ -145,12 +177,17 @@ impl<K: Kv> Log for KvLog<K> {
     fn read(&self, from: Position, records_max: usize) -> Result<Vec<Record>> {
         let from = from.max(Position(1));
         if from <= self.anchor.0 {
-            return Err(corrupt(from, &format!("records up to {} were truncated", self.anchor.0)));
+            return Err(corrupt(
+                from,
+                &format!("records up to {} were truncated", self.anchor.0),
+            ));
         }
         if from > self.last.0 {
             return Ok(Vec::new());
         }
-        let count = usize::try_from(self.last.0.0 - from.0 + 1).unwrap_or(usize::MAX).min(records_max);
+        let count = usize::try_from(self.last.0.0 - from.0 + 1)
+            .unwrap_or(usize::MAX)
+            .min(records_max);
         let entries = self.kv.scan(Family::Log, &record_key(from), None, count)?;
         let before = Position(from.0 - 1);
         let mut last = (before, self.chain_at(before)?);
@@ -197,7 +234,9 @@ impl<K: Kv> Log for KvLog<K> {
 }
 
 fn read_point<K: Kv>(kv: &K, key: &[u8], name: &str) -> Result<Option<(Position, ChainHash)>> {
-    let Some(value) = kv.get(Family::Log, key)? else { return Ok(None) };
+    let Some(value) = kv.get(Family::Log, key)? else {
+        return Ok(None);
+    };
     let point = decode_point(&value).ok_or_else(|| StorageError::Corrupt {
         what: format!("the log's {name}"),
         detail: format!("its checksum is wrong. {ADVICE}"),
@@ -215,7 +254,10 @@ fn readable(position: Position, value: &bytes::Bytes) -> Result<Record> {
 
 fn check_follows(last: (Position, ChainHash), record: &Record) -> Result<()> {
     if record.position != last.0.next() {
-        return Err(corrupt(last.0.next(), &format!("it is missing, and record {} is whole", record.position)));
+        return Err(corrupt(
+            last.0.next(),
+            &format!("it is missing, and record {} is whole", record.position),
+        ));
     }
     if record.chain != last.1.next(record.position, &record.payload) {
         return Err(corrupt(record.position, "its hash does not continue the chain"));
@@ -227,7 +269,10 @@ const ADVICE: &str =
     "Restore the data directory from a copy, or remove it and let the region join its peers again";
 
 fn corrupt(position: Position, detail: &str) -> StorageError {
-    StorageError::Corrupt { what: format!("log record {position}"), detail: format!("{detail}. {ADVICE}") }
+    StorageError::Corrupt {
+        what: format!("log record {position}"),
+        detail: format!("{detail}. {ADVICE}"),
+    }
 }
 
 fn newer(position: Position, format: u16, engine: u16) -> StorageError {
@@ -237,5 +282,8 @@ fn newer(position: Position, format: u16, engine: u16) -> StorageError {
         super::FORMAT_VERSION,
         super::ENGINE_VERSION
     );
-    StorageError::Corrupt { what: format!("log record {position}"), detail }
+    StorageError::Corrupt {
+        what: format!("log record {position}"),
+        detail,
+    }
 }

@@ -92,7 +92,11 @@ impl Record {
     /// The record that follows the one at `position` with hash `chain`.
     pub fn after(position: Position, chain: ChainHash, payload: Bytes) -> Self {
         let position = position.next();
-        Self { position, chain: chain.next(position, &payload), payload }
+        Self {
+            position,
+            chain: chain.next(position, &payload),
+            payload,
+        }
     }
 }
 

@@ -66,7 +66,11 @@ pub(super) fn decode(position: Position, value: &Bytes) -> Result<(Record, u16),
     }
     let mut chain = [0; 16];
     chain.copy_from_slice(&value[8..HEADER_BYTES]);
-    let record = Record { position, chain: ChainHash(chain), payload: value.slice(HEADER_BYTES..) };
+    let record = Record {
+        position,
+        chain: ChainHash(chain),
+        payload: value.slice(HEADER_BYTES..),
+    };
     Ok((record, engine))
 }
 

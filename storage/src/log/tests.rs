@@ -22,11 +22,16 @@ fn append<K: Kv>(log: &mut KvLog<K>, payloads: &[&str]) {
 
 fn payloads<K: Kv>(log: &KvLog<K>, from: u64) -> Vec<String> {
     let records = log.read(Position(from), usize::MAX).expect("readable");
-    records.iter().map(|record| String::from_utf8(record.payload.to_vec()).expect("text")).collect()
+    records
+        .iter()
+        .map(|record| String::from_utf8(record.payload.to_vec()).expect("text"))
+        .collect()
 }
 
 fn crash(kv: &MemKv, loss: Loss) -> Result<KvLog<MemKv>> {
-    kv.crash(&CrashFaults { lose_unsynced: BTreeMap::from([(Family::Log, loss)]) });
+    kv.crash(&CrashFaults {
+        lose_unsynced: BTreeMap::from([(Family::Log, loss)]),
+    });
     KvLog::open(kv.clone())
 }
 
@@ -52,7 +57,10 @@ fn records_are_read_back_in_order() {
     assert_eq!(payloads(&log, 3), ["c"]);
     assert!(payloads(&log, 4).is_empty());
     assert_eq!(log.read(Position(1), 2).expect("readable").len(), 2);
-    assert_eq!(log.first().expect("readable").map(|first| first.0), Some(Position(1)));
+    assert_eq!(
+        log.first().expect("readable").map(|first| first.0),
+        Some(Position(1))
+    );
     assert_eq!(log.engine_oldest_at_open(), None);
 }
 
@@ -143,15 +151,25 @@ fn truncation_keeps_the_chain() {
     let (kv, mut log) = three_records();
     let last = log.last().expect("readable");
     log.truncate_before(Position(3)).expect("the disk works");
-    assert!(log.read(Position(2), 1).is_err(), "truncated records are not silently skipped");
-    log.truncate_before(Position(2)).expect("going back changes nothing");
+    assert!(
+        log.read(Position(2), 1).is_err(),
+        "truncated records are not silently skipped"
+    );
+    log.truncate_before(Position(2))
+        .expect("going back changes nothing");
     log.truncate_before(Position(99)).expect("the disk works");
-    assert_eq!((log.first().expect("readable"), log.last().expect("readable")), (None, last));
+    assert_eq!(
+        (log.first().expect("readable"), log.last().expect("readable")),
+        (None, last)
+    );
     append(&mut log, &["d"]);
     log.sync().expect("the disk works");
     let log = crash(&kv, Loss::All).expect("whole");
     assert_eq!(payloads(&log, 4), ["d"]);
-    assert_eq!(log.first().expect("readable").map(|first| first.0), Some(Position(4)));
+    assert_eq!(
+        log.first().expect("readable").map(|first| first.0),
+        Some(Position(4))
+    );
 }
 
 #[test]
@@ -160,7 +178,10 @@ fn a_full_disk_leaves_the_log_as_it_was() {
     kv.set_full(true);
     let (position, chain) = log.last().expect("readable").expect("not empty");
     let record = Record::after(position, chain, Bytes::from("d"));
-    assert!(matches!(log.append(std::slice::from_ref(&record)), Err(StorageError::Full { .. })));
+    assert!(matches!(
+        log.append(std::slice::from_ref(&record)),
+        Err(StorageError::Full { .. })
+    ));
     assert_eq!(log.last().expect("readable"), Some((position, chain)));
     kv.set_full(false);
     log.append(&[record]).expect("there is space again");

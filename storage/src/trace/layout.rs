@@ -29,19 +29,35 @@ pub struct Layout {
 impl Layout {
     /// A layout with a key and no particular order within it.
     pub fn keyed(schema: SchemaRef, key: Vec<usize>) -> Self {
-        Self { schema, key, order: Vec::new() }
+        Self {
+            schema,
+            key,
+            order: Vec::new(),
+        }
     }
 
     /// The types of the key columns, in key order.
     pub fn key_types(&self) -> Vec<DataType> {
-        self.key.iter().map(|column| self.schema.field(*column).data_type().clone()).collect()
+        self.key
+            .iter()
+            .map(|column| self.schema.field(*column).data_type().clone())
+            .collect()
     }
 
     /// A digest of everything that gives stored rows their meaning: types, key and order. Names and
     /// nullability do not take part: they do not change a byte of a row.
     pub fn fingerprint(&self) -> [u8; 16] {
-        let types: Vec<String> = self.schema.fields().iter().map(|f| f.data_type().to_string()).collect();
-        let order: Vec<_> = self.order.iter().map(|(c, o)| (*c, o.descending, o.nulls_first)).collect();
+        let types: Vec<String> = self
+            .schema
+            .fields()
+            .iter()
+            .map(|f| f.data_type().to_string())
+            .collect();
+        let order: Vec<_> = self
+            .order
+            .iter()
+            .map(|(c, o)| (*c, o.descending, o.nulls_first))
+            .collect();
         let text = format!("{types:?} {:?} {order:?}", self.key);
         let mut fingerprint = [0; 16];
         fingerprint.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]);
@@ -54,9 +70,16 @@ impl Layout {
         columns.extend(self.order.iter().copied());
         let mut named = vec![false; self.schema.fields().len()];
         for (column, _) in &columns {
-            assert!(!std::mem::replace(&mut named[*column], true), "column {column} has one role in a layout");
+            assert!(
+                !std::mem::replace(&mut named[*column], true),
+                "column {column} has one role in a layout"
+            );
         }
-        columns.extend((0..named.len()).filter(|column| !named[*column]).map(|column| (column, KEY_ORDER)));
+        columns.extend(
+            (0..named.len())
+                .filter(|column| !named[*column])
+                .map(|column| (column, KEY_ORDER)),
+        );
         columns
     }
 }
@@ -77,8 +100,10 @@ impl RowCodec {
     /// When a column has two roles, does not exist, or is of a type that cannot be encoded.
     pub(crate) fn new(layout: Layout) -> Arc<Self> {
         let columns = layout.encoded_columns();
-        let typed: Vec<(DataType, SortOptions)> =
-            columns.iter().map(|(c, order)| (layout.schema.field(*c).data_type().clone(), *order)).collect();
+        let typed: Vec<(DataType, SortOptions)> = columns
+            .iter()
+            .map(|(c, order)| (layout.schema.field(*c).data_type().clone(), *order))
+            .collect();
         Arc::new(Self {
             fingerprint: layout.fingerprint(),
             columns: columns.iter().map(|(column, _)| *column).collect(),
@@ -90,14 +115,22 @@ impl RowCodec {
 
     /// The encoded rows of a batch; `None` when there are no columns, so that every row is the empty one.
     pub(crate) fn encode(&self, batch: &RecordBatch) -> Option<Rows> {
-        assert_eq!(batch.num_columns(), self.columns.len(), "a delta has the columns of its trace");
+        assert_eq!(
+            batch.num_columns(),
+            self.columns.len(),
+            "a delta has the columns of its trace"
+        );
         let columns: Vec<ArrayRef> = self.columns.iter().map(|c| batch.column(*c).clone()).collect();
         (!columns.is_empty()).then(|| self.rows.encode_borrowed(&columns))
     }
 
     /// The encoded keys of a lookup; `None` when the key has no columns.
     pub(crate) fn encode_keys(&self, keys: &[ArrayRef]) -> Option<Rows> {
-        assert_eq!(keys.len(), self.layout.key.len(), "a lookup gives one column per key column");
+        assert_eq!(
+            keys.len(),
+            self.layout.key.len(),
+            "a lookup gives one column per key column"
+        );
         (!keys.is_empty()).then(|| self.keys.encode_borrowed(keys))
     }
 
@@ -109,7 +142,10 @@ impl RowCodec {
         for (column, values) in self.columns.iter().zip(decoded) {
             columns[*column] = Some(values);
         }
-        let columns = columns.into_iter().map(|c| c.expect("every column is encoded once")).collect();
+        let columns = columns
+            .into_iter()
+            .map(|c| c.expect("every column is encoded once"))
+            .collect();
         batch(self.layout.schema.clone(), columns, count)
     }
 }

@@ -31,18 +31,30 @@ pub(crate) struct Merge<'a> {
 
 impl<'a> Merge<'a> {
     pub(crate) fn forwards() -> Self {
-        Self { cursors: Vec::new(), backwards: false, bound: None }
+        Self {
+            cursors: Vec::new(),
+            backwards: false,
+            bound: None,
+        }
     }
 
     pub(crate) fn backwards() -> Self {
-        Self { backwards: true, ..Self::forwards() }
+        Self {
+            backwards: true,
+            ..Self::forwards()
+        }
     }
 
     /// Adds rows `start..end` of a segment that the caller calls `source`. All are added before the first
     /// row is taken.
     pub(crate) fn add(&mut self, source: usize, segment: &'a Segment, start: usize, end: usize) {
         if start < end {
-            self.cursors.push(Cursor { source, segment, start, end });
+            self.cursors.push(Cursor {
+                source,
+                segment,
+                start,
+                end,
+            });
         }
     }
 

@@ -49,7 +49,11 @@ pub(crate) fn lookup(
     if let Some(encoded) = &encoded {
         assert_eq!(encoded.num_rows(), rows, "key columns have one value per probe");
     }
-    let key = |probe: u32| encoded.as_ref().map_or(&b""[..], |keys| keys.row(probe as usize).data());
+    let key = |probe: u32| {
+        encoded
+            .as_ref()
+            .map_or(&b""[..], |keys| keys.row(probe as usize).data())
+    };
     let ranges = find_ranges(segments, probes, key);
     let mut gathered = Gathered::default();
     let mut merge = match wanted {
@@ -72,11 +76,7 @@ pub(crate) fn lookup(
 }
 
 /// The range of each key in each segment, at index `probe * segments + segment`.
-fn find_ranges<'k>(
-    segments: &[&Segment],
-    probes: u32,
-    key: impl Fn(u32) -> &'k [u8],
-) -> Vec<(usize, usize)> {
+fn find_ranges<'k>(segments: &[&Segment], probes: u32, key: impl Fn(u32) -> &'k [u8]) -> Vec<(usize, usize)> {
     let mut order: Vec<u32> = (0..probes).collect();
     if !order.is_sorted_by(|a, b| key(*a) <= key(*b)) {
         order.sort_unstable_by(|a, b| key(*a).cmp(key(*b)));

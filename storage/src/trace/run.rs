@@ -38,7 +38,13 @@ pub struct Run {
 impl Run {
     pub(crate) fn new(codec: &RowCodec, segment: Segment, stamp_min: u64, stamp_max: u64) -> Self {
         assert!(stamp_min <= stamp_max, "the stamps of a run span a range");
-        Self { id: OnceLock::new(), fingerprint: codec.fingerprint, segment, stamp_min, stamp_max }
+        Self {
+            id: OnceLock::new(),
+            fingerprint: codec.fingerprint,
+            segment,
+            stamp_min,
+            stamp_max,
+        }
     }
 
     /// A run that was stored under a known id. The id is kept although the same rows might hash differently
@@ -50,7 +56,10 @@ impl Run {
         stamp_min: u64,
         stamp_max: u64,
     ) -> Self {
-        let segments = portions.iter().map(|portion| Segment::from_delta(codec, portion)).collect();
+        let segments = portions
+            .iter()
+            .map(|portion| Segment::from_delta(codec, portion))
+            .collect();
         let run = Self::new(codec, Segment::joined(segments), stamp_min, stamp_max);
         run.id.get_or_init(|| id);
         run
@@ -75,9 +84,15 @@ impl Run {
 
     /// Rows `start..end` with their weights.
     pub(crate) fn decode(&self, codec: &RowCodec, start: usize, end: usize) -> Delta {
-        assert_eq!(self.fingerprint, codec.fingerprint, "a run is read with the layout it was written with");
+        assert_eq!(
+            self.fingerprint, codec.fingerprint,
+            "a run is read with the layout it was written with"
+        );
         let rows = codec.decode((start..end).map(|i| self.segment.row(i)));
-        Delta::new(rows, Some(Int64Array::from(self.segment.weights()[start..end].to_vec())))
+        Delta::new(
+            rows,
+            Some(Int64Array::from(self.segment.weights()[start..end].to_vec())),
+        )
     }
 
     /// The identity of this run; the first call hashes the content.

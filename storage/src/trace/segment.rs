@@ -23,7 +23,10 @@ impl Segment {
         let size = summed.iter().map(|(row, _)| bytes(*row as usize).len()).sum();
         let mut rows = KeysBuilder::with_capacity(summed.len(), size);
         summed.iter().for_each(|(row, _)| rows.push(bytes(*row as usize)));
-        Self { rows: rows.finish(), weights: summed.into_iter().map(|(_, weight)| weight).collect() }
+        Self {
+            rows: rows.finish(),
+            weights: summed.into_iter().map(|(_, weight)| weight).collect(),
+        }
     }
 
     /// The sum of several segments.
@@ -42,14 +45,16 @@ impl Segment {
             weights.push(weight);
         }
         weights.shrink_to_fit();
-        Self { rows: rows.finish(), weights }
+        Self {
+            rows: rows.finish(),
+            weights,
+        }
     }
 
     /// The sum of segments that usually follow one another.
     pub(crate) fn joined(segments: Vec<Segment>) -> Self {
-        let follows = |a: &Segment, b: &Segment| {
-            a.len() == 0 || b.len() == 0 || a.row(a.len() - 1) < b.row(0)
-        };
+        let segments: Vec<Segment> = segments.into_iter().filter(|segment| segment.len() > 0).collect();
+        let follows = |a: &Segment, b: &Segment| a.row(a.len() - 1) < b.row(0);
         if !segments.is_sorted_by(follows) {
             return Self::merged(segments.iter());
         }
@@ -60,7 +65,10 @@ impl Segment {
             segment.rows.iter().for_each(|row| rows.push(row));
             weights.extend_from_slice(&segment.weights);
         }
-        Self { rows: rows.finish(), weights }
+        Self {
+            rows: rows.finish(),
+            weights,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -114,7 +122,11 @@ impl Segment {
         }
         while low < high {
             let middle = low + (high - low) / 2;
-            if before(self.row(middle)) { low = middle + 1 } else { high = middle }
+            if before(self.row(middle)) {
+                low = middle + 1
+            } else {
+                high = middle
+            }
         }
         low
     }
@@ -152,11 +164,15 @@ mod tests {
     #[test]
     fn galloping_finds_what_a_linear_search_finds() {
         let rows: Keys = ["a", "ab", "ab1", "ab2", "b", "c", "c1"].into_iter().collect();
-        let segment = Segment { weights: vec![1; rows.len()], rows };
+        let segment = Segment {
+            weights: vec![1; rows.len()],
+            rows,
+        };
         for key in ["", "a", "ab", "ab3", "b", "bb", "c1", "d"] {
             for from in 0..=segment.len() {
-                let matches: Vec<usize> =
-                    (from..segment.len()).filter(|i| segment.row(*i).starts_with(key.as_bytes())).collect();
+                let matches: Vec<usize> = (from..segment.len())
+                    .filter(|i| segment.row(*i).starts_with(key.as_bytes()))
+                    .collect();
                 let (start, end) = segment.range_of(key.as_bytes(), from);
                 assert_eq!((start..end).collect::<Vec<_>>(), matches, "{key} from {from}");
             }

@@ -46,7 +46,13 @@ impl TraceSnapshot {
 
     /// As [`super::Trace::lookup_n`], on what was sealed.
     pub fn lookup_n(&self, keys: &[ArrayRef], rows: usize, n: usize, from_end: bool) -> Found {
-        lookup(&self.codec, &self.segments(), keys, rows, Wanted::up_to(n, from_end))
+        lookup(
+            &self.codec,
+            &self.segments(),
+            keys,
+            rows,
+            Wanted::up_to(n, from_end),
+        )
     }
 
     /// All rows in trace order, consolidated, in batches of at most `batch_rows_max` rows.
@@ -91,7 +97,11 @@ impl TraceSnapshot {
         assert!(batch_rows_max > 0, "a batch holds at least one row");
         let runs = self.runs.iter().enumerate().filter(|(_, run)| wanted(run));
         let ranges = runs.map(|(i, run)| (i, 0, run.len())).collect();
-        Scan { snapshot: self.clone(), ranges, batch_rows_max }
+        Scan {
+            snapshot: self.clone(),
+            ranges,
+            batch_rows_max,
+        }
     }
 }
 
@@ -124,7 +134,10 @@ impl Iterator for Scan {
             return None;
         }
         let batch = self.snapshot.codec.decode(rows.into_iter());
-        let weights = weights.iter().any(|weight| *weight != 1).then(|| Int64Array::from(weights));
+        let weights = weights
+            .iter()
+            .any(|weight| *weight != 1)
+            .then(|| Int64Array::from(weights));
         Some(Delta::new(batch, weights))
     }
 }

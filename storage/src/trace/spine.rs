@@ -43,7 +43,11 @@ impl RunTrace {
         let same_layout = runs.iter().all(|run| run.fingerprint() == codec.fingerprint);
         assert!(same_layout, "the runs of a trace were made with its layout");
         let sealed = Arc::new(TraceSnapshot::new(codec.clone(), runs));
-        Self { codec, pending: Vec::new(), sealed }
+        Self {
+            codec,
+            pending: Vec::new(),
+            sealed,
+        }
     }
 
     /// The number of runs and pending segments a lookup has to visit.
@@ -99,7 +103,13 @@ impl Trace for RunTrace {
     }
 
     fn lookup_n(&self, keys: &[ArrayRef], rows: usize, n: usize, from_end: bool) -> Found {
-        lookup(&self.codec, &self.segments(), keys, rows, Wanted::up_to(n, from_end))
+        lookup(
+            &self.codec,
+            &self.segments(),
+            keys,
+            rows,
+            Wanted::up_to(n, from_end),
+        )
     }
 
     fn seal(&mut self, stamp: u64) {

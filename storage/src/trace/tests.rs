@@ -24,8 +24,15 @@ fn schema() -> SchemaRef {
 }
 
 fn layout() -> Layout {
-    let descending = SortOptions { descending: true, nulls_first: true };
-    Layout { schema: schema(), key: vec![1], order: vec![(0, descending)] }
+    let descending = SortOptions {
+        descending: true,
+        nulls_first: true,
+    };
+    Layout {
+        schema: schema(),
+        key: vec![1],
+        order: vec![(0, descending)],
+    }
 }
 
 fn delta(entries: &[(Row, i64)]) -> Delta {
@@ -41,30 +48,45 @@ fn rows_of(batch: &RecordBatch) -> Vec<Row> {
     let values = batch.column(0).as_primitive::<Int64Type>();
     let keys = batch.column(1).as_primitive::<Int64Type>();
     let notes = batch.column(2).as_string::<i32>();
-    let row = |i| (values.value(i), keys.is_valid(i).then(|| keys.value(i)), notes.value(i).to_string());
+    let row = |i| {
+        (
+            values.value(i),
+            keys.is_valid(i).then(|| keys.value(i)),
+            notes.value(i).to_string(),
+        )
+    };
     (0..batch.num_rows()).map(row).collect()
 }
 
 fn found_of(found: &Found) -> Vec<(u32, Row, i64)> {
     let rows = rows_of(&found.rows).into_iter().enumerate();
-    rows.map(|(i, row)| (found.probe.value(i), row, found.weights.value(i))).collect()
+    rows.map(|(i, row)| (found.probe.value(i), row, found.weights.value(i)))
+        .collect()
 }
 
 fn add(model: &mut Model, entries: &[(Row, i64)]) {
     for ((value, key, note), weight) in entries {
-        *model.entry((*key, std::cmp::Reverse(*value), note.clone())).or_default() += weight;
+        *model
+            .entry((*key, std::cmp::Reverse(*value), note.clone()))
+            .or_default() += weight;
     }
     model.retain(|_, weight| *weight != 0);
 }
 
 fn all_rows(model: &Model) -> Vec<(Row, i64)> {
-    model.iter().map(|((key, value, note), weight)| ((value.0, *key, note.clone()), *weight)).collect()
+    model
+        .iter()
+        .map(|((key, value, note), weight)| ((value.0, *key, note.clone()), *weight))
+        .collect()
 }
 
 fn expected(model: &Model, keys: &[Option<i64>], wanted: Option<(usize, bool)>) -> Vec<(u32, Row, i64)> {
     let mut out = Vec::new();
     for (probe, key) in keys.iter().enumerate() {
-        let mut rows: Vec<_> = all_rows(model).into_iter().filter(|(row, _)| row.1 == *key).collect();
+        let mut rows: Vec<_> = all_rows(model)
+            .into_iter()
+            .filter(|(row, _)| row.1 == *key)
+            .collect();
         if let Some((n, from_end)) = wanted {
             rows.retain(|(_, weight)| *weight > 0);
             let skipped = if from_end { rows.len().saturating_sub(n) } else { 0 };
@@ -83,7 +105,12 @@ fn scanned(scan: Scan, batch_rows_max: usize) -> Vec<(Row, i64)> {
     let mut out = Vec::new();
     for delta in scan {
         assert!((1..=batch_rows_max).contains(&delta.len()));
-        out.extend(rows_of(delta.rows()).into_iter().enumerate().map(|(i, row)| (row, delta.weight(i))));
+        out.extend(
+            rows_of(delta.rows())
+                .into_iter()
+                .enumerate()
+                .map(|(i, row)| (row, delta.weight(i))),
+        );
     }
     out
 }
@@ -100,7 +127,11 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let key = || prop::option::of(-2i64..3);
-    let row = (-2i64..3, key(), prop::sample::select(vec!["", "a", "b"]).prop_map(String::from));
+    let row = (
+        -2i64..3,
+        key(),
+        prop::sample::select(vec!["", "a", "b"]).prop_map(String::from),
+    );
     let entries = prop::collection::vec((row, -2i64..3), 0..12);
     let keys = move || prop::collection::vec(key(), 0..6);
     let step = prop_oneof![
@@ -172,12 +203,19 @@ fn a_retraction_may_arrive_before_its_insert() {
     let mut trace = RunTrace::new(layout());
     trace.apply(&delta(&[(row.clone(), -1)]));
     trace.seal(1);
-    assert_eq!(found_of(&trace.lookup(&[key_column(&[Some(1)])], 1)), vec![(0, row.clone(), -1)]);
+    assert_eq!(
+        found_of(&trace.lookup(&[key_column(&[Some(1)])], 1)),
+        vec![(0, row.clone(), -1)]
+    );
     assert!(found_of(&trace.lookup_n(&[key_column(&[Some(1)])], 1, 5, false)).is_empty());
     trace.apply(&delta(&[(row, 1)]));
     assert_eq!(trace.lookup(&[key_column(&[Some(1)])], 1).rows.num_rows(), 0);
     trace.seal(2);
-    assert_eq!((trace.row_count(), trace.snapshot().runs().len()), (0, 0), "cancelled rows leave no run");
+    assert_eq!(
+        (trace.row_count(), trace.snapshot().runs().len()),
+        (0, 0),
+        "cancelled rows leave no run"
+    );
 }
 
 #[test]
@@ -186,10 +224,16 @@ fn a_snapshot_does_not_move_when_its_trace_does() {
     trace.apply(&delta(&[((1, Some(1), "a".into()), 1)]));
     trace.seal(1);
     let before = trace.snapshot();
-    trace.apply(&delta(&[((1, Some(1), "a".into()), -1), ((2, Some(2), "b".into()), 1)]));
+    trace.apply(&delta(&[
+        ((1, Some(1), "a".into()), -1),
+        ((2, Some(2), "b".into()), 1),
+    ]));
     trace.seal(2);
     assert_eq!(scanned(before.scan(10), 10), vec![((1, Some(1), "a".into()), 1)]);
-    assert_eq!(scanned(trace.snapshot().scan(10), 10), vec![((2, Some(2), "b".into()), 1)]);
+    assert_eq!(
+        scanned(trace.snapshot().scan(10), 10),
+        vec![((2, Some(2), "b".into()), 1)]
+    );
 }
 
 #[test]
@@ -200,7 +244,11 @@ fn the_number_of_runs_grows_with_the_logarithm_of_the_rows() {
         if i % 3 == 0 {
             trace.seal(i as u64);
         }
-        assert!(trace.segment_count() <= 12 + 3, "{} segments after {i} rows", trace.segment_count());
+        assert!(
+            trace.segment_count() <= 12 + 3,
+            "{} segments after {i} rows",
+            trace.segment_count()
+        );
     }
     assert_eq!(trace.row_count(), 2_000);
 }
@@ -211,20 +259,36 @@ fn scan_since_reads_only_runs_sealed_later() {
     let many: Vec<_> = (0..100).map(|i| ((i, Some(i), "old".to_string()), 1)).collect();
     trace.apply(&delta(&many));
     trace.seal(10);
-    trace.apply(&delta(&[((1, Some(1), "old".into()), -1), ((1, Some(1), "new".into()), 1)]));
+    trace.apply(&delta(&[
+        ((1, Some(1), "old".into()), -1),
+        ((1, Some(1), "new".into()), 1),
+    ]));
     trace.seal(20);
     let changed = scanned(trace.snapshot().scan_since(10, 10), 10);
-    assert_eq!(changed, vec![((1, Some(1), "new".into()), 1), ((1, Some(1), "old".into()), -1)]);
+    assert_eq!(
+        changed,
+        vec![((1, Some(1), "new".into()), 1), ((1, Some(1), "old".into()), -1)]
+    );
     assert!(scanned(trace.snapshot().scan_since(20, 10), 10).is_empty());
     assert_eq!(scanned(trace.snapshot().scan_since(9, 1_000), 1_000).len(), 100);
 }
 
 #[test]
 fn a_trace_without_key_columns_has_one_key() {
-    let mut trace = RunTrace::new(Layout { key: vec![], ..layout() });
-    trace.apply(&delta(&[((1, None, "a".into()), 1), ((3, None, "b".into()), 1), ((2, None, "c".into()), 1)]));
+    let mut trace = RunTrace::new(Layout {
+        key: vec![],
+        ..layout()
+    });
+    trace.apply(&delta(&[
+        ((1, None, "a".into()), 1),
+        ((3, None, "b".into()), 1),
+        ((2, None, "c".into()), 1),
+    ]));
     let top = trace.lookup_n(&[], 1, 2, false);
-    assert_eq!(rows_of(&top.rows).iter().map(|row| row.0).collect::<Vec<_>>(), [3, 2]);
+    assert_eq!(
+        rows_of(&top.rows).iter().map(|row| row.0).collect::<Vec<_>>(),
+        [3, 2]
+    );
     assert_eq!(trace.lookup(&[], 2).probe.values().to_vec(), [0, 0, 0, 1, 1, 1]);
 }
 
@@ -236,7 +300,10 @@ fn a_trace_without_any_column_counts() {
     trace.apply(&Delta::inserts(rows));
     trace.seal(1);
     let found = trace.lookup(&[], 1);
-    assert_eq!((found.rows.num_rows(), found.weights.values().to_vec()), (1, vec![3]));
+    assert_eq!(
+        (found.rows.num_rows(), found.weights.values().to_vec()),
+        (1, vec![3])
+    );
 }
 
 #[test]
