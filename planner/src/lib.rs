@@ -16,6 +16,8 @@ pub mod ddl;
 pub mod dml;
 pub mod error;
 pub mod explain;
+#[cfg(test)]
+mod golden;
 pub mod locality;
 pub mod parse;
 pub mod plan;

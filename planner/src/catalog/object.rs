@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tributary_storage::{Fingerprint, ObjectId, RegionId};
 
 use crate::plan::{Literal, Locality, ViewPlan};
-use crate::types::SqlType;
+use crate::types::{SqlType, literal_text};
 
 /// A named object of schema `public`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,7 +155,14 @@ impl TableDef {
 impl ColumnDefault {
     /// The default as SQL text, as `\d` shows it.
     pub fn to_sql(&self, sql_type: SqlType) -> String {
-        crate::dml::default_expression(self, sql_type).to_string()
+        match self {
+            ColumnDefault::Literal(literal) => match literal_text(literal) {
+                Some(text) => format!("'{}'::{sql_type}", text.replace('\'', "''")),
+                None => format!("NULL::{sql_type}"),
+            },
+            ColumnDefault::Now => "now()".to_owned(),
+            ColumnDefault::GenRandomUuid => "gen_random_uuid()".to_owned(),
+        }
     }
 }
 

@@ -233,7 +233,6 @@ impl Depth {
             | Keyword::OR
             | Keyword::XOR
             | Keyword::IS
-            | Keyword::ISNULL
             | Keyword::NOTNULL
             | Keyword::LIKE
             | Keyword::ILIKE

@@ -17,13 +17,19 @@ pub(super) fn position(text: &str, location: Location) -> usize {
 /// Finds the byte offsets of locations that come in ascending order, in one pass over the text.
 pub(super) struct Offsets<'a> {
     text: &'a str,
+    start: usize,
     characters: Peekable<CharIndices<'a>>,
     at: Location,
 }
 
 impl<'a> Offsets<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, characters: text.char_indices().peekable(), at: Location { line: 1, column: 1 } }
+        Self::starting_at(text, 0, Location { line: 1, column: 1 })
+    }
+
+    /// Starts at a location whose offset is known.
+    pub(super) fn starting_at(text: &'a str, start: usize, at: Location) -> Self {
+        Self { text, start, characters: text[start..].char_indices().peekable(), at }
     }
 
     /// The offset of a location that is not before the last one asked for.
@@ -35,7 +41,7 @@ impl<'a> Offsets<'a> {
                 None => break,
             }
         }
-        self.characters.peek().map_or(self.text.len(), |(offset, _)| *offset)
+        self.characters.peek().map_or(self.text.len(), |(offset, _)| self.start + *offset)
     }
 }
 

@@ -19,8 +19,8 @@ const RECURSION_MAX: usize = 6_000;
 /// The tokens of one statement.
 pub(super) struct Tokens<'a> {
     sql: &'a str,
-    /// The offset of the statement's first byte.
-    start: usize,
+    /// The offset and location of the statement's first byte.
+    start: (usize, Location),
     /// All tokens, white space included.
     tokens: Vec<TokenWithSpan>,
     /// The next token; never white space.
@@ -30,7 +30,8 @@ pub(super) struct Tokens<'a> {
 impl<'a> Tokens<'a> {
     /// `tokens` are those of a statement that starts at byte `start` of `sql`; the first is no white space.
     pub(super) fn new(sql: &'a str, start: usize, tokens: Vec<TokenWithSpan>) -> Self {
-        Self { sql, start, tokens, at: 0 }
+        let location = tokens.first().map_or(Location { line: 1, column: 1 }, |token| token.span.start);
+        Self { sql, start: (start, location), tokens, at: 0 }
     }
 
     /// The next token, `EOF` after the last.
@@ -157,7 +158,7 @@ impl<'a> Tokens<'a> {
             }
             if depth == 0 && found(&self.tokens[index].token) {
                 let rest = self.tokens.split_off(index);
-                return Some(Tokens::new(self.sql, self.start, rest));
+                return Some(Tokens { sql: self.sql, start: self.start, tokens: rest, at: 0 });
             }
         }
         None
@@ -168,7 +169,7 @@ impl<'a> Tokens<'a> {
         let (Some(first), Some(last)) = (self.tokens.get(self.at), self.tokens.last()) else {
             return "";
         };
-        let mut offsets = Offsets::new(self.sql);
+        let mut offsets = Offsets::starting_at(self.sql, self.start.0, self.start.1);
         let start = offsets.of(first.span.start);
         &self.sql[start..offsets.of(last.span.end)]
     }

@@ -9,12 +9,15 @@
 //! length is checked by whoever writes rows, from the column's definition.
 
 mod from_ast;
+mod literal;
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, IntervalUnit, TimeUnit};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use literal::literal_text;
 
 /// A type a column can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

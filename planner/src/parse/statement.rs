@@ -1,0 +1,209 @@
+//! The statements, and which parser reads which.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast;
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::Token;
+
+use super::tokens::Tokens;
+use super::{
+    CopyStatement, CreateMaterializedView, CreateSource, CreateTable, CreateView, Drop, copy,
+    create_materialized_view, create_source, create_table, create_view, drop, explain,
+};
+use crate::error::{PlanError, PlanErrorKind};
+
+/// A parsed statement.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Statement {
+    /// Queries, EXPLAIN of queries, SET, SHOW, transactions, prepared statements, cursors: the server's.
+    Sql(Box<ast::Statement>),
+    /// CREATE TABLE.
+    CreateTable(Box<CreateTable>),
+    /// CREATE SOURCE.
+    CreateSource(CreateSource),
+    /// CREATE VIEW.
+    CreateView(Box<CreateView>),
+    /// CREATE MATERIALIZED VIEW.
+    CreateMaterializedView(Box<CreateMaterializedView>),
+    /// DROP of tables, views, materialized views or sources.
+    Drop(Drop),
+    /// INSERT.
+    Insert(Box<ast::Insert>),
+    /// UPDATE.
+    Update(Box<ast::Update>),
+    /// DELETE.
+    Delete(Box<ast::Delete>),
+    /// COPY … FROM STDIN.
+    Copy(CopyStatement),
+    /// EXPLAIN CREATE MATERIALIZED VIEW: plans, creates nothing.
+    ExplainCreateMaterializedView(Box<CreateMaterializedView>),
+    /// EXPLAIN MATERIALIZED VIEW: the stored plan of the view with this (folded) name.
+    ExplainMaterializedView(String),
+    /// FLUSH.
+    Flush,
+    /// SHOW REGIONS.
+    ShowRegions,
+    /// SHOW TABLES.
+    ShowTables,
+}
+
+impl Statement {
+    /// Whether [`crate::ddl::plan_ddl`] plans it.
+    pub fn is_ddl(&self) -> bool {
+        matches!(
+            self,
+            Statement::CreateTable(_)
+                | Statement::CreateSource(_)
+                | Statement::CreateView(_)
+                | Statement::CreateMaterializedView(_)
+                | Statement::Drop(_)
+        )
+    }
+
+    /// Whether [`crate::dml::bind_dml`] binds it.
+    pub fn is_dml(&self) -> bool {
+        matches!(self, Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_))
+    }
+}
+
+/// Parses the tokens of one statement. Default-deny: what is not listed is refused by name.
+pub(super) fn parse_statement(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
+    match tokens.leading() {
+        Keyword::CREATE => parse_create(tokens),
+        Keyword::DROP => drop::parse(tokens),
+        Keyword::EXPLAIN => explain::parse(tokens),
+        Keyword::COPY => copy::parse(tokens),
+        Keyword::FLUSH => {
+            tokens.next();
+            tokens.end().map(|()| Statement::Flush)
+        }
+        Keyword::SHOW if tokens.peek_is(&["show", "regions"]) => {
+            tokens.take(&["show", "regions"]);
+            tokens.end().map(|()| Statement::ShowRegions)
+        }
+        Keyword::SHOW if tokens.peek_is(&["show", "tables"]) => {
+            tokens.take(&["show", "tables"]);
+            tokens.end().map(|()| Statement::ShowTables)
+        }
+        Keyword::SELECT
+        | Keyword::WITH
+        | Keyword::VALUES
+        | Keyword::TABLE
+        | Keyword::INSERT
+        | Keyword::UPDATE
+        | Keyword::DELETE
+        | Keyword::SET
+        | Keyword::RESET
+        | Keyword::SHOW
+        | Keyword::BEGIN
+        | Keyword::START
+        | Keyword::COMMIT
+        | Keyword::END
+        | Keyword::ROLLBACK
+        | Keyword::SAVEPOINT
+        | Keyword::RELEASE
+        | Keyword::PREPARE
+        | Keyword::EXECUTE
+        | Keyword::DEALLOCATE
+        | Keyword::DISCARD
+        | Keyword::DECLARE
+        | Keyword::FETCH
+        | Keyword::CLOSE => parse_sql(tokens),
+        Keyword::ABORT => {
+            // PostgreSQL's other word for ROLLBACK.
+            tokens.next();
+            tokens.end()?;
+            let rollback = ast::Statement::Rollback { chain: false, savepoint: None };
+            Ok(Statement::Sql(Box::new(rollback)))
+        }
+        _ if *tokens.peek() == Token::LParen => parse_sql(tokens),
+        _ => Err(refused(&tokens)),
+    }
+}
+
+fn parse_create(tokens: Tokens<'_>) -> Result<Statement, PlanError> {
+    let mut object = tokens.peek_words().skip(1).map(|word| word.value.to_uppercase()).peekable();
+    while object.next_if(|word| matches!(word.as_str(), "OR" | "REPLACE" | "RECURSIVE")).is_some() {}
+    match object.next().as_deref() {
+        Some("TABLE" | "TEMP" | "TEMPORARY" | "UNLOGGED" | "LOCAL" | "GLOBAL") => create_table::parse(tokens),
+        Some("VIEW") => create_view::parse(tokens),
+        Some("MATERIALIZED") => create_materialized_view::parse(tokens),
+        Some("SOURCE") => create_source::parse(tokens),
+        Some(_) => Err(refused(&tokens)),
+        None => {
+            let mut tokens = tokens;
+            tokens.next();
+            Err(tokens.unexpected("TABLE, VIEW, MATERIALIZED VIEW or SOURCE"))
+        }
+    }
+}
+
+fn parse_sql(tokens: Tokens<'_>) -> Result<Statement, PlanError> {
+    let position = tokens.position();
+    let statement = tokens.parse_rest(|parser| parser.parse_statement())?;
+    if writes_within(&statement) {
+        return Err(PlanError::unsupported(
+            "a data-modifying statement within a query",
+            "Put the WITH clause into the query: INSERT INTO t WITH … SELECT …",
+        )
+        .at(position));
+    }
+    Ok(match statement {
+        ast::Statement::Insert(insert) => Statement::Insert(Box::new(insert)),
+        ast::Statement::Update(update) => Statement::Update(Box::new(update)),
+        ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
+        other => Statement::Sql(Box::new(other)),
+    })
+}
+
+/// Whether a query anywhere in the statement writes (`WITH d AS (DELETE …)`, `WITH … INSERT`).
+fn writes_within(statement: &ast::Statement) -> bool {
+    struct Writes;
+    impl ast::Visitor for Writes {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
+            match query.body.as_ref() {
+                ast::SetExpr::Insert(_)
+                | ast::SetExpr::Update(_)
+                | ast::SetExpr::Delete(_)
+                | ast::SetExpr::Merge(_) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    let visited = ast::Visit::visit(statement, &mut Writes);
+    visited.is_break()
+}
+
+/// The refusal of a statement that is not listed, with what to do instead where there is something.
+fn refused(tokens: &Tokens<'_>) -> PlanError {
+    let words: Vec<String> = tokens.peek_words().take(2).map(|word| word.value.to_uppercase()).collect();
+    let Some(first) = words.first() else {
+        return tokens.unexpected("a statement");
+    };
+    let hint = match first.as_str() {
+        "SUBSCRIBE" => "Poll the view with SELECT; tributary_frontier() tells whether something changed.",
+        "TRUNCATE" => "Use DELETE FROM.",
+        "MERGE" => "Use INSERT … ON CONFLICT.",
+        "ALTER" => "Create a new object and copy with INSERT … SELECT.",
+        "CREATE" => "TABLE, VIEW, MATERIALIZED VIEW and SOURCE can be created.",
+        "GRANT" | "REVOKE" => "There are no roles yet.",
+        "VACUUM" | "ANALYZE" | "REINDEX" | "CLUSTER" | "CHECKPOINT" | "REFRESH" => {
+            "Maintenance is automatic; leave the statement out."
+        }
+        "LOCK" => "Transactions have snapshot isolation; a conflict gives 40001 and can be tried again.",
+        "LISTEN" | "NOTIFY" | "UNLISTEN" => "Poll the view with SELECT.",
+        "COMMENT" => "Comments are not kept; leave the statement out.",
+        "CALL" | "DO" => "There are no procedures; run the statements from the client.",
+        "DESCRIBE" | "DESC" => "Use \\d in psql, or query information_schema.columns.",
+        "USE" => "A cluster has one database.",
+        "IMPORT" | "LOAD" | "UNLOAD" | "INSTALL" => "Use COPY … FROM STDIN.",
+        _ => {
+            let message = format!("syntax error at or near \"{}\"", tokens.peek());
+            return PlanError::new(PlanErrorKind::Syntax, message).at(tokens.position());
+        }
+    };
+    let named = if matches!(first.as_str(), "CREATE" | "ALTER") { words.join(" ") } else { first.clone() };
+    PlanError::unsupported(named, hint).at(tokens.position())
+}
