@@ -64,14 +64,10 @@ pub(super) fn list(kv: &dyn Kv) -> Result<Vec<RunId>> {
 
 /// Removes an object, the index entry last.
 pub(super) fn remove(batch: &mut WriteBatch, id: RunId) {
-    remove_chunks(batch, id);
-    batch.delete(Family::Runs, index_key(id));
-}
-
-fn remove_chunks(batch: &mut WriteBatch, id: RunId) {
     let mut end = chunk_key(id, u32::MAX).to_vec();
     end.push(0);
     batch.delete_range(Family::Runs, chunk_key(id, 0), end);
+    batch.delete(Family::Runs, index_key(id));
 }
 
 /// Writes an object that is in memory.
@@ -118,7 +114,6 @@ impl<'a> ObjectWriter<'a> {
         let mut batch = WriteBatch::new();
         if self.chunks == 0 {
             batch.put(Family::Runs, index_key(self.id), Bytes::new());
-            remove_chunks(&mut batch, self.id);
         }
         let mut value = BytesMut::with_capacity(HEADER_BYTES + self.buffer.len());
         value.put_u16_le(FORMAT_VERSION);

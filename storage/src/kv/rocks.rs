@@ -22,6 +22,10 @@ use rocksdb::{
 use super::{Family, Kv, Operation, WriteBatch};
 use crate::error::{Result, StorageError};
 
+/// From this size on the write-ahead log is shortened by flushing all families, which bounds the time that
+/// opening takes.
+const WAL_BYTES_MAX: u64 = 256 << 20;
+
 /// Values of the runs family from this size on lie in blob files.
 const BLOB_BYTES_MIN: u64 = 4 << 10;
 
@@ -128,6 +132,7 @@ fn database_options() -> Options {
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_paranoid_checks(true);
     options.set_max_background_jobs(2);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
     options.set_keep_log_file_num(4);
     options.set_max_log_file_size(4 << 20);
     options

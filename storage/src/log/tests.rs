@@ -107,6 +107,8 @@ fn damage_to_what_is_known_to_be_durable_refuses_to_open() {
     crash(&kv, Loss::TornLast).expect_err("record 3 was synced before record 4 was torn");
     assert!(damaged);
     assert!(refused(&kv).contains("durable up to 3"));
+    let left = kv.get(Family::Log, &record_key(Position(3))).expect("readable");
+    assert!(left.is_some(), "a refusal removes no evidence");
 }
 
 #[test]
@@ -170,6 +172,18 @@ fn truncation_keeps_the_chain() {
         log.first().expect("readable").map(|first| first.0),
         Some(Position(4))
     );
+}
+
+#[test]
+fn a_torn_truncation_is_finished_at_the_next_start() {
+    let (kv, mut log) = three_records();
+    log.truncate_before(Position(3)).expect("the disk works");
+    let log = crash(&kv, Loss::TornLast).expect("ordinary");
+    assert_eq!(payloads(&log, 3), ["c"]);
+    let kept = kv
+        .scan(Family::Log, &record_key(Position(0)), None, 9)
+        .expect("readable");
+    assert_eq!(kept.len(), 1, "what was truncated takes no space");
 }
 
 #[test]

@@ -318,6 +318,37 @@ fn ids_tell_layouts_stamps_and_content_apart() {
 }
 
 #[test]
+fn a_merged_run_carries_the_stamps_of_all_its_seals() {
+    let mut trace = RunTrace::new(layout());
+    for stamp in [5, 6, 7] {
+        trace.apply(&delta(&[((stamp, Some(1), "a".into()), 1)]));
+        trace.seal(stamp as u64);
+    }
+    let snapshot = trace.snapshot();
+    let stamps: Vec<_> = snapshot
+        .runs()
+        .iter()
+        .map(|run| (run.stamp_min(), run.stamp_max()))
+        .collect();
+    assert_eq!(stamps, [(5, 7)]);
+    assert_eq!(scanned(snapshot.scan_since(6, 10), 10).len(), 3);
+    assert!(scanned(snapshot.scan_since(7, 10), 10).is_empty());
+}
+
+#[test]
+fn scans_may_go_to_another_thread() {
+    fn sendable<T: Send + 'static>(value: T) -> T {
+        value
+    }
+    let mut trace = RunTrace::new(layout());
+    trace.apply(&delta(&[((1, Some(1), "a".into()), 1)]));
+    trace.seal(1);
+    let scan = sendable(trace.snapshot().scan(10));
+    drop(trace);
+    assert_eq!(scanned(scan, 10).len(), 1, "a scan owns what it reads");
+}
+
+#[test]
 #[should_panic(expected = "column types of its trace")]
 fn a_delta_of_another_shape_is_refused() {
     let other = Arc::new(Schema::new(vec![Field::new("value", DataType::Int64, false)]));
