@@ -8,10 +8,17 @@
 //! - `atomic_flush`, so that flushes RocksDB starts by itself do not pull the families apart;
 //! - chunks of runs lie in blob files, so that compaction does not copy them again and again, compressed.
 //!
-//! RocksDB locks the directory, so a second process is refused. Space that runs out makes writes fail with
-//! [`StorageError::Full`]; RocksDB recovers by itself, within seconds, once there is space.
+//! RocksDB locks the directory, so a second process is refused.
+//!
+//! When space runs out, writes fail with [`StorageError::Full`] and reads go on. RocksDB does not come back
+//! by itself from a log it could not write, so the next write first looks whether there is space again (by
+//! taking it: a file as large as reopening may need), and if so closes the database and opens it anew.
 
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use rocksdb::{
@@ -29,11 +36,20 @@ const WAL_BYTES_MAX: u64 = 256 << 20;
 /// Values of the runs family from this size on lie in blob files.
 const BLOB_BYTES_MIN: u64 = 4 << 10;
 
+/// How much space opening needs, beside what it copies from the write-ahead log into files.
+const SPARE_BYTES: u64 = 16 << 20;
+
+/// The file that finds out whether there is space.
+const PROBE_FILE: &str = "space.probe";
+
 /// A RocksDB directory.
 #[derive(Debug)]
 pub struct RocksKv {
     path: PathBuf,
-    db: DB,
+    /// `None` only when opening anew failed after space had returned.
+    db: RwLock<Option<DB>>,
+    /// Whether a write has found the device full since the database was opened.
+    full: AtomicBool,
 }
 
 impl RocksKv {
@@ -43,41 +59,104 @@ impl RocksKv {
     /// [`StorageError::Corrupt`] when the stored bytes are damaged, [`StorageError::Io`] when the directory
     /// cannot be used or another process has it open.
     pub fn open(path: &Path) -> Result<Self> {
-        let families = Family::ALL
-            .into_iter()
-            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family)));
-        let db = DB::open_cf_descriptors(&database_options(), path, families)
-            .map_err(|error| storage_error(path, "open", error))?;
+        let db = RwLock::new(Some(open_database(path)?));
         Ok(Self {
             path: path.to_path_buf(),
             db,
+            full: AtomicBool::new(false),
         })
     }
 
     /// Writes one family's memory table to its files and leaves the others as they are.
     pub fn flush_family(&self, family: Family) -> Result<()> {
-        self.db
-            .flush_cf(self.family(family))
-            .map_err(|error| self.error("flush", error))
+        self.with_database("flush", |db| db.flush_cf(handle(db, family)))
     }
 
-    fn family(&self, family: Family) -> &ColumnFamily {
-        self.db
-            .cf_handle(family.name())
-            .expect("every family is opened with the database")
+    fn with_database<T>(
+        &self,
+        operation: &str,
+        action: impl FnOnce(&DB) -> std::result::Result<T, rocksdb::Error>,
+    ) -> Result<T> {
+        let guard = self.read_lock();
+        let Some(db) = guard.as_ref() else {
+            return Err(StorageError::Full {
+                operation: format!("{operation} of {}", self.path.display()),
+            });
+        };
+        let result = action(db).map_err(|error| storage_error(&self.path, operation, error));
+        if let Err(StorageError::Full { .. }) = &result {
+            self.full.store(true, Ordering::Release);
+        }
+        result
     }
 
-    fn error(&self, operation: &str, error: rocksdb::Error) -> StorageError {
-        storage_error(&self.path, operation, error)
+    fn read_lock(&self) -> RwLockReadGuard<'_, Option<DB>> {
+        self.db.read().expect("no holder of the database's lock panics")
     }
+
+    /// After the device was full: opens anew when there is space, and fails otherwise.
+    fn heal(&self) -> Result<()> {
+        if !self.full.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut guard = self.db.write().expect("no holder of the database's lock panics");
+        if !self.full.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if find_space(&self.path).is_err() {
+            return Err(StorageError::Full {
+                operation: format!("write of {}", self.path.display()),
+            });
+        }
+        // The old one holds the directory's lock, so it must go first.
+        *guard = None;
+        *guard = Some(open_database(&self.path)?);
+        self.full.store(false, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// Takes, and gives back, the space that opening may need.
+fn find_space(path: &Path) -> io::Result<()> {
+    let mut needed = SPARE_BYTES;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "log")
+        {
+            needed += entry.metadata()?.len();
+        }
+    }
+    let probe = path.join(PROBE_FILE);
+    let block = vec![0x5a; 1 << 20];
+    let written = File::create(&probe).and_then(|mut file| {
+        for _ in 0..needed.div_ceil(block.len() as u64) {
+            file.write_all(&block)?;
+        }
+        file.sync_all()
+    });
+    fs::remove_file(&probe)?;
+    written
+}
+
+fn handle(db: &DB, family: Family) -> &ColumnFamily {
+    db.cf_handle(family.name())
+        .expect("every family is opened with the database")
+}
+
+fn open_database(path: &Path) -> Result<DB> {
+    let families = Family::ALL
+        .into_iter()
+        .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family)));
+    DB::open_cf_descriptors(&database_options(), path, families)
+        .map_err(|error| storage_error(path, "open", error))
 }
 
 impl Kv for RocksKv {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
-        let value = self
-            .db
-            .get_cf(self.family(family), key)
-            .map_err(|error| self.error("read", error))?;
+        let value = self.with_database("read", |db| db.get_cf(handle(db, family), key))?;
         Ok(value.map(Bytes::from))
     }
 
@@ -96,31 +175,33 @@ impl Kv for RocksKv {
             options.set_iterate_upper_bound(to);
         }
         let start = IteratorMode::From(from, Direction::Forward);
-        let entries = self.db.iterator_cf_opt(self.family(family), options, start);
-        entries
-            .take(limit)
-            .map(|entry| {
-                let (key, value) = entry.map_err(|error| self.error("scan", error))?;
-                Ok((Bytes::from(key), Bytes::from(value)))
-            })
-            .collect()
+        self.with_database("scan", |db| {
+            let entries = db.iterator_cf_opt(handle(db, family), options, start).take(limit);
+            entries
+                .map(|entry| entry.map(|(key, value)| (Bytes::from(key), Bytes::from(value))))
+                .collect()
+        })
     }
 
     fn write(&self, batch: WriteBatch) -> Result<()> {
-        let mut writes = rocksdb::WriteBatch::default();
-        for (family, operation) in &batch.operations {
-            let family = self.family(*family);
-            match operation {
-                Operation::Put { key, value } => writes.put_cf(family, key, value),
-                Operation::Delete { key } => writes.delete_cf(family, key),
-                Operation::DeleteRange { from, to } => writes.delete_range_cf(family, from, to),
+        self.heal()?;
+        self.with_database("write", |db| {
+            let mut writes = rocksdb::WriteBatch::default();
+            for (family, operation) in &batch.operations {
+                let family = handle(db, *family);
+                match operation {
+                    Operation::Put { key, value } => writes.put_cf(family, key, value),
+                    Operation::Delete { key } => writes.delete_cf(family, key),
+                    Operation::DeleteRange { from, to } => writes.delete_range_cf(family, from, to),
+                }
             }
-        }
-        self.db.write(writes).map_err(|error| self.error("write", error))
+            db.write(writes)
+        })
     }
 
     fn sync(&self) -> Result<()> {
-        self.db.flush_wal(true).map_err(|error| self.error("sync", error))
+        self.heal()?;
+        self.with_database("sync", |db| db.flush_wal(true))
     }
 }
 
@@ -179,4 +260,40 @@ fn damaged_file(message: &str) -> Option<String> {
         .map(|word| word.trim_matches([':', '.', '\'', '"', '(', ')']))
         .find(is_file)
         .map(String::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_was_full_is_opened_anew_with_all_it_had() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let kv = RocksKv::open(directory.path()).expect("opens");
+        let put = |key: &str| {
+            let mut batch = WriteBatch::new();
+            batch.put(Family::Log, key, "x");
+            kv.write(batch)
+        };
+        put("before").expect("the disk works");
+        kv.full.store(true, Ordering::Release);
+        put("after").expect("there is space");
+        assert!(
+            !kv.full.load(Ordering::Acquire),
+            "the flag falls once there is space"
+        );
+        let found = kv.scan(Family::Log, b"", None, 9).expect("readable");
+        assert_eq!(
+            found.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(),
+            ["after", "before"]
+        );
+        assert!(!directory.path().join(PROBE_FILE).exists());
+    }
+
+    #[test]
+    fn messages_of_rocksdb_become_errors_with_a_file() {
+        let message = "Corruption: block checksum mismatch: stored = 1, computed = 2 in /data/000012.sst offset 0 size 9";
+        assert_eq!(damaged_file(message), Some("/data/000012.sst".into()));
+        assert_eq!(damaged_file("Corruption: bad magic"), None);
+    }
 }
