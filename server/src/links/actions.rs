@@ -4,7 +4,7 @@
 //! own tables, so that a peer's bytes can name nothing that is not in them.
 
 use serde::{Deserialize, Serialize};
-use tributary_planner::{PlanError, PlanErrorKind};
+use tributary_planner::error::{PlanError, PlanErrorKind};
 use tributary_region::Rejected;
 
 use crate::session::backend::DdlError;

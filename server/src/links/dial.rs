@@ -49,7 +49,7 @@ pub(super) async fn keep_connected(shared: Arc<Shared>, peer: String, client: Pe
 async fn connect_once(shared: &Arc<Shared>, peer: &str, client: &PeerClient) -> Result<String, PeerError> {
     let mut flight = client.connect().await?;
     let (outbox, queue, closed) = Outbox::new(OUTBOX_MESSAGES_MAX);
-    let exchange = flight.do_exchange(Request::new(outgoing(queue, peer.to_owned())));
+    let exchange = flight.do_exchange(Request::new(outgoing(queue)));
     let stream = exchange.await.map_err(|status| PeerError::Call(Box::new(status)))?.into_inner();
     let Some(claim) = shared.registry.claim(peer, true) else {
         return Ok("the peer's own connection stays".to_owned());

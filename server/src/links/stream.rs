@@ -14,8 +14,8 @@ use super::{INBOUND_BYTES_MAX, PERMIT_BYTES, Shared};
 use crate::node::{LinkEvent, LinkNews, Outbox, Request};
 
 /// The outgoing half: messages as Flight data, until the outbox is dropped.
-pub(super) fn outgoing(queue: mpsc::Receiver<Message>, peer: String) -> impl futures::Stream<Item = FlightData> {
-    let sent = metrics::counter!("tributary_link_bytes_total", "peer" => peer, "direction" => "out");
+pub(super) fn outgoing(queue: mpsc::Receiver<Message>) -> impl futures::Stream<Item = FlightData> {
+    let sent = metrics::counter!("tributary_link_bytes_total", "direction" => "out");
     ReceiverStream::new(queue).map(move |message| {
         let bytes = message.encode();
         sent.increment(bytes.len() as u64);
@@ -47,8 +47,7 @@ pub(super) async fn carry(
     if shared.requests.send(event(LinkNews::Up(outbox))).await.is_err() {
         ended = Some("the node is stopping".to_owned());
     }
-    let received =
-        metrics::counter!("tributary_link_bytes_total", "peer" => peer.to_owned(), "direction" => "in");
+    let received = metrics::counter!("tributary_link_bytes_total", "direction" => "in");
     let mut next = incoming.first.take();
     while ended.is_none() {
         let (message, size) = match next.take() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tributary_planner::PlanSettings;
+use tributary_planner::catalog::PlanSettings;
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 use tributary_storage::{ObjectId, Position};
 

@@ -4,10 +4,8 @@
 //! or after [`INTERVAL`] if anything changed at all. One is written at a time; the dataflow goes on meanwhile,
 //! since a checkpoint holds only immutable runs.
 //!
-//! A full disk fails the attempt and nothing else: the state database is opened again for the next one.
-//! Any other error stops the node, as for the log.
+//! A full disk fails the attempt and nothing else; it is repeated after [`RETRY`]. Any other error stops the node, as for the log.
 
-use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -48,16 +46,11 @@ pub struct Checkpoints {
 
 impl Checkpoints {
     /// Starts the thread. `report` is called on it after each attempt and must not block for long.
-    pub fn start(
-        state: RocksKv,
-        path: PathBuf,
-        report: impl Fn(Outcome) + Send + 'static,
-    ) -> std::io::Result<Checkpoints> {
+    pub fn start(state: RocksKv, report: impl Fn(Outcome) + Send + 'static) -> std::io::Result<Checkpoints> {
         let (commands, queue) = mpsc::channel::<Checkpoint>();
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
-            let mut state = Some(state);
             while let Ok(checkpoint) = queue.recv() {
-                report(attempt(&mut state, &path, &checkpoint));
+                report(attempt(&state, &checkpoint));
             }
         })?;
         Ok(Checkpoints {
@@ -141,22 +134,12 @@ impl Drop for Checkpoints {
     }
 }
 
-fn attempt(state: &mut Option<RocksKv>, path: &std::path::Path, checkpoint: &Checkpoint) -> Outcome {
+fn attempt(state: &RocksKv, checkpoint: &Checkpoint) -> Outcome {
     let started = Instant::now();
-    let written = match state.take().map_or_else(|| RocksKv::open(path), Ok) {
-        Ok(kv) => {
-            let written = checkpoint::write(&kv as &dyn Kv, checkpoint);
-            if written.is_ok() {
-                *state = Some(kv);
-            }
-            written
-        }
-        Err(error) => Err(error),
-    };
-    match written {
-        Ok(_) => {
+    match checkpoint::write(state as &dyn Kv, checkpoint) {
+        Ok(written) => {
             metrics::histogram!("tributary_checkpoint_seconds").record(started.elapsed().as_secs_f64());
-            tracing::debug!(position = checkpoint.position.0, "checkpoint written");
+            tracing::debug!(position = checkpoint.position.0, bytes = written.bytes_written, "checkpoint written");
             Outcome::Written(checkpoint.position)
         }
         Err(StorageError::Full { operation }) => {

@@ -12,7 +12,10 @@
 
 use std::time::Duration;
 
-use tributary_planner::{PlanError, PlanErrorKind, PlanSettings, ddl::plan_ddl, parse};
+use tributary_planner::catalog::PlanSettings;
+use tributary_planner::ddl::plan_ddl;
+use tributary_planner::error::{PlanError, PlanErrorKind};
+use tributary_planner::parse;
 use tributary_region::Rejected;
 use tributary_storage::Position;
 

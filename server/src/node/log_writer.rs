@@ -10,15 +10,15 @@
 //! without error; an error other than a full disk ends the thread for good, since a failed sync that is
 //! retried may succeed without the data (the kernel forgets dirty pages that could not be written).
 //!
-//! A full disk: the log is closed and opened again (RocksDB refuses further writes to an instance that met
-//! ENOSPC, and recovery rewrites what its WAL holds), what it then lacks is appended, and so on every
-//! [`FULL_RETRY`] until space is back. Meanwhile the status says `full`.
+//! A full disk: the append is repeated every [`FULL_RETRY`] until space is back; meanwhile the status says `full`.
+//! When it was the sync that found no space, the log is closed and opened again first, which makes durable what
+//! it finds and drops what is torn, and what it then lacks is appended.
 //!
 //! The queue is bounded by the driver, which takes no requests while more than
 //! [`BACKLOG_BYTES_MAX`] bytes wait here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -54,6 +54,7 @@ enum Command {
 pub struct LogWriter {
     commands: Option<mpsc::Sender<Command>>,
     backlog_bytes: Arc<AtomicUsize>,
+    closing: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -67,12 +68,18 @@ impl LogWriter {
         let (commands, queue) = mpsc::channel();
         let (status, status_reader) = watch::channel(LogStatus { persisted, full: false, failed: None });
         let backlog_bytes = Arc::new(AtomicUsize::new(0));
-        let thread = {
-            let mut worker =
-                Worker { log: Some(log), queue, status, backlog_bytes: backlog_bytes.clone(), reopen };
-            std::thread::Builder::new().name("log".to_owned()).spawn(move || worker.run())?
+        let closing = Arc::new(AtomicBool::new(false));
+        let mut worker = Worker {
+            log: Some(log),
+            queue,
+            status,
+            backlog_bytes: backlog_bytes.clone(),
+            closing: closing.clone(),
+            reopen,
         };
-        Ok((LogWriter { commands: Some(commands), backlog_bytes, thread: Some(thread) }, status_reader))
+        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || worker.run())?;
+        let writer = LogWriter { commands: Some(commands), backlog_bytes, closing, thread: Some(thread) };
+        Ok((writer, status_reader))
     }
 
     /// Queues records for the next sync.
@@ -100,8 +107,9 @@ impl LogWriter {
 }
 
 impl Drop for LogWriter {
-    /// Waits until everything queued is durable, or the thread has failed.
+    /// Waits until everything queued is durable, unless the thread has failed or the disk is full.
     fn drop(&mut self) {
+        self.closing.store(true, Ordering::Relaxed);
         self.commands = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -118,6 +126,7 @@ struct Worker {
     queue: mpsc::Receiver<Command>,
     status: watch::Sender<LogStatus>,
     backlog_bytes: Arc<AtomicUsize>,
+    closing: Arc<AtomicBool>,
     reopen: Reopen,
 }
 
@@ -152,12 +161,11 @@ impl Worker {
         loop {
             match self.attempt(records) {
                 Ok(()) => break,
-                Err(StorageError::Full { operation }) => {
+                Err(StorageError::Full { operation }) if !self.closing.load(Ordering::Relaxed) => {
                     if !self.status.borrow().full {
                         tracing::error!(operation, "the disk is full; writes are refused until there is space");
                     }
                     self.status.send_modify(|status| status.full = true);
-                    self.log = None;
                     std::thread::sleep(FULL_RETRY);
                 }
                 Err(error) => return Err(error),
@@ -188,7 +196,11 @@ impl Worker {
                 self.log.insert(log)
             }
         };
-        log.sync()?;
+        if let Err(error) = log.sync() {
+            // What of it is on the disk is unknown; only opening it again tells.
+            self.log = None;
+            return Err(error);
+        }
         metrics::histogram!("tributary_log_sync_seconds").record(started.elapsed().as_secs_f64());
         metrics::counter!("tributary_log_records_total").increment(records.len() as u64);
         metrics::counter!("tributary_log_bytes_total").increment(bytes_of(records) as u64);
@@ -201,5 +213,71 @@ impl Worker {
         {
             tracing::warn!(%error, "old log records could not be removed; they only cost space");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tributary_storage::kv::{CrashFaults, Loss};
+    use tributary_storage::{ChainHash, KvLog, MemKv};
+
+    use super::*;
+
+    fn records(count: u64) -> Vec<Record> {
+        let mut last = (Position(0), ChainHash::GENESIS);
+        let mut records = Vec::new();
+        for index in 0..count {
+            let record = Record::after(last.0, last.1, Bytes::from(vec![index as u8; 10]));
+            last = (record.position, record.chain);
+            records.push(record);
+        }
+        records
+    }
+
+    fn start(disk: &MemKv) -> (LogWriter, watch::Receiver<LogStatus>) {
+        let again = disk.clone();
+        let open = move || KvLog::open(again.clone()).map(|log| Box::new(log) as Box<dyn Log>);
+        let log = open().expect("an empty disk");
+        LogWriter::start(log, Position(0), Box::new(open)).expect("a thread")
+    }
+
+    #[tokio::test]
+    async fn what_is_reported_as_persisted_is_on_the_disk() {
+        let disk = MemKv::new();
+        let (writer, mut status) = start(&disk);
+        let records = records(5);
+        writer.append(records[..2].to_vec());
+        writer.append(records[2..].to_vec());
+        let seen = status.wait_for(|status| status.persisted == Position(5)).await.expect("the thread lives");
+        assert!(!seen.full && seen.failed.is_none());
+        drop(seen);
+        drop(writer);
+        disk.crash(&CrashFaults::everywhere(Loss::All));
+        let log = KvLog::open(disk).expect("the log is whole");
+        assert_eq!(log.read(Position(1), 10).expect("readable"), records);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_waited_out_and_loses_nothing() {
+        let disk = MemKv::new();
+        let (writer, mut status) = start(&disk);
+        let records = records(5);
+        writer.append(records[..2].to_vec());
+        status.wait_for(|status| status.persisted == Position(2)).await.expect("the thread lives");
+        disk.set_full(true);
+        writer.append(records[2..4].to_vec());
+        status.wait_for(|status| status.full).await.expect("the thread lives");
+        assert_eq!(status.borrow().persisted, Position(2));
+        assert!(writer.backlog_bytes() > 0);
+        disk.set_full(false);
+        let healed = |status: &LogStatus| status.persisted == Position(4) && !status.full;
+        status.wait_for(healed).await.expect("the thread lives");
+        // A stop does not wait for space; what was not acknowledged may go.
+        disk.set_full(true);
+        writer.append(records[4..].to_vec());
+        drop(writer);
+        disk.set_full(false);
+        assert_eq!(KvLog::open(disk).expect("whole").read(Position(1), 10).expect("readable"), records[..4]);
     }
 }

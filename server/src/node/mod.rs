@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tributary_planner::catalog::CatalogChange;
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
+use tributary_storage::Position;
 
 pub use clock::wall_ms;
 pub use driver::Ended;
@@ -54,6 +55,8 @@ pub struct Node {
     primary_client: Option<PeerClient>,
     requests: mpsc::Sender<Request>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Where the log ended when the region was opened.
+    opened_at: Position,
     /// DDL is planned and submitted one at a time, or statements would keep overtaking each other's catalog.
     ddl: tokio::sync::Mutex<()>,
 }
@@ -63,6 +66,7 @@ impl Node {
         settings: &NodeSettings,
         requests: mpsc::Sender<Request>,
         snapshots: watch::Receiver<Arc<Snapshot>>,
+        opened_at: Position,
     ) -> Node {
         Node {
             region: settings.region.clone(),
@@ -70,6 +74,7 @@ impl Node {
             primary_client: settings.primary_client.clone(),
             requests,
             snapshots,
+            opened_at,
             ddl: tokio::sync::Mutex::new(()),
         }
     }
@@ -77,6 +82,14 @@ impl Node {
     /// The newest published snapshot.
     pub fn newest(&self) -> Arc<Snapshot> {
         self.snapshots.borrow().clone()
+    }
+
+    /// The first snapshot that shows everything this region had logged before it was opened; `None` when the node
+    /// stops first.
+    pub async fn replayed(&self) -> Option<Arc<Snapshot>> {
+        let mut snapshots = self.snapshots.clone();
+        let replayed = snapshots.wait_for(|snapshot| snapshot.position >= self.opened_at).await;
+        replayed.ok().map(|snapshot| snapshot.clone())
     }
 
     /// A reader of all snapshots to come.

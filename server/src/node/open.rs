@@ -89,8 +89,9 @@ impl Stored {
         let state = RocksKv::open(&state_path).map_err(at(&state_path))?;
         let checkpoint = checkpoint::load(&state).map_err(at(&state_path))?;
         let log = RocksKv::open(&log_path).and_then(KvLog::open).map_err(at(&log_path))?;
-        let from = checkpoint.as_ref().map_or(Position(1), |loaded| Position(loaded.position.0 + 1));
+        let from = checkpoint.as_ref().map_or(Position(1), |loaded| loaded.position.next());
         let tail = read_tail(&log, from).map_err(at(&log_path))?;
+        check_log_reaches(&log, from).map_err(at(&log_path))?;
         Ok(Stored { dir, state, log, checkpoint, tail })
     }
 
@@ -127,7 +128,7 @@ impl Stored {
         let (log, log_status) = LogWriter::start(Box::new(log), durable, reopen).map_err(OpenError::Thread)?;
         let (outcomes, checkpoint_outcomes) = mpsc::unbounded_channel();
         let report = move |outcome| drop(outcomes.send(outcome));
-        let checkpoints = Checkpoints::start(state, dir.state(), report).map_err(OpenError::Thread)?;
+        let checkpoints = Checkpoints::start(state, report).map_err(OpenError::Thread)?;
         let driver = Driver {
             region,
             clock,
@@ -142,6 +143,7 @@ impl Stored {
             replies: BTreeMap::new(),
             next_token: 1,
             appended: durable,
+            persisted: durable,
             disk_full: false,
         };
         let runtime = tokio::runtime::Handle::current();
@@ -155,20 +157,32 @@ impl Stored {
                 let _ = ended.send(why);
             })
             .map_err(OpenError::Thread)?;
-        Ok((Arc::new(Node::new(settings, sender, snapshot_reader)), ended_reader))
+        Ok((Arc::new(Node::new(settings, sender, snapshot_reader, durable)), ended_reader))
     }
 }
 
 fn read_tail(log: &KvLog<RocksKv>, from: Position) -> Result<Vec<Record>, StorageError> {
     let mut tail: Vec<Record> = Vec::new();
     loop {
-        let next = tail.last().map_or(from, |record| Position(record.position.0 + 1));
+        let next = tail.last().map_or(from, |record| record.position.next());
         let records = log.read(next, READ_RECORDS_MAX)?;
         if records.is_empty() {
             return Ok(tail);
         }
         tail.extend(records);
     }
+}
+
+/// A log that ends before the checkpoint was lost or replaced: what it held after would be forgotten silently.
+fn check_log_reaches(log: &KvLog<RocksKv>, from: Position) -> Result<(), StorageError> {
+    let last = log.last()?.map_or(Position(0), |(position, _)| position);
+    if last.next() >= from {
+        return Ok(());
+    }
+    Err(StorageError::Corrupt {
+        what: "the log".to_owned(),
+        detail: format!("it ends at position {last}, before the checkpoint at {}", from.0 - 1),
+    })
 }
 
 fn last_position(checkpoint: &Option<Loaded>, tail: &[Record]) -> Position {

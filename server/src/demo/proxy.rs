@@ -1,0 +1,137 @@
+//! A TCP proxy that can be cut: what a broken network does to two processes on one machine.
+//!
+//! Cut, it drops every connection at once and closes new ones as soon as they are made. It counts the bytes it
+//! carried, which is what really went over the wire, gRPC and all.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// One way into one address; both directions of each connection.
+pub struct Proxy {
+    address: SocketAddr,
+    cut: watch::Sender<bool>,
+    bytes: Arc<AtomicU64>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Listens on a free port and connects to `target` (`host:port`) for each connection.
+    pub async fn start(target: String) -> std::io::Result<Proxy> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (cut, is_cut) = watch::channel(false);
+        let bytes = Arc::new(AtomicU64::new(0));
+        let task = tokio::spawn(accept(listener, target, is_cut, bytes.clone()));
+        Ok(Proxy { address, cut, bytes, task })
+    }
+
+    /// Where to connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Cuts or heals.
+    pub fn set_cut(&self, cut: bool) {
+        self.cut.send_replace(cut);
+    }
+
+    /// Bytes carried so far, both directions.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.cut.send_replace(true);
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, target: String, is_cut: watch::Receiver<bool>, bytes: Arc<AtomicU64>) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else { continue };
+        if *is_cut.borrow() {
+            drop(client);
+            continue;
+        }
+        let (target, mut is_cut, bytes) = (target.clone(), is_cut.clone(), bytes.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = is_cut.wait_for(|cut| *cut) => {}
+                _ = carry(client, &target, &bytes) => {}
+            }
+        });
+    }
+}
+
+async fn carry(client: TcpStream, target: &str, bytes: &AtomicU64) -> std::io::Result<()> {
+    let server = TcpStream::connect(target).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (client_read, client_write) = client.into_split();
+    let (server_read, server_write) = server.into_split();
+    // Either direction's end is the connection's end: HTTP/2 has no use for a half.
+    tokio::select! {
+        ended = copy(client_read, server_write, bytes) => ended,
+        ended = copy(server_read, client_write, bytes) => ended,
+    }
+}
+
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, bytes: &AtomicU64) -> std::io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..count]).await?;
+        bytes.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cut_drops_and_refuses_until_it_is_healed() {
+        let echo = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let target = echo.local_addr().expect("it is bound").to_string();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = echo.accept().await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = socket.split();
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                });
+            }
+        });
+        let proxy = Proxy::start(target).await.expect("a free port");
+        let mut buffer = [0; 4];
+        let mut before = TcpStream::connect(proxy.address()).await.expect("not cut");
+        before.write_all(b"ping").await.expect("not cut");
+        before.read_exact(&mut buffer).await.expect("the echo");
+        assert_eq!(proxy.bytes(), 8);
+
+        proxy.set_cut(true);
+        assert!(matches!(before.read(&mut buffer).await, Ok(0) | Err(_)), "dropped");
+        if let Ok(mut during) = TcpStream::connect(proxy.address()).await {
+            let _ = during.write_all(b"ping").await;
+            assert!(matches!(during.read(&mut buffer).await, Ok(0) | Err(_)), "refused");
+        }
+
+        proxy.set_cut(false);
+        let mut after = TcpStream::connect(proxy.address()).await.expect("healed");
+        after.write_all(b"ping").await.expect("healed");
+        after.read_exact(&mut buffer).await.expect("the echo");
+    }
+}

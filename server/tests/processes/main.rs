@@ -1,0 +1,8 @@
+//! Real processes of the real binary: started, stopped, killed, cut off from one another.
+//!
+//! Everything here goes through the command line, SQL and HTTP, as a user would. What one process can test, its own
+//! modules test; here is what only processes show: exit codes, locks, signals, and what is left on a disk.
+
+mod one_region;
+mod running;
+mod three_regions;
