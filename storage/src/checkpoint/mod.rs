@@ -19,7 +19,7 @@
 //! in checksummed chunks. Bytes are verified before they are decoded; damage is an error that names the run
 //! and says what to do, never a panic.
 //!
-//! Left out: who decides when; truncation of the log, which the caller does after [`write`] has returned. A
+//! Left out: who decides when; truncation of the log, which the caller does after [`write()`] has returned. A
 //! caller also compares: a log whose first record lies beyond `position + 1` does not fit its checkpoint.
 
 mod load;
