@@ -13,7 +13,10 @@
 
 pub mod expr;
 pub mod node;
+mod partials;
+pub mod typing;
 pub mod view;
+mod walk;
 
 pub use expr::{BinaryOp, Expr, Literal, LiteralValue};
 pub use node::{AggregateCall, AggregateFunction, JoinKind, Node, SortKey};

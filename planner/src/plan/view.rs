@@ -100,6 +100,14 @@ impl ViewPlan {
         objects
     }
 
+    /// The types of the columns of `global`.
+    pub fn global_types(&self) -> Vec<DataType> {
+        self.global.types(&|leaf: &GlobalLeaf| match leaf {
+            GlobalLeaf::Scan(scan) => scan.types.clone(),
+            GlobalLeaf::Merge(fragment) => self.fragments[*fragment].merged_types(),
+        })
+    }
+
     /// A digest of the plan: equal plans, and only they, have equal fingerprints.
     pub fn fingerprint(&self) -> Fingerprint {
         let bytes = serde_json::to_vec(self).expect("a plan holds nothing that JSON cannot");

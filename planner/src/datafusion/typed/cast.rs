@@ -1,24 +1,22 @@
-//! The table of casts: which pairs of types agree with PostgreSQL when cast by Arrow's kernels, and how.
+//! The table of casts: PostgreSQL's explicit casts between the supported types, constants folded.
 //!
-//! | from \ to | integer | numeric | float | text | boolean | date | timestamp | timestamptz |
-//! |---|---|---|---|---|---|---|---|---|
-//! | integer | checked | checked | yes | yes | int4 | | | |
-//! | numeric | rounds first | rounds | yes | yes | | | | |
-//! | float | | | widens | | | | | |
-//! | text | trims first | | | yes | | | | |
-//! | boolean | int4 | | | yes | yes | | | |
-//! | date | | | | yes | | yes | yes | in the zone |
-//! | timestamp | | | | | | yes | yes | in the zone |
-//! | timestamptz | | | | | | in UTC | in UTC | yes |
+//! | from \ to | number | text | boolean | date | timestamp | timestamptz | uuid, bytea |
+//! |---|---|---|---|---|---|---|---|
+//! | number | yes | yes | int4 only | | | | |
+//! | text | yes | yes | yes | yes | yes | UTC only | yes |
+//! | boolean | int4 only | yes | yes | | | | |
+//! | date | | yes | | yes | yes | UTC only | |
+//! | timestamp | | yes | | yes | yes | UTC only | |
+//! | timestamptz | | UTC only | | UTC only | UTC only | yes | |
+//! | uuid, bytea | | yes | | | | | same only |
 //!
-//! Everything else is refused: floats to exact numbers (Arrow truncates, PostgreSQL goes by shortest decimal
-//! text), floats and timestamps to text (other formats), text to instants (other grammars). Constants are folded
-//! by [`super::literal`] and so may be cast from text to everything.
+//! "UTC only": the meaning depends on the session's time zone, and the executor's casts know none; constants are
+//! read in any zone, here. Intervals are cast to nothing. How a value is cast is the executor's matter.
 
 use arrow_schema::DataType;
 
 use super::literal::{self, fits_decimal, fits_integer, shifted};
-use super::{TIMESTAMP, Typed, cast_to, decimal_shape, instants, is_float, is_integer, timestamptz, type_name};
+use super::{Typed, cast_to, decimal_shape, instants, is_instant, is_integer, is_number, timestamptz, type_name};
 use crate::error::{PlanError, PlanErrorKind};
 use crate::plan::{Expr, Literal, LiteralValue};
 
@@ -48,40 +46,19 @@ pub fn implicit(input: Typed, to: &DataType, zone: &str) -> Result<Typed, PlanEr
 
 /// The expression of a cast between two different types, `None` when it is refused.
 fn convert(input: Expr, from: &DataType, to: &DataType, zone: &str) -> Option<Expr> {
-    let direct = |input: Expr| Some(cast_to(input, to));
-    match (from, to) {
-        (DataType::Null, _) => Some(Expr::Literal(Literal::null(to.clone()))),
-        (from, to) if is_integer(from) && (is_integer(to) || is_float(to)) => direct(input),
-        (from, DataType::Decimal128(..)) if is_integer(from) => direct(input),
-        (DataType::Int32, DataType::Boolean) | (DataType::Boolean, DataType::Int32) => direct(input),
-        (DataType::Decimal128(..), DataType::Decimal128(..)) => direct(input),
-        (DataType::Decimal128(..), to) if is_float(to) => direct(input),
-        // Arrow cuts the fraction off where PostgreSQL rounds; rounding to scale 0 first makes them agree.
-        (DataType::Decimal128(precision, scale), to) if is_integer(to) => {
-            let rounded = super::decimal(i16::from(*precision) - i16::from(*scale) + 1, 0);
-            direct(cast_to(input, &rounded))
-        }
-        (DataType::Float32, DataType::Float64) => direct(input),
-        (DataType::Utf8, to) if is_integer(to) => direct(trimmed(input)),
-        (from, DataType::Utf8) if is_integer(from) => direct(input),
-        (DataType::Boolean | DataType::Decimal128(..) | DataType::Date32, DataType::Utf8) => direct(input),
-        (DataType::Date32, DataType::Timestamp(_, None)) | (DataType::Timestamp(_, None), DataType::Date32) => {
-            direct(input)
-        }
-        (DataType::Date32, DataType::Timestamp(_, Some(_))) => {
-            Some(instants::to_utc(cast_to(input, &TIMESTAMP), zone))
-        }
-        (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_))) => Some(instants::to_utc(input, zone)),
-        (DataType::Timestamp(_, Some(_)), DataType::Date32 | DataType::Timestamp(_, None)) => {
-            instants::is_utc(zone).then(|| cast_to(input, to))
-        }
-        _ => None,
-    }
-}
-
-fn trimmed(input: Expr) -> Expr {
-    let whitespace = Expr::Literal(Literal::text(" \t\n\r\x0b\x0c"));
-    Expr::Call { function: "btrim".to_owned(), arguments: vec![input, whitespace], returns: DataType::Utf8 }
+    let utc = instants::is_utc(zone);
+    let allowed = match (from, to) {
+        (DataType::Null, _) => return Some(Expr::Literal(Literal::null(to.clone()))),
+        (from, to) if is_number(from) && is_number(to) => true,
+        (DataType::Int32, DataType::Boolean) | (DataType::Boolean, DataType::Int32) => true,
+        (DataType::Interval(_), _) | (_, DataType::Interval(_)) => false,
+        (DataType::Utf8, DataType::Timestamp(_, Some(_))) | (DataType::Timestamp(_, Some(_)), DataType::Utf8) => utc,
+        (DataType::Utf8, _) | (_, DataType::Utf8) => true,
+        (DataType::Date32, DataType::Timestamp(_, None)) | (DataType::Timestamp(_, None), DataType::Date32) => true,
+        (from, to) if is_instant(from) && is_instant(to) => utc,
+        _ => false,
+    };
+    allowed.then(|| cast_to(input, to))
 }
 
 /// Casts a constant at planning time, where that is possible.
@@ -131,10 +108,8 @@ fn fold_number(value: i128, scale: i8, to: &DataType) -> Result<Option<LiteralVa
 fn refused(from: &DataType, to: &DataType) -> PlanError {
     let what = format!("a cast from {} to {} in a view", type_name(from), type_name(to));
     let alternative = match (from, to) {
-        (from, _) if is_float(from) => "Keep double precision in the view and cast in the query that reads it.",
-        (DataType::Utf8, _) => "Declare the column with the type you need.",
-        (from, _) if *from == timestamptz() => {
-            "Create the view with SET TIME ZONE 'UTC', or use date_trunc, which knows the time zone."
+        (from, to) if *from == timestamptz() || *to == timestamptz() => {
+            "Create the view with SET TIME ZONE 'UTC', or use date_trunc or extract, which know the time zone."
         }
         _ => "Cast in the query that reads the view.",
     };

@@ -1,15 +1,14 @@
 //! Timestamps and the frozen time zone.
 //!
-//! A `timestamptz` is kept in UTC. What depends on the zone (truncation, fields, local timestamps) is computed on
-//! the same instant labelled with the zone: `Timestamp(us, "Europe/Berlin")`, which is a cast that changes no
-//! value, and labelled back with UTC. The zone stands in the plan, so every region computes in the same one.
+//! A `timestamptz` is kept in UTC, and the executor computes in UTC only. So whatever depends on another zone is
+//! refused, except for constants, which are read here in the session's zone, and for truncation to a second or
+//! minute, which is the same in every zone in use today.
 
-use std::sync::Arc;
-
-use arrow_schema::{DataType, TimeUnit};
+use arrow_schema::DataType;
 
 use super::{TIMESTAMP, Typed, binary, cast, cast_to, timestamptz, type_name};
 use crate::error::{PlanError, PlanErrorKind};
+use crate::plan::typing::decimal_result;
 use crate::plan::{BinaryOp, Expr, Literal, LiteralValue};
 
 /// Whether a zone is UTC under one of its names.
@@ -30,21 +29,19 @@ pub fn check_zone(zone: &str) -> Result<(), PlanError> {
     Err(PlanError::new(PlanErrorKind::InvalidDefinition, message).with_hint("Use a name such as Europe/Berlin."))
 }
 
-fn in_zone(zone: &str) -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from(zone)))
-}
-
-/// The instant of a local timestamp in the zone.
-pub fn to_utc(local: Expr, zone: &str) -> Expr {
-    if is_utc(zone) {
-        return cast_to(local, &timestamptz());
+/// A function of an instant. Those of a `timestamptz` depend on the zone, unless the field is a second or less or
+/// the zone is UTC.
+fn call(function: &str, field: &str, source: Typed, returns: DataType, zone: &str) -> Result<Expr, PlanError> {
+    let anywhere = matches!(field, "epoch" | "minute" | "second" | "millisecond" | "microsecond");
+    let fields = field != "minute" || function == "date_trunc";
+    if source.data_type != TIMESTAMP && !is_utc(zone) && !(anywhere && fields) {
+        return Err(PlanError::unsupported(
+            format_args!("{function}('{field}', …) of a timestamptz in the time zone {zone}"),
+            "Create the view with SET TIME ZONE 'UTC', or keep local times in a column of type timestamp.",
+        ));
     }
-    cast_to(cast_to(local, &in_zone(zone)), &timestamptz())
-}
-
-/// An instant labelled with the zone.
-fn labelled(instant: Expr, zone: &str) -> (Expr, DataType) {
-    if is_utc(zone) { (instant, timestamptz()) } else { (cast_to(instant, &in_zone(zone)), in_zone(zone)) }
+    let arguments = vec![Expr::Literal(Literal::text(field)), source.expr];
+    Ok(Expr::Call { function: function.to_owned(), arguments, returns })
 }
 
 /// `date_trunc(field, source [, zone])`.
@@ -75,15 +72,7 @@ pub fn date_trunc(arguments: Vec<Typed>, zone: &str) -> Result<Typed, PlanError>
         other => return Err(not_an_instant("date_trunc", &other)),
     };
     let returns = source.data_type.clone();
-    let (input, labelled_type) =
-        if returns == TIMESTAMP { (source.expr, TIMESTAMP) } else { labelled(source.expr, &zone) };
-    let call = Expr::Call {
-        function: "date_trunc".to_owned(),
-        arguments: vec![Expr::Literal(Literal::text(field)), input],
-        returns: labelled_type.clone(),
-    };
-    let expr = if labelled_type == returns { call } else { cast_to(call, &returns) };
-    Ok(Typed::new(expr, returns))
+    Ok(Typed::new(call("date_trunc", field, source, returns.clone(), &zone)?, returns))
 }
 
 /// `extract(field from source)`, of type numeric.
@@ -98,8 +87,10 @@ pub fn extract(field: &Typed, source: Typed, zone: &str) -> Result<Typed, PlanEr
         other => return Err(not_an_instant("extract", &other)),
     };
     match field.as_str() {
-        "epoch" => return Ok(seconds(cast_to(source.expr, &DataType::Int64))),
-        "second" | "seconds" => return Ok(seconds(micros_of_minute(source.expr))),
+        "epoch" => return epoch(source, zone),
+        "second" | "seconds" => return Ok(micros_of_minute(source, zone)?.times(6)),
+        "millisecond" | "milliseconds" => return Ok(micros_of_minute(source, zone)?.times(3)),
+        "microsecond" | "microseconds" => return Ok(micros_of_minute(source, zone)?.times(0)),
         _ => {}
     }
     let part = match field.as_str() {
@@ -112,14 +103,11 @@ pub fn extract(field: &Typed, source: Typed, zone: &str) -> Result<Typed, PlanEr
         "minute" | "minutes" => "minute",
         "doy" => "doy",
         "dow" => "dow",
+        "isodow" => "isodow",
+        "isoyear" => "isoyear",
         _ => return Err(unsupported_field("extract", &field)),
     };
-    let input = if source.data_type == TIMESTAMP { source.expr } else { labelled(source.expr, zone).0 };
-    let call = Expr::Call {
-        function: "date_part".to_owned(),
-        arguments: vec![Expr::Literal(Literal::text(part)), input],
-        returns: DataType::Int32,
-    };
+    let call = call("date_part", part, source, DataType::Int32, zone)?;
     let returns = DataType::Decimal128(10, 0);
     Ok(Typed::new(cast_to(call, &returns), returns))
 }
@@ -133,20 +121,37 @@ pub fn date_part(field: &Typed, source: Typed, zone: &str) -> Result<Typed, Plan
     cast::explicit(extract(field, source, zone)?, &DataType::Float64, zone)
 }
 
-/// Microseconds as numeric seconds with six decimals: exact, unlike a division.
-fn seconds(micros: Expr) -> Typed {
-    let millionth = Literal { data_type: DataType::Decimal128(6, 6), value: Some(LiteralValue::Integer(1)) };
-    let micros = cast_to(micros, &DataType::Decimal128(19, 0));
-    let expr = binary(BinaryOp::Multiply, micros, Expr::Literal(millionth));
-    Typed::new(expr, DataType::Decimal128(26, 6))
+/// The microseconds since the last full minute, as a numeric. No zone in use today is off by part of a minute.
+struct Micros(Expr);
+
+fn micros_of_minute(source: Typed, zone: &str) -> Result<Micros, PlanError> {
+    let micros = call("date_part", "microsecond", source, DataType::Int32, zone)?;
+    Ok(Micros(cast_to(micros, &DataType::Decimal128(8, 0))))
 }
 
-/// The microseconds since the last full minute, for instants before 1970 too. No zone in use today is off by a
-/// fraction of a minute.
-fn micros_of_minute(instant: Expr) -> Expr {
-    let minute = || Expr::Literal(Literal::int64(60_000_000));
-    let remainder = binary(BinaryOp::Modulo, cast_to(instant, &DataType::Int64), minute());
-    binary(BinaryOp::Modulo, binary(BinaryOp::Add, remainder, minute()), minute())
+impl Micros {
+    /// Divided by `10^digits`, with so many digits after the point: exact, unlike a division.
+    fn times(self, digits: i8) -> Typed {
+        if digits == 0 {
+            return Typed::new(self.0, DataType::Decimal128(8, 0));
+        }
+        let shape = DataType::Decimal128(digits.unsigned_abs(), digits);
+        let unit = Expr::Literal(Literal { data_type: shape.clone(), value: Some(LiteralValue::Integer(1)) });
+        let returns = decimal_result(BinaryOp::Multiply, &DataType::Decimal128(8, 0), &shape);
+        Typed::new(binary(BinaryOp::Multiply, self.0, unit), returns.expect("few digits"))
+    }
+}
+
+/// The seconds since 1970: those of the last full minute, which a float holds exactly, and the rest as a numeric.
+fn epoch(source: Typed, zone: &str) -> Result<Typed, PlanError> {
+    let data_type = source.data_type.clone();
+    let minute = call("date_trunc", "minute", source.clone(), data_type.clone(), zone)?;
+    let minute = Typed::new(minute, data_type);
+    let minute = call("date_part", "epoch", minute, DataType::Float64, zone)?;
+    let minute = cast_to(cast_to(minute, &DataType::Int64), &DataType::Decimal128(19, 0));
+    let rest = micros_of_minute(source, zone)?.times(6);
+    let returns = decimal_result(BinaryOp::Add, &DataType::Decimal128(19, 0), &rest.data_type);
+    Ok(Typed::new(binary(BinaryOp::Add, minute, rest.expr), returns.expect("few digits")))
 }
 
 fn constant(argument: &Typed, what: &str) -> Result<String, PlanError> {
@@ -157,7 +162,8 @@ fn constant(argument: &Typed, what: &str) -> Result<String, PlanError> {
 
 fn unsupported_field(function: &str, field: &str) -> PlanError {
     let known = if function == "extract" {
-        "Fields: year, quarter, month, week, day, hour, minute, second, doy, dow, epoch."
+        "Fields: year, quarter, month, week, day, hour, minute, second, milliseconds, microseconds, doy, dow, isodow, \
+         isoyear, epoch."
     } else {
         "Fields: microseconds, milliseconds, second, minute, hour, day, week, month, quarter, year."
     };

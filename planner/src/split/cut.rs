@@ -1,0 +1,205 @@
+//! The cut: regional trees become local fragments with a merge boundary, the rest becomes the global tree.
+
+use crate::error::PlanError;
+use crate::locality::{self, JoinPlace, Place};
+use crate::plan::{
+    Boundary, Column, Expr, GlobalLeaf, JoinKind, LocalFragment, Locality, Node, Scan, SortKey, ViewPlan,
+};
+
+/// Cuts a tree whose columns are `columns`.
+///
+/// # Errors
+/// `Unsupported` for joins of regional rows with each other.
+pub fn cut(tree: Node<Scan>, columns: Vec<Column>) -> Result<ViewPlan, PlanError> {
+    let mut cutter = Cutter { fragments: Vec::new() };
+    let placed = cutter.place(tree)?;
+    let global = cutter.merged(placed);
+    Ok(ViewPlan { fragments: cutter.fragments, global, columns })
+}
+
+/// A tree where its rows are.
+enum Placed {
+    Regional(Node<Scan>),
+    Shared(Node<Scan>),
+    Merged(Node<GlobalLeaf>),
+}
+
+impl Placed {
+    fn place(&self) -> Place {
+        match self {
+            Placed::Regional(_) => Place::Regional,
+            Placed::Shared(_) => Place::Shared,
+            Placed::Merged(_) => Place::Merged,
+        }
+    }
+
+    /// The tree of rows that have not met a boundary.
+    fn unmerged(self) -> Node<Scan> {
+        match self {
+            Placed::Regional(node) | Placed::Shared(node) => node,
+            Placed::Merged(_) => unreachable!("the rules let merged rows stand only in merged trees"),
+        }
+    }
+}
+
+/// Wraps a tree of either kind in an operator that keeps its place.
+macro_rules! keep_place {
+    ($placed:expr, $input:ident => $node:expr) => {
+        match $placed {
+            Placed::Regional($input) => Placed::Regional($node),
+            Placed::Shared($input) => Placed::Shared($node),
+            Placed::Merged($input) => Placed::Merged($node),
+        }
+    };
+}
+
+struct Cutter {
+    fragments: Vec<LocalFragment>,
+}
+
+impl Cutter {
+    fn place(&mut self, tree: Node<Scan>) -> Result<Placed, PlanError> {
+        Ok(match tree {
+            Node::Leaf(scan) if scan.locality == Locality::Regional => Placed::Regional(Node::Leaf(scan)),
+            Node::Leaf(scan) => Placed::Shared(Node::Leaf(scan)),
+            Node::Filter { input, predicate } => {
+                keep_place!(self.place(*input)?, input => Node::Filter { input: Box::new(input), predicate })
+            }
+            Node::Project { input, expressions, types } => {
+                keep_place!(self.place(*input)?, input => Node::Project { input: Box::new(input), expressions, types })
+            }
+            Node::Aggregate { input, keys, aggregates } => match self.place(*input)? {
+                Placed::Regional(root) => {
+                    self.boundary(LocalFragment { root, boundary: Boundary::MergePartials { keys, aggregates } })
+                }
+                Placed::Shared(input) => Placed::Shared(Node::Aggregate { input: Box::new(input), keys, aggregates }),
+                Placed::Merged(input) => Placed::Merged(Node::Aggregate { input: Box::new(input), keys, aggregates }),
+            },
+            Node::Distinct { input } => match self.place(*input)? {
+                Placed::Regional(root) => {
+                    let keys = (0..root.width(&|scan: &Scan| scan.columns.len())).collect();
+                    let boundary = Boundary::MergePartials { keys, aggregates: Vec::new() };
+                    self.boundary(LocalFragment { root, boundary })
+                }
+                Placed::Shared(input) => Placed::Shared(Node::Distinct { input: Box::new(input) }),
+                Placed::Merged(input) => Placed::Merged(Node::Distinct { input: Box::new(input) }),
+            },
+            Node::TopK { input, keys, skip, fetch } => {
+                let placed = self.place(*input)?;
+                self.top_k(placed, keys, skip, fetch)
+            }
+            Node::Union { inputs } => self.union(inputs)?,
+            Node::Join { kind, left, right, on, filter } => {
+                let (left, right) = (self.place(*left)?, self.place(*right)?);
+                self.join(kind, left, right, on, filter)?
+            }
+        })
+    }
+
+    /// Local top-k, merged rows, global top-k. The rows that any region skips may be kept by another.
+    fn top_k(&mut self, placed: Placed, keys: Vec<SortKey>, skip: usize, fetch: usize) -> Placed {
+        let placed = match placed {
+            Placed::Regional(root) => {
+                let kept = skip + fetch;
+                let root = Node::TopK { input: Box::new(root), keys: keys.clone(), skip: 0, fetch: kept };
+                self.boundary(LocalFragment { root, boundary: Boundary::MergeRows })
+            }
+            other => other,
+        };
+        keep_place!(placed, input => Node::TopK { input: Box::new(input), keys, skip, fetch })
+    }
+
+    fn union(&mut self, inputs: Vec<Node<Scan>>) -> Result<Placed, PlanError> {
+        let (mut regional, mut shared, mut merged) = (Vec::new(), Vec::new(), Vec::new());
+        for input in inputs {
+            match self.place(input)? {
+                Placed::Regional(node) => regional.push(node),
+                Placed::Shared(node) => shared.push(node),
+                Placed::Merged(node) => merged.push(node),
+            }
+        }
+        if merged.is_empty() && shared.is_empty() {
+            return Ok(Placed::Regional(union_of(regional)));
+        }
+        if merged.is_empty() && regional.is_empty() {
+            return Ok(Placed::Shared(union_of(shared)));
+        }
+        if !regional.is_empty() {
+            let rows = self.merged(Placed::Regional(union_of(regional)));
+            merged.insert(0, rows);
+        }
+        merged.extend(shared.into_iter().map(|node| self.merged(Placed::Shared(node))));
+        Ok(Placed::Merged(union_of(merged)))
+    }
+
+    fn join(
+        &mut self,
+        kind: JoinKind,
+        left: Placed,
+        right: Placed,
+        on: Vec<(usize, usize)>,
+        filter: Option<Expr>,
+    ) -> Result<Placed, PlanError> {
+        let place = locality::join(kind, left.place(), right.place());
+        Ok(match place {
+            JoinPlace::Refused => return Err(refused(&left.unmerged(), &right.unmerged())),
+            JoinPlace::Local | JoinPlace::Shared => {
+                let (left, right) = (Box::new(left.unmerged()), Box::new(right.unmerged()));
+                let node = Node::Join { kind, left, right, on, filter };
+                if place == JoinPlace::Local { Placed::Regional(node) } else { Placed::Shared(node) }
+            }
+            JoinPlace::Merged => {
+                let (left, right) = (Box::new(self.merged(left)), Box::new(self.merged(right)));
+                Placed::Merged(Node::Join { kind, left, right, on, filter })
+            }
+        })
+    }
+
+    /// A tree of rows that are the same everywhere; regional rows are merged as they are.
+    fn merged(&mut self, placed: Placed) -> Node<GlobalLeaf> {
+        match placed {
+            Placed::Merged(node) => node,
+            Placed::Shared(node) => node.map_leaves(&mut GlobalLeaf::Scan),
+            Placed::Regional(root) => self.leaf(LocalFragment { root, boundary: Boundary::MergeRows }),
+        }
+    }
+
+    fn boundary(&mut self, fragment: LocalFragment) -> Placed {
+        Placed::Merged(self.leaf(fragment))
+    }
+
+    /// The merged rows of a fragment; equal fragments are one.
+    fn leaf(&mut self, fragment: LocalFragment) -> Node<GlobalLeaf> {
+        let number = self.fragments.iter().position(|other| *other == fragment).unwrap_or_else(|| {
+            self.fragments.push(fragment);
+            self.fragments.len() - 1
+        });
+        Node::Leaf(GlobalLeaf::Merge(number))
+    }
+}
+
+fn union_of<Leaf>(mut inputs: Vec<Node<Leaf>>) -> Node<Leaf> {
+    if inputs.len() == 1 { inputs.remove(0) } else { Node::Union { inputs } }
+}
+
+/// The refusal of a join of regional rows with regional rows.
+fn refused(left: &Node<Scan>, right: &Node<Scan>) -> PlanError {
+    let what = format!(
+        "a join of regional rows with regional rows ({} with {}) in a view",
+        regional_tables(left),
+        regional_tables(right)
+    );
+    let alternative =
+        "Create one of the tables with LOCALITY GLOBAL, or aggregate each side in a materialized view and join those.";
+    PlanError::unsupported(what, alternative)
+}
+
+fn regional_tables(node: &Node<Scan>) -> String {
+    let mut names: Vec<String> = Vec::new();
+    node.for_each_leaf(&mut |scan: &Scan| {
+        if scan.locality == Locality::Regional && !names.contains(&scan.name) {
+            names.push(scan.name.clone());
+        }
+    });
+    names.join(", ")
+}

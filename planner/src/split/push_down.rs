@@ -1,0 +1,123 @@
+//! Filters towards the tables: a row that will be dropped is best never joined, kept or shipped.
+//!
+//! A condition goes below a projection (with its columns replaced), a union, a DISTINCT, an aggregate (if it reads
+//! keys only), into the sides of an inner join and into the preserved side of a left join. It stays above a
+//! top-k. What reads both sides of an inner join becomes the join's condition.
+
+use crate::plan::{BinaryOp, Expr, JoinKind, Node, Scan};
+
+/// The tree with `conditions` applied to its rows and all filters as low as they go.
+pub fn push_down(tree: Node<Scan>, mut conditions: Vec<Expr>) -> Node<Scan> {
+    match tree {
+        Node::Leaf(scan) => filtered(Node::Leaf(scan), conditions),
+        Node::Filter { input, predicate } => {
+            let mut all = conjuncts(predicate);
+            all.append(&mut conditions);
+            push_down(*input, all)
+        }
+        Node::Project { input, expressions, types } => {
+            let below = conditions.iter().map(|condition| condition.substitute(&|column| expressions[column].clone()));
+            let input = Box::new(push_down(*input, below.collect()));
+            Node::Project { input, expressions, types }
+        }
+        Node::Union { inputs } => {
+            let inputs = inputs.into_iter().map(|input| push_down(input, conditions.clone()));
+            Node::Union { inputs: inputs.collect() }
+        }
+        Node::Distinct { input } => Node::Distinct { input: Box::new(push_down(*input, conditions)) },
+        Node::Aggregate { input, keys, aggregates } => {
+            // Without keys there is a row even for no input, so nothing may go below.
+            let (below, above): (Vec<Expr>, Vec<Expr>) = conditions.into_iter().partition(|condition| {
+                !keys.is_empty() && condition.columns_all(|column| column < keys.len())
+            });
+            let below = below.iter().map(|condition| condition.map_columns(&|column| keys[column])).collect();
+            let input = Box::new(push_down(*input, below));
+            filtered(Node::Aggregate { input, keys, aggregates }, above)
+        }
+        Node::TopK { input, keys, skip, fetch } => {
+            let input = Box::new(push_down(*input, Vec::new()));
+            filtered(Node::TopK { input, keys, skip, fetch }, conditions)
+        }
+        Node::Join { kind, left, right, on, filter } => {
+            let own = filter.map(conjuncts).unwrap_or_default();
+            join(kind, *left, *right, on, own, conditions)
+        }
+    }
+}
+
+/// A join with its own conditions `own` and conditions `above` on its result.
+fn join(
+    kind: JoinKind,
+    left: Node<Scan>,
+    right: Node<Scan>,
+    on: Vec<(usize, usize)>,
+    own: Vec<Expr>,
+    above: Vec<Expr>,
+) -> Node<Scan> {
+    let width = left.width(&|scan: &Scan| scan.columns.len());
+    let (mut to_left, mut to_right, mut kept, mut remaining) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let reads_left = |condition: &Expr| condition.columns_all(|column| column < width);
+    let reads_right = |condition: &Expr| condition.columns_all(|column| column >= width);
+    for condition in own {
+        if kind == JoinKind::Inner && reads_left(&condition) {
+            to_left.push(condition);
+        } else if reads_right(&condition) && !reads_left(&condition) {
+            to_right.push(condition.map_columns(&|column| column - width));
+        } else {
+            kept.push(condition);
+        }
+    }
+    for condition in above {
+        if reads_left(&condition) {
+            to_left.push(condition);
+        } else if kind == JoinKind::Left {
+            remaining.push(condition);
+        } else if reads_right(&condition) {
+            to_right.push(condition.map_columns(&|column| column - width));
+        } else {
+            kept.push(condition);
+        }
+    }
+    let node = Node::Join {
+        kind,
+        left: Box::new(push_down(left, to_left)),
+        right: Box::new(push_down(right, to_right)),
+        on,
+        filter: conjunction(kept),
+    };
+    filtered(node, remaining)
+}
+
+fn filtered(input: Node<Scan>, conditions: Vec<Expr>) -> Node<Scan> {
+    match conjunction(conditions) {
+        Some(predicate) => Node::Filter { input: Box::new(input), predicate },
+        None => input,
+    }
+}
+
+/// The conditions that a conjunction consists of.
+pub fn conjuncts(predicate: Expr) -> Vec<Expr> {
+    match predicate {
+        Expr::Binary { op: BinaryOp::And, left, right } => {
+            let mut all = conjuncts(*left);
+            all.append(&mut conjuncts(*right));
+            all
+        }
+        other => vec![other],
+    }
+}
+
+/// The conjunction of conditions, each once.
+pub fn conjunction(conditions: Vec<Expr>) -> Option<Expr> {
+    let mut distinct: Vec<Expr> = Vec::with_capacity(conditions.len());
+    for condition in conditions {
+        if !distinct.contains(&condition) {
+            distinct.push(condition);
+        }
+    }
+    distinct.into_iter().reduce(|left, right| Expr::Binary {
+        op: BinaryOp::And,
+        left: Box::new(left),
+        right: Box::new(right),
+    })
+}
