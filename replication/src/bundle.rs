@@ -92,7 +92,10 @@ pub struct Chunk {
 
 impl Chunk {
     /// The chunk of a cut that fits into one message.
-    pub const ONLY: Chunk = Chunk { number: 0, last: true };
+    pub const ONLY: Chunk = Chunk {
+        number: 0,
+        last: true,
+    };
 }
 
 /// Changed values of one object, of one origin.
@@ -170,9 +173,15 @@ impl Bundle {
     /// # Panics
     /// When the bundle is not one that [`Bundle::decode`] would take: that is a defect of the sender.
     pub fn encode(&self) -> Bytes {
-        let encoded: Vec<Vec<u8>> = self.sections.iter().map(|section| ipc::encode(&section.rows)).collect();
+        let encoded: Vec<Vec<u8>> = self
+            .sections
+            .iter()
+            .map(|section| ipc::encode(&section.rows))
+            .collect();
         let header = self.header(&encoded);
-        header.check().expect("a region sends only bundles that another takes");
+        header
+            .check()
+            .expect("a region sends only bundles that another takes");
         let header = postcard::to_stdvec(&header).expect("plain data serializes");
         let sections_bytes: usize = encoded.iter().map(Vec::len).sum();
         let mut out = BytesMut::with_capacity(PREFIX_BYTES + header.len() + sections_bytes);
@@ -204,7 +213,11 @@ impl Bundle {
             rest = after;
             let rows = ipc::decode(mine)?;
             if rows.num_rows() as u64 != section.rows {
-                return Err(corrupt(format!("{} has {} rows", section.object, rows.num_rows())));
+                return Err(corrupt(format!(
+                    "{} has {} rows",
+                    section.object,
+                    rows.num_rows()
+                )));
             }
             sections.push(Section {
                 object: section.object.clone(),
@@ -216,8 +229,24 @@ impl Bundle {
         if !rest.is_empty() {
             return Err(corrupt(format!("{} bytes follow its last section", rest.len())));
         }
-        let BundleHeader { sender, cluster, tick, frontier, included, chunk, .. } = header;
-        Ok(Bundle { sender, cluster, tick, frontier, included, chunk, sections })
+        let BundleHeader {
+            sender,
+            cluster,
+            tick,
+            frontier,
+            included,
+            chunk,
+            ..
+        } = header;
+        Ok(Bundle {
+            sender,
+            cluster,
+            tick,
+            frontier,
+            included,
+            chunk,
+            sections,
+        })
     }
 
     /// Reads everything but the rows. The checksum covers all of the bytes nevertheless.
@@ -252,9 +281,13 @@ impl BundleHeader {
     /// Refuses headers that no sender makes.
     fn check(&self) -> Result<()> {
         if self.chunk != Chunk::ONLY {
-            return Err(corrupt(format!("chunk {} of a bundle in several chunks", self.chunk.number)));
+            return Err(corrupt(format!(
+                "chunk {} of a bundle in several chunks",
+                self.chunk.number
+            )));
         }
-        if self.included.is_empty() || self.included.len() > ORIGINS_MAX || self.frontier.len() > ORIGINS_MAX {
+        if self.included.is_empty() || self.included.len() > ORIGINS_MAX || self.frontier.len() > ORIGINS_MAX
+        {
             return Err(corrupt(format!("it includes {} origins", self.included.len())));
         }
         if self.sections.len() > SECTIONS_MAX {
@@ -265,14 +298,20 @@ impl BundleHeader {
             let known = self.frontier.get(included.origin);
             if included.from > included.to || included.to > known || !origins.insert(included.origin) {
                 let Included { origin, from, to, .. } = included;
-                let detail = format!("it includes {origin} from {from} to {to}, cut at {}", self.frontier);
+                let detail = format!(
+                    "it includes {origin} from {from} to {to}, cut at {}",
+                    self.frontier
+                );
                 return Err(corrupt(detail));
             }
         }
         let mut objects = BTreeSet::new();
         for section in &self.sections {
             if !origins.contains(&section.origin) || !objects.insert((&section.object, section.origin)) {
-                return Err(corrupt(format!("{} of {} is out of place", section.object, section.origin)));
+                return Err(corrupt(format!(
+                    "{} of {} is out of place",
+                    section.object, section.origin
+                )));
             }
             if let SectionObject::Blob(name) = &section.object
                 && (name.len() > BLOB_NAME_BYTES_MAX || section.rows != 1)
@@ -292,22 +331,34 @@ fn corrupt(detail: impl Into<String>) -> ReplicationError {
 fn split(bytes: &[u8]) -> Result<(BundleHeader, &[u8])> {
     if bytes.len() > MESSAGE_BYTES_MAX {
         let what = "a bundle".to_string();
-        return Err(ReplicationError::TooLarge { what, bytes: bytes.len(), bytes_max: MESSAGE_BYTES_MAX });
+        return Err(ReplicationError::TooLarge {
+            what,
+            bytes: bytes.len(),
+            bytes_max: MESSAGE_BYTES_MAX,
+        });
     }
-    let (prefix, rest) = bytes.split_at_checked(PREFIX_BYTES).ok_or_else(|| corrupt("it is cut short"))?;
+    let (prefix, rest) = bytes
+        .split_at_checked(PREFIX_BYTES)
+        .ok_or_else(|| corrupt("it is cut short"))?;
     if prefix[..4] != MAGIC {
         return Err(corrupt("it does not begin as one"));
     }
     let format = u16::from_le_bytes([prefix[4], prefix[5]]);
     if format != BUNDLE_FORMAT {
-        return Err(ReplicationError::Format { what: "a bundle".into(), found: format, known: BUNDLE_FORMAT });
+        return Err(ReplicationError::Format {
+            what: "a bundle".into(),
+            found: format,
+            known: BUNDLE_FORMAT,
+        });
     }
     let checksum = u32::from_le_bytes([prefix[6], prefix[7], prefix[8], prefix[9]]);
     if crc32fast::hash(&bytes[PREFIX_BYTES - 4..]) != checksum {
         return Err(corrupt("the checksum does not match"));
     }
     let length = u32::from_le_bytes([prefix[10], prefix[11], prefix[12], prefix[13]]) as usize;
-    let (header, sections) = rest.split_at_checked(length).ok_or_else(|| corrupt("its header is cut short"))?;
+    let (header, sections) = rest
+        .split_at_checked(length)
+        .ok_or_else(|| corrupt("its header is cut short"))?;
     let (header, left): (BundleHeader, &[u8]) =
         postcard::take_from_bytes(header).map_err(|error| corrupt(format!("header: {error}")))?;
     if !left.is_empty() {

@@ -15,7 +15,9 @@ pub enum ReplicationError {
         detail: String,
     },
     /// The bytes are of a format version that this program does not speak.
-    #[error("{what} has format {found}, this program speaks format {known}: run the same version in every region")]
+    #[error(
+        "{what} has format {found}, this program speaks format {known}: run the same version in every region"
+    )]
     Format {
         /// What was being read.
         what: String,
@@ -39,7 +41,10 @@ pub enum ReplicationError {
 impl ReplicationError {
     /// The error for bytes that mean nothing valid.
     pub fn corrupt(what: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::Corrupt { what: what.into(), detail: detail.into() }
+        Self::Corrupt {
+            what: what.into(),
+            detail: detail.into(),
+        }
     }
 }
 

@@ -166,7 +166,13 @@ mod tests {
                     all.push(Frontier::from_iter([
                         (origin(1), Epoch(a)),
                         (origin(2), Epoch(b)),
-                        (OriginId { region: RegionId(2), incarnation: 2 }, Epoch(c)),
+                        (
+                            OriginId {
+                                region: RegionId(2),
+                                incarnation: 2,
+                            },
+                            Epoch(c),
+                        ),
                     ]));
                 }
             }

@@ -56,7 +56,11 @@ impl Hlc {
 
     /// The next moment.
     pub fn successor(self) -> Self {
-        Self(self.0.checked_add(1).expect("moments beyond the year 4199 are refused on receipt"))
+        Self(
+            self.0
+                .checked_add(1)
+                .expect("moments beyond the year 4199 are refused on receipt"),
+        )
     }
 
     /// The moment as it stands in columns.
@@ -140,7 +144,12 @@ mod tests {
 
     #[test]
     fn moments_are_a_lattice() {
-        assert_laws(&[Hlc::default(), Hlc::from_ms(1), Hlc::from_ms(1).successor(), Hlc::from_ms(2)]);
+        assert_laws(&[
+            Hlc::default(),
+            Hlc::from_ms(1),
+            Hlc::from_ms(1).successor(),
+            Hlc::from_ms(2),
+        ]);
     }
 
     #[test]

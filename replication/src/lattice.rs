@@ -29,7 +29,11 @@ pub fn assert_laws<L: Lattice + Clone + PartialEq + std::fmt::Debug>(values: &[L
     let merged = |a: &L, b: &L| {
         let mut merged = a.clone();
         let changed = merged.merge(b.clone());
-        assert_eq!(changed, merged != *a, "merge tells whether it changed: {a:?} with {b:?}");
+        assert_eq!(
+            changed,
+            merged != *a,
+            "merge tells whether it changed: {a:?} with {b:?}"
+        );
         merged
     };
     for a in values {

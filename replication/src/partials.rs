@@ -54,7 +54,10 @@ impl PartialOps for ArrowPartials {
 
     fn decode(&self, shipped: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
         let fits = shipped.len() == self.types.len()
-            && shipped.iter().zip(&self.types).all(|(column, data_type)| column.data_type() == data_type);
+            && shipped
+                .iter()
+                .zip(&self.types)
+                .all(|(column, data_type)| column.data_type() == data_type);
         if !fits {
             let found: Vec<&DataType> = shipped.iter().map(|column| column.data_type()).collect();
             return Err(ReplicationError::corrupt(
@@ -85,8 +88,13 @@ mod tests {
     #[test]
     fn identity_is_bit_by_bit() {
         let partials = ArrowPartials::new(vec![DataType::Float64]);
-        let columns: Vec<ArrayRef> =
-            vec![Arc::new(Float64Array::from(vec![Some(0.0), Some(-0.0), Some(f64::NAN), Some(f64::NAN), None]))];
+        let columns: Vec<ArrayRef> = vec![Arc::new(Float64Array::from(vec![
+            Some(0.0),
+            Some(-0.0),
+            Some(f64::NAN),
+            Some(f64::NAN),
+            None,
+        ]))];
         let identity = partials.identity(&columns, 5);
         assert_ne!(identity.get(0), identity.get(1));
         assert_eq!(identity.get(2), identity.get(3));

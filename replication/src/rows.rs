@@ -19,36 +19,34 @@
 //! Invariants: at most one row per key, with weight 1; two versions with the same (HLC, origin) are the same
 //! version. Left out: siblings (the format has room for them), dropping tombstones.
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+mod version;
+
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int16Array, Int64Array, RecordBatch, new_null_array,
 };
-use arrow::compute::{concat_batches, filter_record_batch, nullif};
-use arrow::datatypes::{DataType, Field, Int16Type, Schema, SchemaRef};
-use tributary_storage::{
-    Delta, Found, KeyEncoder, Keys, Layout, OriginId, RunTrace, Trace, TraceSnapshot,
-};
+use arrow::compute::nullif;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use tributary_storage::{Delta, Found, KeyEncoder, Keys, Layout, OriginId, RunTrace, Trace, TraceSnapshot};
 
 use crate::changes::{Changes, to_keys};
 use crate::defects::Defects;
 use crate::error::{ReplicationError, Result};
 use crate::frontier::Epoch;
 use crate::hlc::Hlc;
-use crate::lattice::Lattice;
-use crate::section::{Expected, boolean, check_columns, check_distinct, int64, pick, stamps};
+use crate::section::{
+    Expected, boolean, changed_since, check_columns, check_distinct, int64, of_origin_since, pick,
+};
+use version::{Arriving, Context, Held, context_bytes, see, seen};
 
 /// The most bytes of a row context that are read from a peer: several thousand origins.
 pub const CONTEXT_BYTES_MAX: usize = 64 * 1024;
 
 /// The number of hidden columns behind the table's own.
 pub const HIDDEN_COLUMNS: usize = 6;
-
-const SCAN_ROWS_MAX: usize = 8192;
-
-/// For each origin the newest dot of a row.
-type Context = BTreeMap<OriginId, u64>;
 
 /// Writes to a table. Each key occurs at most once.
 #[derive(Clone, Debug)]
@@ -111,7 +109,10 @@ impl RowVersions {
     pub fn from_trace(columns: SchemaRef, key: Vec<usize>, global: bool, trace: RunTrace) -> Self {
         assert!(!key.is_empty(), "every table has a key");
         let types = |fields: &[usize]| -> Vec<DataType> {
-            fields.iter().map(|column| columns.field(*column).data_type().clone()).collect()
+            fields
+                .iter()
+                .map(|column| columns.field(*column).data_type().clone())
+                .collect()
         };
         let all: Vec<usize> = (0..columns.fields().len()).collect();
         Self {
@@ -148,7 +149,10 @@ impl RowVersions {
     /// The layout of the trace of a table: its columns, nullable because tombstones have only keys, and the
     /// hidden ones.
     pub fn trace_layout(columns: SchemaRef, key: Vec<usize>) -> Layout {
-        let own = columns.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let own = columns
+            .fields()
+            .iter()
+            .map(|field| field.as_ref().clone().with_nullable(true));
         let fields: Vec<Field> = own.chain(hidden_fields()).collect();
         Layout::keyed(Arc::new(Schema::new(fields)), key)
     }
@@ -171,7 +175,11 @@ impl RowVersions {
         assert!(stamp > Epoch(0), "epoch 0 is before every write");
         let rows = writes.rows.num_rows();
         assert_eq!(writes.deleted.len(), rows, "every write says whether it deletes");
-        assert_eq!(writes.deleted.null_count(), 0, "every write says whether it deletes");
+        assert_eq!(
+            writes.deleted.null_count(),
+            0,
+            "every write says whether it deletes"
+        );
         let key_columns = self.key_columns(writes.rows.columns());
         check_distinct("own rows", &self.keys.encode_rows(&key_columns, rows))
             .expect("a commit writes each row at most once");
@@ -181,7 +189,11 @@ impl RowVersions {
         let held = self.held(&found, rows);
         let (mut hlcs, mut contexts, mut accepted) = (Vec::new(), Vec::new(), Vec::new());
         for (row, held) in held.iter().enumerate() {
-            hlcs.push(held.as_ref().map_or(hlc, |held| hlc.max(held.hlc.successor())).as_i64());
+            hlcs.push(
+                held.as_ref()
+                    .map_or(hlc, |held| hlc.max(held.hlc.successor()))
+                    .as_i64(),
+            );
             let mut context = Context::new();
             if let (true, Some(held)) = (self.global, held) {
                 context = held.context();
@@ -209,7 +221,10 @@ impl RowVersions {
     pub fn merge_foreign(&mut self, origin: OriginId, rows: &RecordBatch) -> Result<MergedRows> {
         let what = format!("a row section of {origin}");
         if !self.global {
-            return Err(ReplicationError::corrupt(what, "rows of a REGIONAL table never travel"));
+            return Err(ReplicationError::corrupt(
+                what,
+                "rows of a REGIONAL table never travel",
+            ));
         }
         check_columns(&what, rows, &self.expected_columns())?;
         let arriving = Arriving::read(&what, origin, rows, self.columns.fields().len())?;
@@ -223,9 +238,24 @@ impl RowVersions {
         self.check_same(&what, &arriving, &held, &columns)?;
         let (accepted, conflicts) = self.judge(&arriving, &held);
         let delta = self.write(&columns, &held, &accepted);
-        let accepted = accepted.iter().enumerate().filter(|(_, a)| **a).map(|(row, _)| encoded.get(row)).collect();
-        let max_hlc = arriving.versions.iter().map(|version| version.hlc).max().unwrap_or_default();
-        Ok(MergedRows { delta, conflicts, max_hlc, accepted })
+        let accepted = accepted
+            .iter()
+            .enumerate()
+            .filter(|(_, a)| **a)
+            .map(|(row, _)| encoded.get(row))
+            .collect();
+        let max_hlc = arriving
+            .versions
+            .iter()
+            .map(|version| version.hlc)
+            .max()
+            .unwrap_or_default();
+        Ok(MergedRows {
+            delta,
+            conflicts,
+            max_hlc,
+            accepted,
+        })
     }
 
     /// The rows to send: those whose newest version is `origin`'s. Columns: the table's, then stamp, hlc,
@@ -234,24 +264,37 @@ impl RowVersions {
     /// # Panics
     /// When something was written since the last seal: a section is cut from sealed state.
     pub fn section(&self, origin: OriginId, changes: &Changes) -> RecordBatch {
-        assert!(self.sealed, "a section is cut from sealed rows: seal after the step");
+        assert!(
+            self.sealed,
+            "a section is cut from sealed rows: seal after the step"
+        );
+        let origin_column = self.columns.fields().len();
         let rows = match changes {
             Changes::Keys(set) => {
                 let keys = to_keys(set);
                 let found = self.trace.lookup(&self.keys.decode(&keys), keys.len());
-                self.of_origin_since(&Delta::new(found.rows, Some(found.weights)), origin, Epoch(0))
+                of_origin_since(
+                    &Delta::new(found.rows, Some(found.weights)),
+                    origin_column,
+                    origin,
+                    Epoch(0),
+                )
             }
-            Changes::Since(since) => self.changed_since(origin, *since),
+            Changes::Since(since) => changed_since(&self.trace, origin_column, self.own, origin, *since),
         };
-        let origin_column = self.columns.fields().len();
-        let shipped: Vec<usize> = (0..rows.num_columns()).filter(|column| *column != origin_column).collect();
+        let shipped: Vec<usize> = (0..rows.num_columns())
+            .filter(|column| *column != origin_column)
+            .collect();
         rows.project(&shipped).expect("the columns exist")
     }
 
     /// The newest version of each key, tombstones included; `None` where there never was a row.
     pub fn versions(&self, keys: &[ArrayRef], rows: usize) -> Vec<Option<RowVersion>> {
         let found = self.trace.lookup(keys, rows);
-        self.held(&found, rows).iter().map(|held| held.as_ref().map(|held| held.version)).collect()
+        self.held(&found, rows)
+            .iter()
+            .map(|held| held.as_ref().map(|held| held.version))
+            .collect()
     }
 
     /// Makes everything written so far an immutable run that carries `stamp`: this region's log position.
@@ -259,7 +302,10 @@ impl RowVersions {
     /// # Panics
     /// When own rows written since the last seal are stamped later.
     pub fn seal(&mut self, stamp: u64) {
-        assert!(self.own_stamp_max.0 <= stamp, "runs are sealed at or after the stamps they hold");
+        assert!(
+            self.own_stamp_max.0 <= stamp,
+            "runs are sealed at or after the stamps they hold"
+        );
         self.trace.seal(stamp);
         self.sealed = true;
     }
@@ -295,7 +341,11 @@ impl RowVersions {
     fn expected_columns(&self) -> Vec<Expected> {
         let trace = self.trace_schema();
         let origin_column = self.columns.fields().len();
-        let shipped = trace.fields().iter().enumerate().filter(|(column, _)| *column != origin_column);
+        let shipped = trace
+            .fields()
+            .iter()
+            .enumerate()
+            .filter(|(column, _)| *column != origin_column);
         shipped
             .map(|(column, field)| Expected {
                 data_type: field.data_type().clone(),
@@ -312,7 +362,11 @@ impl RowVersions {
                 let tombstone_value = deleted.value(row) && !self.key.contains(&i) && column.is_valid(row);
                 let missing = !deleted.value(row) && !field.is_nullable() && column.is_null(row);
                 if tombstone_value || missing {
-                    let problem = if missing { "a null" } else { "a value of a deleted row" };
+                    let problem = if missing {
+                        "a null"
+                    } else {
+                        "a value of a deleted row"
+                    };
                     let detail = format!("column {i} holds {problem}");
                     return Err(ReplicationError::corrupt(what, detail));
                 }
@@ -353,7 +407,10 @@ impl RowVersions {
         let mut held: Vec<Option<Held<'a>>> = (0..rows).map(|_| None).collect();
         for row in 0..found.probe.len() {
             let place = &mut held[found.probe.value(row) as usize];
-            assert!(place.is_none() && found.weights.value(row) == 1, "a row has one newest version");
+            assert!(
+                place.is_none() && found.weights.value(row) == 1,
+                "a row has one newest version"
+            );
             *place = Some(Held {
                 columns: found.rows.columns(),
                 row,
@@ -384,7 +441,10 @@ impl RowVersions {
                 continue;
             }
             let one = |columns: &[ArrayRef], row: usize| -> Vec<ArrayRef> {
-                columns[..width].iter().map(|column| column.slice(row, 1)).collect()
+                columns[..width]
+                    .iter()
+                    .map(|column| column.slice(row, 1))
+                    .collect()
             };
             let same_values = self.whole.encode_rows(&one(columns, row), 1)
                 == self.whole.encode_rows(&one(held.columns, held.row), 1);
@@ -407,7 +467,11 @@ impl RowVersions {
                 continue;
             };
             let wins = version.order() > held.order();
-            let loser_is_live = if wins { !held.version.deleted } else { !version.version.deleted };
+            let loser_is_live = if wins {
+                !held.version.deleted
+            } else {
+                !version.version.deleted
+            };
             let concurrent = version.order() != held.order()
                 && !seen(&held.context(), version.version)
                 && !seen(&version.context, held.version);
@@ -446,7 +510,10 @@ impl RowVersions {
         let held_columns = match held.iter().flatten().next() {
             Some(held) => held.columns,
             None => {
-                nothing = columns.iter().map(|column| new_null_array(column.data_type(), 0)).collect();
+                nothing = columns
+                    .iter()
+                    .map(|column| new_null_array(column.data_type(), 0))
+                    .collect();
                 nothing.as_slice()
             }
         };
@@ -457,94 +524,11 @@ impl RowVersions {
         if !stored.is_empty() {
             let stored = RecordBatch::try_new(self.trace_schema(), pick(&[columns, held_columns], &stored))
                 .expect("stored rows have the trace's columns");
-            self.trace.apply(&Delta::new(stored, Some(Int64Array::from(stored_weights))));
+            self.trace
+                .apply(&Delta::new(stored, Some(Int64Array::from(stored_weights))));
             self.sealed = false;
         }
         Delta::new(visible, Some(Int64Array::from(visible_weights)))
-    }
-
-    fn changed_since(&self, origin: OriginId, since: Epoch) -> RecordBatch {
-        let snapshot = self.trace.snapshot();
-        let scan = if self.own == Some(origin) {
-            snapshot.scan_since(since.0, SCAN_ROWS_MAX)
-        } else {
-            snapshot.scan(SCAN_ROWS_MAX)
-        };
-        let parts: Vec<RecordBatch> = scan.map(|delta| self.of_origin_since(&delta, origin, since)).collect();
-        concat_batches(&self.trace_schema(), &parts).expect("all parts have the schema of the trace")
-    }
-
-    fn of_origin_since(&self, rows: &Delta, origin: OriginId, since: Epoch) -> RecordBatch {
-        let width = self.columns.fields().len();
-        let (origins, stamps) = (int64(rows.rows().column(width)), int64(rows.rows().column(width + 1)));
-        let wanted: BooleanArray = (0..rows.len())
-            .map(|row| {
-                let live = rows.weight(row) > 0;
-                Some(live && origins.value(row) == origin.as_i64() && stamps.value(row) > since.as_i64())
-            })
-            .collect();
-        filter_record_batch(rows.rows(), &wanted).expect("there is one verdict per row")
-    }
-}
-
-/// The version of a row that is held, and where it stands.
-struct Held<'a> {
-    columns: &'a [ArrayRef],
-    row: usize,
-    version: RowVersion,
-    hlc: Hlc,
-    context: &'a [u8],
-}
-
-impl Held<'_> {
-    fn order(&self) -> (Hlc, OriginId) {
-        (self.hlc, self.version.origin)
-    }
-
-    fn context(&self) -> Context {
-        postcard::from_bytes(self.context).expect("stored contexts were checked")
-    }
-}
-
-/// The versions in a section.
-struct Arriving {
-    versions: Vec<ArrivingVersion>,
-    deleted: BooleanArray,
-}
-
-struct ArrivingVersion {
-    version: RowVersion,
-    hlc: Hlc,
-    context: Context,
-}
-
-impl ArrivingVersion {
-    fn order(&self) -> (Hlc, OriginId) {
-        (self.hlc, self.version.origin)
-    }
-}
-
-impl Arriving {
-    /// Reads the hidden columns of a section whose columns were checked; the table has `width` of its own.
-    fn read(what: &str, origin: OriginId, rows: &RecordBatch, width: usize) -> Result<Self> {
-        let stamps = stamps(what, rows.column(width))?;
-        let hlcs = int64(rows.column(width + 1));
-        let deleted = boolean(rows.column(width + 2)).clone();
-        let contexts: &BinaryArray = rows.column(width + 3).as_binary();
-        let siblings = rows.column(width + 4).as_primitive::<Int16Type>();
-        let mut versions = Vec::with_capacity(rows.num_rows());
-        for (row, stamp) in stamps.into_iter().enumerate() {
-            let hlc = Hlc::from_i64(hlcs.value(row)).ok_or_else(|| {
-                ReplicationError::corrupt(what, format!("{} is not a time", hlcs.value(row)))
-            })?;
-            if siblings.value(row) != 0 {
-                return Err(ReplicationError::corrupt(what, "siblings are not in use yet"));
-            }
-            let context = read_context(what, contexts.value(row))?;
-            let version = RowVersion { origin, stamp, deleted: deleted.value(row) };
-            versions.push(ArrivingVersion { version, hlc, context });
-        }
-        Ok(Self { versions, deleted })
     }
 }
 
@@ -557,41 +541,4 @@ fn hidden_fields() -> [Field; HIDDEN_COLUMNS] {
         Field::new("tributary_context", DataType::Binary, false),
         Field::new("tributary_sibling", DataType::Int16, false),
     ]
-}
-
-fn see(context: &mut Context, origin: OriginId, stamp: Epoch) {
-    let newest = context.entry(origin).or_default();
-    *newest = (*newest).max(stamp.0);
-}
-
-fn seen(context: &Context, version: RowVersion) -> bool {
-    context.get(&version.origin).is_some_and(|newest| *newest >= version.stamp.0)
-}
-
-fn context_bytes(context: &Context) -> Vec<u8> {
-    postcard::to_stdvec(context).expect("a map of numbers serializes")
-}
-
-/// Reads a context. It must be in the one form in which it is written: regions compare it byte by byte.
-fn read_context(what: &str, bytes: &[u8]) -> Result<Context> {
-    if bytes.len() > CONTEXT_BYTES_MAX {
-        return Err(ReplicationError::corrupt(what, format!("a row context of {} bytes", bytes.len())));
-    }
-    let context: Context = postcard::from_bytes(bytes)
-        .map_err(|error| ReplicationError::corrupt(what, format!("row context: {error}")))?;
-    if context_bytes(&context) != bytes {
-        return Err(ReplicationError::corrupt(what, "a row context is not in its normal form"));
-    }
-    Ok(context)
-}
-
-/// The newer of two versions' times, as the lattice that newest-wins is.
-impl Lattice for (Hlc, OriginId) {
-    fn merge(&mut self, other: Self) -> bool {
-        let grows = other > *self;
-        if grows {
-            *self = other;
-        }
-        grows
-    }
 }

@@ -2,13 +2,15 @@
 //!
 //! A section is untrusted: the number of its columns, their types and their nulls are checked before any of
 //! it is used. Names are not: the fingerprint beside the section says that both sides mean the same columns.
+//!
+//! Also finding what goes into one: the values of an origin that are stamped later than an epoch.
 
 use std::collections::BTreeSet;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
-use arrow::compute::interleave;
+use arrow::compute::{concat_batches, filter_record_batch, interleave};
 use arrow::datatypes::{DataType, Int64Type};
-use tributary_storage::Keys;
+use tributary_storage::{Delta, Keys, OriginId, RunTrace, Trace};
 
 use crate::error::{ReplicationError, Result};
 use crate::frontier::Epoch;
@@ -29,12 +31,18 @@ pub(crate) fn check_columns(what: &str, rows: &RecordBatch, expected: &[Expected
     }
     for (i, (column, expected)) in rows.columns().iter().zip(expected).enumerate() {
         if *column.data_type() != expected.data_type {
-            let detail =
-                format!("column {i} has type {}, expected {}", column.data_type(), expected.data_type);
+            let detail = format!(
+                "column {i} has type {}, expected {}",
+                column.data_type(),
+                expected.data_type
+            );
             return Err(ReplicationError::corrupt(what, detail));
         }
         if !expected.nullable && column.null_count() > 0 {
-            return Err(ReplicationError::corrupt(what, format!("column {i} holds a null")));
+            return Err(ReplicationError::corrupt(
+                what,
+                format!("column {i} holds a null"),
+            ));
         }
     }
     Ok(())
@@ -55,19 +63,26 @@ pub(crate) fn stamps(what: &str, column: &ArrayRef) -> Result<Vec<Epoch>> {
         .iter()
         .map(|value| match Epoch::from_i64(*value) {
             Some(epoch) if epoch > Epoch(0) => Ok(epoch),
-            _ => Err(ReplicationError::corrupt(what, format!("stamp {value} is not an epoch"))),
+            _ => Err(ReplicationError::corrupt(
+                what,
+                format!("stamp {value} is not an epoch"),
+            )),
         })
         .collect()
 }
 
 /// A column whose type was checked.
 pub(crate) fn int64(column: &ArrayRef) -> &Int64Array {
-    column.as_primitive_opt::<Int64Type>().expect("the type of the column was checked before")
+    column
+        .as_primitive_opt::<Int64Type>()
+        .expect("the type of the column was checked before")
 }
 
 /// A column whose type was checked.
 pub(crate) fn boolean(column: &ArrayRef) -> &BooleanArray {
-    column.as_boolean_opt().expect("the type of the column was checked before")
+    column
+        .as_boolean_opt()
+        .expect("the type of the column was checked before")
 }
 
 /// Builds columns from rows of several sources: `picks` are (source, row) pairs. All sources have the same
@@ -80,4 +95,50 @@ pub(crate) fn pick(sources: &[&[ArrayRef]], picks: &[(usize, usize)]) -> Vec<Arr
             interleave(&arrays, picks).expect("the sources have equal types and the picks lie within them")
         })
         .collect()
+}
+
+/// Rows per batch when runs are scanned for a section.
+const SCAN_ROWS_MAX: usize = 8192;
+
+/// Everything of `origin` in a trace that is stamped later than `since`. In column `origin_column` stands the
+/// origin, behind it the stamp. The stamps of runs are this region's log positions, so only the changes of
+/// `own` can be found by them; for other origins all runs are read.
+pub(crate) fn changed_since(
+    trace: &RunTrace,
+    origin_column: usize,
+    own: Option<OriginId>,
+    origin: OriginId,
+    since: Epoch,
+) -> RecordBatch {
+    let snapshot = trace.snapshot();
+    let scan = if own == Some(origin) {
+        snapshot.scan_since(since.0, SCAN_ROWS_MAX)
+    } else {
+        snapshot.scan(SCAN_ROWS_MAX)
+    };
+    let parts: Vec<RecordBatch> = scan
+        .map(|delta| of_origin_since(&delta, origin_column, origin, since))
+        .collect();
+    concat_batches(&trace.layout().schema, &parts).expect("all parts have the schema of the trace")
+}
+
+/// The rows of `origin` that are held and stamped later than `since`.
+pub(crate) fn of_origin_since(
+    delta: &Delta,
+    origin_column: usize,
+    origin: OriginId,
+    since: Epoch,
+) -> RecordBatch {
+    let rows = delta.rows();
+    let (origins, stamps) = (
+        int64(rows.column(origin_column)),
+        int64(rows.column(origin_column + 1)),
+    );
+    let wanted: BooleanArray = (0..rows.num_rows())
+        .map(|row| {
+            let held = delta.weight(row) > 0;
+            Some(held && origins.value(row) == origin.as_i64() && stamps.value(row) > since.as_i64())
+        })
+        .collect();
+    filter_record_batch(rows, &wanted).expect("there is one verdict per row")
 }

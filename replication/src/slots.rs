@@ -17,23 +17,25 @@
 //!
 //! Left out: merging partials (the executor's), dropping tombstones (needs causal stability).
 
-use std::ops::Range;
+mod found;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tributary_storage::{Delta, Found, KeyEncoder, Layout, OriginId, RunTrace, Trace, TraceSnapshot};
+use tributary_storage::{Delta, KeyEncoder, Layout, OriginId, RunTrace, Trace, TraceSnapshot};
 
 use crate::changes::{Changes, to_keys};
 use crate::defects::Defects;
 use crate::error::{ReplicationError, Result};
 use crate::frontier::Epoch;
 use crate::partials::{ArrowPartials, PartialOps};
-use crate::section::{Expected, boolean, check_columns, check_distinct, int64, pick, stamps};
-
-/// Rows per batch when runs are scanned for a section.
-const SCAN_ROWS_MAX: usize = 8192;
+use crate::section::{
+    Expected, boolean, changed_since, check_columns, check_distinct, of_origin_since, pick, stamps,
+};
+use found::{FoundSlots, LivePicks};
 
 /// The columns of a fragment's slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,9 +142,16 @@ impl SlotSet {
 
     /// The layout of the trace that holds slots of this layout.
     pub fn trace_layout(layout: &SlotLayout) -> Layout {
-        let keys = layout.key_types.iter().enumerate().map(|(i, t)| Field::new(format!("k{i}"), t.clone(), true));
-        let partials =
-            layout.partial_types.iter().enumerate().map(|(i, t)| Field::new(format!("p{i}"), t.clone(), true));
+        let keys = layout
+            .key_types
+            .iter()
+            .enumerate()
+            .map(|(i, t)| Field::new(format!("k{i}"), t.clone(), true));
+        let partials = layout
+            .partial_types
+            .iter()
+            .enumerate()
+            .map(|(i, t)| Field::new(format!("p{i}"), t.clone(), true));
         let fields: Vec<Field> = keys
             .chain([
                 Field::new("origin", DataType::Int64, false),
@@ -151,7 +160,10 @@ impl SlotSet {
             ])
             .chain(partials)
             .collect();
-        Layout::keyed(Arc::new(Schema::new(fields)), (0..layout.key_types.len()).collect())
+        Layout::keyed(
+            Arc::new(Schema::new(fields)),
+            (0..layout.key_types.len()).collect(),
+        )
     }
 
     /// The columns of these slots.
@@ -165,21 +177,42 @@ impl SlotSet {
     /// When a key occurs twice, a live key is stamped back in time, or the columns are not those of the layout.
     pub fn write_own(&mut self, origin: OriginId, stamp: Epoch, changes: &SlotChanges) -> SlotDelta {
         assert!(stamp > Epoch(0), "epoch 0 is before every write");
-        assert_eq!(changes.deleted.len(), changes.rows, "every change says whether it deletes");
-        assert_eq!(changes.deleted.null_count(), 0, "every change says whether it deletes");
-        assert!(tombstones_are_null(&changes.deleted, &changes.partials), "a tombstone carries no partial");
+        assert_eq!(
+            changes.deleted.len(),
+            changes.rows,
+            "every change says whether it deletes"
+        );
+        assert_eq!(
+            changes.deleted.null_count(),
+            0,
+            "every change says whether it deletes"
+        );
+        assert!(
+            tombstones_are_null(&changes.deleted, &changes.partials),
+            "a tombstone carries no partial"
+        );
         let keys = self.keys.encode_rows(&changes.keys, changes.rows);
         check_distinct("own slots", &keys).expect("a step changes each key at most once");
         self.own = Some(origin);
         self.own_stamp_max = self.own_stamp_max.max(stamp);
         let stamps: ArrayRef = Arc::new(Int64Array::from(vec![stamp.as_i64(); changes.rows]));
-        let incoming =
-            self.incoming(origin, changes.rows, &changes.keys, stamps, &changes.deleted, &changes.partials);
+        let incoming = self.incoming(
+            origin,
+            changes.rows,
+            &changes.keys,
+            stamps,
+            &changes.deleted,
+            &changes.partials,
+        );
         let found = self.trace.lookup(&changes.keys, changes.rows);
         let slots = FoundSlots::new(&self.layout, &found);
         for row in 0..slots.rows() {
             let newest = slots.origin(row) != origin.as_i64() || slots.stamp(row) <= stamp.as_i64();
-            assert!(newest, "{origin} writes at {stamp} a slot that it wrote at {}", slots.stamp(row));
+            assert!(
+                newest,
+                "{origin} writes at {stamp} a slot that it wrote at {}",
+                slots.stamp(row)
+            );
         }
         self.write(origin, &incoming, &slots, &vec![true; changes.rows], false)
     }
@@ -202,8 +235,14 @@ impl SlotSet {
         if !tombstones_are_null(&deleted, &partials) {
             return Err(ReplicationError::corrupt(what, "a tombstone carries a partial"));
         }
-        let incoming =
-            self.incoming(origin, rows.num_rows(), keys, stamp_column.clone(), &deleted, &partials);
+        let incoming = self.incoming(
+            origin,
+            rows.num_rows(),
+            keys,
+            stamp_column.clone(),
+            &deleted,
+            &partials,
+        );
         let found = self.trace.lookup(keys, rows.num_rows());
         let slots = FoundSlots::new(&self.layout, &found);
         let accepted = self.judge(&what, origin, &stamps, &incoming, &slots)?;
@@ -216,14 +255,23 @@ impl SlotSet {
     /// # Panics
     /// When something was written since the last seal: a section is cut from sealed state.
     pub fn section(&self, origin: OriginId, changes: &Changes) -> RecordBatch {
-        assert!(self.sealed, "a section is cut from sealed slots: seal after the step");
+        assert!(
+            self.sealed,
+            "a section is cut from sealed slots: seal after the step"
+        );
+        let origin_column = self.layout.key_types.len();
         let slots = match changes {
             Changes::Keys(set) => {
                 let keys = to_keys(set);
                 let found = self.trace.lookup(&self.keys.decode(&keys), keys.len());
-                self.of_origin_since(&Delta::new(found.rows, Some(found.weights)), origin, Epoch(0))
+                of_origin_since(
+                    &Delta::new(found.rows, Some(found.weights)),
+                    origin_column,
+                    origin,
+                    Epoch(0),
+                )
             }
-            Changes::Since(since) => self.changed_since(origin, *since),
+            Changes::Since(since) => changed_since(&self.trace, origin_column, self.own, origin, *since),
         };
         let key_count = self.layout.key_types.len();
         let mut columns: Vec<ArrayRef> = slots.columns()[..key_count].to_vec();
@@ -237,7 +285,10 @@ impl SlotSet {
     /// # Panics
     /// When own values written since the last seal are stamped later.
     pub fn seal(&mut self, stamp: u64) {
-        assert!(self.own_stamp_max.0 <= stamp, "runs are sealed at or after the stamps they hold");
+        assert!(
+            self.own_stamp_max.0 <= stamp,
+            "runs are sealed at or after the stamps they hold"
+        );
         self.trace.seal(stamp);
         self.sealed = true;
     }
@@ -264,7 +315,11 @@ impl SlotSet {
     fn section_schema(&self) -> SchemaRef {
         let trace = self.trace_schema();
         let origin = self.layout.key_types.len();
-        let own = trace.fields().iter().enumerate().filter(|(i, _)| *i < origin + 3 && *i != origin);
+        let own = trace
+            .fields()
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| *i < origin + 3 && *i != origin);
         let shipped = self.partials.shipped_types().into_iter().enumerate();
         let fields: Vec<Field> = own
             .map(|(_, field)| field.as_ref().clone())
@@ -310,8 +365,12 @@ impl SlotSet {
     ) -> Result<Vec<bool>> {
         let mut accepted = vec![true; incoming.rows];
         let value_columns = self.layout.key_types.len() + 3;
-        let arriving = self.partials.identity(&incoming.columns[value_columns..], incoming.rows);
-        let held = self.partials.identity(&slots.columns[value_columns..], slots.rows());
+        let arriving = self
+            .partials
+            .identity(&incoming.columns[value_columns..], incoming.rows);
+        let held = self
+            .partials
+            .identity(&slots.columns[value_columns..], slots.rows());
         let deleted = boolean(&incoming.columns[value_columns - 1]);
         for (probe, range) in slots.by_probe(incoming.rows).into_iter().enumerate() {
             for row in range.filter(|row| slots.origin(*row) == origin.as_i64()) {
@@ -394,115 +453,14 @@ impl SlotSet {
             return;
         }
         let rows = RecordBatch::try_new(self.trace_schema(), columns).expect("the columns are the trace's");
-        self.trace.apply(&Delta::new(rows, Some(Int64Array::from(weights))));
+        self.trace
+            .apply(&Delta::new(rows, Some(Int64Array::from(weights))));
         self.sealed = false;
-    }
-
-    /// Everything of `origin` stamped later than `since`. The stamps of runs are this region's log positions,
-    /// so only the own origin's changes can be found by them; for others all runs are read.
-    fn changed_since(&self, origin: OriginId, since: Epoch) -> RecordBatch {
-        let snapshot = self.trace.snapshot();
-        let scan = if self.own == Some(origin) {
-            snapshot.scan_since(since.0, SCAN_ROWS_MAX)
-        } else {
-            snapshot.scan(SCAN_ROWS_MAX)
-        };
-        let parts: Vec<RecordBatch> = scan.map(|delta| self.of_origin_since(&delta, origin, since)).collect();
-        concat_batches(&self.trace_schema(), &parts).expect("all parts have the schema of the trace")
-    }
-
-    fn of_origin_since(&self, slots: &Delta, origin: OriginId, since: Epoch) -> RecordBatch {
-        let origin_column = self.layout.key_types.len();
-        let origins = int64(slots.rows().column(origin_column));
-        let stamps = int64(slots.rows().column(origin_column + 1));
-        let wanted: BooleanArray = (0..slots.len())
-            .map(|row| {
-                let live = slots.weight(row) > 0;
-                Some(live && origins.value(row) == origin.as_i64() && stamps.value(row) > since.as_i64())
-            })
-            .collect();
-        filter_record_batch(slots.rows(), &wanted).expect("there is one verdict per row")
     }
 }
 
 fn tombstones_are_null(deleted: &BooleanArray, partials: &[ArrayRef]) -> bool {
-    partials.iter().all(|column| (0..deleted.len()).all(|row| !deleted.value(row) || column.is_null(row)))
-}
-
-/// The slots found for some keys.
-struct FoundSlots {
-    columns: Vec<ArrayRef>,
-    origins: Int64Array,
-    stamps: Int64Array,
-    deleted: BooleanArray,
-    probe: UInt32Array,
-}
-
-impl FoundSlots {
-    fn new(layout: &SlotLayout, found: &Found) -> Self {
-        assert!(
-            found.weights.values().iter().all(|weight| *weight == 1),
-            "there is one value for each key and origin"
-        );
-        let columns = found.rows.columns().to_vec();
-        let origin = layout.key_types.len();
-        Self {
-            origins: int64(&columns[origin]).clone(),
-            stamps: int64(&columns[origin + 1]).clone(),
-            deleted: boolean(&columns[origin + 2]).clone(),
-            probe: found.probe.clone(),
-            columns,
-        }
-    }
-
-    fn rows(&self) -> usize {
-        self.probe.len()
-    }
-
-    fn origin(&self, row: usize) -> i64 {
-        self.origins.value(row)
-    }
-
-    fn stamp(&self, row: usize) -> i64 {
-        self.stamps.value(row)
-    }
-
-    fn deleted(&self, row: usize) -> bool {
-        self.deleted.value(row)
-    }
-
-    /// The range of found slots of each of `probes` keys.
-    fn by_probe(&self, probes: usize) -> Vec<Range<usize>> {
-        let mut next = 0;
-        (0..probes)
-            .map(|probe| {
-                let start = next;
-                while next < self.rows() && self.probe.value(next) as usize == probe {
-                    next += 1;
-                }
-                start..next
-            })
-            .collect()
-    }
-}
-
-/// Live slots, as places in the batches they come from.
-#[derive(Default)]
-struct LivePicks {
-    probe: Vec<u32>,
-    picks: Vec<(usize, usize)>,
-}
-
-impl LivePicks {
-    fn push(&mut self, key: u32, place: (usize, usize)) {
-        self.probe.push(key);
-        self.picks.push(place);
-    }
-
-    fn take(self, sources: &[&[ArrayRef]], key_count: usize) -> LiveSlots {
-        let mut columns = pick(sources, &self.picks);
-        let partials = columns.split_off(key_count + 3);
-        let origins = int64(&columns[key_count]).clone();
-        LiveSlots { probe: UInt32Array::from(self.probe), origins, partials }
-    }
+    partials
+        .iter()
+        .all(|column| (0..deleted.len()).all(|row| !deleted.value(row) || column.is_null(row)))
 }

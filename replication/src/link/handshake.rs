@@ -1,0 +1,163 @@
+//! Who may talk to whom.
+//!
+//! Both ends say who they are, how far they are, and the hashes of the logs they know at these points. A
+//! region that finds itself behind what its peer has seen *of it*, or with another history there, has lost
+//! its log or runs twice: it must stop. Everything else that does not fit is refused, and only this link
+//! suffers.
+//!
+//! A hash that is not known any more proves nothing and is passed over: hashes are kept until every member
+//! has acknowledged them.
+
+use crate::frontier::Frontier;
+use crate::link::message::{Hello, LINK_FORMAT};
+use crate::link::{Identity, Local};
+
+/// Why a hello is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The other end is not one to talk to.
+    Refuse(String),
+    /// This region must stop.
+    Fatal(String),
+}
+
+/// What this region says of itself.
+pub(crate) fn greet(local: &Local<'_>, session: u64, answers: Option<u64>) -> Hello {
+    let known = |(origin, epoch)| (local.chain_at)(origin, epoch).map(|chain| (origin, epoch, chain));
+    Hello {
+        session,
+        answers,
+        format: LINK_FORMAT,
+        name: local.name.to_string(),
+        cluster: local.identity.map(|identity| identity.cluster),
+        origin: local.identity.map(|identity| identity.origin),
+        frontier: local.frontier.clone(),
+        chains: local.frontier.iter().filter_map(known).collect(),
+    }
+}
+
+/// Whether to talk to who sent this. `peer` is the name under which it was dialled or let in.
+pub(crate) fn judge(hello: &Hello, local: &Local<'_>, peer: &str) -> Result<(), Verdict> {
+    judge_names(hello, local, peer)?;
+    if let (Some(ours), Some(theirs)) = (local.identity, hello.cluster)
+        && ours.cluster != theirs
+    {
+        return refuse(format!(
+            "{peer} belongs to cluster {theirs}, this region to {}",
+            ours.cluster
+        ));
+    }
+    if let Some(ours) = local.identity {
+        judge_own_history(hello, local, ours, peer)?;
+    }
+    judge_other_histories(hello, local, peer)
+}
+
+fn judge_names(hello: &Hello, local: &Local<'_>, peer: &str) -> Result<(), Verdict> {
+    if hello.format != LINK_FORMAT {
+        return refuse(format!(
+            "{peer} speaks link format {}, this region {LINK_FORMAT}: run the same version in every region",
+            hello.format
+        ));
+    }
+    if hello.name == local.name {
+        return refuse(format!(
+            "the region at the other end is also named {}",
+            local.name
+        ));
+    }
+    if hello.name != peer {
+        return refuse(format!(
+            "the region at the other end is named {}, not {peer}",
+            hello.name
+        ));
+    }
+    if hello.cluster.is_some() != hello.origin.is_some() {
+        return refuse(format!("{peer} names a cluster or a region, but not both"));
+    }
+    // A region that is joining does not know the members yet: it goes by the names it was configured with.
+    if local.members.is_empty() {
+        return Ok(());
+    }
+    let Some(member) = local
+        .members
+        .iter()
+        .find(|(_, name)| **name == hello.name)
+        .map(|(region, _)| *region)
+    else {
+        return refuse(format!("no member of this cluster is named {}", hello.name));
+    };
+    match hello.region() {
+        Some(region) if region != member => refuse(format!(
+            "{peer} calls itself region {}, the catalog says {}",
+            region.0, member.0
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the peer has seen of us must be a part of our log.
+fn judge_own_history(hello: &Hello, local: &Local<'_>, ours: &Identity, peer: &str) -> Result<(), Verdict> {
+    let seen = hello.frontier.get(ours.origin);
+    let reached = local.frontier.get(ours.origin);
+    if seen > reached {
+        return Err(Verdict::Fatal(format!(
+            "{peer} has seen this region ({}) at epoch {seen}, but its log ends at {reached}: \
+             it was restored from an old copy or lost its disk; start it with --reincarnate",
+            ours.origin
+        )));
+    }
+    for (origin, epoch, chain) in &hello.chains {
+        let known = (local.chain_at)(*origin, *epoch);
+        if *origin == ours.origin && known.is_some_and(|known| known != *chain) {
+            return Err(Verdict::Fatal(format!(
+                "{peer} has seen another history of this region ({origin}) at epoch {epoch}: \
+                 it runs twice or was restored; stop all copies but one, or start it with --reincarnate"
+            )));
+        }
+    }
+    let later = |frontier: &Frontier| {
+        let origins: Vec<_> = frontier.iter().map(|(origin, _)| origin).collect();
+        origins
+            .into_iter()
+            .find(|o| o.region == ours.origin.region && o.incarnation > ours.origin.incarnation)
+    };
+    match later(&hello.frontier) {
+        Some(newer) => Err(Verdict::Fatal(format!(
+            "{peer} knows this region as {newer}: {} was superseded and must not write",
+            ours.origin
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// What both have seen of anybody must be the same, and the peer must not be behind what we saw of it.
+fn judge_other_histories(hello: &Hello, local: &Local<'_>, peer: &str) -> Result<(), Verdict> {
+    if let Some(theirs) = hello.origin {
+        let (seen, reached) = (local.frontier.get(theirs), hello.frontier.get(theirs));
+        if seen > reached {
+            return refuse(format!(
+                "{peer} ({theirs}) is at epoch {reached}, but was seen here at {seen}: it lost a part of its log"
+            ));
+        }
+        let newer = local.frontier.iter().map(|(origin, _)| origin);
+        if let Some(newer) = newer
+            .into_iter()
+            .find(|o| o.region == theirs.region && o.incarnation > theirs.incarnation)
+        {
+            return refuse(format!("{peer} ({theirs}) was superseded by {newer}"));
+        }
+    }
+    for (origin, epoch, chain) in &hello.chains {
+        if (local.chain_at)(*origin, *epoch).is_some_and(|known| known != *chain) {
+            return refuse(format!(
+                "{peer} holds another history of {origin} at epoch {epoch}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn refuse(reason: String) -> Result<(), Verdict> {
+    Err(Verdict::Refuse(reason))
+}

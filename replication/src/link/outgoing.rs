@@ -1,0 +1,365 @@
+//! What a peer has not acknowledged: the changed keys, the bundles in flight, the origins relayed.
+//!
+//! ```text
+//!     acked          sent                     now
+//!  ─────┼──────┬───────┼───────────────────────┼──▶ our epochs
+//!       │ in flight    │ pending: changed keys │
+//!       └─ each with its keys ─┘   (or "forgotten": read the runs)
+//! ```
+//!
+//! The keys of a bundle stay beside it until it is acknowledged; a rewind puts them back among the pending
+//! ones. So the sets always reach back to the acknowledged epoch, or they are *forgotten*, and then
+//! everything since that epoch is found in the runs. A key may be in several sets: values are absolute, so
+//! that costs bytes and changes nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tributary_storage::{Keys, OriginId};
+
+use crate::bundle::{Included, SectionObject};
+use crate::changes::KeySet;
+use crate::frontier::{Epoch, Frontier};
+use crate::lattice::Lattice;
+use crate::link::{CutRequest, OriginChanges};
+
+/// Changed keys.
+#[derive(Clone, Debug)]
+pub(crate) enum ChangedKeys {
+    Known(BTreeMap<SectionObject, KeySet>),
+    /// Too many, or never known: only the runs can tell.
+    Forgotten,
+}
+
+impl ChangedKeys {
+    fn none() -> Self {
+        Self::Known(BTreeMap::new())
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::Known(objects) => objects.values().map(KeySet::len).sum(),
+            Self::Forgotten => 0,
+        }
+    }
+
+    fn join(&mut self, other: ChangedKeys) {
+        match (&mut *self, other) {
+            (Self::Known(mine), Self::Known(theirs)) => {
+                for (object, keys) in theirs {
+                    mine.entry(object).or_default().extend(keys);
+                }
+            }
+            (mine, _) => *mine = Self::Forgotten,
+        }
+    }
+}
+
+/// A bundle that was sent.
+#[derive(Debug)]
+struct InFlight {
+    included: Vec<Included>,
+    keys: Option<ChangedKeys>,
+    bytes: usize,
+    sent_ms: u64,
+}
+
+/// A cut that was asked for and not made yet.
+#[derive(Debug)]
+struct Outstanding {
+    number: u64,
+    keys: Option<ChangedKeys>,
+    changed_to: Epoch,
+}
+
+/// What one peer has not acknowledged.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    own: Option<OriginId>,
+    pending: ChangedKeys,
+    pending_count: usize,
+    keys_max: usize,
+    /// The sets, when known, hold every change after this epoch.
+    reaches_to: Epoch,
+    /// The newest change that was told.
+    changed_to: Epoch,
+    sent: Epoch,
+    /// How far the peer is, as far as it said.
+    peer: Frontier,
+    in_flight: VecDeque<InFlight>,
+    outstanding: Option<Outstanding>,
+    /// Origins passed on at the peer's request, and how far they were sent.
+    relays: BTreeMap<OriginId, Epoch>,
+    cuts: u64,
+}
+
+impl Outgoing {
+    pub(crate) fn new(keys_max: usize) -> Self {
+        Self {
+            own: None,
+            // After a restart nobody knows what changed since the peer's last acknowledgement.
+            pending: ChangedKeys::Forgotten,
+            pending_count: 0,
+            keys_max,
+            reaches_to: Epoch(0),
+            changed_to: Epoch(0),
+            sent: Epoch(0),
+            peer: Frontier::new(),
+            in_flight: VecDeque::new(),
+            outstanding: None,
+            relays: BTreeMap::new(),
+            cuts: 0,
+        }
+    }
+
+    /// A new session with a peer that is at `peer`, from a region whose durable epoch is `own_epoch`.
+    pub(crate) fn restart(&mut self, own: Option<OriginId>, own_epoch: Epoch, peer: Frontier) {
+        self.take_back();
+        self.relays.clear();
+        if self.own != own {
+            self.own = own;
+            self.forget();
+        }
+        self.peer = peer;
+        self.sent = self.acked();
+        if self.sent >= own_epoch.max(self.changed_to) {
+            self.pending = ChangedKeys::none();
+            self.pending_count = 0;
+            self.reaches_to = self.sent;
+        } else if self.sent < self.reaches_to {
+            self.forget();
+        }
+    }
+
+    /// The session ended: nothing in flight will be answered.
+    pub(crate) fn stop(&mut self) {
+        self.take_back();
+        self.relays.clear();
+    }
+
+    /// The peer's acknowledged epoch of our own log.
+    pub(crate) fn acked(&self) -> Epoch {
+        self.own.map_or(Epoch(0), |own| self.peer.get(own))
+    }
+
+    pub(crate) fn peer(&self) -> &Frontier {
+        &self.peer
+    }
+
+    /// Keys held for this peer, pending and in flight.
+    pub(crate) fn keys_held(&self) -> usize {
+        let in_flight = self.in_flight.iter().filter_map(|bundle| bundle.keys.as_ref());
+        let outstanding = self.outstanding.iter().filter_map(|cut| cut.keys.as_ref());
+        self.pending_count
+            + in_flight
+                .chain(outstanding)
+                .map(ChangedKeys::count)
+                .sum::<usize>()
+    }
+
+    /// Whether the changed keys are not known, so that the next cut reads the runs.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        matches!(self.pending, ChangedKeys::Forgotten)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    pub(crate) fn in_flight_bytes(&self) -> usize {
+        self.in_flight.iter().map(|bundle| bundle.bytes).sum()
+    }
+
+    /// When the oldest unacknowledged bundle was sent.
+    pub(crate) fn oldest_sent_ms(&self) -> Option<u64> {
+        self.in_flight.front().map(|bundle| bundle.sent_ms)
+    }
+
+    pub(crate) fn is_cutting(&self) -> bool {
+        self.outstanding.is_some()
+    }
+
+    pub(crate) fn relays(&self) -> impl Iterator<Item = OriginId> + '_ {
+        self.relays.keys().copied()
+    }
+
+    /// Own changes up to `epoch`.
+    pub(crate) fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Keys>) {
+        self.changed_to = self.changed_to.max(epoch);
+        let ChangedKeys::Known(pending) = &mut self.pending else {
+            return;
+        };
+        for (object, keys) in changes {
+            let known = pending.entry(object.clone()).or_default();
+            for key in keys.iter() {
+                if !known.contains(key) {
+                    known.insert(key.into());
+                    self.pending_count += 1;
+                }
+            }
+        }
+        if self.keys_held() > self.keys_max {
+            self.forget();
+        }
+    }
+
+    /// Takes in how far the peer is. True when a bundle was acknowledged by it.
+    pub(crate) fn learn(&mut self, frontier: Frontier) -> bool {
+        self.peer.merge(frontier);
+        let peer = &self.peer;
+        // What it has beyond what we passed on came from somewhere else: the relay is not needed any more.
+        self.relays.retain(|origin, sent| peer.get(*origin) <= *sent);
+        let before = self.in_flight.len();
+        while let Some(bundle) = self.in_flight.front()
+            && bundle
+                .included
+                .iter()
+                .all(|included| included.to <= self.peer.get(included.origin))
+        {
+            let own = bundle
+                .included
+                .iter()
+                .find(|included| Some(included.origin) == self.own);
+            if let Some(own) = own {
+                self.reaches_to = self.reaches_to.max(own.to);
+            }
+            self.in_flight.pop_front();
+        }
+        self.in_flight.len() < before
+    }
+
+    /// The peer hears of these origins directly.
+    pub(crate) fn stop_relaying(&mut self, direct: &[OriginId]) {
+        direct.iter().for_each(|origin| {
+            self.relays.remove(origin);
+        });
+    }
+
+    /// The peer lacks `epoch` of another origin. True when what was sent of it seems lost.
+    pub(crate) fn relay(&mut self, origin: OriginId, epoch: Epoch, known: Epoch) -> bool {
+        let has = self.peer.get(origin);
+        if known <= has || epoch <= has {
+            return false;
+        }
+        let sent = *self.relays.entry(origin).or_insert(has);
+        sent >= epoch && sent > has
+    }
+
+    /// Whether something of our own was sent beyond what is acknowledged.
+    pub(crate) fn has_unacked(&self) -> bool {
+        self.sent > self.acked() || !self.in_flight.is_empty()
+    }
+
+    /// Sends again from where the peer is.
+    pub(crate) fn rewind(&mut self) {
+        self.take_back();
+        self.sent = self.acked();
+        for (origin, sent) in &mut self.relays {
+            *sent = self.peer.get(*origin);
+        }
+    }
+
+    /// What to cut now, if there is anything to say.
+    pub(crate) fn cut(&mut self, known: &Frontier, peer_origin: Option<OriginId>) -> Option<CutRequest> {
+        let own = self.own?;
+        let mut origins = Vec::new();
+        let mut keys = None;
+        if known.get(own) > self.sent {
+            let taken = std::mem::replace(&mut self.pending, ChangedKeys::none());
+            self.pending_count = 0;
+            let changes = match &taken {
+                ChangedKeys::Known(keys) => OriginChanges::Keys(keys.clone()),
+                ChangedKeys::Forgotten => OriginChanges::Since(self.sent),
+            };
+            origins.push((own, self.sent, changes));
+            keys = Some(taken);
+        }
+        for (origin, sent) in &self.relays {
+            let from = (*sent).max(self.peer.get(*origin));
+            let someone_else = *origin != own && Some(*origin) != peer_origin;
+            if someone_else && known.get(*origin) > from {
+                origins.push((*origin, from, OriginChanges::Since(from)));
+            }
+        }
+        if origins.is_empty() {
+            return None;
+        }
+        self.cuts += 1;
+        self.outstanding = Some(Outstanding {
+            number: self.cuts,
+            keys,
+            changed_to: self.changed_to,
+        });
+        Some(CutRequest {
+            origins,
+            number: self.cuts,
+        })
+    }
+
+    /// The cut was made and is durable. False when it must not be sent: it was asked for before a rewind or
+    /// in another session, or it says nothing.
+    pub(crate) fn made(&mut self, number: u64, included: &[Included], bytes: usize, now_ms: u64) -> bool {
+        let Some(cut) = self.outstanding.take_if(|cut| cut.number == number) else {
+            return false;
+        };
+        let own = included.iter().find(|included| Some(included.origin) == self.own);
+        let says_something = included.iter().any(|included| included.to > included.from);
+        let complete = own.is_some_and(|own| own.to >= cut.changed_to);
+        if let Some(keys) = &cut.keys
+            && !(says_something && complete)
+        {
+            // Changes were told that the cut does not cover yet: they stay pending, too.
+            self.put_back(keys.clone());
+        }
+        if !says_something {
+            return false;
+        }
+        for included in included {
+            if Some(included.origin) == self.own {
+                self.sent = included.to;
+            } else if let Some(sent) = self.relays.get_mut(&included.origin) {
+                *sent = included.to;
+            }
+        }
+        let keys = cut.keys.filter(|_| own.is_some());
+        self.in_flight.push_back(InFlight {
+            included: included.to_vec(),
+            keys,
+            bytes,
+            sent_ms: now_ms,
+        });
+        true
+    }
+
+    /// The cut will not be made.
+    pub(crate) fn abandon(&mut self, number: u64) {
+        if let Some(cut) = self.outstanding.take_if(|cut| cut.number == number)
+            && let Some(keys) = cut.keys
+        {
+            self.put_back(keys);
+        }
+    }
+
+    fn forget(&mut self) {
+        self.pending = ChangedKeys::Forgotten;
+        self.pending_count = 0;
+    }
+
+    fn put_back(&mut self, keys: ChangedKeys) {
+        self.pending.join(keys);
+        self.pending_count = self.pending.count();
+        if self.keys_held() > self.keys_max {
+            self.forget();
+        }
+    }
+
+    /// Everything in flight or being cut becomes pending again.
+    fn take_back(&mut self) {
+        let in_flight = std::mem::take(&mut self.in_flight)
+            .into_iter()
+            .filter_map(|bundle| bundle.keys);
+        let outstanding = self.outstanding.take().into_iter().filter_map(|cut| cut.keys);
+        for keys in in_flight.chain(outstanding) {
+            self.put_back(keys);
+        }
+    }
+}
