@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::concat;
+use arrow::compute::{concat, prep_null_mask_filter};
 use arrow::datatypes::{DataType, IntervalMonthDayNano, Schema, SchemaRef, TimeUnit};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{DataFusionError, ScalarValue};
@@ -90,6 +90,22 @@ impl Evaluator {
         }
         let columns = (0..self.types.len()).map(|column| self.join_pieces(column, &pieces)).collect();
         Evaluated { columns, failed }
+    }
+
+    /// For each row whether the first expression, a condition, is true; and the rows on which it failed, for which
+    /// it counts as not true.
+    pub(crate) fn holds(&self, rows: &RecordBatch) -> (BooleanArray, Vec<(u32, String)>) {
+        let evaluated = self.evaluate(rows);
+        let condition = prep_null_mask_filter(downcast::<BooleanArray>(&evaluated.columns[0]));
+        if evaluated.failed.is_empty() {
+            return (condition, evaluated.failed);
+        }
+        let mut verdicts = condition.values().iter();
+        let mut failed = evaluated.failed.iter().map(|(row, _)| *row).peekable();
+        let holds = (0..rows.num_rows() as u32).map(|row| {
+            failed.next_if_eq(&row).is_none() && verdicts.next().expect("one verdict per computed row")
+        });
+        (BooleanArray::from(holds.collect::<Vec<bool>>()), evaluated.failed)
     }
 
     fn evaluate_range(
@@ -364,12 +380,6 @@ impl PhysicalExpr for KernelExpr {
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// The rows for which a boolean column is true.
-pub(crate) fn is_true(column: &ArrayRef) -> BooleanArray {
-    let column = downcast::<BooleanArray>(column);
-    arrow::compute::prep_null_mask_filter(column)
 }
 
 fn operator(op: BinaryOp) -> Operator {

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use tributary_storage::{Delta, Layout, RunTrace, Trace, TraceSnapshot};
+use tributary_storage::{Delta, Layout, Trace};
 
 use crate::columns::{batch_of, downcast, schema_of};
+use crate::state::{StateId, States};
 
 /// The most entries that [`ErrorLog::live`] returns.
 pub const ERRORS_LISTED_MAX: usize = 1000;
@@ -63,9 +64,10 @@ impl ErrorSink {
     }
 }
 
-/// The live errors of a view.
+/// The live errors of a view: a trace among its others, so that a checkpoint keeps them too.
+#[derive(Debug)]
 pub(crate) struct ErrorLog {
-    trace: RunTrace,
+    state: StateId,
 }
 
 impl ErrorLog {
@@ -73,19 +75,19 @@ impl ErrorLog {
         Layout::keyed(schema_of(&error_types()), Vec::new())
     }
 
-    pub(crate) fn new(trace: RunTrace) -> Self {
-        Self { trace }
+    pub(crate) fn new(state: StateId) -> Self {
+        Self { state }
     }
 
-    pub(crate) fn record(&mut self, errors: ErrorSink) {
+    pub(crate) fn record(&self, states: &mut States, errors: ErrorSink) {
         if !errors.weights.is_empty() {
-            self.trace.apply(&errors.into_delta());
+            states[self.state].apply(&errors.into_delta());
         }
     }
 
     /// The first [`ERRORS_LISTED_MAX`] live errors, in the order of their text.
-    pub(crate) fn live(&self) -> Vec<RowError> {
-        let found = self.trace.lookup_n(&[], 1, ERRORS_LISTED_MAX, false);
+    pub(crate) fn live(&self, states: &States) -> Vec<RowError> {
+        let found = states[self.state].lookup_n(&[], 1, ERRORS_LISTED_MAX, false);
         let text = |column: usize, row: usize| {
             downcast::<StringArray>(found.rows.column(column)).value(row).to_string()
         };
@@ -97,18 +99,6 @@ impl ErrorLog {
                 count: found.weights.value(i),
             })
             .collect()
-    }
-
-    pub(crate) fn trace_mut(&mut self) -> &mut RunTrace {
-        &mut self.trace
-    }
-
-    pub(crate) fn trace(&self) -> &RunTrace {
-        &self.trace
-    }
-
-    pub(crate) fn snapshot(&self) -> Arc<TraceSnapshot> {
-        self.trace.snapshot()
     }
 }
 

@@ -1,0 +1,69 @@
+//! From the state of groups to rows: `Δresult = finalise(after) - finalise(before)`, group by group.
+//!
+//! A group whose result errs is absent while it errs, and listed as an error for as long. Without key columns
+//! the one group is always there, so that an aggregate over nothing has its one row.
+
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::datatypes::SchemaRef;
+use tributary_planner::plan::AggregateCall;
+use tributary_storage::Delta;
+
+use crate::columns::batch_of;
+use crate::operators::groups::Groups;
+use crate::row_errors::ErrorSink;
+
+/// How the groups of one operator become rows.
+#[derive(Debug)]
+pub(crate) struct Finaliser {
+    /// The operator's name, for errors.
+    pub(crate) operator: String,
+    /// Whether there are key columns.
+    pub(crate) keyed: bool,
+    pub(crate) calls: Vec<AggregateCall>,
+    /// Keys, then one column per call.
+    pub(crate) schema: SchemaRef,
+}
+
+impl Finaliser {
+    /// The change of the result, consolidated.
+    pub(crate) fn change(&self, keys: &[ArrayRef], before: &Groups, after: &Groups, errors: &mut ErrorSink) -> Delta {
+        let old = self.rows(keys, before, -1, errors).negated();
+        let new = self.rows(keys, after, 1, errors);
+        Delta::concat(self.schema.clone(), &[old, new]).consolidated()
+    }
+
+    /// The one row over no input; nothing when there are key columns.
+    pub(crate) fn initial(&self, errors: &mut ErrorSink) -> Delta {
+        match self.keyed {
+            true => Delta::empty(self.schema.clone()),
+            false => self.rows(&[], &Groups::empty(&self.calls, 1), 1, errors),
+        }
+    }
+
+    fn rows(&self, keys: &[ArrayRef], groups: &Groups, weight: i64, errors: &mut ErrorSink) -> Delta {
+        let count = groups.rows.len();
+        let mut present: Vec<bool> = groups.rows.iter().map(|rows| !self.keyed || *rows > 0).collect();
+        let mut columns = keys.to_vec();
+        let mut failed: Vec<(usize, String)> = Vec::new();
+        for (call, accumulator) in self.calls.iter().zip(&groups.accumulators) {
+            let results = accumulator.results(call);
+            columns.push(results.column);
+            failed.extend(results.failed);
+        }
+        failed.extend(groups.damaged.groups().map(|group| (group, "a partial result is damaged".to_string())));
+        failed.sort();
+        let key_rows = batch_of(crate::columns::schema_of(&types(keys)), keys.to_vec(), count);
+        // A group is one error, whichever of its aggregates failed first in the order of messages.
+        failed.dedup_by_key(|(group, _)| *group);
+        for (group, message) in failed {
+            if std::mem::replace(&mut present[group], false) {
+                errors.push(&self.operator, &message, &key_rows, group, weight);
+            }
+        }
+        Delta::inserts(batch_of(self.schema.clone(), columns, count)).filter(&BooleanArray::from(present))
+    }
+}
+
+fn types(columns: &[ArrayRef]) -> Vec<arrow::datatypes::DataType> {
+    columns.iter().map(|column| column.data_type().clone()).collect()
+}

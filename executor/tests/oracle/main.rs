@@ -1,0 +1,251 @@
+//! Random plans under random inserts, updates and deletes in three regions, against a naive reference.
+//!
+//! Every region has its own [`View`] and slot sets; slots travel as sections, as they do between real regions. After
+//! each round all regions must hold the same result, equal to the batch answer: local fragments evaluated per
+//! origin, their rows united, everything else by the book. Now and then a region is restored from its own traces.
+
+mod naive;
+mod plans;
+mod values;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tributary_executor::{Defects, View};
+use tributary_planner::plan::{Boundary, GlobalLeaf, Scan, ViewPlan};
+use tributary_replication::{Changes, Epoch, SlotDelta, SlotSet};
+use tributary_storage::{Delta, ObjectId, OriginId, RegionId, RunTrace};
+
+use plans::{Choices, TABLES, is_global, table_types};
+use values::{Bag, Row, Value, add};
+
+const REGIONS: usize = 3;
+
+struct Region {
+    view: View,
+    slots: Vec<SlotSet>,
+    /// Own rows of regional tables; the global ones are in `World`.
+    tables: BTreeMap<u32, Bag>,
+    result: Bag,
+}
+
+struct World {
+    plan: Arc<ViewPlan>,
+    regions: Vec<Region>,
+    global: BTreeMap<u32, Bag>,
+    epoch: u64,
+}
+
+fn origin(region: usize) -> OriginId {
+    OriginId { region: RegionId(region as u16 + 1), incarnation: 1 }
+}
+
+impl World {
+    fn new(plan: ViewPlan, defects: Defects) -> Self {
+        let plan = Arc::new(plan);
+        let region = |_| {
+            let mut view = View::new(ObjectId(9), plan.clone()).expect("random plans are supported");
+            view.set_defects(defects);
+            let slots = (0..plan.fragments.len()).map(|f| SlotSet::new(view.slot_layout(f))).collect();
+            let mut result = Bag::new();
+            values::apply(&mut result, &view.initialize());
+            Region { view, slots, tables: BTreeMap::new(), result }
+        };
+        let regions = (0..REGIONS).map(region).collect();
+        Self { plan: plan.clone(), regions, global: BTreeMap::new(), epoch: 0 }
+    }
+
+    /// One round: every region changes rows of its own, all hear of changes of global tables, then of each other.
+    fn round(&mut self, choices: &mut Choices) {
+        let since = Epoch(self.epoch);
+        self.epoch += 1;
+        let stamp = Epoch(self.epoch);
+        let mut shared = BTreeMap::new();
+        for table in (0..TABLES).filter(|t| is_global(*t)) {
+            let changes = random_changes(choices, self.global.entry(table).or_default());
+            shared.insert(ObjectId(table), values::delta(&table_types(), &changes));
+        }
+        for number in 0..REGIONS {
+            let region = &mut self.regions[number];
+            let mut inputs = shared.clone();
+            for table in (0..TABLES).filter(|t| !is_global(*t)) {
+                let changes = random_changes(choices, region.tables.entry(table).or_default());
+                inputs.insert(ObjectId(table), values::delta(&table_types(), &changes));
+            }
+            let changes = region.view.step_local(&inputs);
+            let own = |(slots, changes): (&mut SlotSet, &Option<_>)| {
+                changes.as_ref().map(|changes| slots.write_own(origin(number), stamp, changes))
+            };
+            let merges: Vec<Option<SlotDelta>> = region.slots.iter_mut().zip(&changes).map(own).collect();
+            region.step_global(&inputs, &merges);
+            region.seal(self.epoch);
+        }
+        for receiver in 0..REGIONS {
+            for sender in (0..REGIONS).filter(|sender| *sender != receiver) {
+                let merges = (0..self.plan.fragments.len()).map(|fragment| {
+                    let section = self.regions[sender].slots[fragment].section(origin(sender), &Changes::Since(since));
+                    let slots = &mut self.regions[receiver].slots[fragment];
+                    Some(slots.merge_foreign(origin(sender), &section).expect("honest sections merge"))
+                });
+                let merges: Vec<Option<SlotDelta>> = merges.collect();
+                self.regions[receiver].step_global(&BTreeMap::new(), &merges);
+            }
+        }
+        for region in &mut self.regions {
+            region.seal(self.epoch);
+            if choices.one_in(4) {
+                region.restart(&self.plan);
+            }
+        }
+    }
+
+    /// What a batch evaluation says; and per region the number of its error entries.
+    fn expected(&self) -> (Bag, Vec<i64>) {
+        let mut errors = vec![0; REGIONS];
+        let mut global_errors = 0;
+        let merged: Vec<Bag> = self
+            .plan
+            .fragments
+            .iter()
+            .map(|fragment| {
+                let mut united = Bag::new();
+                for (region, errors) in self.regions.iter().zip(&mut errors) {
+                    let leaf = |scan: &Scan| {
+                        let tables = if is_global(scan.object.0) { &self.global } else { &region.tables };
+                        tables.get(&scan.object.0).cloned().unwrap_or_default()
+                    };
+                    let evaluated = naive::evaluate(&fragment.root, &leaf);
+                    *errors += evaluated.errors;
+                    evaluated.rows.into_iter().for_each(|(row, weight)| add(&mut united, row, weight));
+                }
+                match &fragment.boundary {
+                    Boundary::MergeRows => united,
+                    Boundary::MergePartials { keys, aggregates } => {
+                        naive::aggregate(&united, keys, aggregates, &mut global_errors)
+                    }
+                }
+            })
+            .collect();
+        let leaf = |leaf: &GlobalLeaf| match leaf {
+            GlobalLeaf::Scan(scan) => self.global.get(&scan.object.0).cloned().unwrap_or_default(),
+            GlobalLeaf::Merge(fragment) => merged[*fragment].clone(),
+        };
+        let evaluated = naive::evaluate(&self.plan.global, &leaf);
+        errors.iter_mut().for_each(|own| *own += global_errors + evaluated.errors);
+        (evaluated.rows, errors)
+    }
+
+    fn check(&self) -> Result<(), TestCaseError> {
+        let (expected, errors) = self.expected();
+        for (region, errors) in self.regions.iter().zip(errors) {
+            prop_assert_eq!(&region.result, &expected, "plan {:#?}", self.plan);
+            let mut stored = Bag::new();
+            region.view.result().scan(7).for_each(|delta| values::apply(&mut stored, &delta));
+            prop_assert_eq!(&stored, &expected);
+            let listed: i64 = region.view.errors().iter().map(|error| error.count).sum();
+            prop_assert_eq!(listed, errors, "errors {:#?} plan {:#?}", region.view.errors(), self.plan);
+        }
+        Ok(())
+    }
+}
+
+impl Region {
+    fn step_global(&mut self, inputs: &BTreeMap<ObjectId, Delta>, merges: &[Option<SlotDelta>]) {
+        let delta = self.view.step_global(inputs, merges);
+        values::apply(&mut self.result, &delta);
+    }
+
+    fn seal(&mut self, stamp: u64) {
+        self.view.seal(stamp);
+        self.slots.iter_mut().for_each(|slots| slots.seal(stamp));
+    }
+
+    fn restart(&mut self, plan: &Arc<ViewPlan>) {
+        let traces = self.view.traces();
+        let restored = View::restore(ObjectId(9), plan.clone(), &mut |name, layout| {
+            Ok(traces.get(name).map(|trace| RunTrace::from_runs(layout, trace.runs().to_vec())))
+        });
+        self.view = restored.expect("the traces are all there");
+    }
+}
+
+/// Inserts and deletes, applied to `rows`; an update is one of each.
+fn random_changes(choices: &mut Choices, rows: &mut Bag) -> Vec<(Row, i64)> {
+    let mut changes: Vec<(Row, i64)> = Vec::new();
+    for _ in 0..choices.below(5) {
+        let delete = !rows.is_empty() && choices.below(5) < 2;
+        let (row, weight) = if delete {
+            let place = choices.below(rows.len());
+            (rows.keys().nth(place).expect("within the rows").clone(), -1)
+        } else {
+            (random_row(choices), 1)
+        };
+        add(rows, row.clone(), weight);
+        changes.push((row, weight));
+    }
+    changes
+}
+
+fn random_row(choices: &mut Choices) -> Row {
+    let mut number = |choices: &mut Choices| match choices.below(5) {
+        0 => Value::Null,
+        n => Value::Int(n as i64 - 2),
+    };
+    let (a, b) = (number(choices), number(choices));
+    let quarters = if choices.one_in(5) { Value::Null } else { Value::Quarters(choices.below(5) as i64 - 2) };
+    let text = if choices.one_in(5) { Value::Null } else { Value::Text(["x", "y", ""][choices.below(3)].into()) };
+    vec![a, b, quarters, text]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn views_equal_the_batch_answer(seed in any::<u64>()) {
+        let mut choices = Choices::new(seed);
+        let mut world = World::new(plans::plan(&mut choices), Defects::default());
+        world.check()?;
+        for _ in 0..4 {
+            world.round(&mut choices);
+            world.check()?;
+        }
+    }
+}
+
+/// The same oracle with the named defect switched on must fail, or it could not see double counting.
+#[test]
+fn merging_by_adding_is_caught() {
+    let caught = (0..40).filter(|seed| {
+        let mut choices = Choices::new(*seed);
+        let mut world = World::new(plans::plan(&mut choices), Defects { merge_by_adding: true });
+        (0..4).any(|_| {
+            world.round(&mut choices);
+            world.check().is_err()
+        })
+    });
+    assert!(caught.count() >= 10, "the defect shows in few plans only");
+}
+
+/// Two worlds with the same history publish the same bytes.
+#[test]
+fn the_same_history_gives_the_same_runs() {
+    for seed in 0..20 {
+        let world = || {
+            let mut choices = Choices::new(seed);
+            let mut world = World::new(plans::plan(&mut choices), Defects::default());
+            (0..3).for_each(|_| world.round(&mut choices));
+            world
+        };
+        for (left, right) in world().regions.iter().zip(world().regions) {
+            let (left, right) = (left.view.traces(), right.view.traces());
+            assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
+            for (left, right) in left.values().zip(right.values()) {
+                let rows = |trace: &tributary_storage::TraceSnapshot| {
+                    trace.runs().iter().map(|run| run.rows().clone()).collect::<Vec<_>>()
+                };
+                assert_eq!(rows(left), rows(right));
+            }
+        }
+    }
+}
