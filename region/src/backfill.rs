@@ -59,13 +59,6 @@ pub struct Finished {
     pub results: Vec<Delta>,
 }
 
-impl Finished {
-    /// One empty list per fragment.
-    pub fn fragments(&self) -> Vec<Vec<SlotDelta>> {
-        self.own.iter().map(|_| Vec::new()).collect()
-    }
-}
-
 impl Backfill {
     /// A job for a view; it begins with [`Backfill::begin`].
     pub fn new(id: ObjectId, plan: Arc<ViewPlan>, defects: Defects) -> Result<Self> {

@@ -187,7 +187,7 @@ impl Links {
             LinkEffect::Deliver(bytes) => {
                 let Some(view) = view else { return };
                 match self.inbox.offer(&peer, bytes, view.frontier) {
-                    Ok(Offered::Stale | Offered::Waiting) => {}
+                    Ok(Offered::Stale | Offered::Waiting | Offered::Dropped) => {}
                     Err(error) => out.push(Effect::Refused { peer, reason: error.to_string() }),
                 }
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tributary_planner::catalog::CatalogChange;
-use tributary_replication::{Epoch, Frontier, Hlc};
+use tributary_replication::{Epoch, Frontier, Hlc, LinkState};
 use tributary_storage::checkpoint::Loaded;
 use tributary_storage::{ObjectId, Position, Record, RegionId};
 
@@ -352,9 +352,8 @@ fn is_settled(snapshot: &Snapshot) -> bool {
     snapshot.frontier.iter().filter(|(origin, _)| *origin != own).all(|(origin, epoch)| {
         let name = snapshot.catalog.regions.get(&origin.region).map(|def| &def.name);
         let status = snapshot.links.iter().find(|(peer, _)| Some(peer) == name).map(|(_, status)| status);
-        status
-            .and_then(|status| status.peer_processed.as_ref())
-            .is_some_and(|processed| processed.covers(&snapshot.frontier) && processed.get(origin) == epoch)
+        let processed = status.map(|status| &status.peer_processed);
+        processed.is_some_and(|processed| processed.covers(&snapshot.frontier) && processed.get(origin) == epoch)
     })
 }
 
@@ -370,7 +369,7 @@ fn regions(snapshot: &Snapshot, now_ms: u64) -> Vec<RegionStatus> {
             epoch: snapshot.frontier.get(origin),
             as_of_ms,
             lag_ms: as_of_ms.map(|as_of| now_ms.saturating_sub(as_of)),
-            connected: own == Some(id) || link.is_some_and(|status| status.is_connected()),
+            connected: own == Some(id) || link.is_some_and(|status| status.state == LinkState::Up),
         }
     };
     snapshot.catalog.regions.iter().map(status).collect()

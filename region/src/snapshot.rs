@@ -55,6 +55,9 @@ pub struct RegionStatus {
     pub connected: bool,
 }
 
+/// Where the deletion flag stands among the hidden columns of `RowVersions`.
+const DELETED_OFFSET: usize = 3;
+
 /// A table in a snapshot.
 #[derive(Clone)]
 pub struct TableSnapshot {
@@ -67,7 +70,7 @@ pub struct TableSnapshot {
 impl TableSnapshot {
     /// Live rows with all trace columns, in key order.
     pub fn scan_live(&self, batch_rows_max: usize) -> impl Iterator<Item = Delta> + Send + use<> {
-        let deleted = self.def.columns.len() + tributary_replication::rows::DELETED_OFFSET;
+        let deleted = self.def.columns.len() + DELETED_OFFSET;
         self.rows.scan(batch_rows_max).map(move |delta| without_tombstones(&delta, deleted))
     }
 

@@ -30,7 +30,7 @@ impl Table {
     pub(crate) fn new(id: ObjectId, def: Arc<TableDef>, defects: Defects, restore: Restore<'_>) -> Result<Self> {
         let schema = def.schema();
         let key = def.primary_key.clone();
-        let layout = RowVersions::trace_layout(&schema, &key);
+        let layout = RowVersions::trace_layout(schema.clone(), key.clone());
         let mut rows = match restore(&Self::trace_name(id), layout)? {
             Some(trace) => RowVersions::from_trace(schema.clone(), key.clone(), def.is_global(), trace),
             None => RowVersions::new(schema.clone(), key.clone(), def.is_global()),

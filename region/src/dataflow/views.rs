@@ -68,17 +68,17 @@ impl Dataflow {
     }
 
     /// Prepares the jobs of views that this step created: they begin with the state after the step.
-    pub(super) fn begin_backfills(&mut self, views: &[ObjectId]) -> Result<()> {
+    pub(crate) fn begin_backfills(&mut self, views: &[ObjectId]) -> Result<()> {
         for &id in views {
             let def = self.catalog.materialized_view(id).expect("created by this step").clone();
             let mut sources = Vec::new();
             for input in def.plan.inputs() {
                 if let Some(table) = self.table_snapshot(input) {
-                    let rows = table.rows.runs().iter().map(|run| run.rows() as u64).sum();
+                    let rows = table.rows.row_count() as u64;
                     sources.push((input, rows, Box::new(table.scan_rows(crate::backfill::SCAN_ROWS)) as _));
                 } else if let Some(ViewState::Attached(view)) = self.views.get(&input) {
                     let result = view.result();
-                    let rows = result.runs().iter().map(|run| run.rows() as u64).sum();
+                    let rows = result.row_count() as u64;
                     sources.push((input, rows, Box::new(result.scan(crate::backfill::SCAN_ROWS)) as _));
                 }
             }
@@ -120,11 +120,12 @@ impl Dataflow {
         let done = backfill.finish();
         let mut view = done.view;
         let mut result = done.results;
+        let fragments = done.own.len();
         for (number, changes) in done.own.into_iter().enumerate() {
             let at = fragment(id, number);
             for change in &changes {
                 let delta = self.write_backfilled(at, origin, stamp, change, &mut gathered.stepped);
-                let mut round: Vec<Vec<SlotDelta>> = done.fragments();
+                let mut round: Vec<Vec<SlotDelta>> = (0..fragments).map(|_| Vec::new()).collect();
                 round[number].push(delta);
                 result.push(step_global(&mut view, &BTreeMap::new(), round));
             }
