@@ -1,0 +1,9 @@
+//! The guarantees, one file per place where they can be seen.
+
+pub mod contents;
+pub mod publication;
+pub mod slots;
+pub mod sql;
+
+pub use contents::{contents, contents_plain};
+pub use publication::publication;

@@ -1,0 +1,191 @@
+//! Versions of rows, and what they make of a table at a frontier.
+//!
+//! REGIONAL rows have one writer: the newest version up to a position counts. Of the versions of a GLOBAL row
+//! that a frontier covers, the one with the greatest (time, origin) counts, where a write's time is at least
+//! one more than that of the version it overwrote.
+
+use std::collections::BTreeMap;
+
+use arrow::array::Array;
+use tributary_planner::catalog::{ObjectKind, TableDef};
+use tributary_region::WriteSet;
+use tributary_replication::{Epoch, Frontier, Hlc, TableWrites};
+use tributary_storage::{ObjectId, OriginId};
+
+use super::Model;
+use crate::failure::{Checked, Violation};
+use crate::value::{Row, Rows, row_of, show_row};
+
+/// A version of a row.
+#[derive(Clone, Debug)]
+struct Version {
+    position: u64,
+    hlc: Hlc,
+    /// `None`: deleted.
+    row: Option<Row>,
+}
+
+/// Per key and origin its versions, oldest first.
+type Keys = BTreeMap<Row, BTreeMap<OriginId, Vec<Version>>>;
+
+/// Versions of all rows of all tables.
+#[derive(Default)]
+pub(super) struct Versions {
+    tables: BTreeMap<ObjectId, Keys>,
+}
+
+/// A live row and the dot that wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LiveRow {
+    /// The row.
+    pub row: Row,
+    /// Who wrote it.
+    pub origin: OriginId,
+    /// In which epoch.
+    pub epoch: Epoch,
+}
+
+impl Versions {
+    pub(super) fn lose(&mut self, origin: OriginId, last: u64) {
+        for versions in self.tables.values_mut().flat_map(BTreeMap::values_mut) {
+            if let Some(own) = versions.get_mut(&origin) {
+                own.retain(|version| version.position <= last);
+            }
+        }
+    }
+}
+
+/// The newest version up to a position.
+fn newest(versions: &[Version], position: u64) -> Option<&Version> {
+    let after = versions.partition_point(|version| version.position <= position);
+    after.checked_sub(1).map(|index| &versions[index])
+}
+
+/// The winner among the versions that a frontier covers.
+fn winner<'a>(
+    versions: &'a BTreeMap<OriginId, Vec<Version>>,
+    frontier: &Frontier,
+) -> Option<(OriginId, &'a Version)> {
+    let visible = versions.iter().filter_map(|(&origin, versions)| {
+        newest(versions, frontier.get(origin).0).map(|version| (origin, version))
+    });
+    visible.max_by_key(|(origin, version)| (version.hlc, *origin))
+}
+
+impl Model {
+    /// The live rows of a table as `at` sees it at a frontier that includes its own position.
+    pub fn rows(&self, table: ObjectId, at: OriginId, frontier: &Frontier) -> Vec<LiveRow> {
+        let Some(keys) = self.versions.tables.get(&table) else { return Vec::new() };
+        let global = self.table_is_global(table) == Some(true);
+        let visible = |versions| match global {
+            true => winner(versions, frontier),
+            false => own_version(versions, at, frontier),
+        };
+        let live = |(origin, version): (OriginId, &Version)| {
+            version.row.clone().map(|row| LiveRow { row, origin, epoch: Epoch(version.position) })
+        };
+        keys.values().filter_map(|versions| visible(versions).and_then(live)).collect()
+    }
+
+    /// The rows that all regions together hold of a table at a frontier.
+    pub fn rows_of_all(&self, table: ObjectId, frontier: &Frontier) -> Rows {
+        if self.table_is_global(table) == Some(true) {
+            return self.rows(table, self.primary, frontier).into_iter().map(|live| live.row).collect();
+        }
+        let of = |origin: &OriginId| self.rows(table, *origin, frontier);
+        self.histories.keys().flat_map(of).map(|live| live.row).collect()
+    }
+
+    /// Whether a record holds what was submitted, on the versions that the submission expected.
+    pub(super) fn check_commit(
+        &self,
+        origin: OriginId,
+        position: u64,
+        tables: &BTreeMap<ObjectId, TableWrites>,
+        submitted: &WriteSet,
+        reach: &Frontier,
+    ) -> Checked {
+        let broken = |detail: String| Violation::new("commits", format!("{origin} at {position}: {detail}"));
+        if !tables.keys().eq(submitted.tables.keys()) {
+            return Err(broken("the record writes other tables than were submitted".into()));
+        }
+        let mut frontier = reach.clone();
+        frontier.set(origin, Epoch(position - 1));
+        for (table, writes) in tables {
+            let change = &submitted.tables[table];
+            if writes.rows.columns() != change.writes.rows.columns() || writes.deleted != change.writes.deleted {
+                return Err(broken(format!("the record's rows of table {table} are not those submitted")));
+            }
+            let Some(def) = self.table_def(*table) else {
+                return Err(broken(format!("it writes table {table}, which was never created")));
+            };
+            for (row, expected) in change.expected.iter().enumerate() {
+                let key = key_of(def, writes, row).map_err(broken)?;
+                let current = self.versions.tables.get(table).and_then(|keys| keys.get(&key));
+                let current = current.and_then(|versions| match def.is_global() {
+                    true => winner(versions, &frontier),
+                    false => own_version(versions, origin, &frontier),
+                });
+                let live = |(origin, version): (OriginId, &Version)| {
+                    version.row.as_ref().map(|_| (origin, Epoch(version.position)))
+                };
+                let current = current.and_then(live);
+                if current != *expected {
+                    let key = show_row(&key);
+                    let detail = format!("table {table} key {key} is at {current:?}, not at {expected:?}");
+                    return Err(Violation::new("no lost update", format!("{origin} at {position}: {detail}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the versions that a record writes.
+    pub(super) fn write(
+        &mut self,
+        origin: OriginId,
+        position: u64,
+        hlc: Hlc,
+        tables: &BTreeMap<ObjectId, TableWrites>,
+        reach: &Frontier,
+    ) -> Checked {
+        let broken = |detail: String| Violation::new("commits", format!("{origin} at {position}: {detail}"));
+        let mut frontier = reach.clone();
+        frontier.set(origin, Epoch(position));
+        for (table, writes) in tables {
+            let Some(def) = self.table_def(*table).cloned() else { continue };
+            let keys = self.versions.tables.entry(*table).or_default();
+            for row in 0..writes.rows.num_rows() {
+                let key = key_of(&def, writes, row).map_err(broken)?;
+                let deleted = writes.deleted.is_valid(row) && writes.deleted.value(row);
+                let content = row_of(&writes.rows, row, def.columns.len()).map_err(broken)?;
+                let versions = keys.entry(key).or_default();
+                let overwritten = winner(versions, &frontier).map(|(_, version)| version.hlc.successor());
+                let hlc = overwritten.filter(|_| def.is_global()).map_or(hlc, |overwritten| hlc.max(overwritten));
+                let version = Version { position, hlc, row: (!deleted).then_some(content) };
+                versions.entry(origin).or_default().push(version);
+            }
+        }
+        Ok(())
+    }
+
+    fn table_def(&self, table: ObjectId) -> Option<&TableDef> {
+        match &self.objects.get(&table)?.1.kind {
+            ObjectKind::Table(def) => Some(def),
+            _ => None,
+        }
+    }
+}
+
+fn own_version<'a>(
+    versions: &'a BTreeMap<OriginId, Vec<Version>>,
+    at: OriginId,
+    frontier: &Frontier,
+) -> Option<(OriginId, &'a Version)> {
+    Some((at, newest(versions.get(&at)?, frontier.get(at).0)?))
+}
+
+fn key_of(def: &TableDef, writes: &TableWrites, row: usize) -> Result<Row, String> {
+    let keys = def.primary_key.iter();
+    keys.map(|&column| crate::value::cell(writes.rows.column(column), row)).collect()
+}

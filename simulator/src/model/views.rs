@@ -1,0 +1,160 @@
+//! What a view holds at a frontier, by the rule of invariant 8.
+//!
+//! The contribution of origin `o` at frontier V is its fragments over its own rows at V\[o\] and over GLOBAL rows
+//! and other views *as `o` knew them at V\[o\]*; what stands above the boundaries is computed at V. An origin
+//! contributes from its attach record on. At a settled frontier the same comes out when `o` is taken to know
+//! all of V: [`Model::view_plain`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tributary_planner::catalog::{MaterializedViewDef, ObjectKind};
+use tributary_planner::plan::{GlobalLeaf, LocalFragment, Locality, Scan};
+use tributary_replication::{Epoch, Frontier};
+use tributary_storage::{ObjectId, OriginId};
+
+use super::Model;
+use crate::evaluate::{Relation, Trouble, merged, relation};
+use crate::value::Row;
+
+/// How many results are remembered before all are forgotten.
+const REMEMBERED_MAX: usize = 2_000;
+
+/// Contributions by (view, fragment, origin, epoch): once computed they never change.
+type ContributionKey = (ObjectId, usize, OriginId, Epoch);
+
+/// Results that are asked for again and again.
+#[derive(Default)]
+pub(super) struct Memo {
+    contributions: BTreeMap<ContributionKey, Arc<Relation>>,
+    views: BTreeMap<(ObjectId, OriginId, Frontier), Arc<Relation>>,
+}
+
+impl Memo {
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Model {
+    /// A view as `at` shows it at a frontier that includes its own position.
+    ///
+    /// # Errors
+    /// When the oracle does not know a construct of its plan.
+    pub fn view(&self, view: ObjectId, at: OriginId, frontier: &Frontier) -> Result<Arc<Relation>, Trouble> {
+        let key = (view, at, frontier.clone());
+        if let Some(known) = self.memo.borrow().views.get(&key) {
+            return Ok(known.clone());
+        }
+        let def = self.view_def(view)?;
+        let mut merges = Vec::new();
+        for (number, fragment) in def.plan.fragments.iter().enumerate() {
+            let mut all = nothing(fragment);
+            for (origin, epoch) in frontier.iter().filter(|(origin, _)| self.is_attached(*origin, view, frontier)) {
+                let part = self.contribution(&def, view, number, origin, epoch)?;
+                all.rows.extend(part.rows.iter().cloned());
+            }
+            merges.push(merged(fragment, all)?);
+        }
+        let result = relation(&def.plan.global, &mut |leaf| match leaf {
+            GlobalLeaf::Merge(number) => Ok(merges[*number].clone()),
+            GlobalLeaf::Scan(scan) => self.scan(scan, at, frontier),
+        })?;
+        let result = Arc::new(result);
+        let mut memo = self.memo.borrow_mut();
+        if memo.views.len() + memo.contributions.len() > REMEMBERED_MAX {
+            memo.clear();
+        }
+        memo.views.insert(key, result.clone());
+        Ok(result)
+    }
+
+    /// A view as one database with everything of a frontier would show it.
+    ///
+    /// # Errors
+    /// When the oracle does not know a construct of its plan.
+    pub fn view_plain(&self, view: ObjectId, frontier: &Frontier) -> Result<Relation, Trouble> {
+        let def = self.view_def(view)?;
+        let plain = |scan: &Scan, own: Option<OriginId>| -> Result<Relation, Trouble> {
+            if self.view_def(scan.object).is_ok() {
+                return Ok(project(&self.view_plain(scan.object, frontier)?.rows, scan));
+            }
+            let rows = match own {
+                Some(own) => self.rows(scan.object, own, frontier).into_iter().map(|live| live.row).collect(),
+                None => self.rows_of_all(scan.object, frontier),
+            };
+            Ok(project(&rows, scan))
+        };
+        let mut merges = Vec::new();
+        for fragment in &def.plan.fragments {
+            let mut all = nothing(fragment);
+            for origin in self.histories.keys() {
+                let part = relation(&fragment.root, &mut |scan| plain(scan, Some(*origin)))?;
+                all.rows.extend(part.rows);
+            }
+            merges.push(merged(fragment, all)?);
+        }
+        relation(&def.plan.global, &mut |leaf| match leaf {
+            GlobalLeaf::Merge(number) => Ok(merges[*number].clone()),
+            GlobalLeaf::Scan(scan) => plain(scan, None),
+        })
+    }
+
+    fn contribution(
+        &self,
+        def: &MaterializedViewDef,
+        view: ObjectId,
+        number: usize,
+        origin: OriginId,
+        epoch: Epoch,
+    ) -> Result<Arc<Relation>, Trouble> {
+        let key = (view, number, origin, epoch);
+        if let Some(known) = self.memo.borrow().contributions.get(&key) {
+            return Ok(known.clone());
+        }
+        let known_there = self.frontier(origin, epoch.0);
+        let root = &def.plan.fragments[number].root;
+        let result = Arc::new(relation(root, &mut |scan| self.scan(scan, origin, &known_there))?);
+        self.memo.borrow_mut().contributions.insert(key, result.clone());
+        Ok(result)
+    }
+
+    /// What a scan reads at an origin: its own rows of a REGIONAL table, GLOBAL rows and views as it knows them.
+    fn scan(&self, scan: &Scan, at: OriginId, frontier: &Frontier) -> Result<Relation, Trouble> {
+        if self.view_def(scan.object).is_ok() {
+            // Until its own backfill is done a view has no rows here.
+            if !self.is_attached(at, scan.object, frontier) {
+                return Ok(Relation { width: scan.columns.len(), rows: Vec::new() });
+            }
+            return Ok(project(&self.view(scan.object, at, frontier)?.rows, scan));
+        }
+        let regional = self.table_is_global(scan.object) == Some(false);
+        if regional != (scan.locality == Locality::Regional) {
+            return Err(Trouble::Unknown(format!("a scan of table {} under another locality", scan.object)));
+        }
+        let rows: Vec<Row> = self.rows(scan.object, at, frontier).into_iter().map(|live| live.row).collect();
+        Ok(project(&rows, scan))
+    }
+
+    fn is_attached(&self, origin: OriginId, view: ObjectId, frontier: &Frontier) -> bool {
+        let attached = self.histories.get(&origin).and_then(|history| history.attached.get(&view));
+        attached.is_some_and(|position| *position <= frontier.get(origin).0)
+    }
+
+    fn view_def(&self, view: ObjectId) -> Result<MaterializedViewDef, Trouble> {
+        match self.objects.get(&view).map(|(_, object)| &object.kind) {
+            Some(ObjectKind::MaterializedView(def)) => Ok(def.clone()),
+            _ => Err(Trouble::Unknown(format!("view {view}"))),
+        }
+    }
+}
+
+fn nothing(fragment: &LocalFragment) -> Relation {
+    let width = fragment.root.types(&|scan: &Scan| scan.types.clone()).len();
+    Relation { width, rows: Vec::new() }
+}
+
+fn project(rows: &[Row], scan: &Scan) -> Relation {
+    let pick = |row: &Row| scan.columns.iter().map(|&column| row[column].clone()).collect();
+    Relation { width: scan.columns.len(), rows: rows.iter().map(pick).collect() }
+}

@@ -1,0 +1,179 @@
+//! What a run is made of, drawn from its seed.
+
+use std::fmt;
+
+use tributary_storage::Family;
+
+use crate::rng::Rng;
+
+/// A deliberate fault that the checks must find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Acknowledge and publish without waiting for the log's sync.
+    AckBeforeSync,
+    /// Let older stamps overwrite newer ones.
+    SkipDuplicateCheck,
+    /// Add a partial to the one it replaces.
+    MergeByAdding,
+    /// Apply a bundle whose causes are missing.
+    IgnoreCauses,
+    /// A sync that leaves one family out.
+    LoseFlush(Family),
+}
+
+impl Control {
+    /// All of them.
+    pub const ALL: [Control; 7] = [
+        Control::AckBeforeSync,
+        Control::SkipDuplicateCheck,
+        Control::MergeByAdding,
+        Control::IgnoreCauses,
+        Control::LoseFlush(Family::Log),
+        Control::LoseFlush(Family::Runs),
+        Control::LoseFlush(Family::Manifest),
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Control::AckBeforeSync => "ack-before-sync",
+            Control::SkipDuplicateCheck => "skip-duplicate-check",
+            Control::MergeByAdding => "merge-by-adding",
+            Control::IgnoreCauses => "ignore-causes",
+            Control::LoseFlush(Family::Log) => "lose-log-flush",
+            Control::LoseFlush(Family::Runs) => "lose-runs-flush",
+            Control::LoseFlush(Family::Manifest) => "lose-manifest-flush",
+        }
+    }
+
+    /// The control of this name.
+    pub fn named(name: &str) -> Option<Control> {
+        Control::ALL.into_iter().find(|control| control.name() == name)
+    }
+}
+
+/// How messages travel on a directed link.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkProfile {
+    /// Milliseconds under way, at least.
+    pub delay_ms: u64,
+    /// Further milliseconds, at most.
+    pub jitter_ms: u64,
+    /// Of a thousand messages so many are lost.
+    pub loss: u64,
+    /// Of a thousand messages so many arrive twice.
+    pub duplication: u64,
+    /// Of a thousand messages so many may be overtaken.
+    pub reordering: u64,
+    /// Of a thousand messages so many arrive with a wrong bit.
+    pub corruption: u64,
+}
+
+/// How often things go wrong: mean milliseconds between two of a kind, over the whole world; 0 is never.
+#[derive(Clone, Copy, Debug)]
+pub struct FaultProfile {
+    /// Crashes.
+    pub crash_every_ms: u64,
+    /// Partitions.
+    pub partition_every_ms: u64,
+    /// Connections reset.
+    pub reset_every_ms: u64,
+    /// Jumps of a clock.
+    pub clock_jump_every_ms: u64,
+    /// Disks that are full for a while.
+    pub full_disk_every_ms: u64,
+}
+
+/// Everything a run depends on.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The seed that all of this, and all chance in the run, is drawn from.
+    pub seed: u64,
+    /// The number of regions, 2 to 5.
+    pub regions: usize,
+    /// Milliseconds of trouble before each healing.
+    pub trouble_ms: u64,
+    /// How often trouble and healing alternate.
+    pub rounds: u32,
+    /// The profile from which each link's own is drawn.
+    pub link: LinkProfile,
+    /// What goes wrong.
+    pub faults: FaultProfile,
+    /// How far clocks are apart, in milliseconds.
+    pub clock_skew_ms: u64,
+    /// Mean milliseconds between two commits of a region.
+    pub write_every_ms: u64,
+    /// Milliseconds between the end of a write and its sync, at most.
+    pub sync_ms: u64,
+    /// Milliseconds from an input to the step of the dataflow, at most.
+    pub work_ms: u64,
+    /// Mean milliseconds between two checkpoints of a region.
+    pub checkpoint_every_ms: u64,
+    /// Rows that a backfill takes at once.
+    pub backfill_rows_max: usize,
+    /// Of a hundred views so many are planned from SQL; the others are built by hand.
+    pub sql_views: u64,
+    /// Of a hundred publications so many are compared with the oracle in full.
+    pub compared: u64,
+    /// The deliberate fault, if any.
+    pub control: Option<Control>,
+}
+
+impl Options {
+    /// The options of a seed.
+    pub fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed).fork("options");
+        let regions = *rng.pick(&[2, 3, 3, 3, 3, 4, 4, 5]);
+        let calm = rng.percent(15);
+        let unless_calm = |value: u64| if calm { 0 } else { value };
+        let far = rng.percent(30);
+        Self {
+            seed,
+            regions,
+            trouble_ms: rng.between(3_000, 6_000) * 3 / (regions as u64).max(3),
+            rounds: if rng.percent(30) { 2 } else { 1 },
+            link: LinkProfile {
+                delay_ms: if far { rng.between(20, 150) } else { rng.between(1, 20) },
+                jitter_ms: if far { rng.between(0, 100) } else { rng.between(0, 10) },
+                loss: unless_calm(*rng.pick(&[0, 5, 30, 150, 300])),
+                duplication: unless_calm(*rng.pick(&[0, 10, 100])),
+                reordering: unless_calm(*rng.pick(&[0, 10, 200])),
+                corruption: unless_calm(*rng.pick(&[0, 0, 3])),
+            },
+            faults: FaultProfile {
+                crash_every_ms: unless_calm(*rng.pick(&[700, 1_500, 4_000])),
+                partition_every_ms: unless_calm(*rng.pick(&[0, 1_000, 2_500])),
+                reset_every_ms: unless_calm(*rng.pick(&[0, 500, 2_000])),
+                clock_jump_every_ms: unless_calm(*rng.pick(&[0, 0, 1_500])),
+                full_disk_every_ms: unless_calm(*rng.pick(&[0, 0, 4_000])),
+            },
+            clock_skew_ms: *rng.pick(&[0, 5, 100, 100, 2_000]),
+            write_every_ms: *rng.pick(&[15, 30, 60]),
+            sync_ms: *rng.pick(&[1, 5, 20, 60]),
+            work_ms: *rng.pick(&[0, 2, 10, 40]),
+            checkpoint_every_ms: *rng.pick(&[300, 1_000, 3_000]),
+            backfill_rows_max: *rng.pick(&[3, 50, 16_384]),
+            sql_views: *rng.pick(&[60, 90, 100]),
+            compared: 6,
+            control: None,
+        }
+    }
+
+    /// The same run with a deliberate fault, and with enough trouble of the kind that brings it to light.
+    pub fn with_control(mut self, control: Control) -> Self {
+        self.control = Some(control);
+        self.faults.crash_every_ms = 700;
+        self.faults.reset_every_ms = 500;
+        self.checkpoint_every_ms = 300;
+        self.link.duplication = 100;
+        self.link.reordering = 200;
+        self.compared = 25;
+        self
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}

@@ -1,0 +1,59 @@
+//! What clients do: writes in every region, DDL at the primary.
+
+use tributary_region::Input;
+
+use super::World;
+use super::event::Event;
+use crate::failure::{Checked, Violation};
+use crate::model::origin_of;
+use crate::workload::Ddl;
+
+/// Mean milliseconds between two changes of the catalog, early in a run and later.
+const DDL_EVERY_MS: (u64, u64) = (40, 500);
+
+impl World {
+    /// One client writes in a region, on what it reads there now or read a while ago.
+    pub(super) fn write(&mut self, node: usize) -> Checked {
+        let every_ms = self.options.write_every_ms;
+        let at = self.now_ms + self.rng.between(every_ms / 2, every_ms * 3 / 2);
+        self.queue.plan(at, Event::Write(node));
+        if self.healed {
+            return Ok(());
+        }
+        let Some(process) = &self.nodes[node].process else { return Ok(()) };
+        let snapshot = match process.snapshots.front() {
+            Some(old) if self.rng.percent(8) => old.clone(),
+            _ => process.region.snapshot(),
+        };
+        let drawn = self.workload.draw_writes(&snapshot);
+        let Some(writes) = drawn.map_err(|detail| Violation::new("the simulator can write", detail))? else {
+            return Ok(());
+        };
+        let token = self.ledger.submit(origin_of(node), Some(writes.clone()));
+        self.trace.add(self.now_ms, node, format_args!("commit {token}"), &[]);
+        self.step(node, Input::Commit { token, writes })
+    }
+
+    /// One client of the primary creates or drops something.
+    pub(super) fn ddl(&mut self) -> Checked {
+        let (early, late) = DDL_EVERY_MS;
+        let every_ms = if self.workload.is_complete() { late } else { early };
+        let at = self.now_ms + self.rng.between(every_ms / 2, every_ms * 3 / 2);
+        self.queue.plan(at, Event::Ddl);
+        if self.healed {
+            return Ok(());
+        }
+        let now_ms = self.nodes[0].clock.read(self.now_ms);
+        let Some(snapshot) = self.nodes[0].snapshot() else { return Ok(()) };
+        if snapshot.origin.is_none() {
+            return Ok(());
+        }
+        let drawn = self.workload.draw_ddl(&snapshot.catalog, now_ms, &mut self.report)?;
+        let Some(Ddl { text, changes }) = drawn else { return Ok(()) };
+        // Now and then a client asks the wrong region; it must be told so.
+        let node = if self.rng.percent(4) { self.rng.index(self.nodes.len()) } else { 0 };
+        let token = self.ledger.submit(origin_of(node), None);
+        self.trace.add(self.now_ms, node, format_args!("ddl {token}: {text}"), &[]);
+        self.step(node, Input::Ddl { token, changes, base_version: snapshot.catalog.version })
+    }
+}

@@ -1,0 +1,181 @@
+//! What goes wrong.
+
+use std::collections::BTreeMap;
+
+use tributary_region::{Input, Region};
+use tributary_storage::kv::{CrashFaults, Loss};
+use tributary_storage::{Family, Log};
+
+use super::World;
+use super::event::{Event, Fault};
+use super::node::Process;
+use crate::failure::{Checked, Violation};
+use crate::model::origin_of;
+use crate::network::Direction;
+use crate::rng::Rng;
+
+/// How far a clock jumps, in milliseconds.
+const CLOCK_JUMP_MS: u64 = 1_500;
+
+impl World {
+    /// Plans the next fault of a kind, at about the rate that the options give.
+    pub(super) fn plan_fault(&mut self, fault: Fault) {
+        let faults = &self.options.faults;
+        let every_ms = match fault {
+            Fault::Crash => faults.crash_every_ms,
+            Fault::Partition => faults.partition_every_ms,
+            Fault::Reset => faults.reset_every_ms,
+            Fault::ClockJump => faults.clock_jump_every_ms,
+            Fault::FullDisk => faults.full_disk_every_ms,
+        };
+        if every_ms > 0 {
+            let at = self.now_ms + self.rng.between(every_ms / 2, every_ms * 3 / 2);
+            self.queue.plan(at, Event::Fault(fault));
+        }
+    }
+
+    pub(super) fn fault(&mut self, fault: Fault) -> Checked {
+        self.plan_fault(fault);
+        if self.healed {
+            return Ok(());
+        }
+        let node = self.rng.index(self.nodes.len());
+        match fault {
+            Fault::Crash => self.crash(node)?,
+            Fault::Partition => {
+                let cut = draw_partition(&mut self.rng, self.nodes.len());
+                let until = self.now_ms + self.rng.between(100, 1_500);
+                self.trace.add(self.now_ms, node, format_args!("partition {cut:?}"), &[]);
+                self.report.partitions += 1;
+                cut.iter().for_each(|direction| self.network.cut(*direction));
+                if self.rng.percent(30) {
+                    cut.iter().for_each(|&(a, b)| self.hang_up(a, b));
+                }
+                self.queue.plan(until, Event::Mend(cut));
+            }
+            Fault::Reset => {
+                let (a, b) = *self.rng.pick(&self.network.pairs());
+                self.hang_up(a, b);
+            }
+            Fault::ClockJump => {
+                self.trace.add(self.now_ms, node, "clock jumps", &[]);
+                self.nodes[node].clock.jump(&mut self.rng, CLOCK_JUMP_MS);
+            }
+            Fault::FullDisk => {
+                self.nodes[node].full = true;
+                let until = self.now_ms + self.rng.between(50, 400);
+                self.queue.plan(until, Event::DiskSpace(node));
+                self.nodes[node].state_disk.set_full(true);
+                self.step(node, Input::DiskFull(true))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn disk_space(&mut self, node: usize) -> Checked {
+        self.nodes[node].full = false;
+        self.nodes[node].state_disk.set_full(false);
+        self.step(node, Input::DiskFull(false))
+    }
+
+    /// Takes a region's power: its process is gone, its disks lose some of what was not synced.
+    pub(super) fn crash(&mut self, index: usize) -> Checked {
+        let node = &mut self.nodes[index];
+        let Some(process) = node.process.take() else { return Ok(()) };
+        self.report.crashes += 1;
+        self.report.absorb(&process.region);
+        let mut faults = || draw_losses(&mut self.rng);
+        let (log_faults, state_faults) = (faults(), faults());
+        node.log_disk.crash(&log_faults);
+        node.state_disk.crash(&state_faults);
+        self.trace.add(self.now_ms, index, format_args!("crashes, {log_faults:?} {state_faults:?}"), &[]);
+        for peer in (0..self.nodes.len()).filter(|peer| *peer != index) {
+            self.hang_up(index, peer);
+            self.hanging.remove(&(index, peer));
+        }
+        let at = self.now_ms + self.rng.between(10, 800);
+        self.queue.plan(at, Event::Restart(index));
+        Ok(())
+    }
+
+    /// Starts a region from its disks. Everything that it ever claimed to be durable must be there.
+    pub(super) fn restart(&mut self, index: usize) -> Checked {
+        let origin = origin_of(index);
+        let unreadable =
+            |detail: String| Violation::new("a region restarts from its disks", format!("r{}: {detail}", index + 1));
+        let node = &mut self.nodes[index];
+        if node.process.is_some() {
+            return Ok(());
+        }
+        let stored = node.read_disks().map_err(|error| unreadable(error.to_string()))?;
+        let last = stored.log.last().map_err(|error| unreadable(error.to_string()))?;
+        let (last, chain) = last.map_or((0, None), |(position, chain)| (position.0, Some(chain)));
+        let covered = stored.loaded.as_ref().map_or(0, |loaded| loaded.position.0).max(last);
+        let durable = self.model.durable(origin);
+        if covered < durable {
+            let detail = format!("r{} restarts at {covered}, a sync had covered {durable}", index + 1);
+            return Err(Violation::new("synced records survive", detail));
+        }
+        self.ledger.crash(origin, covered)?;
+        if chain.is_some_and(|chain| chain != self.model.chain(origin, last)) {
+            return Err(unreadable(format!("its log at {last} is not what was appended")));
+        }
+        self.model.lose(origin, covered);
+        let now_ms = node.clock.read(self.now_ms);
+        let mut effects = Vec::new();
+        let opened = Region::open(node.config.clone(), stored.loaded, stored.tail, now_ms, &mut effects);
+        let region = opened.map_err(|error| unreadable(error.to_string()))?;
+        node.boot += 1;
+        node.published = 0;
+        let log = stored.log;
+        let snapshots = Default::default();
+        node.process =
+            Some(Process { region, log, appended: covered, syncing: false, working: false, snapshots });
+        let boot = node.boot;
+        self.trace.add(self.now_ms, index, format_args!("starts at {covered}"), &[]);
+        self.carry_out(index, effects, None)?;
+        if self.nodes[index].full {
+            self.step(index, Input::DiskFull(true))?;
+        }
+        self.queue.plan(self.now_ms, Event::Timer { node: index, boot });
+        self.plan_work(index);
+        self.plan_checkpoint(index);
+        Ok(())
+    }
+
+    pub(super) fn plan_checkpoint(&mut self, node: usize) {
+        let boot = self.nodes[node].boot;
+        let every_ms = self.options.checkpoint_every_ms;
+        let at = self.now_ms + self.rng.between(every_ms / 2, every_ms * 3 / 2);
+        self.queue.plan(at, Event::CheckpointDue { node, boot });
+    }
+}
+
+fn draw_losses(rng: &mut Rng) -> CrashFaults {
+    let mut lose_unsynced = BTreeMap::new();
+    for family in Family::ALL {
+        let loss = match rng.below(4) {
+            0 => Loss::TornLast,
+            1 => Loss::Keep(rng.index(6)),
+            _ => Loss::All,
+        };
+        lose_unsynced.insert(family, loss);
+    }
+    CrashFaults { lose_unsynced }
+}
+
+/// Directions to cut: one way, one pair, one region from all others, or the world in two.
+fn draw_partition(rng: &mut Rng, regions: usize) -> Vec<Direction> {
+    let a = rng.index(regions);
+    let b = (a + 1 + rng.index(regions - 1)) % regions;
+    let between = |left: &dyn Fn(usize) -> bool| -> Vec<Direction> {
+        let all = (0..regions).flat_map(|from| (0..regions).map(move |to| (from, to)));
+        all.filter(|(from, to)| left(*from) != left(*to)).collect()
+    };
+    match rng.below(4) {
+        0 => vec![(a, b)],
+        1 => vec![(a, b), (b, a)],
+        2 => between(&|region| region == a),
+        _ => between(&|region| region == a || region == b),
+    }
+}

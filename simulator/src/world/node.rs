@@ -1,0 +1,138 @@
+//! One region with its shell: its disks, its clock, and what the shell has in hand.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tributary_region::{Defects, Founding, Region, RegionConfig, Snapshot};
+use tributary_replication::Frontier;
+use tributary_storage::kv::Defect;
+use tributary_storage::{KvLog, Log, MemKv, StorageError, checkpoint};
+
+use crate::clock::Clock;
+use crate::options::{Control, Options};
+
+/// Older snapshots that clients may still hold.
+const SNAPSHOTS_HELD_MAX: usize = 4;
+
+/// A region that runs.
+pub struct Process {
+    /// The machine.
+    pub region: Region,
+    /// Its log.
+    pub log: KvLog<MemKv>,
+    /// The last appended position.
+    pub appended: u64,
+    /// Whether a sync is planned or under way.
+    pub syncing: bool,
+    /// Whether the dataflow's turn is planned.
+    pub working: bool,
+    /// Snapshots that clients read a while ago, oldest first.
+    pub snapshots: VecDeque<Arc<Snapshot>>,
+}
+
+/// A region's place in the world; the process in it comes and goes.
+pub struct Node {
+    /// What the region is told at each start.
+    pub config: RegionConfig,
+    /// How often it was started.
+    pub boot: u64,
+    /// The process, while it runs.
+    pub process: Option<Process>,
+    /// The disk of checkpoints.
+    pub state_disk: MemKv,
+    /// The disk of the log.
+    pub log_disk: MemKv,
+    /// Its clock.
+    pub clock: Clock,
+    /// The greatest frontier it has ever published.
+    pub announced: Frontier,
+    /// The log position of its last publication; 0 after a start.
+    pub published: u64,
+    /// Whether its disk is full.
+    pub full: bool,
+}
+
+/// The name of region number `index`.
+pub fn name(index: usize) -> String {
+    format!("r{}", index + 1)
+}
+
+impl Node {
+    /// A region that has never run.
+    pub fn new(index: usize, options: &Options, clock: Clock) -> Self {
+        let peers = (0..options.regions).filter(|peer| *peer != index).map(name).collect();
+        let mut config = RegionConfig::new(name(index), peers);
+        config.backfill_rows_max = options.backfill_rows_max;
+        config.defects = defects(options.control);
+        if index == 0 {
+            let mut cluster = [0; 16];
+            cluster[..8].copy_from_slice(&options.seed.to_le_bytes());
+            config.found = Some(Founding { cluster });
+        }
+        let (state_disk, log_disk) = (MemKv::new(), MemKv::new());
+        if let Some(Control::LoseFlush(family)) = options.control {
+            state_disk.set_defect(Defect::SkipSync(family));
+            log_disk.set_defect(Defect::SkipSync(family));
+        }
+        Self {
+            config,
+            boot: 0,
+            process: None,
+            state_disk,
+            log_disk,
+            clock,
+            announced: Frontier::default(),
+            published: 0,
+            full: false,
+        }
+    }
+
+    /// The region's last published snapshot, while it runs.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.process.as_ref().map(|process| process.region.snapshot())
+    }
+
+    /// Opens the log, and reads the checkpoint and what came after it.
+    ///
+    /// # Errors
+    /// When the disks cannot be read.
+    pub fn read_disks(&self) -> Result<Stored, StorageError> {
+        let log = KvLog::open(self.log_disk.clone())?;
+        let loaded = checkpoint::load(&self.state_disk)?;
+        let after = loaded.as_ref().map_or(0, |loaded| loaded.position.0);
+        let tail = log.read(tributary_storage::Position(after + 1), usize::MAX)?;
+        Ok(Stored { log, loaded, tail })
+    }
+}
+
+/// What was found on the disks.
+pub struct Stored {
+    /// The log.
+    pub log: KvLog<MemKv>,
+    /// The newest checkpoint.
+    pub loaded: Option<checkpoint::Loaded>,
+    /// The records after it.
+    pub tail: Vec<tributary_storage::Record>,
+}
+
+impl Process {
+    /// Keeps a snapshot for clients that are slow.
+    pub fn hold_snapshot(&mut self, snapshot: Arc<Snapshot>) {
+        self.snapshots.push_back(snapshot);
+        while self.snapshots.len() > SNAPSHOTS_HELD_MAX {
+            self.snapshots.pop_front();
+        }
+    }
+}
+
+fn defects(control: Option<Control>) -> Defects {
+    let mut defects = Defects::default();
+    match control {
+        Some(Control::AckBeforeSync) => defects.ack_before_sync = true,
+        Some(Control::SkipDuplicateCheck) => defects.replication.skip_duplicate_check = true,
+        Some(Control::MergeByAdding) => defects.executor.merge_by_adding = true,
+        Some(Control::IgnoreCauses) => defects.replication.ignore_causes = true,
+        Some(Control::LoseFlush(_)) | None => {}
+    }
+    defects
+}

@@ -1,0 +1,110 @@
+//! Healing, and what must be true some time after it.
+
+use tributary_region::Input;
+use tributary_replication::Frontier;
+
+use super::World;
+use super::event::Event;
+use crate::checks;
+use crate::failure::{Checked, Violation};
+use crate::model::origin_of;
+
+/// How long regions may take after healing until they agree, in simulated milliseconds.
+const SETTLE_MS_MAX: u64 = 60_000;
+
+/// How often it is looked whether they do.
+const LOOK_EVERY_MS: u64 = 50;
+
+impl World {
+    /// Trouble ends: cuts are mended, disks have space, messages arrive, crashed regions will restart.
+    pub(super) fn heal(&mut self) -> Checked {
+        self.healed = true;
+        self.network.set_healed(true);
+        self.heal_deadline_ms = self.now_ms + SETTLE_MS_MAX;
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].full {
+                self.disk_space(node)?;
+            }
+        }
+        self.trace.add(self.now_ms, 0, "healed", &[]);
+        self.queue.plan(self.now_ms + LOOK_EVERY_MS, Event::Settled);
+        Ok(())
+    }
+
+    /// Looks whether all regions agree; when they do, checks everything and goes on.
+    pub(super) fn check_settled(&mut self) -> Checked {
+        if let Err(why) = self.agreed() {
+            if self.now_ms >= self.heal_deadline_ms {
+                let detail = format!("{SETTLE_MS_MAX} ms after healing: {why}");
+                return Err(Violation::new("regions agree after healing", detail));
+            }
+            self.queue.plan(self.now_ms + LOOK_EVERY_MS, Event::Settled);
+            return Ok(());
+        }
+        let took_ms = self.now_ms + SETTLE_MS_MAX - self.heal_deadline_ms;
+        self.report.settle_ms_max = self.report.settle_ms_max.max(took_ms);
+        self.check_everything()?;
+        self.rounds_done += 1;
+        if self.rounds_done >= self.options.rounds {
+            self.finished = true;
+            return Ok(());
+        }
+        self.healed = false;
+        self.network.set_healed(false);
+        self.queue.plan(self.now_ms + self.options.trouble_ms, Event::Heal);
+        Ok(())
+    }
+
+    /// Whether all regions run, have published all of their logs, know everything of each other, and have
+    /// completed every view.
+    fn agreed(&self) -> Result<(), String> {
+        let mut common: Option<Frontier> = None;
+        for (index, node) in self.nodes.iter().enumerate() {
+            let Some(process) = &node.process else { return Err(format!("r{} does not run", index + 1)) };
+            let snapshot = process.region.snapshot();
+            let last = self.model.last(origin_of(index));
+            if snapshot.position.0 != last {
+                return Err(format!("r{} shows {} of {last} records", index + 1, snapshot.position.0));
+            }
+            if snapshot.origin.is_none() {
+                return Err(format!("r{} has not joined", index + 1));
+            }
+            let missing = snapshot.views.iter().find(|(_, view)| !view.missing.is_empty());
+            if let Some((id, view)) = missing {
+                return Err(format!("r{}: view {id} misses {:?}", index + 1, view.missing));
+            }
+            let links = snapshot.links.iter();
+            let common = common.get_or_insert_with(|| snapshot.frontier.clone());
+            if *common != snapshot.frontier {
+                let links: Vec<String> =
+                    links.map(|(peer, status)| format!("{peer} {:?} acked {}", status.state, status.acked)).collect();
+                let (here, there) = (&snapshot.frontier, &common);
+                return Err(format!("r{} is at {here}, r1 at {there}; links {links:?}", index + 1));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_everything(&mut self) -> Checked {
+        self.ledger.check_all(|origin, position| self.model.token(origin, position))?;
+        let mut snapshots = Vec::new();
+        for node in 0..self.nodes.len() {
+            let Some(snapshot) = self.nodes[node].snapshot() else { continue };
+            checks::contents(&self.model, origin_of(node), &snapshot, &mut self.report)?;
+            checks::contents_plain(&self.model, origin_of(node), &snapshot, &mut self.report)?;
+            self.check_slots(node)?;
+            snapshots.push(snapshot);
+        }
+        let regions: Vec<_> =
+            self.nodes.iter().filter_map(|node| node.process.as_ref()).map(|p| p.region.dataflow()).collect();
+        crate::checks::slots::equal_everywhere(&regions)?;
+        if let Some(snapshot) = snapshots.first() {
+            crate::checks::sql::views(&self.model, snapshot, &self.workload, &mut self.report)?;
+        }
+        // A region that learns nothing new must stay silent: nothing is appended by looking at it.
+        for node in 0..self.nodes.len() {
+            self.step(node, Input::Timer)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! What a shell does: carries inputs to its region and carries out the effects.
+//!
+//! As in the server, but on one thread and at random: the log is synced some time after an append and the
+//! dataflow works whenever it gets its turn, before or after that sync.
+
+use std::sync::Arc;
+
+use tributary_region::{Effect, Input};
+use tributary_storage::{Log, StorageError};
+
+use super::World;
+use super::event::Event;
+use crate::checks;
+use crate::failure::{Checked, Violation};
+use crate::model::{Submission, origin_of};
+
+/// How long a region waits between two timers, in milliseconds.
+const TIMER_MS: u64 = 20;
+
+impl World {
+    /// Gives a region one input and carries out what it asks for. Nothing when it does not run.
+    pub(super) fn step(&mut self, node: usize, input: Input) -> Checked {
+        let now_ms = self.nodes[node].clock.read(self.now_ms);
+        let token = match &input {
+            Input::Commit { token, .. } | Input::Ddl { token, .. } => Some(*token),
+            _ => None,
+        };
+        let brings_work = !matches!(input, Input::Persisted { .. } | Input::Checkpointed { .. });
+        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+        let mut effects = Vec::new();
+        process.region.step(now_ms, input, &mut effects);
+        self.report.steps += 1;
+        let has_work = brings_work && process.region.has_work();
+        self.carry_out(node, effects, token)?;
+        if has_work {
+            self.plan_work(node);
+        }
+        Ok(())
+    }
+
+    /// Carries out effects in their order.
+    pub(super) fn carry_out(&mut self, node: usize, effects: Vec<Effect>, token: Option<u64>) -> Checked {
+        for effect in effects {
+            if self.nodes[node].process.is_none() {
+                return Ok(());
+            }
+            self.carry_out_one(node, effect, token)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out_one(&mut self, node: usize, effect: Effect, token: Option<u64>) -> Checked {
+        let now = self.now_ms;
+        match effect {
+            Effect::Append(record) => {
+                self.trace.add(now, node, format_args!("append {}", record.position.0), &record.chain.0);
+                self.append(node, &record, token)?;
+            }
+            Effect::Send { peer, message } => {
+                let bytes = message.encode();
+                self.trace.add(now, node, format_args!("send to {peer}: {}", describe(&message)), &bytes);
+                self.send(node, &peer, bytes);
+            }
+            Effect::Reply { token, outcome } => {
+                self.trace.add(now, node, format_args!("reply to {token}: {outcome:?}"), &[]);
+                let durable = self.model.durable(origin_of(node));
+                self.ledger.reply(origin_of(node), token, &outcome, durable)?;
+            }
+            Effect::Publish(snapshot) => {
+                let (position, frontier) = (snapshot.position.0, &snapshot.frontier);
+                let settled = if snapshot.settled { " settled" } else { "" };
+                self.trace.add(now, node, format_args!("publish {position} at {frontier}{settled}"), &[]);
+                self.published(node, snapshot)?;
+            }
+            Effect::Checkpoint(checkpoint) => {
+                self.trace.add(now, node, format_args!("checkpoint {}", checkpoint.position.0), &[]);
+                let boot = self.nodes[node].boot;
+                let at = now + self.rng.between(0, 100);
+                let checkpoint = Arc::new(checkpoint);
+                self.queue.plan(at, Event::WriteCheckpoint { node, boot, checkpoint });
+            }
+            Effect::Truncate(position) => {
+                self.trace.add(now, node, format_args!("truncate before {}", position.0), &[]);
+                let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+                let result = process.log.truncate_before(position);
+                self.disk_result(node, result)?;
+            }
+            Effect::Close { peer, reason } => {
+                self.trace.add(now, node, format_args!("close {peer}: {reason}"), &[]);
+                if let Some(peer) = self.number(&peer) {
+                    self.hang_up(node, peer);
+                }
+            }
+            Effect::Refused { peer, reason } => {
+                self.trace.add(now, node, format_args!("refuse {peer}: {reason}"), &[]);
+                self.report.refused += 1;
+            }
+            Effect::Stop { reason } => {
+                self.trace.add(now, node, format_args!("stop: {reason}"), &[]);
+                return Err(Violation::new("a sound region never stops", format!("r{}: {reason}", node + 1)));
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, node: usize, record: &tributary_storage::Record, token: Option<u64>) -> Checked {
+        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+        let result = process.log.append(std::slice::from_ref(record));
+        if result.is_ok() {
+            process.appended = record.position.0;
+        }
+        let submission = token.map(|token| Submission { token, writes: self.ledger.writes(token) });
+        self.model.append(origin_of(node), record, submission)?;
+        if let Some(token) = token {
+            self.ledger.seal(token, record.position.0)?;
+        }
+        self.disk_result(node, result)?;
+        self.plan_sync(node);
+        Ok(())
+    }
+
+    /// A disk that failed takes its process with it.
+    pub(super) fn disk_result<T>(&mut self, node: usize, result: Result<T, StorageError>) -> Checked<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(StorageError::Io { .. }) => {
+                self.crash(node)?;
+                Ok(None)
+            }
+            Err(error) => Err(Violation::new("disks are sound", format!("r{}: {error}", node + 1))),
+        }
+    }
+
+    fn published(&mut self, node: usize, snapshot: Arc<tributary_region::Snapshot>) -> Checked {
+        checks::publication(&self.model, &mut self.nodes[node], origin_of(node), &snapshot)?;
+        self.report.publications += 1;
+        let moved = self.nodes[node].published != snapshot.position.0;
+        self.nodes[node].published = snapshot.position.0;
+        if moved {
+            if self.rng.percent(self.options.compared) {
+                checks::contents(&self.model, origin_of(node), &snapshot, &mut self.report)?;
+                self.check_slots(node)?;
+            }
+            if self.rng.percent(30)
+                && let Some(process) = &mut self.nodes[node].process
+            {
+                process.hold_snapshot(snapshot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares a region's slots with what other regions hold under the same stamps.
+    pub(super) fn check_slots(&mut self, node: usize) -> Checked {
+        let Some(process) = &self.nodes[node].process else { return Ok(()) };
+        self.slots.check(&self.model, node, process.region.dataflow())
+    }
+
+    pub(super) fn plan_sync(&mut self, node: usize) {
+        let at = self.now_ms + self.rng.between(0, self.options.sync_ms / 2);
+        let boot = self.nodes[node].boot;
+        let Some(process) = &mut self.nodes[node].process else { return };
+        if !std::mem::replace(&mut process.syncing, true) {
+            self.queue.plan(at, Event::Sync { node, boot });
+        }
+    }
+
+    pub(super) fn plan_work(&mut self, node: usize) {
+        let at = self.now_ms + self.rng.between(0, self.options.work_ms);
+        let boot = self.nodes[node].boot;
+        let Some(process) = &mut self.nodes[node].process else { return };
+        if !std::mem::replace(&mut process.working, true) {
+            self.queue.plan(at, Event::Work { node, boot });
+        }
+    }
+
+    pub(super) fn timer(&mut self, node: usize) -> Checked {
+        let boot = self.nodes[node].boot;
+        let at = self.now_ms + self.rng.between(TIMER_MS / 2, TIMER_MS);
+        self.queue.plan(at, Event::Timer { node, boot });
+        self.step(node, Input::Timer)
+    }
+
+    pub(super) fn work(&mut self, node: usize) -> Checked {
+        if let Some(process) = &mut self.nodes[node].process {
+            process.working = false;
+        }
+        self.step(node, Input::Work)
+    }
+
+    pub(super) fn begin_sync(&mut self, node: usize) {
+        let boot = self.nodes[node].boot;
+        let at = self.now_ms + self.rng.between(0, self.options.sync_ms);
+        if let Some(process) = &self.nodes[node].process {
+            self.queue.plan(at, Event::Synced { node, boot, position: process.appended });
+        }
+    }
+
+    /// Ends a sync. It covers at least what was written when it began, and nothing more is claimed.
+    pub(super) fn end_sync(&mut self, node: usize, position: u64) -> Checked {
+        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+        process.syncing = false;
+        let more = process.appended > position;
+        let result = process.log.sync();
+        if self.disk_result(node, result)?.is_none() {
+            return Ok(());
+        }
+        self.model.synced(origin_of(node), position);
+        if more {
+            self.plan_sync(node);
+        }
+        self.step(node, Input::Persisted { position: tributary_storage::Position(position) })
+    }
+
+    pub(super) fn write_checkpoint(
+        &mut self,
+        node: usize,
+        checkpoint: &tributary_storage::checkpoint::Checkpoint,
+    ) -> Checked {
+        // Now and then power fails somewhere in the middle.
+        if !self.healed && self.rng.percent(10) {
+            self.nodes[node].state_disk.set_power_fails_after(self.rng.below(8));
+        }
+        let result = tributary_storage::checkpoint::write(&self.nodes[node].state_disk, checkpoint);
+        if matches!(result, Err(StorageError::Full { .. })) {
+            // The old checkpoint stands; a later one is tried when its time comes.
+            self.report.full_disks += 1;
+            return Ok(());
+        }
+        if self.disk_result(node, result)?.is_none() {
+            return Ok(());
+        }
+        self.report.checkpoints += 1;
+        self.step(node, Input::Checkpointed { position: checkpoint.position })
+    }
+}
+
+fn describe(message: &tributary_replication::Message) -> String {
+    use tributary_replication::Message;
+    match message {
+        Message::Hello(_) => "hello".into(),
+        Message::Refuse { reason } => format!("refuse: {reason}"),
+        Message::Bundle(bytes) => match tributary_replication::Bundle::decode_header(bytes) {
+            Ok(header) => {
+                let parts = header.included.iter();
+                let parts: Vec<String> =
+                    parts.map(|part| format!("{} {}..{}", part.origin, part.from, part.to)).collect();
+                format!("bundle {} at {} tick {}", parts.join(" "), header.frontier, header.tick)
+            }
+            Err(error) => format!("bundle that cannot be read: {error}"),
+        },
+        Message::Ack { frontier } => format!("ack {frontier}"),
+        Message::Lack { need, frontier } => {
+            let need: Vec<String> = need.iter().map(|(origin, epoch)| format!("{origin}:{epoch}")).collect();
+            format!("lack {} at {frontier}", need.join(" "))
+        }
+        Message::Heartbeat(beat) => format!("heartbeat {} at {}", beat.tick, beat.frontier),
+    }
+}
