@@ -3,7 +3,7 @@
 
 use arrow_schema::DataType;
 
-use super::typed::{comparison, functions, is_float, is_integer, Typed};
+use super::typed::{Typed, comparison, functions, is_float, is_integer};
 use crate::error::PlanError;
 use crate::plan::AggregateFunction;
 

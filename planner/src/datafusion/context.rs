@@ -9,10 +9,12 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{DFSchema, DataFusionError, Result, TableReference, not_impl_err};
-use datafusion_expr::planner::{ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, TypePlanner};
+use datafusion_expr::expr::AggregateFunction;
+use datafusion_expr::planner::{
+    ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, TypePlanner,
+};
 use datafusion_expr::utils::COUNT_STAR_EXPANSION;
 use datafusion_expr::{AggregateUDF, Cast, Expr, ExprSchemable, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
-use datafusion_expr::expr::AggregateFunction;
 use sqlparser::ast::BinaryOperator;
 
 use super::stubs;
@@ -51,7 +53,7 @@ pub fn relation<'a>(catalog: &'a Catalog, name: &TableReference) -> std::result:
     Ok(object)
 }
 
-/// The columns of a relation that a query can name: all but the hidden ones, which are last.
+/// The columns of a relation that a query can name: all but the hidden ones.
 pub fn visible_columns(object: &Object) -> SchemaRef {
     let all = object.columns_arrow();
     let Some(table) = object.as_table() else { return all };

@@ -60,11 +60,20 @@ fn plan_message(message: &str) -> PlanError {
         return PlanError::new(PlanErrorKind::UndefinedFunction, message)
             .with_hint("docs/sql.md lists the functions of views.");
     }
-    let kind = if first.contains("must appear in the GROUP BY clause") || first.contains("not in GROUP BY") {
-        PlanErrorKind::GroupingError
-    } else if first.contains("unique expression names") {
+    if first.contains("must appear in the GROUP BY clause") {
+        let column = first.split("column \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("?");
+        let message = format!("column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function");
+        return PlanError::new(PlanErrorKind::GroupingError, message);
+    }
+    if first.contains("unique expression names") {
         return PlanError::new(PlanErrorKind::DuplicateColumn, "two columns have the same name")
             .with_hint("Name them with AS.");
+    }
+    if first.contains("non-boolean predicate") {
+        return PlanError::new(PlanErrorKind::DatatypeMismatch, "argument of WHERE must be type boolean");
+    }
+    let kind = if first.contains("ggregate function") {
+        PlanErrorKind::GroupingError
     } else if first.contains("coerce") || first.contains("type") {
         PlanErrorKind::DatatypeMismatch
     } else {

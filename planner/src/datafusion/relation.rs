@@ -19,7 +19,7 @@ use super::scalar::Scope;
 use super::typed::{Typed, cast, comparison, common_type, type_name};
 use crate::catalog::{Catalog, ObjectKind, PlanSettings};
 use crate::error::{PlanError, PlanErrorKind};
-use crate::plan::{AggregateCall, Expr, JoinKind, Literal, Node, Scan, SortKey};
+use crate::plan::{AggregateCall, AggregateFunction, Expr, JoinKind, Literal, Node, Scan, SortKey};
 
 /// A tree with the types of its output columns.
 pub struct Relation {
@@ -94,11 +94,15 @@ impl Converter<'_> {
             }
             return Ok(expanded);
         }
+        let columns = match object.as_table() {
+            Some(table) => table.visible().collect(),
+            None => (0..types.len()).collect(),
+        };
         let scan = Scan {
             object: object.id,
             name: object.name.clone(),
             locality: object.locality(),
-            columns: (0..types.len()).collect(),
+            columns,
             types: types.clone(),
         };
         Ok(Relation { node: Node::Leaf(scan), types })
@@ -184,6 +188,7 @@ impl Converter<'_> {
         for expr in &aggregate.aggr_expr {
             calls.push(call(&scope, expr, &mut columns)?);
         }
+        let distinct = distinct_argument(&aggregate.aggr_expr, &calls)?;
         let mut types: Vec<DataType> = keys.iter().map(|&key| columns.0[key].data_type.clone()).collect();
         types.extend(calls.iter().map(|call| call.output_type.clone()));
         if columns.0.is_empty() {
@@ -192,8 +197,12 @@ impl Converter<'_> {
         }
         let (expressions, column_types) =
             columns.0.into_iter().map(|column| (column.expr, column.data_type)).unzip();
-        let input = Box::new(projected(input.node, expressions, column_types).node);
-        Ok(Relation { node: Node::Aggregate { input, keys, aggregates: calls }, types })
+        let mut node = projected(input.node, expressions, column_types).node;
+        if distinct {
+            // Each value counts once per key: the columns are the key and the value, and nothing else.
+            node = Node::Distinct { input: Box::new(node) };
+        }
+        Ok(Relation { node: Node::Aggregate { input: Box::new(node), keys, aggregates: calls }, types })
     }
 
     fn join(&self, join: &Join) -> Result<Relation, PlanError> {
@@ -329,11 +338,6 @@ fn call(scope: &Scope<'_>, expr: &DfExpr, columns: &mut Columns) -> Result<Aggre
     };
     let name = function.func.name();
     let params = &function.params;
-    let distinct_matters = !matches!(name, "min" | "max" | "bool_and" | "bool_or" | "every");
-    if params.distinct && distinct_matters {
-        let alternative = format!("Aggregate a subquery with SELECT DISTINCT: {name} over (SELECT DISTINCT …).");
-        return Err(PlanError::unsupported(format_args!("{name}(DISTINCT …) in a view"), alternative));
-    }
     if !params.order_by.is_empty() {
         return Err(PlanError::unsupported(
             format_args!("ORDER BY inside {name}()"),
@@ -363,6 +367,28 @@ fn call(scope: &Scope<'_>, expr: &DfExpr, columns: &mut Columns) -> Result<Aggre
     }
     let argument = Some(columns.position(argument));
     Ok(AggregateCall { function, argument, filter, input_type, output_type })
+}
+
+/// Whether the aggregates are over distinct values. Then all of them have to be, of one argument: two lists of
+/// distinct values cannot be kept by one operator. DISTINCT changes nothing for min, max and the boolean ones.
+fn distinct_argument(exprs: &[DfExpr], calls: &[AggregateCall]) -> Result<bool, PlanError> {
+    let sensitive = |call: &AggregateCall| {
+        matches!(call.function, AggregateFunction::Count | AggregateFunction::Sum | AggregateFunction::Avg)
+    };
+    let distinct = |expr: &DfExpr| matches!(expr.clone().unalias(), DfExpr::AggregateFunction(f) if f.params.distinct);
+    let mut over = exprs.iter().zip(calls).filter(|(_, call)| sensitive(call)).map(|(expr, _)| distinct(expr));
+    if !over.any(|distinct| distinct) {
+        return Ok(false);
+    }
+    let all = exprs.iter().zip(calls).all(|(expr, call)| distinct(expr) || !sensitive(call));
+    let same = calls.iter().all(|call| call.argument == calls[0].argument && call.filter.is_none());
+    if all && same && calls[0].argument.is_some() {
+        return Ok(true);
+    }
+    Err(PlanError::unsupported(
+        "an aggregate of DISTINCT values beside others, or with FILTER, in a view",
+        "Write one view per distinct column, or join subqueries that are grouped alike.",
+    ))
 }
 
 fn flatten<'p>(union: &'p Union, inputs: &mut Vec<&'p LogicalPlan>) {

@@ -86,7 +86,9 @@ impl Visitor for Check {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
         match expr {
-            Expr::AtTimeZone { .. } => Self::refuse("AT TIME ZONE in a view", "Use date_trunc(field, time, zone)."),
+            Expr::AtTimeZone { .. } => {
+                Self::refuse("AT TIME ZONE in a view", "Keep local times in a column of type timestamp.")
+            }
             Expr::AnyOp { .. } | Expr::AllOp { .. } => Self::refuse("ANY or ALL in a view", "Use IN with a list."),
             Expr::Collate { .. } => Self::refuse("COLLATE in a view", "Text is ordered by its bytes."),
             Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_) => {

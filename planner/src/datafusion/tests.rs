@@ -42,7 +42,10 @@ fn scripts() {
 fn first_difference(expected: &str, actual: &str) -> String {
     let (expected, actual): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), actual.lines().collect());
     let at = (0..).find(|&line| expected.get(line) != actual.get(line)).expect("they differ");
-    let around = |lines: &[&str]| lines.iter().skip(at.saturating_sub(3)).take(8).copied().collect::<Vec<_>>().join("\n");
+    let around = |lines: &[&str]| {
+        let near: Vec<&str> = lines.iter().skip(at.saturating_sub(3)).take(8).copied().collect();
+        near.join("\n")
+    };
     format!("line {}\nexpected\n{}\nactual\n{}\n", at + 1, around(&expected), around(&actual))
 }
 

@@ -55,8 +55,13 @@ fn project(input: Node<Scan>, expressions: &[Expr], types: &[DataType], needed: 
     let available = if available.is_empty() { vec![0] } else { available };
     let expressions: Vec<Expr> =
         expressions.iter().map(|expr| expr.map_columns(&|column| position(&available, column))).collect();
-    let input = prune(input, &available);
-    let identity = expressions.len() == available.len()
+    projection(prune(input, &available), expressions, types)
+}
+
+/// A projection, merged with one below it, and left out if it changes nothing.
+fn projection(input: Node<Scan>, expressions: Vec<Expr>, types: Vec<DataType>) -> Node<Scan> {
+    let (input, expressions) = merged(input, expressions);
+    let identity = expressions.len() == width(&input)
         && expressions.iter().enumerate().all(|(index, expr)| *expr == Expr::Column(index));
     if identity { input } else { Node::Project { input: Box::new(input), expressions, types } }
 }
@@ -91,6 +96,9 @@ fn join(
     extend(&mut from_left, on.iter().map(|pair| pair.0));
     extend(&mut from_right, wanted.iter().filter(|&&column| column >= left_width).map(|column| column - left_width));
     extend(&mut from_right, on.iter().map(|pair| pair.1));
+    // In the order of the table, so that scans need no projection on top.
+    from_left.sort_unstable();
+    from_right.sort_unstable();
     let on = on.iter().map(|&(l, r)| (position(&from_left, l), position(&from_right, r))).collect();
     let available: Vec<usize> =
         from_left.iter().copied().chain(from_right.iter().map(|column| column + left_width)).collect();
@@ -165,8 +173,7 @@ fn reordered(node: Node<Scan>, available: &[usize], needed: &[usize]) -> Node<Sc
     let all = node.types(&|scan: &Scan| scan.types.clone());
     let positions: Vec<usize> = needed.iter().map(|&column| position(available, column)).collect();
     let types = positions.iter().map(|&at| all[at].clone()).collect();
-    let expressions = positions.into_iter().map(Expr::Column).collect();
-    Node::Project { input: Box::new(node), expressions, types }
+    projection(node, positions.into_iter().map(Expr::Column).collect(), types)
 }
 
 fn width(node: &Node<Scan>) -> usize {

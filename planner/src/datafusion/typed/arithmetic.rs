@@ -61,9 +61,11 @@ fn same_type(op: BinaryOp, left: Typed, right: Typed, to: DataType, zone: &str) 
 /// Arithmetic of numerics. Operands keep their own scales; integers become numerics of scale 0.
 fn decimals(op: BinaryOp, left: Typed, right: Typed, common: &DataType, zone: &str) -> Result<Typed, PlanError> {
     let as_decimal = |side: Typed| {
-        let to = match decimal_shape(&side.data_type) {
-            Some((precision, scale)) => DataType::Decimal128(precision, scale),
-            None => common.clone(),
+        let to = match (side.as_integer(), decimal_shape(&side.data_type)) {
+            // A constant needs no more digits than it has.
+            (Some(value), _) => decimal(i16::try_from(value.unsigned_abs().to_string().len()).unwrap_or(38), 0),
+            (None, Some((precision, scale))) => DataType::Decimal128(precision, scale),
+            (None, None) => common.clone(),
         };
         cast::implicit(side, &to, zone)
     };

@@ -44,6 +44,29 @@ pub fn implicit(input: Typed, to: &DataType, zone: &str) -> Result<Typed, PlanEr
     explicit(input, to, zone)
 }
 
+/// An integer or decimal constant in the type of an integer or decimal it is compared with, if that holds its
+/// value exactly: then the other side need not be cast for every row.
+pub fn narrowed(constant: Typed, other: &Typed) -> Typed {
+    if other.as_literal().is_some() || constant.data_type == other.data_type {
+        return constant;
+    }
+    let value = constant.as_literal().and_then(|literal| literal.value.as_ref());
+    let (Some(LiteralValue::Integer(value)), Some((_, from)), Some((precision, to))) =
+        (value, decimal_shape(&constant.data_type), decimal_shape(&other.data_type))
+    else {
+        return constant;
+    };
+    let exact = if to >= from { shifted(*value, i32::from(to) - i32::from(from)) } else { None };
+    let fits = |value: i128| match &other.data_type {
+        DataType::Decimal128(..) => fits_decimal(value, precision),
+        integer => fits_integer(value, integer),
+    };
+    match exact.filter(|value| fits(*value)) {
+        Some(value) => Typed::literal(other.data_type.clone(), LiteralValue::Integer(value)),
+        None => constant,
+    }
+}
+
 /// The expression of a cast between two different types, `None` when it is refused.
 fn convert(input: Expr, from: &DataType, to: &DataType, zone: &str) -> Option<Expr> {
     let utc = instants::is_utc(zone);
@@ -109,7 +132,7 @@ fn refused(from: &DataType, to: &DataType) -> PlanError {
     let what = format!("a cast from {} to {} in a view", type_name(from), type_name(to));
     let alternative = match (from, to) {
         (from, to) if *from == timestamptz() || *to == timestamptz() => {
-            "Create the view with SET TIME ZONE 'UTC', or use date_trunc or extract, which know the time zone."
+            "Create the view with SET TIME ZONE 'UTC', or keep local times in a column of type timestamp."
         }
         _ => "Cast in the query that reads the view.",
     };

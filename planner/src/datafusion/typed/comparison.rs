@@ -28,6 +28,8 @@ pub fn check_comparable(data_type: &DataType, place: &str) -> Result<(), PlanErr
 pub fn compare(op: BinaryOp, left: Typed, right: Typed, zone: &str) -> Result<Typed, PlanError> {
     check_comparable(&left.data_type, "a comparison")?;
     check_comparable(&right.data_type, "a comparison")?;
+    let left = cast::narrowed(left, &right);
+    let right = cast::narrowed(right, &left);
     let Some(common) = common_type(&[left.data_type.clone(), right.data_type.clone()]) else {
         return Err(no_operator(op.symbol(), &left.data_type, &right.data_type));
     };
@@ -81,6 +83,7 @@ pub fn in_list(input: Typed, list: Vec<Typed>, negated: bool, zone: &str) -> Res
     if let Some(odd) = odd {
         return Err(no_operator("=", &input.data_type, odd));
     }
+    let list: Vec<Typed> = list.into_iter().map(|item| cast::narrowed(item, &input)).collect();
     let all = std::iter::once(input).chain(list).collect();
     let (all, _) = unify("IN", all, zone)?;
     let mut all = all.into_iter().map(|item| item.expr);

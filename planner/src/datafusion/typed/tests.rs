@@ -22,10 +22,10 @@ fn arithmetic_has_postgres_types() {
         (REAL, numeric.clone(), DOUBLE),
         (DOUBLE, numeric, DOUBLE),
     ] {
-        let sum = arithmetic::arithmetic(BinaryOp::Add, value(left.clone()), value(right.clone()), "UTC");
-        let sum = sum.expect("numbers can be added");
+        let (l, r) = (Typed::column(0, left.clone()), Typed::column(1, right.clone()));
+        let sum = arithmetic::arithmetic(BinaryOp::Add, l, r, "UTC").expect("numbers can be added");
         assert_eq!(sum.data_type, expected, "{left} + {right}");
-        assert_eq!(sum.expr.data_type(&[left]), sum.data_type, "the executor sees the same type");
+        assert_eq!(sum.expr.data_type(&[left, right]), sum.data_type, "the executor sees the same type");
     }
 }
 
