@@ -1,0 +1,294 @@
+//! One connection: startup, then messages until the end.
+//!
+//! While a statement runs, the connection watches for a cancel request, the statement's time limit and the client's
+//! going away. A panic inside of a statement is an error of that statement (XX000): the last door, which should never
+//! be needed.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::FutureExt;
+use pgwire::messages::response::TransactionStatus;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::cancel::{CancelHandle, RunningStatement};
+use super::error::{SqlError, SqlResult};
+use super::extended::Extended;
+use super::frame::{self, Frontend};
+use super::output::Output;
+use super::startup::{self, Startup};
+use super::{Shared, sqlstate, too_many};
+use crate::query::stack::of_panic;
+use crate::session::settings::Settings;
+use crate::session::{Session, Status};
+
+/// Bytes read ahead while a statement runs.
+const READ_AHEAD_BYTES: usize = 64 * 1024;
+
+/// The receiving half.
+pub(super) struct Input {
+    reader: OwnedReadHalf,
+    buffer: BytesMut,
+}
+
+impl Input {
+    /// The next message; `None` at the end of the stream.
+    pub(super) async fn next(&mut self) -> std::io::Result<Option<SqlResult<Frontend>>> {
+        loop {
+            match frame::decode(&mut self.buffer) {
+                Ok(Some(message)) => return Ok(Some(Ok(message))),
+                Err(error) => return Ok(Some(Err(error))),
+                Ok(None) => {}
+            }
+            if self.reader.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Whether the next message is here already and is Sync.
+    pub(super) fn next_is_sync(&self) -> bool {
+        self.buffer.starts_with(b"S\0\0\0\x04")
+    }
+
+    /// Completes when the client has gone; reads ahead a little to notice.
+    async fn gone(&mut self) {
+        while self.buffer.len() < READ_AHEAD_BYTES {
+            if !matches!(self.reader.read_buf(&mut self.buffer).await, Ok(1..)) {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A connection after startup.
+pub(crate) struct Connection {
+    pub(super) input: Input,
+    pub(super) out: Output<OwnedWriteHalf>,
+    pub(super) session: Session,
+    pub(super) cancel: CancelHandle,
+    pub(super) extended: Extended,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl Connection {
+    /// Serves a socket to its end.
+    pub(crate) async fn run(socket: TcpStream, shared: Arc<Shared>, shutdown: watch::Receiver<bool>) -> std::io::Result<()> {
+        let (mut reader, writer) = socket.into_split();
+        let (mut out, mut buffer) = (Output::new(writer), BytesMut::with_capacity(8 * 1024));
+        let negotiated = startup::negotiate(&mut reader, &mut buffer, &mut out);
+        let Ok(negotiated) = tokio::time::timeout(shared.options.pre_auth_timeout, negotiated).await else {
+            out.error(&SqlError::new("57014", "startup took too long").fatal());
+            return out.flush().await;
+        };
+        let (parameters, negotiate) = match negotiated {
+            Ok(Startup::Session { parameters, negotiate }) => (parameters, negotiate),
+            Ok(Startup::Cancel { process, secret }) => {
+                shared.keys.cancel(process, secret);
+                return Ok(());
+            }
+            Ok(Startup::Closed) => return Ok(()),
+            Err(error) => {
+                out.error(&error);
+                return out.flush().await;
+            }
+        };
+        let Ok(_permit) = Arc::clone(&shared.sessions).try_acquire_owned() else {
+            out.error(&too_many());
+            return out.flush().await;
+        };
+        if let Some(options) = negotiate {
+            out.negotiate(&options);
+        }
+        let user = parameters.get("user").cloned().unwrap_or_default();
+        let settings = match initial_settings(&parameters) {
+            Ok(settings) => settings,
+            Err(error) => {
+                out.error(&error.fatal());
+                return out.flush().await;
+            }
+        };
+        let cancel = shared.keys.register();
+        out.authenticated();
+        for (name, value) in settings.reported() {
+            out.parameter_status(name, &value);
+        }
+        out.key_data(cancel.process, cancel.secret);
+        out.ready(TransactionStatus::Idle);
+        let memory = shared.options.statement_memory_bytes_max;
+        let session = Session::new(Arc::clone(&shared.backend), user, cancel.process, settings, memory);
+        let input = Input { reader, buffer };
+        let connection = Self { input, out, session, cancel, extended: Extended::default(), shutdown };
+        connection.serve().await
+    }
+
+    async fn serve(mut self) -> std::io::Result<()> {
+        loop {
+            if self.input.buffer.is_empty() {
+                self.out.flush().await?;
+            }
+            let message = match self.next_message().await? {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => {
+                    self.out.error(&error);
+                    if error.fatal {
+                        return self.out.flush().await;
+                    }
+                    // A damaged message of the extended protocol is answered for at its Sync.
+                    self.session.fail();
+                    self.extended.skip_to_sync();
+                    continue;
+                }
+                None => return Ok(()),
+            };
+            let handled = match message {
+                Frontend::Terminate => return self.out.flush().await,
+                Frontend::Query(sql) => {
+                    self.extended.forget_unnamed();
+                    self.simple_query(sql).await
+                }
+                // Left over from a COPY that failed.
+                Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => Ok(()),
+                other => self.extended_message(other).await,
+            };
+            if let Err(error) = handled {
+                self.out.error(&error);
+                return self.out.flush().await;
+            }
+        }
+    }
+
+    /// Waits for a message, the server's end, or the end of a transaction's idle time.
+    async fn next_message(&mut self) -> std::io::Result<Option<SqlResult<Frontend>>> {
+        let idle = match self.session.status() {
+            Status::Idle => None,
+            _ => self.session.settings().idle_in_transaction_timeout(),
+        };
+        if idle.is_some() || self.input.buffer.is_empty() {
+            self.out.flush().await?;
+        }
+        let idle_end = async {
+            match idle {
+                Some(time) => tokio::time::sleep(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        // A message that is only half here keeps what was answered so far from the client otherwise.
+        let flushed = &mut self.out;
+        tokio::select! {
+            biased;
+            message = next_flushing(&mut self.input, flushed) => message,
+            _ = self.shutdown.wait_for(|stop| *stop) => {
+                let error = SqlError::new(sqlstate::ADMIN_SHUTDOWN, "terminating connection due to administrator command");
+                Ok(Some(Err(error.fatal())))
+            }
+            () = idle_end => {
+                let error = SqlError::new("25P03", "terminating connection due to idle-in-transaction timeout");
+                Ok(Some(Err(error.fatal())))
+            }
+        }
+    }
+
+    /// Tells the client what the session has to say beside its results.
+    pub(super) fn announce(&mut self) {
+        for notice in self.session.take_notices() {
+            self.out.notice(&notice);
+        }
+        for (name, value) in self.session.take_reported() {
+            self.out.parameter_status(name, &value);
+        }
+    }
+
+    /// Ends a query: the client may send the next.
+    pub(super) fn ready(&mut self) {
+        self.announce();
+        self.out.ready(match self.session.status() {
+            Status::Idle => TransactionStatus::Idle,
+            Status::Open => TransactionStatus::Transaction,
+            Status::Failed => TransactionStatus::Error,
+        });
+    }
+}
+
+async fn next_flushing(
+    input: &mut Input,
+    out: &mut Output<OwnedWriteHalf>,
+) -> std::io::Result<Option<SqlResult<Frontend>>> {
+    match frame::decode(&mut input.buffer) {
+        Ok(Some(message)) => Ok(Some(Ok(message))),
+        Err(error) => Ok(Some(Err(error))),
+        Ok(None) => {
+            out.flush().await?;
+            input.next().await
+        }
+    }
+}
+
+fn initial_settings(parameters: &std::collections::BTreeMap<String, String>) -> SqlResult<Settings> {
+    let mut settings = Settings::default();
+    for (name, value) in parameters {
+        match name.as_str() {
+            "user" => settings.fix("session_authorization", value),
+            // There is one database; a client may call it what it likes.
+            "database" | "replication" => {}
+            "options" => apply_options(&mut settings, value)?,
+            _ => settings.start_with(name, value)?,
+        }
+    }
+    Ok(settings)
+}
+
+/// `options=-c name=value`, as libpq sends `PGOPTIONS`.
+fn apply_options(settings: &mut Settings, options: &str) -> SqlResult<()> {
+    let mut words = options.split_whitespace();
+    while let Some(word) = words.next() {
+        let assignment = match word.strip_prefix("-c") {
+            Some("") => words.next(),
+            Some(rest) => Some(rest),
+            None => word.strip_prefix("--"),
+        };
+        let Some((name, value)) = assignment.and_then(|assignment| assignment.split_once('=')) else {
+            return Err(SqlError::new(sqlstate::SYNTAX_ERROR, format!("invalid command-line argument: {word}")));
+        };
+        settings.start_with(name, value)?;
+    }
+    Ok(())
+}
+
+/// Runs (a part of) a statement: ends early when it is canceled, out of time, or its client has gone.
+pub(super) async fn guarded<T>(
+    running: &RunningStatement<'_>,
+    deadline: Option<Instant>,
+    input: &mut Input,
+    work: impl Future<Output = SqlResult<T>>,
+) -> SqlResult<T> {
+    let timeout = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        done = AssertUnwindSafe(work).catch_unwind() => done.unwrap_or_else(|panic| Err(of_panic(panic.as_ref()))),
+        () = running.canceled() => {
+            Err(SqlError::new(sqlstate::QUERY_CANCELED, "canceling statement due to user request"))
+        }
+        () = timeout => Err(SqlError::new(sqlstate::QUERY_CANCELED, "canceling statement due to statement timeout")
+            .hint("SET statement_timeout = 0 removes the limit")),
+        () = input.gone() => Err(SqlError::new("08006", "the client has gone").fatal()),
+    }
+}
+
+/// When a statement that starts now has to be done.
+pub(super) fn deadline(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.map(|timeout| Instant::now() + timeout)
+}

@@ -1,0 +1,155 @@
+//! DataFusion's state for one statement: the snapshot's relations, the session's functions, bounded memory.
+//!
+//! What is the same for all statements (functions, rules of the optimizer, the tables of `pg_catalog` that never change)
+//! is made once and shared.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, LazyLock};
+
+use chrono::DateTime;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList};
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast;
+use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
+
+use super::facts::{DATABASE, Facts};
+use super::functions;
+use super::rules::{analyzer_rules, operators::UnknownLiterals, types::PostgresTypes};
+use super::schema::PublicSchema;
+use crate::pg_catalog::PgCatalog;
+use crate::pgwire::error::{SqlError, SqlResult};
+use crate::system::SystemSchema;
+
+/// What all statements share.
+static BASE: LazyLock<Result<SessionState, String>> =
+    LazyLock::new(|| make_base().map_err(|error| error.to_string()));
+
+fn make_base() -> Result<SessionState, datafusion::error::DataFusionError> {
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema(DATABASE, "public")
+        .with_information_schema(true)
+        .with_target_partitions(1)
+        .with_batch_size(8192);
+    let options = config.options_mut();
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.collect_spans = true;
+    options.sql_parser.support_varchar_with_length = true;
+    options.sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
+    let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    let context = SessionContext::new_with_state(state);
+    datafusion_pg_catalog::setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
+    for function in functions::of_server() {
+        context.register_udf(function.as_ref().clone());
+    }
+    let mut state = context.state();
+    let mut planners = state.expr_planners().to_vec();
+    planners.insert(0, Arc::new(UnknownLiterals));
+    state = SessionStateBuilder::new_from_existing(state)
+        .with_expr_planners(planners)
+        .with_type_planner(Arc::new(PostgresTypes))
+        .build();
+    Ok(state)
+}
+
+/// A statement's state.
+pub struct QueryContext {
+    state: SessionState,
+}
+
+impl QueryContext {
+    /// The state of a statement over these relations.
+    pub fn new(
+        facts: &Facts,
+        public: Arc<PublicSchema>,
+        system: Arc<SystemSchema>,
+        pg_catalog: Arc<PgCatalog>,
+        memory_bytes_max: usize,
+    ) -> SqlResult<Self> {
+        let base = BASE.as_ref().map_err(|error| SqlError::internal(error.clone()))?;
+        let catalog = MemoryCatalogProvider::new();
+        catalog.register_schema("public", public)?;
+        catalog.register_schema("tributary", system)?;
+        catalog.register_schema("pg_catalog", Arc::clone(&pg_catalog) as _)?;
+        let list = MemoryCatalogProviderList::new();
+        list.register_catalog(DATABASE.into(), Arc::new(catalog));
+        let style = facts.settings().output_style();
+        let mut props = base.execution_props().clone();
+        props.query_execution_start_time = Some(DateTime::from_timestamp_nanos(facts.started_ns));
+        let mut state = SessionStateBuilder::new_from_existing(base.clone())
+            .with_catalog_list(Arc::new(list))
+            .with_analyzer_rules(analyzer_rules(style))
+            .with_execution_props(props)
+            .with_runtime_env(runtime(memory_bytes_max)?)
+            .build();
+        use datafusion::execution::FunctionRegistry;
+        for function in functions::of_session(facts).into_iter().chain(pg_catalog.functions()) {
+            state.register_udf(function)?;
+        }
+        let zone = facts.settings().get("TimeZone")?;
+        state.config_mut().options_mut().execution.time_zone = Some(zone);
+        Ok(Self { state })
+    }
+
+    /// The logical plan of a query, analyzed: its schema has the types that clients see.
+    pub async fn plan(&self, query: ast::Query) -> SqlResult<LogicalPlan> {
+        self.plan_statement(ast::Statement::Query(Box::new(query))).await
+    }
+
+    /// The logical plan of a query or EXPLAIN.
+    pub async fn plan_statement(&self, statement: ast::Statement) -> SqlResult<LogicalPlan> {
+        let plan = self.state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
+        Ok(plan)
+    }
+
+    /// The plan after analysis, without optimization: its schema is that of the result.
+    pub fn analyze(&self, plan: LogicalPlan) -> SqlResult<LogicalPlan> {
+        let options = Arc::clone(self.state.config_options());
+        Ok(self.state.analyzer().execute_and_check(plan, &options, |_, _| {})?)
+    }
+
+    /// Optimizes a plan and makes it ready to run.
+    pub async fn prepare(&self, plan: &LogicalPlan) -> SqlResult<Prepared> {
+        let physical = self.state.create_physical_plan(plan).await?;
+        Ok(Prepared { physical, task: self.state.task_ctx() })
+    }
+
+    /// The state, for what plans by itself.
+    pub fn state(&self) -> &SessionState {
+        &self.state
+    }
+}
+
+/// A plan that is ready to run.
+pub struct Prepared {
+    physical: Arc<dyn datafusion::physical_plan::ExecutionPlan>,
+    task: Arc<datafusion::execution::TaskContext>,
+}
+
+impl Prepared {
+    /// The columns of the result.
+    pub fn schema(&self) -> datafusion::arrow::datatypes::SchemaRef {
+        self.physical.schema()
+    }
+
+    /// Starts the plan; rows are computed as the stream is read.
+    pub fn start(self) -> SqlResult<SendableRecordBatchStream> {
+        Ok(execute_stream(self.physical, self.task)?)
+    }
+}
+
+/// Bounded memory and no spilling: a statement that needs more fails with 53200.
+fn runtime(memory_bytes_max: usize) -> SqlResult<Arc<RuntimeEnv>> {
+    let named = NonZeroUsize::new(3).expect("three is not zero");
+    let pool = TrackConsumersPool::new(GreedyMemoryPool::new(memory_bytes_max), named);
+    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc()?;
+    Ok(runtime)
+}

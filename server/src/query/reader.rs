@@ -1,0 +1,318 @@
+//! Plans queries over one snapshot: resolves relations, expands views, and says what the reader should know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::{MemTable, TableProvider};
+use datafusion::catalog::view::ViewTable;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::sqlparser::ast;
+use futures::TryStreamExt;
+use futures::future::BoxFuture;
+use tributary_planner::catalog::{Object, ObjectKind, RESERVED_PREFIX, ViewDef};
+use tributary_planner::parse::{Statement, parse, relation_names};
+use tributary_planner::plan::Locality;
+use tributary_region::Snapshot;
+use tributary_storage::{ObjectId, RegionId};
+
+use super::context::{Prepared, QueryContext};
+use super::facts::Facts;
+use super::relation::Exposed;
+use super::schema::PublicSchema;
+use super::stack::on_large_stack;
+use super::wildcard;
+use crate::pg_catalog::PgCatalog;
+use crate::pgwire::error::{SqlError, SqlResult};
+use crate::pgwire::sqlstate;
+use crate::session::pending::PendingTable;
+use crate::system::SystemSchema;
+
+/// Views within views; deeper ones are refused.
+const VIEW_DEPTH_MAX: usize = 32;
+
+/// What a transaction wrote, by table.
+pub type Writes = BTreeMap<ObjectId, Arc<PendingTable>>;
+
+/// Everything a statement reads from.
+#[derive(Clone)]
+pub struct Reader {
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    /// The transaction's own writes.
+    pub writes: Writes,
+    /// The session.
+    pub facts: Facts,
+    /// Memory a statement may use, in bytes.
+    pub memory_bytes_max: usize,
+}
+
+/// A planned query.
+pub struct Planned {
+    /// The analyzed plan.
+    pub plan: LogicalPlan,
+    context: Arc<QueryContext>,
+    /// What the client should know.
+    pub notices: Vec<SqlError>,
+}
+
+impl Planned {
+    /// The columns of the result.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(self.plan.schema().inner())
+    }
+
+    /// Makes the plan ready to run.
+    pub async fn prepare(self) -> SqlResult<(Prepared, Vec<SqlError>)> {
+        let Planned { plan, context, notices } = self;
+        let prepared = on_large_stack(async move { context.prepare(&plan).await }).await?;
+        Ok((prepared, notices))
+    }
+
+    /// Runs the plan and collects its rows into one batch.
+    pub async fn collect(self) -> SqlResult<RecordBatch> {
+        let (prepared, _) = self.prepare().await?;
+        let schema = prepared.schema();
+        let batches: Vec<RecordBatch> = prepared.start()?.try_collect().await?;
+        Ok(datafusion::arrow::compute::concat_batches(&schema, &batches)?)
+    }
+}
+
+/// How a query is to be planned.
+#[derive(Clone, Default)]
+pub struct PlanOptions {
+    /// Rows of its tables are wanted with their versions (DML), without notices.
+    pub versions: bool,
+    /// Relations that stand in for others of the same name.
+    pub replaced: Vec<(String, RecordBatch)>,
+    /// Types its columns are cast to, by position.
+    pub casts: Option<Vec<DataType>>,
+}
+
+impl Reader {
+    /// Plans a query.
+    pub async fn plan(&self, query: ast::Query, options: PlanOptions) -> SqlResult<Planned> {
+        let reader = self.clone();
+        on_large_stack(async move { reader.plan_here(query, options).await }).await
+    }
+
+    /// Plans EXPLAIN of a query.
+    pub async fn plan_explain(&self, statement: ast::Statement) -> SqlResult<Planned> {
+        let reader = self.clone();
+        on_large_stack(async move {
+            let ast::Statement::Explain { statement: inner, .. } = &statement else {
+                return Err(SqlError::internal("not an EXPLAIN"));
+            };
+            let ast::Statement::Query(query) = inner.as_ref() else {
+                return Err(SqlError::unsupported("EXPLAIN of anything but a query is not supported")
+                    .hint("EXPLAIN SELECT …, or EXPLAIN MATERIALIZED VIEW v"));
+            };
+            let (context, public) = reader.context(Exposed::default())?;
+            let mut notices = Vec::new();
+            reader.resolve(query, &context, &public, &mut notices, 0).await?;
+            let plan = context.plan_statement(statement).await?;
+            Ok(Planned { plan, context, notices })
+        })
+        .await
+    }
+
+    /// The types of a statement's parameters as far as its query tells, by number from 1.
+    pub async fn parameter_types(
+        &self,
+        query: ast::Query,
+        options: PlanOptions,
+    ) -> SqlResult<BTreeMap<usize, DataType>> {
+        let reader = self.clone();
+        on_large_stack(async move {
+            let planned = reader.plan_unanalyzed(query, &options).await?;
+            let types = planned.plan.get_parameter_types()?;
+            let number = |name: &str| name.trim_start_matches('$').parse::<usize>().ok();
+            Ok(types.into_iter().filter_map(|(name, data_type)| Some((number(&name)?, data_type?))).collect())
+        })
+        .await
+    }
+
+    async fn plan_here(&self, query: ast::Query, options: PlanOptions) -> SqlResult<Planned> {
+        let mut planned = self.plan_unanalyzed(query, &options).await?;
+        if let Some(types) = &options.casts {
+            planned.plan = cast_columns(planned.plan, types)?;
+        }
+        planned.plan = planned.context.analyze(planned.plan)?;
+        Ok(planned)
+    }
+
+    async fn plan_unanalyzed(&self, mut query: ast::Query, options: &PlanOptions) -> SqlResult<Planned> {
+        let is_hidden_named = !options.versions && query.to_string().to_lowercase().contains(RESERVED_PREFIX);
+        if is_hidden_named {
+            wildcard::expand(&mut query, &self.snapshot.catalog)?;
+        }
+        let exposed = Exposed { hidden: is_hidden_named, versions: options.versions };
+        let (context, public) = self.context(exposed)?;
+        for (name, rows) in &options.replaced {
+            let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]])?;
+            public.replace(name, Arc::new(table));
+        }
+        let mut notices = Vec::new();
+        let query = match reads_catalog(&query) {
+            true => crate::pg_catalog::rewrite::compatible(query)?,
+            false => crate::pg_catalog::rewrite::plain(query)?,
+        };
+        self.resolve(&query, &context, &public, &mut notices, 0).await?;
+        if options.versions {
+            notices.clear();
+        }
+        let plan = context.plan(query).await?;
+        Ok(Planned { plan, context, notices })
+    }
+
+    fn context(&self, exposed: Exposed) -> SqlResult<(Arc<QueryContext>, Arc<PublicSchema>)> {
+        let public = Arc::new(PublicSchema::new(
+            Arc::clone(&self.snapshot),
+            self.writes.clone(),
+            exposed,
+            self.facts.region.clone(),
+        ));
+        let system = Arc::new(SystemSchema::new(Arc::clone(&self.snapshot), self.facts.region.clone()));
+        let pg_catalog = Arc::new(PgCatalog::new(Arc::clone(&self.snapshot), &self.facts)?);
+        let context =
+            QueryContext::new(&self.facts, Arc::clone(&public), system, pg_catalog, self.memory_bytes_max)?;
+        Ok((Arc::new(context), public))
+    }
+
+    /// Checks the relations a query reads and plans the views among them, inner ones first.
+    fn resolve<'a>(
+        &'a self,
+        query: &'a ast::Query,
+        context: &'a QueryContext,
+        public: &'a PublicSchema,
+        notices: &'a mut Vec<SqlError>,
+        depth: usize,
+    ) -> BoxFuture<'a, SqlResult<()>> {
+        Box::pin(async move {
+            if depth > VIEW_DEPTH_MAX {
+                return Err(SqlError::new(sqlstate::TOO_COMPLEX, "views are nested too deeply"));
+            }
+            let mut told = BTreeSet::new();
+            for name in relation_names(query) {
+                let Some(object) = self.snapshot.catalog.object(&name).cloned() else { continue };
+                self.check_readable(&object)?;
+                match &object.kind {
+                    ObjectKind::View(view) => {
+                        let provider = self.plan_view(&object, view, context, public, notices, depth).await?;
+                        public.replace(&name, provider);
+                    }
+                    ObjectKind::Source(_) => {
+                        return Err(SqlError::new(
+                            sqlstate::WRONG_OBJECT_TYPE,
+                            format!("\"{name}\" is a source and cannot be read"),
+                        )
+                        .hint("read the tables it fills; tributary.sources lists them"));
+                    }
+                    _ => {
+                        let notice = self.regional_notice(&object);
+                        if notices.is_empty() && told.insert(object.id) {
+                            notices.extend(notice);
+                        }
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn plan_view(
+        &self,
+        object: &Object,
+        view: &ViewDef,
+        context: &QueryContext,
+        public: &PublicSchema,
+        notices: &mut Vec<SqlError>,
+        depth: usize,
+    ) -> SqlResult<Arc<dyn TableProvider>> {
+        let broken = || SqlError::internal(format!("view \"{}\" does not hold a query", object.name));
+        let parsed = parse(&view.sql)?.into_iter().next().ok_or_else(broken)?;
+        let Statement::Sql(statement) = parsed.statement else { return Err(broken()) };
+        let ast::Statement::Query(query) = *statement else { return Err(broken()) };
+        self.resolve(&query, context, public, notices, depth + 1).await?;
+        let plan = context.plan(*query).await?;
+        let columns: Vec<Expr> = plan
+            .schema()
+            .iter()
+            .zip(&view.columns)
+            .map(|((relation, field), column)| {
+                let from = datafusion::common::Column::new(relation.cloned(), field.name());
+                let cast = datafusion::logical_expr::cast(Expr::Column(from), column.sql_type.arrow());
+                cast.alias(&column.name)
+            })
+            .collect();
+        let plan = LogicalPlanBuilder::from(plan).project(columns)?.build()?;
+        let plan = context.analyze(plan)?;
+        Ok(Arc::new(ViewTable::new(plan, Some(view.sql.clone()))))
+    }
+
+    /// A view that waits for a member's rows cannot be read, anywhere (55000).
+    fn check_readable(&self, object: &Object) -> SqlResult<()> {
+        let Some(view) = self.snapshot.views.get(&object.id) else { return Ok(()) };
+        if view.missing.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = view.missing.iter().map(|region| self.region_name(*region)).collect();
+        let message = format!("materialized view \"{}\" is not complete yet", object.name);
+        Err(SqlError::new(sqlstate::NOT_IN_PREREQUISITE_STATE, message)
+            .detail(format!("Rows of these regions have not arrived: {}.", names.join(", ")))
+            .hint("try again; tributary.materialized_views shows the progress"))
+    }
+
+    fn region_name(&self, region: RegionId) -> String {
+        let known = self.snapshot.catalog.regions.get(&region);
+        known.map_or_else(|| format!("region {}", region.0), |region| region.name.clone())
+    }
+
+    /// Whether the cluster has more than this region.
+    pub fn is_multi_region(&self) -> bool {
+        self.snapshot.catalog.regions.len() > 1
+    }
+
+    fn regional_notice(&self, object: &Object) -> Option<SqlError> {
+        let is_partial = object.locality() == Locality::Regional && object.as_table().is_some();
+        if !is_partial || !self.is_multi_region() || self.facts.settings().reads_local() {
+            return None;
+        }
+        let message = format!("table \"{}\" is REGIONAL: only rows of region \"{}\" were read", object.name, self.facts.region);
+        Some(
+            SqlError::new("00000", message)
+                .hint("a materialized view sees all regions; SET regional_reads = 'local' hides this notice"),
+        )
+    }
+}
+
+/// Casts the first columns of a plan to these types.
+fn cast_columns(plan: LogicalPlan, types: &[DataType]) -> SqlResult<LogicalPlan> {
+    let columns: Vec<Expr> = plan
+        .schema()
+        .iter()
+        .enumerate()
+        .map(|(index, (relation, field))| {
+            let column = Expr::Column(datafusion::common::Column::new(relation.cloned(), field.name()));
+            match types.get(index) {
+                // Two columns may have one name; as what is written, position counts.
+                Some(data_type) => datafusion::logical_expr::cast(column, data_type.clone()).alias(format!("c{index}")),
+                None => column,
+            }
+        })
+        .collect();
+    Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
+}
+
+/// Whether a query reads the catalogs that only clients' own queries read.
+fn reads_catalog(query: &ast::Query) -> bool {
+    let mut found = false;
+    let _: std::ops::ControlFlow<()> = ast::visit_relations(query, |name| {
+        let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(|ident| ident.value.to_lowercase()).collect();
+        found |= parts.iter().any(|part| part == "pg_catalog" || part == "information_schema")
+            || parts.last().is_some_and(|last| last.starts_with("pg_"));
+        std::ops::ControlFlow::Continue(())
+    });
+    found
+}

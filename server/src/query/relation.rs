@@ -1,0 +1,384 @@
+//! A table or materialized view of a snapshot, as DataFusion reads it.
+//!
+//! ```text
+//!   trace scan (sorted runs) ─▶ live rows ─▶ minus keys written by the transaction ─▶ plus its rows ─▶ batches
+//! ```
+//!
+//! Batches are made one at a time, when they are asked for. A predicate that fixes the whole key becomes a lookup;
+//! all others are left to DataFusion (`Inexact`), so a mistake here could cost rows but never add any.
+//! Which hidden columns are there is the statement's choice ([`Exposed`]): `*` must not find them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, UInt32Array, new_null_array,
+};
+use datafusion::arrow::compute::{filter_record_batch, take_record_batch};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::ScalarValue;
+use datafusion::datasource::TableType;
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use tributary_planner::catalog::TableDef;
+use tributary_planner::dml::{ORIGIN_COLUMN, STAMP_COLUMN};
+use tributary_region::{TableSnapshot, ViewSnapshot};
+use tributary_storage::{Delta, OriginId, TraceSnapshot};
+
+use crate::session::pending::{PendingState, PendingTable};
+
+/// The hidden column that names the region a row belongs to.
+pub const REGION_COLUMN: &str = "tributary_region";
+/// Rows of one batch.
+const BATCH_ROWS_MAX: usize = 8192;
+/// Where the version columns of a stored row begin to matter, counted from the end of the table's own columns.
+const ORIGIN_OFFSET: usize = 0;
+const STAMP_OFFSET: usize = 1;
+const DELETED_OFFSET: usize = 3;
+
+/// Which hidden columns a statement may name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exposed {
+    /// The table's own hidden columns, and `tributary_region`.
+    pub hidden: bool,
+    /// The version of each row.
+    pub versions: bool,
+}
+
+/// Names of regions by origin, as columns show them.
+pub type RegionNames = Arc<dyn Fn(OriginId) -> Option<String> + Send + Sync>;
+
+/// A relation of a snapshot.
+pub struct Relation {
+    schema: SchemaRef,
+    source: Source,
+}
+
+#[derive(Clone)]
+struct Source {
+    schema: SchemaRef,
+    rows: Arc<TraceSnapshot>,
+    table: Option<TableSource>,
+}
+
+/// What a table has beside its rows.
+#[derive(Clone)]
+struct TableSource {
+    def: Arc<TableDef>,
+    columns: Vec<Output>,
+    pending: Option<Arc<PendingTable>>,
+    region_names: RegionNames,
+}
+
+/// Where an exposed column comes from.
+#[derive(Clone, Copy)]
+enum Output {
+    /// The table's column.
+    Own(usize),
+    Region,
+    Origin,
+    Stamp,
+}
+
+impl Relation {
+    /// A table with the transaction's own writes to it.
+    pub fn table(
+        table: &TableSnapshot,
+        exposed: Exposed,
+        pending: Option<Arc<PendingTable>>,
+        region_names: RegionNames,
+    ) -> Self {
+        let def = Arc::clone(&table.def);
+        let own = def.schema();
+        let mut columns = Vec::new();
+        let mut fields = Vec::new();
+        for (index, column) in def.columns.iter().enumerate() {
+            if !column.hidden || exposed.hidden || exposed.versions {
+                columns.push(Output::Own(index));
+                fields.push(own.field(index).clone());
+            }
+        }
+        if exposed.hidden || exposed.versions {
+            columns.push(Output::Region);
+            fields.push(Field::new(REGION_COLUMN, DataType::Utf8, true));
+        }
+        if exposed.versions {
+            columns.extend([Output::Origin, Output::Stamp]);
+            fields.push(Field::new(ORIGIN_COLUMN, DataType::Int64, true));
+            fields.push(Field::new(STAMP_COLUMN, DataType::Int64, true));
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let source = TableSource { def, columns, pending, region_names };
+        Self::new(schema, Arc::clone(&table.rows), Some(source))
+    }
+
+    /// A materialized view with its columns.
+    pub fn view(view: &ViewSnapshot, columns: SchemaRef) -> Self {
+        Self::new(columns, Arc::clone(&view.rows), None)
+    }
+
+    fn new(schema: SchemaRef, rows: Arc<TraceSnapshot>, table: Option<TableSource>) -> Self {
+        Self { schema: Arc::clone(&schema), source: Source { schema, rows, table } }
+    }
+}
+
+impl fmt::Debug for Relation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relation").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for Relation {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let key = self.source.table.as_ref().and_then(|table| fixed_key(&table.def, filters));
+        let partition = Arc::new(Partition { source: self.source.clone(), key });
+        let schema = Arc::clone(&self.schema);
+        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![partition], projection, [], false, limit)?))
+    }
+}
+
+/// The one key that satisfies the filters, if they fix all key columns.
+fn fixed_key(def: &TableDef, filters: &[Expr]) -> Option<Vec<ScalarValue>> {
+    let mut conjuncts = Vec::new();
+    let mut stack: Vec<&Expr> = filters.iter().collect();
+    while let Some(expr) = stack.pop() {
+        match expr {
+            Expr::BinaryExpr(binary) if binary.op == Operator::And => stack.extend([&*binary.left, &*binary.right]),
+            Expr::BinaryExpr(binary) if binary.op == Operator::Eq => match (&*binary.left, &*binary.right) {
+                (Expr::Column(column), Expr::Literal(value, _)) | (Expr::Literal(value, _), Expr::Column(column)) => {
+                    conjuncts.push((column.name.as_str(), value));
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    let value_of = |&index: &usize| {
+        let column = &def.columns[index];
+        let fits = |value: &ScalarValue| value.data_type() == column.sql_type.arrow() && !value.is_null();
+        let found = conjuncts.iter().find(|(name, value)| *name == column.name && fits(value));
+        found.map(|(_, value)| (*value).clone())
+    };
+    def.primary_key.iter().map(value_of).collect()
+}
+
+struct Partition {
+    source: Source,
+    key: Option<Vec<ScalarValue>>,
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for Partition {
+    fn schema(&self) -> &SchemaRef {
+        &self.source.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let batches = Batches::new(self.source.clone(), self.key.clone());
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.source.schema), futures::stream::iter(batches)))
+    }
+}
+
+/// The batches of a relation, made when asked for.
+struct Batches {
+    source: Source,
+    deltas: Box<dyn Iterator<Item = Delta> + Send>,
+    repeated: Option<Repeated>,
+    ready: VecDeque<RecordBatch>,
+    own_rows_due: bool,
+}
+
+impl Batches {
+    fn new(source: Source, key: Option<Vec<ScalarValue>>) -> Self {
+        let deltas: Box<dyn Iterator<Item = Delta> + Send> = match key {
+            Some(key) => {
+                let columns: std::result::Result<Vec<ArrayRef>, _> =
+                    key.iter().map(|value| value.to_array_of_size(1)).collect();
+                match columns {
+                    Ok(columns) => {
+                        let found = source.rows.lookup(&columns, 1);
+                        Box::new(std::iter::once(Delta::new(found.rows, Some(found.weights))))
+                    }
+                    Err(_) => Box::new(source.rows.scan(BATCH_ROWS_MAX)),
+                }
+            }
+            None => Box::new(source.rows.scan(BATCH_ROWS_MAX)),
+        };
+        let own_rows_due = source.table.as_ref().is_some_and(|table| table.pending.is_some());
+        Self { source, deltas, repeated: None, ready: VecDeque::new(), own_rows_due }
+    }
+
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            if let Some(batch) = self.ready.pop_front() {
+                return Ok(Some(batch));
+            }
+            if let Some(repeated) = &mut self.repeated {
+                match repeated.next_batch()? {
+                    Some(rows) => return Ok(Some(rows)),
+                    None => self.repeated = None,
+                }
+            }
+            if let Some(delta) = self.deltas.next() {
+                match &self.source.table {
+                    None => self.repeated = Some(Repeated::new(delta)),
+                    Some(table) => {
+                        let rows = table.shown(&delta, &self.source.schema)?;
+                        self.ready.extend((rows.num_rows() > 0).then_some(rows));
+                    }
+                }
+                continue;
+            }
+            if !std::mem::take(&mut self.own_rows_due) {
+                return Ok(None);
+            }
+            let table = self.source.table.as_ref().expect("only tables have own rows");
+            let own = table.own_rows(&self.source.schema)?;
+            for start in (0..own.num_rows()).step_by(BATCH_ROWS_MAX) {
+                self.ready.push_back(own.slice(start, BATCH_ROWS_MAX.min(own.num_rows() - start)));
+            }
+        }
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_batch().transpose()
+    }
+}
+
+impl TableSource {
+    /// The live rows of a delta that the transaction has not written itself, with the exposed columns.
+    fn shown(&self, delta: &Delta, schema: &SchemaRef) -> Result<RecordBatch> {
+        let width = self.def.columns.len();
+        let deleted = delta.rows().column(width + DELETED_OFFSET);
+        let deleted = deleted.as_any().downcast_ref::<BooleanArray>().expect("the deleted column is boolean");
+        let own: Vec<usize> = (0..width).collect();
+        let keys = match &self.pending {
+            Some(pending) => Some((pending, pending.keys(&delta.rows().project(&own)?))),
+            None => None,
+        };
+        let is_untouched = |row: usize| match &keys {
+            Some((pending, keys)) => pending.state(&keys[row]) == PendingState::Untouched,
+            None => true,
+        };
+        let keep: BooleanArray = (0..delta.len())
+            .map(|row| Some(delta.weight(row) > 0 && !deleted.value(row) && is_untouched(row)))
+            .collect();
+        let rows = match keep.true_count() == delta.len() {
+            true => delta.rows().clone(),
+            false => filter_record_batch(delta.rows(), &keep)?,
+        };
+        let origins = rows.column(width + ORIGIN_OFFSET);
+        let column = |output: &Output| match output {
+            Output::Own(index) => Arc::clone(rows.column(*index)),
+            Output::Region => self.regions(origins),
+            Output::Origin => Arc::clone(origins),
+            Output::Stamp => Arc::clone(rows.column(width + STAMP_OFFSET)),
+        };
+        Ok(RecordBatch::try_new(Arc::clone(schema), self.columns.iter().map(column).collect())?)
+    }
+
+    fn regions(&self, origins: &ArrayRef) -> ArrayRef {
+        let origins = origins.as_any().downcast_ref::<Int64Array>().expect("origins are integers");
+        let mut last: Option<(i64, Option<String>)> = None;
+        let names: StringArray = origins
+            .values()
+            .iter()
+            .map(|&origin| {
+                if last.as_ref().is_none_or(|(known, _)| *known != origin) {
+                    let name = OriginId::from_i64(origin).and_then(|origin| (self.region_names)(origin));
+                    last = Some((origin, name));
+                }
+                last.as_ref().and_then(|(_, name)| name.clone())
+            })
+            .collect();
+        Arc::new(names)
+    }
+
+    /// The transaction's own rows. They have no version yet; their region is this one.
+    fn own_rows(&self, schema: &SchemaRef) -> Result<RecordBatch> {
+        let rows = match &self.pending {
+            Some(pending) => pending.live_rows(),
+            None => RecordBatch::new_empty(self.def.schema()),
+        };
+        // The own origin, under a number that no region has, names this region.
+        let here = (self.region_names)(OriginId { region: tributary_storage::RegionId(u16::MAX), incarnation: 0 });
+        let column = |output: &Output| -> ArrayRef {
+            match output {
+                Output::Own(index) => Arc::clone(rows.column(*index)),
+                Output::Region => Arc::new(StringArray::from(vec![here.clone(); rows.num_rows()])),
+                Output::Origin | Output::Stamp => new_null_array(&DataType::Int64, rows.num_rows()),
+            }
+        };
+        Ok(RecordBatch::try_new(Arc::clone(schema), self.columns.iter().map(column).collect())?)
+    }
+}
+
+/// The rows of a view, each as often as its weight says, in batches of bounded size, made when asked for.
+struct Repeated {
+    delta: Delta,
+    row: usize,
+    /// How often the row at `row` was given already.
+    given: i64,
+}
+
+impl Repeated {
+    fn new(delta: Delta) -> Self {
+        Self { delta, row: 0, given: 0 }
+    }
+
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        if self.delta.weights().is_none() {
+            let is_new = std::mem::replace(&mut self.row, self.delta.len()) == 0;
+            return Ok((is_new && !self.delta.is_empty()).then(|| self.delta.rows().clone()));
+        }
+        let mut indices: Vec<u32> = Vec::new();
+        while self.row < self.delta.len() && indices.len() < BATCH_ROWS_MAX {
+            if self.given >= self.delta.weight(self.row) {
+                self.row += 1;
+                self.given = 0;
+                continue;
+            }
+            self.given += 1;
+            indices.push(self.row as u32);
+        }
+        if indices.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(take_record_batch(self.delta.rows(), &UInt32Array::from(indices))?))
+    }
+}

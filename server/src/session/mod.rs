@@ -1,0 +1,264 @@
+//! A session: settings, the transaction, and the execution of statements. It knows no protocol.
+//!
+//! ```text
+//!   pgwire ─▶ Session::execute(Parsed) ─▶ Outcome (rows as a stream, a tag, or a COPY to be fed)
+//!                │
+//!                ├─ transaction.rs   one snapshot, pending writes, one WriteSet at the end
+//!                └─ statement/       one file per kind of statement
+//! ```
+//!
+//! All statements of a transaction read one snapshot with the transaction's own writes over it. A statement outside of
+//! a transaction is one by itself and runs again when its commit meets a conflict. A session never reads a snapshot
+//! older than its own last commit.
+
+pub mod backend;
+pub mod parameters;
+pub mod pending;
+pub mod prepared;
+pub mod settings;
+mod statement;
+pub mod transaction;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
+use tributary_planner::catalog::PlanSettings;
+use tributary_planner::parse::{Parsed, Statement};
+use tributary_region::Snapshot;
+use tributary_storage::Position;
+
+use crate::copy::CopyTarget;
+use crate::pgwire::error::{SqlError, SqlResult};
+use crate::pgwire::sqlstate;
+use crate::query::facts::{Facts, frontier_text};
+use crate::query::reader::Reader;
+use backend::{Backend, WaitError};
+use settings::Settings;
+use transaction::Transaction;
+
+/// How long a session waits for a snapshot that shows its own last commit.
+const OWN_WRITES_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a statement gave.
+pub enum Outcome {
+    /// Rows, computed as they are read. The tag is `SELECT`, `INSERT 0`, …: the number of rows is added to it.
+    Rows {
+        /// The columns.
+        schema: SchemaRef,
+        /// The rows.
+        rows: SendableRecordBatchStream,
+        /// The command tag without the number of rows.
+        tag: &'static str,
+    },
+    /// Done, with this tag.
+    Done(String),
+    /// The client is to send data for this table.
+    CopyIn(CopyTarget),
+}
+
+/// How a statement stands to transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Alone: outside of a transaction it is one by itself, and may run again on a conflict.
+    Alone,
+    /// One of several: outside of a transaction it begins an implicit one, which the protocol ends.
+    Several,
+}
+
+/// A client's session.
+pub struct Session {
+    backend: Arc<dyn Backend>,
+    user: String,
+    process: i32,
+    settings: Arc<Mutex<Settings>>,
+    memory_bytes_max: usize,
+    transaction: Option<Transaction>,
+    /// An explicit transaction failed and waits for its ROLLBACK.
+    is_failed: bool,
+    /// A snapshot at or after this position shows everything this session wrote.
+    own_position: Position,
+    notices: Vec<SqlError>,
+    reported: Vec<&'static str>,
+}
+
+/// The transaction's state, as ReadyForQuery tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// In none.
+    Idle,
+    /// In one.
+    Open,
+    /// In one that failed.
+    Failed,
+}
+
+impl Session {
+    /// A session of a user; `process` is the number told to the client.
+    pub fn new(backend: Arc<dyn Backend>, user: String, process: i32, settings: Settings, memory_bytes_max: usize) -> Self {
+        Self {
+            backend,
+            user,
+            process,
+            settings: Arc::new(Mutex::new(settings)),
+            memory_bytes_max,
+            transaction: None,
+            is_failed: false,
+            own_position: Position(0),
+            notices: Vec::new(),
+            reported: Vec::new(),
+        }
+    }
+
+    /// The settings now.
+    pub fn settings(&self) -> Settings {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The transaction's state. An implicit transaction is none to the client.
+    pub fn status(&self) -> Status {
+        match &self.transaction {
+            _ if self.is_failed => Status::Failed,
+            Some(transaction) if transaction.is_explicit => Status::Open,
+            _ => Status::Idle,
+        }
+    }
+
+    /// Notices since the last call.
+    pub fn take_notices(&mut self) -> Vec<SqlError> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Settings that changed since the last call and that clients follow, with their values.
+    pub fn take_reported(&mut self) -> Vec<(&'static str, String)> {
+        let settings = self.settings();
+        let changed = std::mem::take(&mut self.reported);
+        changed.into_iter().filter_map(|name| settings.get(name).ok().map(|value| (name, value))).collect()
+    }
+
+    /// Runs a statement. An error ends an implicit transaction and fails an explicit one.
+    pub async fn execute(&mut self, parsed: &Parsed, scope: Scope) -> SqlResult<Outcome> {
+        let ends = statement::transactions::ends_failed(&parsed.statement);
+        if self.is_failed && !ends {
+            return Err(failed_transaction());
+        }
+        let outcome = self.run(parsed, scope).await;
+        if outcome.is_err() {
+            self.fail();
+        }
+        outcome
+    }
+
+    /// An error outside of `execute` (a protocol error, a cancel, a failed parse) in the current transaction.
+    pub fn fail(&mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            self.is_failed |= transaction.is_explicit;
+        }
+    }
+
+    /// Ends an implicit transaction, if there is one: at Sync, or after the last statement of a simple query.
+    pub async fn end_implicit(&mut self) -> SqlResult<()> {
+        match &self.transaction {
+            Some(transaction) if !transaction.is_explicit => self.commit().await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn run(&mut self, parsed: &Parsed, scope: Scope) -> SqlResult<Outcome> {
+        use statement::*;
+        match &parsed.statement {
+            Statement::Sql(sql) => sql::run(self, sql, parsed, scope).await,
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => dml::run(self, parsed, scope).await,
+            Statement::Copy(copy) => copy::start(self, copy).await,
+            Statement::ExplainCreateMaterializedView(create) => explain::create_view(self, create).await,
+            Statement::ExplainMaterializedView(name) => explain::view(self, name).await,
+            Statement::Flush => flush::run(self).await,
+            Statement::ShowRegions => system_query(self, "SELECT * FROM tributary.regions ORDER BY name").await,
+            Statement::ShowTables => system_query(self, "SELECT * FROM tributary.tables ORDER BY name").await,
+            Statement::CreateTable(_)
+            | Statement::CreateSource(_)
+            | Statement::CreateView(_)
+            | Statement::CreateMaterializedView(_)
+            | Statement::Drop(_) => ddl::run(self, parsed).await,
+        }
+    }
+
+    /// The data of a COPY are complete.
+    pub async fn finish_copy(&mut self, target: CopyTarget, input: Vec<u8>, scope: Scope) -> SqlResult<Outcome> {
+        let outcome = statement::copy::finish(self, &target, &input, scope).await;
+        if outcome.is_err() {
+            self.fail();
+        }
+        outcome
+    }
+
+    /// The newest snapshot that shows this session's own writes.
+    async fn fresh_snapshot(&self) -> SqlResult<Arc<Snapshot>> {
+        let snapshot = self.backend.snapshot();
+        if snapshot.position >= self.own_position {
+            return Ok(snapshot);
+        }
+        self.backend.wait_for(self.own_position, OWN_WRITES_TIMEOUT).await.map_err(of_wait_error)
+    }
+
+    /// What a statement reads: the transaction's snapshot, or a fresh one.
+    async fn reader(&self) -> SqlResult<Reader> {
+        match &self.transaction {
+            Some(transaction) => Ok(self.reader_of(transaction)),
+            None => {
+                let snapshot = self.fresh_snapshot().await?;
+                Ok(self.reader_of(&Transaction::new(snapshot, false)))
+            }
+        }
+    }
+
+    fn reader_of(&self, transaction: &Transaction) -> Reader {
+        let snapshot = Arc::clone(&transaction.snapshot);
+        let facts = Facts {
+            user: self.user.clone(),
+            process: self.process,
+            region: self.backend.region_name(),
+            version: self.backend.version(),
+            frontier: frontier_text(&snapshot),
+            started_ns: transaction.started_ns,
+            settings: Arc::clone(&self.settings),
+        };
+        Reader { snapshot, writes: transaction.writes.clone(), facts, memory_bytes_max: self.memory_bytes_max }
+    }
+
+    fn plan_settings(&self) -> PlanSettings {
+        PlanSettings { time_zone: self.settings().get("TimeZone").unwrap_or_else(|_| "UTC".into()) }
+    }
+
+    fn notice(&mut self, notice: SqlError) {
+        let least = self.settings().get("client_min_messages").unwrap_or_default();
+        let is_warning = notice.state.starts_with("01");
+        let is_wanted = match least.as_str() {
+            "error" => false,
+            "warning" => is_warning,
+            _ => true,
+        };
+        if is_wanted {
+            self.notices.push(notice);
+        }
+    }
+}
+
+fn failed_transaction() -> SqlError {
+    SqlError::new(
+        sqlstate::IN_FAILED_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+    .hint("ROLLBACK, then run the transaction again")
+}
+
+fn of_wait_error(error: WaitError) -> SqlError {
+    match error {
+        WaitError::Timeout => {
+            SqlError::new(sqlstate::NOT_IN_PREREQUISITE_STATE, "the snapshot with this session's own writes is late")
+                .hint("the region is busy; try again")
+        }
+        WaitError::Stopped => SqlError::new(sqlstate::ADMIN_SHUTDOWN, "the server is stopping").fatal(),
+    }
+}

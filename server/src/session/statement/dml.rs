@@ -1,0 +1,81 @@
+//! INSERT, UPDATE, DELETE. Alone, the statement is a transaction that runs again when it meets a conflict.
+
+use tributary_planner::dml::{BoundDml, bind_dml};
+use tributary_planner::parse::Parsed;
+
+use super::super::transaction::{AUTOCOMMIT_ATTEMPTS_MAX, Transaction, pause};
+use super::super::{Outcome, Scope, Session};
+use super::rows_of;
+use crate::pgwire::error::{SqlError, SqlResult};
+use crate::pgwire::sqlstate;
+use crate::query::dml::{self, Affected};
+
+pub(crate) async fn run(session: &mut Session, parsed: &Parsed, scope: Scope) -> SqlResult<Outcome> {
+    if session.settings().get("default_transaction_read_only")? == "on" && session.transaction.is_none() {
+        return Err(read_only());
+    }
+    let (affected, verb) = match (&session.transaction, scope) {
+        (None, Scope::Alone) => alone(session, parsed).await?,
+        _ => {
+            session.begin_implicit().await?;
+            within(session, parsed).await?
+        }
+    };
+    for notice in affected.notices {
+        session.notice(notice);
+    }
+    Ok(match affected.returned {
+        Some(rows) => rows_of(rows, verb),
+        None => Outcome::Done(format!("{verb} {}", affected.count)),
+    })
+}
+
+pub(crate) fn read_only() -> SqlError {
+    SqlError::new(sqlstate::READ_ONLY_TRANSACTION, "cannot write in a read-only transaction")
+}
+
+fn verb(bound: &BoundDml) -> &'static str {
+    match bound {
+        BoundDml::Insert(_) => "INSERT 0",
+        BoundDml::Update(_) => "UPDATE",
+        BoundDml::Delete(_) => "DELETE",
+    }
+}
+
+async fn within(session: &mut Session, parsed: &Parsed) -> SqlResult<(Affected, &'static str)> {
+    let mut transaction = session.transaction.take().ok_or_else(|| SqlError::internal("no transaction"))?;
+    let result = in_transaction(session, &mut transaction, parsed).await;
+    session.transaction = Some(transaction);
+    result
+}
+
+async fn in_transaction(session: &Session, transaction: &mut Transaction, parsed: &Parsed) -> SqlResult<(Affected, &'static str)> {
+    if transaction.is_read_only {
+        return Err(read_only());
+    }
+    let bound = bind_dml(&parsed.statement, &transaction.snapshot.catalog)?;
+    let reader = session.reader_of(transaction);
+    let affected = dml::run(&reader, &bound, &mut transaction.writes).await?;
+    Ok((affected, verb(&bound)))
+}
+
+async fn alone(session: &mut Session, parsed: &Parsed) -> SqlResult<(Affected, &'static str)> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let mut transaction = Transaction::new(session.fresh_snapshot().await?, false);
+        let done = in_transaction(session, &mut transaction, parsed).await?;
+        let writes = transaction.to_write_set();
+        if writes.tables.is_empty() {
+            return Ok(done);
+        }
+        match session.backend.commit(writes).await {
+            Ok(committed) => {
+                session.committed(committed);
+                return Ok(done);
+            }
+            Err(rejected) if Session::is_retriable(&rejected) && attempt < AUTOCOMMIT_ATTEMPTS_MAX => pause(attempt).await,
+            Err(rejected) => return Err(sqlstate::of_rejected(&rejected, &transaction.snapshot.catalog)),
+        }
+    }
+}

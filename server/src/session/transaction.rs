@@ -1,0 +1,82 @@
+//! Transactions: one snapshot, pending writes, and their commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
+
+use super::Session;
+use crate::pgwire::error::SqlResult;
+use crate::pgwire::sqlstate::of_rejected;
+use crate::query::reader::Writes;
+
+/// How often a statement that is a transaction by itself runs before its conflict is the client's.
+pub const AUTOCOMMIT_ATTEMPTS_MAX: u32 = 30;
+
+/// An open transaction.
+pub struct Transaction {
+    /// What its statements read.
+    pub snapshot: Arc<Snapshot>,
+    /// What they wrote.
+    pub writes: Writes,
+    /// Begun by BEGIN; an implicit one ends with the query string or at Sync.
+    pub is_explicit: bool,
+    /// Writes are refused.
+    pub is_read_only: bool,
+    /// `now()`, in nanoseconds since 1970.
+    pub started_ns: i64,
+}
+
+impl Transaction {
+    /// A transaction over a snapshot.
+    pub fn new(snapshot: Arc<Snapshot>, is_explicit: bool) -> Self {
+        let started_ns = chrono::Utc::now().timestamp_nanos_opt().unwrap_or(0);
+        Self { snapshot, writes: Writes::new(), is_explicit, is_read_only: false, started_ns }
+    }
+
+    /// Everything written, as one change of the region.
+    pub fn to_write_set(&self) -> WriteSet {
+        let tables = self.writes.iter().map(|(table, pending)| (*table, pending.to_change()));
+        WriteSet {
+            tables: tables.filter(|(_, change)| change.writes.rows.num_rows() > 0).collect(),
+            source: None,
+            catalog_version: self.snapshot.catalog.version,
+        }
+    }
+}
+
+impl Session {
+    /// Commits the transaction; it is gone afterwards, whatever came of it.
+    pub(super) async fn commit(&mut self) -> SqlResult<()> {
+        let Some(transaction) = self.transaction.take() else { return Ok(()) };
+        let writes = transaction.to_write_set();
+        if writes.tables.is_empty() {
+            return Ok(());
+        }
+        match self.backend.commit(writes).await {
+            Ok(committed) => {
+                self.committed(committed);
+                Ok(())
+            }
+            Err(rejected) => Err(of_rejected(&rejected, &transaction.snapshot.catalog)),
+        }
+    }
+
+    /// Remembers a commit of this session.
+    pub(super) fn committed(&mut self, committed: Committed) {
+        self.own_position = self.own_position.max(committed.position);
+    }
+
+    /// Whether a statement that is a transaction by itself should run again.
+    pub(super) fn is_retriable(rejected: &Rejected) -> bool {
+        matches!(rejected, Rejected::Conflict { .. } | Rejected::CatalogChanged | Rejected::Overloaded)
+    }
+}
+
+/// The pause before an attempt: the winner's commit has to reach a snapshot first. Random, so that two sessions in
+/// each other's way part.
+pub async fn pause(attempt: u32) {
+    let most_ms = (2u64 << attempt.min(6)).min(100);
+    let ms = rand::random_range(1..=most_ms);
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}

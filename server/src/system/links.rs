@@ -1,0 +1,38 @@
+//! `tributary.links`: one row per peer, as of the snapshot.
+
+use tributary_planner::types::SqlType;
+
+use super::{Facts, Row, SystemTable, text};
+
+pub(super) const TABLE: SystemTable = SystemTable {
+    name: "links",
+    columns: &[
+        ("peer", SqlType::Text),
+        ("state", SqlType::Text),
+        ("bytes_in", SqlType::Int8),
+        ("bytes_out", SqlType::Int8),
+        ("pending_keys", SqlType::Int8),
+        ("in_flight", SqlType::Int8),
+        ("acked_epoch", SqlType::Int8),
+        ("round_trip_ms", SqlType::Int8),
+        ("last_error", SqlType::Text),
+    ],
+    rows,
+};
+
+fn rows(facts: &Facts<'_>) -> Vec<Row> {
+    let row = |(peer, status): &(String, tributary_replication::link::LinkStatus)| {
+        vec![
+            text(peer),
+            text(format!("{:?}", status.state).to_lowercase()),
+            text(status.bytes_in),
+            text(status.bytes_out),
+            text(status.pending_keys),
+            text(status.in_flight),
+            text(status.acked.0),
+            status.round_trip_ms.and_then(text),
+            status.last_error.clone(),
+        ]
+    };
+    facts.snapshot.links.iter().map(row).collect()
+}

@@ -1,0 +1,43 @@
+//! `tributary.tables`: tables and where their rows are.
+
+use tributary_planner::catalog::{ObjectKind, TableLocality};
+use tributary_planner::types::SqlType;
+
+use super::{Facts, Row, SystemTable, text};
+
+pub(super) const TABLE: SystemTable = SystemTable {
+    name: "tables",
+    columns: &[
+        ("name", SqlType::Text),
+        ("locality", SqlType::Text),
+        ("region", SqlType::Text),
+        ("primary_key", SqlType::Text),
+        ("rows_max", SqlType::Int8),
+        ("bytes", SqlType::Int8),
+    ],
+    rows,
+};
+
+fn rows(facts: &Facts<'_>) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for object in facts.snapshot.catalog.objects.values() {
+        let ObjectKind::Table(table) = &object.kind else { continue };
+        let (locality, region) = match table.locality {
+            TableLocality::Global => ("GLOBAL", None),
+            TableLocality::RegionalByRow => ("REGIONAL BY ROW", None),
+            TableLocality::RegionalByTable(region) => ("REGIONAL BY TABLE", Some(facts.region_name(region))),
+        };
+        let key = table.primary_key.iter().map(|&column| &table.columns[column]).filter(|column| !column.hidden);
+        let key: Vec<&str> = key.map(|column| column.name.as_str()).collect();
+        let stored = facts.snapshot.tables.get(&object.id);
+        rows.push(vec![
+            text(&object.name),
+            text(locality),
+            region,
+            (!key.is_empty()).then(|| key.join(", ")),
+            stored.and_then(|table| text(table.rows.row_count())),
+            stored.and_then(|table| text(table.rows.bytes())),
+        ]);
+    }
+    rows
+}
