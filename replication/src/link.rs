@@ -226,7 +226,7 @@ impl Link {
             (Message::Bundle(bytes), _) => self.bundle(bytes, local, out),
             (Message::Ack { frontier }, _) => self.learn(frontier),
             (Message::Lack { need, frontier }, _) => self.peer_lacks(&need, frontier, local),
-            (Message::Heartbeat(heartbeat), _) => self.heartbeat(*heartbeat, local),
+            (Message::Heartbeat(heartbeat), _) => self.heartbeat(*heartbeat, local, out),
         }
     }
 

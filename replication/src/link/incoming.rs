@@ -11,6 +11,9 @@ use crate::link::{LinkConfig, Local};
 /// How often, at most, the delay between two requests doubles.
 const DOUBLINGS_MAX: u32 = 6;
 
+/// So often in a row must an origin be passed on in vain before the peer is told to stop.
+const VAIN_MIN: u32 = 3;
+
 /// What came from the peer and what did not.
 #[derive(Debug, Default)]
 pub(crate) struct Incoming {
@@ -18,6 +21,8 @@ pub(crate) struct Incoming {
     unacked: BTreeMap<OriginId, Epoch>,
     /// The epoch of each of these origins at the last acknowledgement.
     acked: Frontier,
+    /// How often in a row an origin was passed on to us that we had heard of otherwise.
+    vain: BTreeMap<OriginId, u32>,
     lacking: Option<Lacking>,
 }
 
@@ -40,6 +45,25 @@ impl Incoming {
         included
             .iter()
             .all(|included| included.to <= frontier.get(included.origin))
+    }
+
+    /// A bundle came: which of the origins that it passes on were known already?
+    pub(crate) fn relayed(&mut self, included: &[Included], peer: Option<OriginId>, frontier: &Frontier) {
+        for included in included.iter().filter(|included| Some(included.origin) != peer) {
+            if included.to > frontier.get(included.origin) {
+                self.vain.remove(&included.origin);
+            } else if self.vain.len() < ORIGINS_MAX {
+                *self.vain.entry(included.origin).or_default() += 1;
+            }
+        }
+    }
+
+    /// Origins that need not be passed on to us any more.
+    pub(crate) fn relayed_in_vain(&self) -> impl Iterator<Item = OriginId> + '_ {
+        self.vain
+            .iter()
+            .filter(|(_, times)| **times >= VAIN_MIN)
+            .map(|(origin, _)| *origin)
     }
 
     /// A bundle was handed on.
@@ -71,6 +95,7 @@ impl Incoming {
         for (origin, epoch) in need {
             let place = newest.entry(origin).or_default();
             *place = (*place).max(epoch);
+            self.vain.remove(&origin);
         }
         match &mut self.lacking {
             _ if newest.is_empty() => self.lacking = None,

@@ -75,12 +75,12 @@ impl Link {
         if !heard_us {
             self.say_hello(local, out);
         }
+        if heard_us && self.freshness.round_trip_ms().is_none() {
+            self.freshness.measured(self.session >> 16, 0, local.now_ms);
+        }
         if self.state == LinkState::Greeting {
             self.state = LinkState::Up;
             self.last_error = None;
-            if heard_us {
-                self.freshness.measured(self.session >> 16, 0, local.now_ms);
-            }
             self.beat(local, out);
         }
     }
@@ -110,6 +110,8 @@ impl Link {
             );
             return self.refuse(reason, out);
         }
+        self.incoming
+            .relayed(&header.included, Some(header.sender), local.frontier);
         if self.incoming.is_known(&header.included, local.frontier) {
             // The acknowledgement must have been lost.
             self.counts.stale += 1;
@@ -179,11 +181,12 @@ impl Link {
         }
     }
 
-    pub(super) fn heartbeat(&mut self, heartbeat: Heartbeat, local: &Local<'_>) {
+    pub(super) fn heartbeat(&mut self, heartbeat: Heartbeat, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
         self.learn(heartbeat.frontier.clone());
         self.peer_processed.merge(heartbeat.processed);
         self.peer_pressure = heartbeat.pressure;
         self.outgoing.stop_relaying(&heartbeat.direct);
+        let is_first = self.freshness.echo(local.now_ms).is_none();
         let peer_origin = self.peer_identity.as_ref().and_then(|peer| peer.origin);
         let epoch = peer_origin.map_or(Epoch(0), |origin| heartbeat.frontier.get(origin));
         self.freshness
@@ -193,6 +196,8 @@ impl Link {
 
     pub(super) fn beat(&mut self, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
         self.spoke_ms = local.now_ms;
+        let mut direct = self.direct.clone();
+        direct.extend(self.incoming.relayed_in_vain());
         let heartbeat = Heartbeat {
             tick: self.tick,
             frontier: local.frontier.clone(),
@@ -200,7 +205,7 @@ impl Link {
             sent_ms: local.now_ms,
             echo: self.freshness.echo(local.now_ms),
             pressure: self.pressure,
-            direct: self.direct.clone(),
+            direct,
         };
         self.send(Message::Heartbeat(Box::new(heartbeat)), out);
     }

@@ -2,7 +2,7 @@
 //! them. `BLESS=1` writes the second part anew; it is then reviewed like code.
 //!
 //! Commands: `regions a b c` (always first), `connect a b`, `disconnect a b`, `run MS`, `write a key=value`
-//! (`key=` deletes), `lose a b COUNT` (messages that are no heartbeats), `restart a`, `joining a`, `join a`,
+//! (`key=` deletes), `lose a b COUNT` (messages that are no heartbeats), `mute a b` (everything), `restart a`, `joining a`, `join a`,
 //! `rename a NAME`, `cluster a BYTE`, `epoch a EPOCH`, `fork a`, `small-messages` and `few-keys` (before
 //! `regions`), `heartbeats`, `state a`, `status a b`.
 
@@ -90,6 +90,9 @@ fn command(world: &mut World, words: &[&str]) {
         ["lose", a, b, count] => {
             world.lose.insert((a.to_string(), b.to_string()), number(count));
         }
+        ["mute", a, b] => {
+            world.mute.insert((a.to_string(), b.to_string()));
+        }
         ["restart", name] => world.region(name).restart(),
         ["joining", name] => {
             world.region(name).identity = None;
@@ -126,7 +129,7 @@ fn command(world: &mut World, words: &[&str]) {
         ["status", a, b] => {
             let status = world.region(a).links[*b].status();
             world.transcript.push(format!(
-                "{a} to {b}: {:?}, acked {}, {} keys{}, {} in flight, every {} ticks, {} rewinds, as of {:?}",
+                "{a} to {b}: {:?}, acked {}, {} keys{}, {} in flight, every {} ticks, {} rewinds, {} relays, as of {:?}",
                 status.state,
                 status.acked,
                 status.pending_keys,
@@ -134,6 +137,7 @@ fn command(world: &mut World, words: &[&str]) {
                 status.in_flight,
                 status.tick_multiple,
                 status.counts.rewinds,
+                status.relays.len(),
                 status.as_of_ms,
             ));
         }

@@ -42,6 +42,8 @@ pub struct World {
     pub show_heartbeats: bool,
     /// The next messages from one region to another that get lost.
     pub lose: BTreeMap<(String, String), u64>,
+    /// Directions in which nothing arrives.
+    pub mute: BTreeSet<(String, String)>,
     pub transcript: Vec<String>,
     pub refused: u64,
     pub damaged: u64,
@@ -83,6 +85,7 @@ impl World {
             now_ms: 0,
             show_heartbeats: false,
             lose: BTreeMap::new(),
+            mute: BTreeSet::new(),
             transcript: vec![],
             refused: 0,
             damaged: 0,
@@ -214,7 +217,8 @@ impl World {
         if lost_on_purpose && let Some(count) = lose {
             *count -= 1;
         }
-        let lost = lost_on_purpose || self.dice.roll(100) < self.weather.loss_percent;
+        let mute = self.mute.contains(&(from.to_string(), to.to_string()));
+        let lost = lost_on_purpose || mute || self.dice.roll(100) < self.weather.loss_percent;
         if shown {
             self.say(format!(
                 "{from} -> {to}: {message}{}",
