@@ -16,7 +16,7 @@ mod text;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::{concat, prep_null_mask_filter};
 use arrow::datatypes::{DataType, IntervalMonthDayNano, Schema, SchemaRef, TimeUnit};
 use datafusion_common::config::ConfigOptions;
@@ -96,7 +96,11 @@ impl Evaluator {
     /// it counts as not true.
     pub(crate) fn holds(&self, rows: &RecordBatch) -> (BooleanArray, Vec<(u32, String)>) {
         let evaluated = self.evaluate(rows);
-        let condition = prep_null_mask_filter(downcast::<BooleanArray>(&evaluated.columns[0]));
+        let condition = downcast::<BooleanArray>(&evaluated.columns[0]);
+        let condition = match condition.nulls() {
+            Some(_) => prep_null_mask_filter(condition),
+            None => condition.clone(),
+        };
         if evaluated.failed.is_empty() {
             return (condition, evaluated.failed);
         }

@@ -17,16 +17,19 @@ pub struct Evaluated {
     pub errors: i64,
 }
 
-/// Evaluates a tree; `leaf` gives the rows of each leaf.
-pub fn evaluate<Leaf>(node: &Node<Leaf>, leaf: &dyn Fn(&Leaf) -> Bag) -> Evaluated {
+/// The rows of a leaf, and their types.
+pub type Leaves<'a, Leaf> = (&'a dyn Fn(&Leaf) -> Bag, &'a dyn Fn(&Leaf) -> Vec<DataType>);
+
+/// Evaluates a tree over the rows of its leaves.
+pub fn evaluate<Leaf>(node: &Node<Leaf>, leaves: Leaves<'_, Leaf>) -> Evaluated {
     let mut errors = 0;
-    let rows = eval(node, leaf, &mut errors);
+    let rows = eval(node, leaves, &mut errors);
     Evaluated { rows, errors }
 }
 
-fn eval<Leaf>(node: &Node<Leaf>, leaf: &dyn Fn(&Leaf) -> Bag, errors: &mut i64) -> Bag {
+fn eval<Leaf>(node: &Node<Leaf>, leaf: Leaves<'_, Leaf>, errors: &mut i64) -> Bag {
     match node {
-        Node::Leaf(source) => leaf(source),
+        Node::Leaf(source) => leaf.0(source),
         Node::Filter { input, predicate } => {
             let mut kept = Bag::new();
             for (row, weight) in eval(input, leaf, errors) {
@@ -50,7 +53,8 @@ fn eval<Leaf>(node: &Node<Leaf>, leaf: &dyn Fn(&Leaf) -> Bag, errors: &mut i64) 
         }
         Node::Join { kind, left, right, on, filter } => {
             let (left_rows, right_rows) = (eval(left, leaf, errors), eval(right, leaf, errors));
-            join(*kind, &left_rows, &right_rows, on, filter.as_ref(), errors, node)
+            let width = node.types(&leaf.1).len();
+            join(*kind, (&left_rows, &right_rows), on, filter.as_ref(), width, errors)
         }
         Node::Union { inputs } => {
             let mut all = Bag::new();
@@ -68,15 +72,13 @@ fn eval<Leaf>(node: &Node<Leaf>, leaf: &dyn Fn(&Leaf) -> Bag, errors: &mut i64) 
     }
 }
 
-/// The width of the right side is found from its rows; an empty one is padded by the caller's plan.
-fn join<Leaf>(
+fn join(
     kind: JoinKind,
-    left: &Bag,
-    right: &Bag,
+    (left, right): (&Bag, &Bag),
     on: &[(usize, usize)],
     filter: Option<&Expr>,
+    width: usize,
     errors: &mut i64,
-    node: &Node<Leaf>,
 ) -> Bag {
     let mut joined = Bag::new();
     for (l, left_weight) in left {
@@ -98,16 +100,11 @@ fn join<Leaf>(
         }
         if kind == JoinKind::Left && !matched {
             let mut padded = l.clone();
-            padded.resize(width(node), Value::Null);
+            padded.resize(width, Value::Null);
             add(&mut joined, padded, *left_weight);
         }
     }
     joined
-}
-
-/// Every leaf of the random plans has four columns.
-fn width<Leaf>(node: &Node<Leaf>) -> usize {
-    node.types(&|_| vec![DataType::Int64; 4]).len()
 }
 
 pub fn aggregate(rows: &Bag, keys: &[usize], calls: &[AggregateCall], errors: &mut i64) -> Bag {
