@@ -15,11 +15,16 @@ use crate::types::SqlType;
 
 /// The plan of a view as lines of text.
 pub fn explain_view(name: &str, plan: &ViewPlan) -> Vec<String> {
-    let columns: Vec<String> =
-        plan.columns.iter().map(|column| format!("{} {}", column.name, type_name(&column.data_type))).collect();
+    let columns: Vec<String> = plan
+        .columns
+        .iter()
+        .map(|column| format!("{} {}", column.name, type_name(&column.data_type)))
+        .collect();
     let mut lines = vec![format!("materialized view {name} ({})", columns.join(", "))];
     for (number, fragment) in plan.fragments.iter().enumerate() {
-        lines.push(format!("local fragment {number}: in each region, over its own rows"));
+        lines.push(format!(
+            "local fragment {number}: in each region, over its own rows"
+        ));
         tree(&fragment.root, 1, &|scan: &Scan| scan_line(scan), &mut lines);
         boundary(number, fragment, &mut lines);
     }
@@ -43,19 +48,37 @@ fn boundary(number: usize, fragment: &LocalFragment, lines: &mut Vec<String>) {
     let types = fragment.root.types(&|scan: &Scan| scan.types.clone());
     match &fragment.boundary {
         Boundary::MergePartials { keys, aggregates } => {
-            lines.push(format!("merge boundary {number}: partials, a slot per key and region"));
-            let keys: Vec<String> = keys.iter().map(|&key| format!("${key} {}", type_name(&types[key]))).collect();
-            let key = if keys.is_empty() { "none, a single group".to_owned() } else { keys.join(", ") };
+            lines.push(format!(
+                "merge boundary {number}: partials, a slot per key and region"
+            ));
+            let keys: Vec<String> = keys
+                .iter()
+                .map(|&key| format!("${key} {}", type_name(&types[key])))
+                .collect();
+            let key = if keys.is_empty() {
+                "none, a single group".to_owned()
+            } else {
+                keys.join(", ")
+            };
             lines.push(format!("  key: {key}"));
             for call in aggregates {
                 let columns = list(call.partial_types().iter().map(type_name));
-                lines.push(format!("  partial: {} as ({columns}), result {}", aggregate(call), type_name(&call.output_type)));
+                lines.push(format!(
+                    "  partial: {} as ({columns}), result {}",
+                    aggregate(call),
+                    type_name(&call.output_type)
+                ));
             }
         }
         Boundary::MergeRows => {
-            lines.push(format!("merge boundary {number}: rows, a slot per row and region"));
-            let columns: Vec<String> =
-                types.iter().enumerate().map(|(index, t)| format!("${index} {}", type_name(t))).collect();
+            lines.push(format!(
+                "merge boundary {number}: rows, a slot per row and region"
+            ));
+            let columns: Vec<String> = types
+                .iter()
+                .enumerate()
+                .map(|(index, t)| format!("${index} {}", type_name(t)))
+                .collect();
             lines.push(format!("  row: {}", columns.join(", ")));
         }
     }
@@ -69,11 +92,17 @@ fn tree<Leaf>(node: &Node<Leaf>, depth: usize, leaf: &impl Fn(&Leaf) -> String, 
         Node::Join { kind, on, filter, .. } => join_line(*kind, on, filter.as_ref()),
         Node::Union { .. } => "union all".to_owned(),
         Node::Aggregate { keys, aggregates, .. } => {
-            let keys = if keys.is_empty() { "all".to_owned() } else { keyed(keys) };
+            let keys = if keys.is_empty() {
+                "all".to_owned()
+            } else {
+                keyed(keys)
+            };
             format!("aggregate {keys}: {}", list(aggregates.iter().map(aggregate)))
         }
         Node::Distinct { .. } => "distinct".to_owned(),
-        Node::TopK { keys, skip, fetch, .. } => top_line(keys, *skip, *fetch),
+        Node::TopK {
+            keys, skip, fetch, ..
+        } => top_line(keys, *skip, *fetch),
     };
     lines.push(format!("{}{line}", "  ".repeat(depth)));
     for input in node.inputs() {
@@ -86,7 +115,11 @@ fn scan_line(scan: &Scan) -> String {
         Locality::Regional => "regional",
         Locality::Global => "global",
     };
-    let columns = scan.columns.iter().zip(&scan.types).map(|(column, t)| format!("{column} {}", type_name(t)));
+    let columns = scan
+        .columns
+        .iter()
+        .zip(&scan.types)
+        .map(|(column, t)| format!("{column} {}", type_name(t)));
     format!("scan {} ({locality}) columns {}", scan.name, list(columns))
 }
 
@@ -95,7 +128,11 @@ fn join_line(kind: JoinKind, on: &[(usize, usize)], filter: Option<&Expr>) -> St
         JoinKind::Inner => "inner",
         JoinKind::Left => "left",
     };
-    let on = on.iter().map(|(left, right)| format!("left ${left} = right ${right}")).collect::<Vec<_>>().join(" and ");
+    let on = on
+        .iter()
+        .map(|(left, right)| format!("left ${left} = right ${right}"))
+        .collect::<Vec<_>>()
+        .join(" and ");
     match filter {
         Some(filter) => format!("{kind} join on {on} and {}", expr(filter)),
         None => format!("{kind} join on {on}"),
@@ -117,7 +154,11 @@ fn top_line(keys: &[SortKey], skip: usize, fetch: usize) -> String {
         };
         format!("${}{direction}{nulls}", key.column)
     });
-    let skip = if skip == 0 { String::new() } else { format!(" after {skip}") };
+    let skip = if skip == 0 {
+        String::new()
+    } else {
+        format!(" after {skip}")
+    };
     format!("first {fetch}{skip} by {}", list(keys))
 }
 
@@ -131,8 +172,12 @@ fn aggregate(call: &AggregateCall) -> String {
         AggregateFunction::BoolAnd => "bool_and",
         AggregateFunction::BoolOr => "bool_or",
     };
-    let argument = call.argument.map_or_else(|| "*".to_owned(), |column| format!("${column}"));
-    let filter = call.filter.map_or_else(String::new, |column| format!(" filter ${column}"));
+    let argument = call
+        .argument
+        .map_or_else(|| "*".to_owned(), |column| format!("${column}"));
+    let filter = call
+        .filter
+        .map_or_else(String::new, |column| format!(" filter ${column}"));
     format!("{name}({argument}){filter}")
 }
 
@@ -160,14 +205,30 @@ fn expr(value: &Expr) -> String {
             text + " end"
         }
         Expr::Cast { input, to } => format!("{}::{}", expr(input), type_name(to)),
-        Expr::Like { input, pattern, negated, case_insensitive } => {
+        Expr::Like {
+            input,
+            pattern,
+            negated,
+            case_insensitive,
+        } => {
             let op = if *case_insensitive { "ilike" } else { "like" };
             format!("({}{} {op} {})", expr(input), not(*negated), expr(pattern))
         }
-        Expr::InList { input, list: items, negated } => {
-            format!("({}{} in ({}))", expr(input), not(*negated), list(items.iter().map(expr)))
+        Expr::InList {
+            input,
+            list: items,
+            negated,
+        } => {
+            format!(
+                "({}{} in ({}))",
+                expr(input),
+                not(*negated),
+                list(items.iter().map(expr))
+            )
         }
-        Expr::Call { function, arguments, .. } => format!("{function}({})", list(arguments.iter().map(expr))),
+        Expr::Call {
+            function, arguments, ..
+        } => format!("{function}({})", list(arguments.iter().map(expr))),
     }
 }
 
@@ -176,11 +237,15 @@ fn not(negated: bool) -> &'static str {
 }
 
 fn constant(literal: &Literal) -> String {
-    let Some(value) = &literal.value else { return "null".to_owned() };
+    let Some(value) = &literal.value else {
+        return "null".to_owned();
+    };
     match (value, &literal.data_type) {
         (LiteralValue::Boolean(value), _) => value.to_string(),
         (LiteralValue::Integer(value), DataType::Decimal128(_, scale)) => decimal(*value, *scale),
-        (LiteralValue::Integer(value), DataType::Int16 | DataType::Int32 | DataType::Int64) => value.to_string(),
+        (LiteralValue::Integer(value), DataType::Int16 | DataType::Int32 | DataType::Int64) => {
+            value.to_string()
+        }
         (LiteralValue::Integer(value), other) => format!("{value}::{}", type_name(other)),
         (LiteralValue::Float(bits), _) => format!("{:?}", f64::from_bits(*bits)),
         (LiteralValue::Text(text), _) => format!("'{}'", text.replace('\'', "''")),
@@ -188,14 +253,23 @@ fn constant(literal: &Literal) -> String {
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             format!("'{hex}'::{}", type_name(other))
         }
-        (LiteralValue::Interval { months, days, nanoseconds }, _) => {
+        (
+            LiteralValue::Interval {
+                months,
+                days,
+                nanoseconds,
+            },
+            _,
+        ) => {
             format!("interval '{months} months {days} days {nanoseconds} ns'")
         }
     }
 }
 
 fn decimal(value: i128, scale: i8) -> String {
-    let Ok(scale) = usize::try_from(scale) else { return format!("{value}e{}", -scale) };
+    let Ok(scale) = usize::try_from(scale) else {
+        return format!("{value}e{}", -scale);
+    };
     if scale == 0 {
         return value.to_string();
     }

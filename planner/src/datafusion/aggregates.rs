@@ -8,7 +8,9 @@ use crate::error::PlanError;
 use crate::plan::AggregateFunction;
 
 /// The aggregates, by every name they are known under.
-pub const NAMES: &[&str] = &["avg", "bool_and", "bool_or", "count", "every", "max", "min", "sum"];
+pub const NAMES: &[&str] = &[
+    "avg", "bool_and", "bool_or", "count", "every", "max", "min", "sum",
+];
 
 /// What a name means for an argument of a type: the function, the type to cast the argument to, the result's
 /// type. `None` when the function does not take the type.
@@ -41,5 +43,6 @@ pub fn resolve(name: &str, argument: &Typed) -> Result<(AggregateFunction, DataT
     if matches!(name, "min" | "max") {
         comparison::check_comparable(&argument.data_type, name)?;
     }
-    result(name, &argument.data_type).ok_or_else(|| functions::undefined(name, std::slice::from_ref(argument)))
+    result(name, &argument.data_type)
+        .ok_or_else(|| functions::undefined(name, std::slice::from_ref(argument)))
 }

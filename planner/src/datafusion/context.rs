@@ -14,7 +14,9 @@ use datafusion_expr::planner::{
     ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, TypePlanner,
 };
 use datafusion_expr::utils::COUNT_STAR_EXPANSION;
-use datafusion_expr::{AggregateUDF, Cast, Expr, ExprSchemable, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
+use datafusion_expr::{
+    AggregateUDF, Cast, Expr, ExprSchemable, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF,
+};
 use sqlparser::ast::BinaryOperator;
 
 use super::stubs;
@@ -32,7 +34,11 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// A view of the catalog.
     pub fn new(catalog: &'a Catalog) -> Self {
-        Self { catalog, options: ConfigOptions::default(), planners: vec![Arc::new(Operators)] }
+        Self {
+            catalog,
+            options: ConfigOptions::default(),
+            planners: vec![Arc::new(Operators)],
+        }
     }
 }
 
@@ -40,7 +46,10 @@ impl<'a> Context<'a> {
 ///
 /// # Errors
 /// `UndefinedTable`, and `WrongObjectType` for a source.
-pub fn relation<'a>(catalog: &'a Catalog, name: &TableReference) -> std::result::Result<&'a Arc<Object>, PlanError> {
+pub fn relation<'a>(
+    catalog: &'a Catalog,
+    name: &TableReference,
+) -> std::result::Result<&'a Arc<Object>, PlanError> {
     let found = match name.schema() {
         None | Some("public") => catalog.object(name.table()),
         Some(_) => None,
@@ -48,7 +57,8 @@ pub fn relation<'a>(catalog: &'a Catalog, name: &TableReference) -> std::result:
     let object = found.ok_or_else(|| PlanError::undefined_table(&name.to_string()))?;
     if matches!(object.kind, ObjectKind::Source(_)) {
         let message = format!("\"{}\" is a source", object.name);
-        return Err(PlanError::new(PlanErrorKind::WrongObjectType, message).with_hint("Read the tables that it fills."));
+        return Err(PlanError::new(PlanErrorKind::WrongObjectType, message)
+            .with_hint("Read the tables that it fills."));
     }
     Ok(object)
 }
@@ -56,7 +66,9 @@ pub fn relation<'a>(catalog: &'a Catalog, name: &TableReference) -> std::result:
 /// The columns of a relation that a query can name: all but the hidden ones.
 pub fn visible_columns(object: &Object) -> SchemaRef {
     let all = object.columns_arrow();
-    let Some(table) = object.as_table() else { return all };
+    let Some(table) = object.as_table() else {
+        return all;
+    };
     let visible: Vec<FieldRef> = table.visible().map(|index| all.fields()[index].clone()).collect();
     Arc::new(Schema::new(visible))
 }
@@ -71,7 +83,8 @@ impl TableSource for Relation {
 
 impl ContextProvider for Context<'_> {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
-        let object = relation(self.catalog, &name).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let object =
+            relation(self.catalog, &name).map_err(|error| DataFusionError::External(Box::new(error)))?;
         Ok(Arc::new(Relation(visible_columns(object))))
     }
 
@@ -108,7 +121,10 @@ impl ContextProvider for Context<'_> {
     }
 
     fn udf_names(&self) -> Vec<String> {
-        super::typed::functions::NAMES.iter().map(|name| (*name).to_owned()).collect()
+        super::typed::functions::NAMES
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect()
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
@@ -116,7 +132,10 @@ impl ContextProvider for Context<'_> {
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        super::aggregates::NAMES.iter().map(|name| (*name).to_owned()).collect()
+        super::aggregates::NAMES
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect()
     }
 
     fn udwf_names(&self) -> Vec<String> {
@@ -130,7 +149,8 @@ struct Types;
 
 impl TypePlanner for Types {
     fn plan_type_field(&self, written: &sqlparser::ast::DataType) -> Result<Option<FieldRef>> {
-        let sql_type = SqlType::from_ast(written).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let sql_type =
+            SqlType::from_ast(written).map_err(|error| DataFusionError::External(Box::new(error)))?;
         if let SqlType::Varchar(Some(length)) = sql_type {
             let error = PlanError::unsupported(
                 format_args!("a cast to varchar({length})"),
@@ -157,7 +177,11 @@ impl Operators {
 
 impl ExprPlanner for Operators {
     /// Types a string constant by the other side of a comparison.
-    fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    fn plan_binary_op(
+        &self,
+        mut expr: RawBinaryExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawBinaryExpr>> {
         let comparison = matches!(
             expr.op,
             BinaryOperator::Eq
@@ -198,7 +222,14 @@ impl ExprPlanner for Operators {
         if raw.func.name() != "count" || !star {
             return Ok(PlannerResult::Original(raw));
         }
-        let RawAggregateExpr { func, distinct, filter, order_by, null_treatment, .. } = raw;
+        let RawAggregateExpr {
+            func,
+            distinct,
+            filter,
+            order_by,
+            null_treatment,
+            ..
+        } = raw;
         let star = vec![Expr::Literal(COUNT_STAR_EXPANSION, None)];
         let call = AggregateFunction::new_udf(func, star, distinct, filter, order_by, null_treatment);
         Ok(PlannerResult::Planned(Expr::AggregateFunction(call)))
@@ -208,7 +239,9 @@ impl ExprPlanner for Operators {
 /// Casts a string constant to the type of the other side where DataFusion would refuse the comparison. Numbers are
 /// left alone: DataFusion accepts them, and its scale of a numeric may not be ours.
 fn settle(constant: &mut Expr, other: &Expr, schema: &DFSchema) -> Result<()> {
-    let Expr::Literal(value, _) = &*constant else { return Ok(()) };
+    let Expr::Literal(value, _) = &*constant else {
+        return Ok(());
+    };
     if !value.data_type().is_string() || matches!(other, Expr::Literal(..)) {
         return Ok(());
     }

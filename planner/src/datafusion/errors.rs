@@ -46,7 +46,8 @@ fn schema_error(error: &SchemaError) -> PlanError {
                 None => error,
             }
         }
-        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => {
             let message = format!("column \"{name}\" specified more than once");
             PlanError::new(PlanErrorKind::DuplicateColumn, message).with_hint("Name it with AS.")
         }
@@ -55,14 +56,23 @@ fn schema_error(error: &SchemaError) -> PlanError {
 
 fn plan_message(message: &str) -> PlanError {
     let first = message.lines().next().unwrap_or(message);
-    if let Some(name) = first.strip_prefix("Invalid function '").and_then(|rest| rest.split('\'').next()) {
+    if let Some(name) = first
+        .strip_prefix("Invalid function '")
+        .and_then(|rest| rest.split('\'').next())
+    {
         let message = format!("function {name} does not exist in views");
         return PlanError::new(PlanErrorKind::UndefinedFunction, message)
             .with_hint("docs/sql.md lists the functions of views.");
     }
     if first.contains("must appear in the GROUP BY clause") {
-        let column = first.split("column \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("?");
-        let message = format!("column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function");
+        let column = first
+            .split("column \"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .unwrap_or("?");
+        let message = format!(
+            "column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function"
+        );
         return PlanError::new(PlanErrorKind::GroupingError, message);
     }
     if first.contains("unique expression names") {
@@ -70,7 +80,10 @@ fn plan_message(message: &str) -> PlanError {
             .with_hint("Name them with AS.");
     }
     if first.contains("non-boolean predicate") {
-        return PlanError::new(PlanErrorKind::DatatypeMismatch, "argument of WHERE must be type boolean");
+        return PlanError::new(
+            PlanErrorKind::DatatypeMismatch,
+            "argument of WHERE must be type boolean",
+        );
     }
     let kind = if first.contains("ggregate function") {
         PlanErrorKind::GroupingError

@@ -47,12 +47,19 @@ pub struct PlannedView {
 ///
 /// # Errors
 /// `Unsupported` for constructs that views do not have, with the construct's name, and the errors of analysis.
-pub fn plan_view(query: &Query, catalog: &Catalog, settings: &PlanSettings) -> Result<PlannedView, PlanError> {
+pub fn plan_view(
+    query: &Query,
+    catalog: &Catalog,
+    settings: &PlanSettings,
+) -> Result<PlannedView, PlanError> {
     let (relation, names) = relation(query, catalog, settings)?;
     let columns = view_columns(&relation, names)?;
     let plan_columns = columns.iter().zip(&relation.types);
     let plan_columns = plan_columns
-        .map(|(column, data_type)| Column { name: column.name.clone(), data_type: data_type.clone() })
+        .map(|(column, data_type)| Column {
+            name: column.name.clone(),
+            data_type: data_type.clone(),
+        })
         .collect();
     let plan = split::split(relation.node, plan_columns)?;
     Ok(PlannedView { plan, columns })
@@ -62,7 +69,11 @@ pub fn plan_view(query: &Query, catalog: &Catalog, settings: &PlanSettings) -> R
 ///
 /// # Errors
 /// As [`plan_view`], except for those of the split.
-pub fn query_columns(query: &Query, catalog: &Catalog, settings: &PlanSettings) -> Result<Vec<ViewColumn>, PlanError> {
+pub fn query_columns(
+    query: &Query,
+    catalog: &Catalog,
+    settings: &PlanSettings,
+) -> Result<Vec<ViewColumn>, PlanError> {
     let (relation, names) = relation(query, catalog, settings)?;
     view_columns(&relation, names)
 }
@@ -82,7 +93,11 @@ fn relation(
         .map_err(|error| errors::plan_error(&error))?;
     let converter = relation::Converter { catalog, settings };
     let relation = converter.convert(&plan)?;
-    let names = plan.schema().fields().iter().map(|field| syntax::plain_name(field.name()).to_owned());
+    let names = plan
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| syntax::plain_name(field.name()).to_owned());
     Ok((relation, names.collect()))
 }
 
@@ -112,7 +127,8 @@ fn view_columns(relation: &relation::Relation, names: Vec<String>) -> Result<Vec
 /// The query of a plain view, from the catalog's text.
 fn parse_query(sql: &str) -> Result<Query, PlanError> {
     let damaged = |error: String| PlanError::internal(format!("a view's text cannot be parsed: {error}"));
-    let statements = Parser::parse_sql(&PostgreSqlDialect {}, sql).map_err(|error| damaged(error.to_string()))?;
+    let statements =
+        Parser::parse_sql(&PostgreSqlDialect {}, sql).map_err(|error| damaged(error.to_string()))?;
     match statements.into_iter().next() {
         Some(Statement::Query(query)) => Ok(*query),
         Some(Statement::CreateView(view)) => Ok(*view.query),

@@ -30,7 +30,10 @@ impl Scope<'_> {
         Ok(match expr {
             DfExpr::Alias(alias) => self.convert(&alias.expr)?,
             DfExpr::Column(column) => {
-                let index = self.schema.index_of_column(column).map_err(|error| plan_error(&error))?;
+                let index = self
+                    .schema
+                    .index_of_column(column)
+                    .map_err(|error| plan_error(&error))?;
                 Typed::column(index, self.types[index].clone())
             }
             DfExpr::Literal(value, _) => literal(value)?,
@@ -48,7 +51,12 @@ impl Scope<'_> {
             DfExpr::IsNotFalse(input) => self.is_truth(input, Some(false), true)?,
             DfExpr::IsNotUnknown(input) => self.is_truth(input, None, true)?,
             DfExpr::Negative(input) => arithmetic::negate(self.convert(input)?)?,
-            DfExpr::Between(Between { expr, negated, low, high }) => {
+            DfExpr::Between(Between {
+                expr,
+                negated,
+                low,
+                high,
+            }) => {
                 let (low, high) = (self.convert(low)?, self.convert(high)?);
                 comparison::between(self.convert(expr)?, low, high, *negated, self.zone)?
             }
@@ -58,7 +66,10 @@ impl Scope<'_> {
             }
             DfExpr::Like(like) => self.like(like)?,
             DfExpr::InList(InList { expr, list, negated }) => {
-                let list = list.iter().map(|item| self.convert(item)).collect::<Result<_, _>>()?;
+                let list = list
+                    .iter()
+                    .map(|item| self.convert(item))
+                    .collect::<Result<_, _>>()?;
                 comparison::in_list(self.convert(expr)?, list, *negated, self.zone)?
             }
             DfExpr::ScalarFunction(call) => {
@@ -92,7 +103,11 @@ impl Scope<'_> {
 
     fn is_null(&self, input: &DfExpr, negated: bool) -> Result<Typed, PlanError> {
         let input = self.convert(input)?.settled(self.zone)?;
-        let expr = if negated { input.is_not_null() } else { Expr::IsNull(Box::new(input.expr)) };
+        let expr = if negated {
+            input.is_not_null()
+        } else {
+            Expr::IsNull(Box::new(input.expr))
+        };
         Ok(Typed::new(expr, DataType::Boolean))
     }
 
@@ -102,7 +117,10 @@ impl Scope<'_> {
 
     fn like(&self, like: &Like) -> Result<Typed, PlanError> {
         if like.escape_char.is_some_and(|escape| escape != '\\') {
-            return Err(PlanError::unsupported("LIKE with an ESCAPE other than the backslash", "Escape with \\."));
+            return Err(PlanError::unsupported(
+                "LIKE with an ESCAPE other than the backslash",
+                "Escape with \\.",
+            ));
         }
         let (input, pattern) = (self.convert(&like.expr)?, self.convert(&like.pattern)?);
         comparison::like(input, pattern, like.negated, like.case_insensitive, self.zone)
@@ -110,7 +128,11 @@ impl Scope<'_> {
 
     /// Both forms of CASE; the one with an operand compares it with each WHEN.
     fn case(&self, case: &Case) -> Result<Typed, PlanError> {
-        let operand = case.expr.as_ref().map(|operand| self.convert(operand)).transpose()?;
+        let operand = case
+            .expr
+            .as_ref()
+            .map(|operand| self.convert(operand))
+            .transpose()?;
         let mut branches = Vec::with_capacity(case.when_then_expr.len());
         for (when, then) in &case.when_then_expr {
             let condition = match &operand {
@@ -122,7 +144,11 @@ impl Scope<'_> {
             };
             branches.push((condition, self.convert(then)?));
         }
-        let otherwise = case.else_expr.as_ref().map(|otherwise| self.convert(otherwise)).transpose()?;
+        let otherwise = case
+            .else_expr
+            .as_ref()
+            .map(|otherwise| self.convert(otherwise))
+            .transpose()?;
         comparison::case(branches, otherwise, self.zone)
     }
 }
@@ -147,7 +173,10 @@ fn operator(op: Operator) -> Result<BinaryOp, PlanError> {
         Operator::StringConcat => BinaryOp::Concat,
         other => {
             let what = format!("the operator {other} in a view");
-            return Err(PlanError::unsupported(what, "Apply it in the query that reads the view."));
+            return Err(PlanError::unsupported(
+                what,
+                "Apply it in the query that reads the view.",
+            ));
         }
     })
 }
@@ -164,28 +193,42 @@ fn literal(value: &ScalarValue) -> Result<Typed, PlanError> {
             Err(_) => integer(DataType::Int64, i128::from(*value)),
         },
         ScalarValue::UInt64(Some(value)) => integer(DataType::Decimal128(20, 0), i128::from(*value)),
-        ScalarValue::Decimal128(Some(value), precision, scale) if *scale >= 0 => {
-            integer(DataType::Decimal128(*precision.max(&scale.unsigned_abs()), *scale), *value)
-        }
+        ScalarValue::Decimal128(Some(value), precision, scale) if *scale >= 0 => integer(
+            DataType::Decimal128(*precision.max(&scale.unsigned_abs()), *scale),
+            *value,
+        ),
         ScalarValue::Decimal128(Some(value), precision, scale) => {
             let whole = i16::from(*precision) - i16::from(*scale);
             let value = super::typed::literal::shifted(*value, -i32::from(*scale)).filter(|_| whole <= 38);
-            integer(super::typed::decimal(whole, 0), value.ok_or_else(too_many_digits)?)
+            integer(
+                super::typed::decimal(whole, 0),
+                value.ok_or_else(too_many_digits)?,
+            )
         }
         ScalarValue::Decimal256(..) => return Err(too_many_digits()),
         ScalarValue::Float64(Some(value)) => {
             Typed::literal(DataType::Float64, LiteralValue::Float(value.to_bits()))
         }
-        ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)) => {
-            Typed::unknown(text.clone())
-        }
+        ScalarValue::Utf8(Some(text))
+        | ScalarValue::Utf8View(Some(text))
+        | ScalarValue::LargeUtf8(Some(text)) => Typed::unknown(text.clone()),
         ScalarValue::IntervalMonthDayNano(Some(value)) => Typed::literal(
             INTERVAL,
-            LiteralValue::Interval { months: value.months, days: value.days, nanoseconds: value.nanoseconds },
+            LiteralValue::Interval {
+                months: value.months,
+                days: value.days,
+                nanoseconds: value.nanoseconds,
+            },
         ),
         other => {
-            let what = format!("a constant of type {}", super::typed::type_name(&other.data_type()));
-            return Err(PlanError::unsupported(what, "Write it as a quoted constant with a cast."));
+            let what = format!(
+                "a constant of type {}",
+                super::typed::type_name(&other.data_type())
+            );
+            return Err(PlanError::unsupported(
+                what,
+                "Write it as a quoted constant with a cast.",
+            ));
         }
     })
 }
@@ -197,27 +240,36 @@ fn too_many_digits() -> PlanError {
 /// The refusal of an expression that views do not have.
 fn refused(expr: &DfExpr) -> PlanError {
     let (what, alternative) = match expr {
-        DfExpr::WindowFunction(_) => {
-            ("a window function in a view", "Use ORDER BY … LIMIT, or rank in the query that reads the view.")
-        }
+        DfExpr::WindowFunction(_) => (
+            "a window function in a view",
+            "Use ORDER BY … LIMIT, or rank in the query that reads the view.",
+        ),
         DfExpr::AggregateFunction(_) => {
             let message = "aggregate functions are not allowed here";
             return PlanError::new(PlanErrorKind::GroupingError, message);
         }
-        DfExpr::Exists(_) | DfExpr::InSubquery(_) | DfExpr::SetComparison(_) => {
-            ("a subquery in a condition of a view", "Join with the table, or with SELECT DISTINCT of its key.")
-        }
-        DfExpr::ScalarSubquery(_) => {
-            ("a scalar subquery in a view", "Join with the aggregated table, grouped by the key you compare.")
-        }
+        DfExpr::Exists(_) | DfExpr::InSubquery(_) | DfExpr::SetComparison(_) => (
+            "a subquery in a condition of a view",
+            "Join with the table, or with SELECT DISTINCT of its key.",
+        ),
+        DfExpr::ScalarSubquery(_) => (
+            "a scalar subquery in a view",
+            "Join with the aggregated table, grouped by the key you compare.",
+        ),
         DfExpr::OuterReferenceColumn(..) => ("a reference to an outer query", "Write a join."),
-        DfExpr::GroupingSet(_) => ("GROUPING SETS, ROLLUP or CUBE in a view", "Write one view per grouping."),
+        DfExpr::GroupingSet(_) => (
+            "GROUPING SETS, ROLLUP or CUBE in a view",
+            "Write one view per grouping.",
+        ),
         DfExpr::SimilarTo(_) => ("SIMILAR TO in a view", "Use LIKE."),
         DfExpr::TryCast(_) => ("TRY_CAST in a view", "Use CAST inside a CASE."),
         DfExpr::Placeholder(_) => ("a parameter in a view", "Write the value."),
         DfExpr::ScalarVariable(..) => ("a variable in a view", "Write the value."),
         DfExpr::Unnest(_) => ("unnest in a view", "Use a table with a row per element."),
-        _ => ("this expression in a view", "Apply it in the query that reads the view."),
+        _ => (
+            "this expression in a view",
+            "Apply it in the query that reads the view.",
+        ),
     };
     PlanError::unsupported(what, alternative)
 }

@@ -18,13 +18,19 @@ use super::typed::{TIMESTAMP, functions, timestamptz};
 /// The scalar function of a name, if views may call it.
 pub fn scalar(name: &str) -> Option<Arc<ScalarUDF>> {
     let name = *functions::NAMES.iter().find(|known| **known == name)?;
-    Some(Arc::new(ScalarUDF::new_from_impl(ScalarStub { name, signature: any_arguments() })))
+    Some(Arc::new(ScalarUDF::new_from_impl(ScalarStub {
+        name,
+        signature: any_arguments(),
+    })))
 }
 
 /// The aggregate function of a name, if views may call it.
 pub fn aggregate(name: &str) -> Option<Arc<AggregateUDF>> {
     let name = *super::aggregates::NAMES.iter().find(|known| **known == name)?;
-    Some(Arc::new(AggregateUDF::new_from_impl(AggregateStub { name, signature: any_arguments() })))
+    Some(Arc::new(AggregateUDF::new_from_impl(AggregateStub {
+        name,
+        signature: any_arguments(),
+    })))
 }
 
 fn any_arguments() -> Signature {

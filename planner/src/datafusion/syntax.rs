@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Distinct, Expr, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, SetOperator,
-    SetQuantifier, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    Distinct, Expr, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, SetExpr,
+    SetOperator, SetQuantifier, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 use super::typed::functions;
@@ -70,30 +70,55 @@ impl Visitor for Check {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
         match factor {
-            TableFactor::Table { args: None, sample: None, version: None, with_hints, partitions, .. }
-                if with_hints.is_empty() && partitions.is_empty() => {}
-            TableFactor::Derived { lateral: false, sample: None, .. } | TableFactor::NestedJoin { .. } => {}
+            TableFactor::Table {
+                args: None,
+                sample: None,
+                version: None,
+                with_hints,
+                partitions,
+                ..
+            } if with_hints.is_empty() && partitions.is_empty() => {}
+            TableFactor::Derived {
+                lateral: false,
+                sample: None,
+                ..
+            }
+            | TableFactor::NestedJoin { .. } => {}
             TableFactor::Derived { lateral: true, .. } => {
                 return Self::refuse("LATERAL in a view", "Write a join.");
             }
-            TableFactor::Table { args: Some(_), .. } | TableFactor::Function { .. } | TableFactor::UNNEST { .. } => {
-                return Self::refuse("a function in FROM", "Only tables and views can be read by a view.");
+            TableFactor::Table { args: Some(_), .. }
+            | TableFactor::Function { .. }
+            | TableFactor::UNNEST { .. } => {
+                return Self::refuse(
+                    "a function in FROM",
+                    "Only tables and views can be read by a view.",
+                );
             }
-            _ => return Self::refuse("this form of FROM", "Only tables, views and subqueries can be read by a view."),
+            _ => {
+                return Self::refuse(
+                    "this form of FROM",
+                    "Only tables, views and subqueries can be read by a view.",
+                );
+            }
         }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
         match expr {
-            Expr::AtTimeZone { .. } => {
-                Self::refuse("AT TIME ZONE in a view", "Keep local times in a column of type timestamp.")
+            Expr::AtTimeZone { .. } => Self::refuse(
+                "AT TIME ZONE in a view",
+                "Keep local times in a column of type timestamp.",
+            ),
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => {
+                Self::refuse("ANY or ALL in a view", "Use IN with a list.")
             }
-            Expr::AnyOp { .. } | Expr::AllOp { .. } => Self::refuse("ANY or ALL in a view", "Use IN with a list."),
             Expr::Collate { .. } => Self::refuse("COLLATE in a view", "Text is ordered by its bytes."),
-            Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_) => {
-                Self::refuse("GROUPING SETS, ROLLUP or CUBE in a view", "Write one view per grouping.")
-            }
+            Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_) => Self::refuse(
+                "GROUPING SETS, ROLLUP or CUBE in a view",
+                "Write one view per grouping.",
+            ),
             Expr::Function(function) => check_function(&function.name, function.over.is_some()),
             _ => ControlFlow::Continue(()),
         }
@@ -101,11 +126,18 @@ impl Visitor for Check {
 }
 
 fn check_function(name: &ObjectName, over: bool) -> ControlFlow<Box<PlanError>> {
-    let name = name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.to_lowercase());
+    let name = name
+        .0
+        .last()
+        .and_then(|part| part.as_ident())
+        .map(|ident| ident.value.to_lowercase());
     let name = name.unwrap_or_default();
     if over {
         let alternative = "Use ORDER BY … LIMIT, or rank in the query that reads the view.";
-        return Check::refuse(format_args!("the window function {name}() OVER in a view"), alternative);
+        return Check::refuse(
+            format_args!("the window function {name}() OVER in a view"),
+            alternative,
+        );
     }
     match functions::refusal(&name) {
         Some(reason) => Check::refuse(format_args!("{name}() in a view"), reason),
@@ -116,18 +148,29 @@ fn check_function(name: &ObjectName, over: bool) -> ControlFlow<Box<PlanError>> 
 fn check_body(body: &SetExpr) -> ControlFlow<Box<PlanError>> {
     match body {
         SetExpr::Select(_) | SetExpr::Query(_) => ControlFlow::Continue(()),
-        SetExpr::SetOperation { op, set_quantifier, left, right } => {
+        SetExpr::SetOperation {
+            op,
+            set_quantifier,
+            left,
+            right,
+        } => {
             if *op != SetOperator::Union {
                 let alternative = "Use a join, or LEFT JOIN … WHERE … IS NULL.";
                 return Check::refuse(format_args!("{op} in a view"), alternative);
             }
-            if !matches!(set_quantifier, SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None) {
+            if !matches!(
+                set_quantifier,
+                SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None
+            ) {
                 return Check::refuse("UNION BY NAME", "Name the columns in one order.");
             }
             check_body(left)?;
             check_body(right)
         }
-        SetExpr::Values(_) => Check::refuse("VALUES in a view", "Keep the rows in a table with LOCALITY GLOBAL."),
+        SetExpr::Values(_) => Check::refuse(
+            "VALUES in a view",
+            "Keep the rows in a table with LOCALITY GLOBAL.",
+        ),
         _ => Check::refuse("this form of query in a view", "Write a SELECT."),
     }
 }
@@ -140,16 +183,20 @@ fn check_select(select: &Select) -> ControlFlow<Box<PlanError>> {
         return Check::refuse("SELECT INTO", "Use CREATE MATERIALIZED VIEW.");
     }
     if select.qualify.is_some() || !select.named_window.is_empty() {
-        return Check::refuse("a window in a view", "Use ORDER BY … LIMIT, or rank in the query that reads the view.");
+        return Check::refuse(
+            "a window in a view",
+            "Use ORDER BY … LIMIT, or rank in the query that reads the view.",
+        );
     }
     if select.from.is_empty() {
         return Check::refuse("a SELECT without FROM in a view", "Read a table.");
     }
     match &select.group_by {
         GroupByExpr::All(_) => Check::refuse("GROUP BY ALL", "Name the columns."),
-        GroupByExpr::Expressions(_, modifiers) if !modifiers.is_empty() => {
-            Check::refuse("GROUPING SETS, ROLLUP or CUBE in a view", "Write one view per grouping.")
-        }
+        GroupByExpr::Expressions(_, modifiers) if !modifiers.is_empty() => Check::refuse(
+            "GROUPING SETS, ROLLUP or CUBE in a view",
+            "Write one view per grouping.",
+        ),
         GroupByExpr::Expressions(..) => ControlFlow::Continue(()),
     }
 }
@@ -162,7 +209,9 @@ impl VisitorMut for Names {
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
         let mut taken: BTreeSet<String> = select.projection.iter().filter_map(named).collect();
         for item in &mut select.projection {
-            let SelectItem::UnnamedExpr(expr) = item else { continue };
+            let SelectItem::UnnamedExpr(expr) = item else {
+                continue;
+            };
             if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
                 continue;
             }
@@ -173,7 +222,10 @@ impl VisitorMut for Names {
                 count += 1;
                 unique = format!("{name}{SEPARATOR}{count}");
             }
-            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', unique) };
+            *item = SelectItem::ExprWithAlias {
+                expr: expr.clone(),
+                alias: Ident::with_quote('"', unique),
+            };
         }
         ControlFlow::Continue(())
     }
@@ -190,7 +242,11 @@ fn named(item: &SelectItem) -> Option<String> {
 }
 
 fn folded(ident: &Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+    if ident.quote_style.is_some() {
+        ident.value.clone()
+    } else {
+        ident.value.to_lowercase()
+    }
 }
 
 /// PostgreSQL's name for a column without AS; `None` is `?column?`.
@@ -203,13 +259,20 @@ fn column_name(expr: &Expr) -> Option<String> {
             (FunctionArguments::Subquery(_), _) => None,
             (_, ident) => ident.map(folded),
         },
-        Expr::Cast { expr, data_type, .. } => {
-            column_name(expr).or_else(|| SqlType::from_ast(data_type).ok().map(|t| t.catalog_name().to_owned()))
-        }
-        Expr::TypedString(typed) => SqlType::from_ast(&typed.data_type).ok().map(|t| t.catalog_name().to_owned()),
-        Expr::Case { else_result, .. } => {
-            Some(else_result.as_deref().and_then(column_name).unwrap_or_else(|| "case".to_owned()))
-        }
+        Expr::Cast { expr, data_type, .. } => column_name(expr).or_else(|| {
+            SqlType::from_ast(data_type)
+                .ok()
+                .map(|t| t.catalog_name().to_owned())
+        }),
+        Expr::TypedString(typed) => SqlType::from_ast(&typed.data_type)
+            .ok()
+            .map(|t| t.catalog_name().to_owned()),
+        Expr::Case { else_result, .. } => Some(
+            else_result
+                .as_deref()
+                .and_then(column_name)
+                .unwrap_or_else(|| "case".to_owned()),
+        ),
         Expr::Extract { .. } => Some("extract".to_owned()),
         Expr::Substring { .. } => Some("substring".to_owned()),
         Expr::Position { .. } => Some("position".to_owned()),
@@ -218,7 +281,9 @@ fn column_name(expr: &Expr) -> Option<String> {
         Expr::Floor { .. } => Some("floor".to_owned()),
         Expr::Interval(_) => Some("interval".to_owned()),
         Expr::Exists { .. } => Some("exists".to_owned()),
-        Expr::Value(value) if matches!(value.value, sqlparser::ast::Value::Boolean(_)) => Some("bool".to_owned()),
+        Expr::Value(value) if matches!(value.value, sqlparser::ast::Value::Boolean(_)) => {
+            Some("bool".to_owned())
+        }
         _ => None,
     }
 }

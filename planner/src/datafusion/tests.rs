@@ -22,8 +22,10 @@ use crate::explain::{explain_tree, explain_view};
 fn scripts() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testscripts/split");
     let bless = std::env::var_os("TRIBUTARY_BLESS").is_some();
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(&folder).expect("the folder exists").map(|entry| entry.expect("readable").path()).collect();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .expect("the folder exists")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
     paths.sort();
     assert!(!paths.is_empty(), "there are scripts");
     let mut differing = Vec::new();
@@ -33,20 +35,35 @@ fn scripts() {
         if bless {
             std::fs::write(&path, &actual).expect("writable");
         } else if actual != expected {
-            differing.push(format!("{}:\n{}", path.display(), first_difference(&expected, &actual)));
+            differing.push(format!(
+                "{}:\n{}",
+                path.display(),
+                first_difference(&expected, &actual)
+            ));
         }
     }
-    assert!(differing.is_empty(), "{}\nTRIBUTARY_BLESS=1 rewrites them", differing.join("\n"));
+    assert!(
+        differing.is_empty(),
+        "{}\nTRIBUTARY_BLESS=1 rewrites them",
+        differing.join("\n")
+    );
 }
 
 fn first_difference(expected: &str, actual: &str) -> String {
     let (expected, actual): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), actual.lines().collect());
-    let at = (0..).find(|&line| expected.get(line) != actual.get(line)).expect("they differ");
+    let at = (0..)
+        .find(|&line| expected.get(line) != actual.get(line))
+        .expect("they differ");
     let around = |lines: &[&str]| {
         let near: Vec<&str> = lines.iter().skip(at.saturating_sub(3)).take(8).copied().collect();
         near.join("\n")
     };
-    format!("line {}\nexpected\n{}\nactual\n{}\n", at + 1, around(&expected), around(&actual))
+    format!(
+        "line {}\nexpected\n{}\nactual\n{}\n",
+        at + 1,
+        around(&expected),
+        around(&actual)
+    )
 }
 
 /// Runs a script and gives it back with what came out.
@@ -70,7 +87,9 @@ fn run(script: &str) -> String {
         let output = match session.execute(&code.join("\n")) {
             Ok(output) => output,
             Err(error) => {
-                let hint = error.hint.map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+                let hint = error
+                    .hint
+                    .map_or_else(String::new, |hint| format!("\nhint: {hint}"));
                 format!("{:?}: {}{hint}", error.kind, error.message)
             }
         };
@@ -98,7 +117,11 @@ impl Session {
             return Ok(lines.join("\n"));
         }
         if let Some(query) = statement.strip_prefix("columns ") {
-            return Ok(column_list(&query_columns(&query_of(query)?, &self.catalog, &self.settings)?));
+            return Ok(column_list(&query_columns(
+                &query_of(query)?,
+                &self.catalog,
+                &self.settings,
+            )?));
         }
         if let Some(zone) = statement.strip_prefix("set time zone ") {
             self.settings.time_zone = zone.trim_matches('\'').to_owned();
@@ -116,7 +139,9 @@ impl Session {
     }
 
     fn create_table(&mut self, text: &str, locality: TableLocality) -> String {
-        let Statement::CreateTable(table) = statement(text).expect("a script's table") else { panic!("no table") };
+        let Statement::CreateTable(table) = statement(text).expect("a script's table") else {
+            panic!("no table")
+        };
         let columns = table.columns.iter().map(|column| ColumnDef {
             name: column.name.value.clone(),
             sql_type: SqlType::from_ast(&column.data_type).expect("a type"),
@@ -124,13 +149,19 @@ impl Session {
             default: None,
             hidden: column.name.value.starts_with("hidden_"),
         });
-        let table_def = TableDef { columns: columns.collect(), primary_key: vec![0], locality };
+        let table_def = TableDef {
+            columns: columns.collect(),
+            primary_key: vec![0],
+            locality,
+        };
         self.create(&table.name.to_string(), ObjectKind::Table(table_def));
         String::new()
     }
 
     fn create_view(&mut self, text: &str) -> Result<String, PlanError> {
-        let Statement::CreateView(view) = statement(text)? else { panic!("no view: {text}") };
+        let Statement::CreateView(view) = statement(text)? else {
+            panic!("no view: {text}")
+        };
         let name = view.name.to_string();
         let sql = view.query.to_string();
         if !view.materialized {
@@ -143,19 +174,32 @@ impl Session {
         let (fingerprint, time_zone) = (planned.plan.fingerprint(), self.settings.time_zone.clone());
         let plan = Arc::new(planned.plan);
         let columns = planned.columns;
-        let definition = MaterializedViewDef { sql, columns, plan, fingerprint, time_zone };
+        let definition = MaterializedViewDef {
+            sql,
+            columns,
+            plan,
+            fingerprint,
+            time_zone,
+        };
         self.create(&name, ObjectKind::MaterializedView(definition));
         Ok(lines.join("\n"))
     }
 
     fn create(&mut self, name: &str, kind: ObjectKind) {
         let id = ObjectId(self.catalog.next_object);
-        self.catalog.apply(&CatalogChange::Create(Object { id, name: name.to_owned(), kind }));
+        self.catalog.apply(&CatalogChange::Create(Object {
+            id,
+            name: name.to_owned(),
+            kind,
+        }));
     }
 }
 
 fn column_list(columns: &[ViewColumn]) -> String {
-    let columns: Vec<String> = columns.iter().map(|column| format!("{} {}", column.name, column.sql_type)).collect();
+    let columns: Vec<String> = columns
+        .iter()
+        .map(|column| format!("{} {}", column.name, column.sql_type))
+        .collect();
     columns.join(", ")
 }
 
@@ -177,9 +221,14 @@ fn query_of(text: &str) -> Result<Query, PlanError> {
 fn plans_are_a_function_of_the_statement() {
     let plan = || {
         let mut session = Session::default();
-        session.execute("create table t (a int, b text) locality regional").expect("a table");
+        session
+            .execute("create table t (a int, b text) locality regional")
+            .expect("a table");
         let query = query_of("select b, count(*), sum(a) from t where a > 1 group by b").expect("a query");
-        plan_view(&query, &session.catalog, &session.settings).expect("a plan").plan.fingerprint()
+        plan_view(&query, &session.catalog, &session.settings)
+            .expect("a plan")
+            .plan
+            .fingerprint()
     };
     assert_eq!(plan(), plan());
 }

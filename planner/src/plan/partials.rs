@@ -24,9 +24,13 @@ impl AggregateCall {
             (AggregateFunction::Sum | AggregateFunction::Avg, DataType::Decimal128(_, scale)) => {
                 vec![DataType::Decimal128(38, *scale), DataType::Int64, DataType::Int64]
             }
-            (AggregateFunction::Sum | AggregateFunction::Avg, _) => vec![DataType::Decimal128(38, 0), DataType::Int64],
+            (AggregateFunction::Sum | AggregateFunction::Avg, _) => {
+                vec![DataType::Decimal128(38, 0), DataType::Int64]
+            }
             (AggregateFunction::Min | AggregateFunction::Max, _) => vec![self.output_type.clone()],
-            (AggregateFunction::BoolAnd | AggregateFunction::BoolOr, _) => vec![DataType::Int64, DataType::Int64],
+            (AggregateFunction::BoolAnd | AggregateFunction::BoolOr, _) => {
+                vec![DataType::Int64, DataType::Int64]
+            }
         }
     }
 }

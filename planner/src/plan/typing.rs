@@ -11,7 +11,9 @@ impl Expr {
         match self {
             Expr::Column(column) => columns[*column].clone(),
             Expr::Literal(literal) => literal.data_type.clone(),
-            Expr::Binary { op, left, right } => binary_type(*op, &left.data_type(columns), &right.data_type(columns)),
+            Expr::Binary { op, left, right } => {
+                binary_type(*op, &left.data_type(columns), &right.data_type(columns))
+            }
             Expr::Not(_) | Expr::IsNull(_) | Expr::Like { .. } | Expr::InList { .. } => DataType::Boolean,
             Expr::Negate(input) => input.data_type(columns),
             Expr::Case { branches, otherwise } => match (branches.first(), otherwise) {
@@ -53,7 +55,9 @@ fn binary_type(op: BinaryOp, left: &DataType, right: &DataType) -> DataType {
 /// There are never more than 38 digits in all; a value that needs more is an error. A quotient is rounded half
 /// away from zero; the planner gives the left side enough digits for 16 after the point.
 pub fn decimal_result(op: BinaryOp, left: &DataType, right: &DataType) -> Option<DataType> {
-    let (DataType::Decimal128(p1, s1), DataType::Decimal128(p2, s2)) = (left, right) else { return None };
+    let (DataType::Decimal128(p1, s1), DataType::Decimal128(p2, s2)) = (left, right) else {
+        return None;
+    };
     let (s1, s2) = (i16::from(*s1), i16::from(*s2));
     let (whole1, whole2) = (i16::from(*p1) - s1, i16::from(*p2) - s2);
     let (whole, scale) = match op {
@@ -66,7 +70,10 @@ pub fn decimal_result(op: BinaryOp, left: &DataType, right: &DataType) -> Option
         return None;
     }
     let precision = (whole + scale).clamp(1, 38);
-    Some(DataType::Decimal128(u8::try_from(precision).ok()?, i8::try_from(scale).ok()?))
+    Some(DataType::Decimal128(
+        u8::try_from(precision).ok()?,
+        i8::try_from(scale).ok()?,
+    ))
 }
 
 #[cfg(test)]
@@ -81,7 +88,16 @@ mod tests {
     /// Arrow's kernels compute these, or say the type in which the executor does; their types have to be ours.
     #[test]
     fn decimal_types_are_those_of_arrows_kernels() {
-        let shapes = [(5, 2), (10, 0), (19, 0), (38, 10), (38, 0), (18, 18), (1, 0), (38, 16)];
+        let shapes = [
+            (5, 2),
+            (10, 0),
+            (19, 0),
+            (38, 10),
+            (38, 0),
+            (18, 18),
+            (1, 0),
+            (38, 16),
+        ];
         let array = |(precision, scale): (u8, i8)| {
             let array = Decimal128Array::from(vec![1]).with_precision_and_scale(precision, scale);
             Arc::new(array.expect("a valid shape")) as ArrayRef
@@ -98,7 +114,11 @@ mod tests {
                 ] {
                     let Ok(computed) = computed else { continue };
                     let expected = decimal_result(op, l.data_type(), r.data_type());
-                    assert_eq!(expected.as_ref(), Some(computed.data_type()), "{op:?} {left:?} {right:?}");
+                    assert_eq!(
+                        expected.as_ref(),
+                        Some(computed.data_type()),
+                        "{op:?} {left:?} {right:?}"
+                    );
                 }
             }
         }

@@ -33,9 +33,13 @@ impl Expr {
         match self {
             Expr::Column(_) | Expr::Literal(_) => Vec::new(),
             Expr::Binary { left, right, .. } => vec![left, right],
-            Expr::Not(input) | Expr::Negate(input) | Expr::IsNull(input) | Expr::Cast { input, .. } => vec![input],
+            Expr::Not(input) | Expr::Negate(input) | Expr::IsNull(input) | Expr::Cast { input, .. } => {
+                vec![input]
+            }
             Expr::Case { branches, otherwise } => {
-                let branches = branches.iter().flat_map(|(condition, result)| [condition, result]);
+                let branches = branches
+                    .iter()
+                    .flat_map(|(condition, result)| [condition, result]);
                 branches.chain(otherwise.as_deref()).collect()
             }
             Expr::Like { input, pattern, .. } => vec![input, pattern],
@@ -67,19 +71,33 @@ impl Expr {
         match self {
             Expr::Column(column) => replacement(*column),
             Expr::Literal(literal) => Expr::Literal(literal.clone()),
-            Expr::Binary { op, left, right } => Expr::Binary { op: *op, left: boxed(left), right: boxed(right) },
+            Expr::Binary { op, left, right } => Expr::Binary {
+                op: *op,
+                left: boxed(left),
+                right: boxed(right),
+            },
             Expr::Not(input) => Expr::Not(boxed(input)),
             Expr::Negate(input) => Expr::Negate(boxed(input)),
             Expr::IsNull(input) => Expr::IsNull(boxed(input)),
-            Expr::Cast { input, to } => Expr::Cast { input: boxed(input), to: to.clone() },
+            Expr::Cast { input, to } => Expr::Cast {
+                input: boxed(input),
+                to: to.clone(),
+            },
             Expr::Case { branches, otherwise } => Expr::Case {
                 branches: branches
                     .iter()
-                    .map(|(condition, result)| (condition.substitute(replacement), result.substitute(replacement)))
+                    .map(|(condition, result)| {
+                        (condition.substitute(replacement), result.substitute(replacement))
+                    })
                     .collect(),
                 otherwise: otherwise.as_deref().map(boxed),
             },
-            Expr::Like { input, pattern, negated, case_insensitive } => Expr::Like {
+            Expr::Like {
+                input,
+                pattern,
+                negated,
+                case_insensitive,
+            } => Expr::Like {
                 input: boxed(input),
                 pattern: boxed(pattern),
                 negated: *negated,
@@ -90,9 +108,16 @@ impl Expr {
                 list: list.iter().map(|item| item.substitute(replacement)).collect(),
                 negated: *negated,
             },
-            Expr::Call { function, arguments, returns } => Expr::Call {
+            Expr::Call {
+                function,
+                arguments,
+                returns,
+            } => Expr::Call {
                 function: function.clone(),
-                arguments: arguments.iter().map(|argument| argument.substitute(replacement)).collect(),
+                arguments: arguments
+                    .iter()
+                    .map(|argument| argument.substitute(replacement))
+                    .collect(),
                 returns: returns.clone(),
             },
         }
@@ -109,7 +134,9 @@ impl<Leaf> Node<Leaf> {
     pub fn width(&self, leaf_width: &impl Fn(&Leaf) -> usize) -> usize {
         match self {
             Node::Leaf(leaf) => leaf_width(leaf),
-            Node::Filter { input, .. } | Node::Distinct { input } | Node::TopK { input, .. } => input.width(leaf_width),
+            Node::Filter { input, .. } | Node::Distinct { input } | Node::TopK { input, .. } => {
+                input.width(leaf_width)
+            }
             Node::Project { expressions, .. } => expressions.len(),
             Node::Join { left, right, .. } => left.width(leaf_width) + right.width(leaf_width),
             Node::Union { inputs } => inputs[0].width(leaf_width),
@@ -121,24 +148,61 @@ impl<Leaf> Node<Leaf> {
     pub fn map_leaves<Other>(self, map: &mut impl FnMut(Leaf) -> Other) -> Node<Other> {
         match self {
             Node::Leaf(leaf) => Node::Leaf(map(leaf)),
-            Node::Filter { input, predicate } => Node::Filter { input: Box::new(input.map_leaves(map)), predicate },
-            Node::Project { input, expressions, types } => {
-                Node::Project { input: Box::new(input.map_leaves(map)), expressions, types }
-            }
-            Node::Join { kind, left, right, on, filter } => {
+            Node::Filter { input, predicate } => Node::Filter {
+                input: Box::new(input.map_leaves(map)),
+                predicate,
+            },
+            Node::Project {
+                input,
+                expressions,
+                types,
+            } => Node::Project {
+                input: Box::new(input.map_leaves(map)),
+                expressions,
+                types,
+            },
+            Node::Join {
+                kind,
+                left,
+                right,
+                on,
+                filter,
+            } => {
                 let left = Box::new(left.map_leaves(map));
-                Node::Join { kind, left, right: Box::new(right.map_leaves(map)), on, filter }
+                Node::Join {
+                    kind,
+                    left,
+                    right: Box::new(right.map_leaves(map)),
+                    on,
+                    filter,
+                }
             }
-            Node::Union { inputs } => {
-                Node::Union { inputs: inputs.into_iter().map(|input| input.map_leaves(map)).collect() }
-            }
-            Node::Aggregate { input, keys, aggregates } => {
-                Node::Aggregate { input: Box::new(input.map_leaves(map)), keys, aggregates }
-            }
-            Node::Distinct { input } => Node::Distinct { input: Box::new(input.map_leaves(map)) },
-            Node::TopK { input, keys, skip, fetch } => {
-                Node::TopK { input: Box::new(input.map_leaves(map)), keys, skip, fetch }
-            }
+            Node::Union { inputs } => Node::Union {
+                inputs: inputs.into_iter().map(|input| input.map_leaves(map)).collect(),
+            },
+            Node::Aggregate {
+                input,
+                keys,
+                aggregates,
+            } => Node::Aggregate {
+                input: Box::new(input.map_leaves(map)),
+                keys,
+                aggregates,
+            },
+            Node::Distinct { input } => Node::Distinct {
+                input: Box::new(input.map_leaves(map)),
+            },
+            Node::TopK {
+                input,
+                keys,
+                skip,
+                fetch,
+            } => Node::TopK {
+                input: Box::new(input.map_leaves(map)),
+                keys,
+                skip,
+                fetch,
+            },
         }
     }
 }

@@ -11,10 +11,16 @@ use crate::plan::{
 /// # Errors
 /// `Unsupported` for joins of regional rows with each other.
 pub fn cut(tree: Node<Scan>, columns: Vec<Column>) -> Result<ViewPlan, PlanError> {
-    let mut cutter = Cutter { fragments: Vec::new() };
+    let mut cutter = Cutter {
+        fragments: Vec::new(),
+    };
     let placed = cutter.place(tree)?;
     let global = cutter.merged(placed);
-    Ok(ViewPlan { fragments: cutter.fragments, global, columns })
+    Ok(ViewPlan {
+        fragments: cutter.fragments,
+        global,
+        columns,
+    })
 }
 
 /// A tree where its rows are.
@@ -65,31 +71,66 @@ impl Cutter {
             Node::Filter { input, predicate } => {
                 keep_place!(self.place(*input)?, input => Node::Filter { input: Box::new(input), predicate })
             }
-            Node::Project { input, expressions, types } => {
+            Node::Project {
+                input,
+                expressions,
+                types,
+            } => {
                 keep_place!(self.place(*input)?, input => Node::Project { input: Box::new(input), expressions, types })
             }
-            Node::Aggregate { input, keys, aggregates } => match self.place(*input)? {
-                Placed::Regional(root) => {
-                    self.boundary(LocalFragment { root, boundary: Boundary::MergePartials { keys, aggregates } })
-                }
-                Placed::Shared(input) => Placed::Shared(Node::Aggregate { input: Box::new(input), keys, aggregates }),
-                Placed::Merged(input) => Placed::Merged(Node::Aggregate { input: Box::new(input), keys, aggregates }),
+            Node::Aggregate {
+                input,
+                keys,
+                aggregates,
+            } => match self.place(*input)? {
+                Placed::Regional(root) => self.boundary(LocalFragment {
+                    root,
+                    boundary: Boundary::MergePartials { keys, aggregates },
+                }),
+                Placed::Shared(input) => Placed::Shared(Node::Aggregate {
+                    input: Box::new(input),
+                    keys,
+                    aggregates,
+                }),
+                Placed::Merged(input) => Placed::Merged(Node::Aggregate {
+                    input: Box::new(input),
+                    keys,
+                    aggregates,
+                }),
             },
             Node::Distinct { input } => match self.place(*input)? {
                 Placed::Regional(root) => {
                     let keys = (0..root.width(&|scan: &Scan| scan.columns.len())).collect();
-                    let boundary = Boundary::MergePartials { keys, aggregates: Vec::new() };
+                    let boundary = Boundary::MergePartials {
+                        keys,
+                        aggregates: Vec::new(),
+                    };
                     self.boundary(LocalFragment { root, boundary })
                 }
-                Placed::Shared(input) => Placed::Shared(Node::Distinct { input: Box::new(input) }),
-                Placed::Merged(input) => Placed::Merged(Node::Distinct { input: Box::new(input) }),
+                Placed::Shared(input) => Placed::Shared(Node::Distinct {
+                    input: Box::new(input),
+                }),
+                Placed::Merged(input) => Placed::Merged(Node::Distinct {
+                    input: Box::new(input),
+                }),
             },
-            Node::TopK { input, keys, skip, fetch } => {
+            Node::TopK {
+                input,
+                keys,
+                skip,
+                fetch,
+            } => {
                 let placed = self.place(*input)?;
                 self.top_k(placed, keys, skip, fetch)
             }
             Node::Union { inputs } => self.union(inputs)?,
-            Node::Join { kind, left, right, on, filter } => {
+            Node::Join {
+                kind,
+                left,
+                right,
+                on,
+                filter,
+            } => {
                 let (left, right) = (self.place(*left)?, self.place(*right)?);
                 self.join(kind, left, right, on, filter)?
             }
@@ -101,8 +142,16 @@ impl Cutter {
         let placed = match placed {
             Placed::Regional(root) => {
                 let kept = skip + fetch;
-                let root = Node::TopK { input: Box::new(root), keys: keys.clone(), skip: 0, fetch: kept };
-                self.boundary(LocalFragment { root, boundary: Boundary::MergeRows })
+                let root = Node::TopK {
+                    input: Box::new(root),
+                    keys: keys.clone(),
+                    skip: 0,
+                    fetch: kept,
+                };
+                self.boundary(LocalFragment {
+                    root,
+                    boundary: Boundary::MergeRows,
+                })
             }
             other => other,
         };
@@ -145,12 +194,28 @@ impl Cutter {
             JoinPlace::Refused => return Err(refused(&left.unmerged(), &right.unmerged())),
             JoinPlace::Local | JoinPlace::Shared => {
                 let (left, right) = (Box::new(left.unmerged()), Box::new(right.unmerged()));
-                let node = Node::Join { kind, left, right, on, filter };
-                if place == JoinPlace::Local { Placed::Regional(node) } else { Placed::Shared(node) }
+                let node = Node::Join {
+                    kind,
+                    left,
+                    right,
+                    on,
+                    filter,
+                };
+                if place == JoinPlace::Local {
+                    Placed::Regional(node)
+                } else {
+                    Placed::Shared(node)
+                }
             }
             JoinPlace::Merged => {
                 let (left, right) = (Box::new(self.merged(left)), Box::new(self.merged(right)));
-                Placed::Merged(Node::Join { kind, left, right, on, filter })
+                Placed::Merged(Node::Join {
+                    kind,
+                    left,
+                    right,
+                    on,
+                    filter,
+                })
             }
         })
     }
@@ -160,7 +225,10 @@ impl Cutter {
         match placed {
             Placed::Merged(node) => node,
             Placed::Shared(node) => node.map_leaves(&mut GlobalLeaf::Scan),
-            Placed::Regional(root) => self.leaf(LocalFragment { root, boundary: Boundary::MergeRows }),
+            Placed::Regional(root) => self.leaf(LocalFragment {
+                root,
+                boundary: Boundary::MergeRows,
+            }),
         }
     }
 
@@ -170,16 +238,24 @@ impl Cutter {
 
     /// The merged rows of a fragment; equal fragments are one.
     fn leaf(&mut self, fragment: LocalFragment) -> Node<GlobalLeaf> {
-        let number = self.fragments.iter().position(|other| *other == fragment).unwrap_or_else(|| {
-            self.fragments.push(fragment);
-            self.fragments.len() - 1
-        });
+        let number = self
+            .fragments
+            .iter()
+            .position(|other| *other == fragment)
+            .unwrap_or_else(|| {
+                self.fragments.push(fragment);
+                self.fragments.len() - 1
+            });
         Node::Leaf(GlobalLeaf::Merge(number))
     }
 }
 
 fn union_of<Leaf>(mut inputs: Vec<Node<Leaf>>) -> Node<Leaf> {
-    if inputs.len() == 1 { inputs.remove(0) } else { Node::Union { inputs } }
+    if inputs.len() == 1 {
+        inputs.remove(0)
+    } else {
+        Node::Union { inputs }
+    }
 }
 
 /// The refusal of a join of regional rows with regional rows.
@@ -189,8 +265,7 @@ fn refused(left: &Node<Scan>, right: &Node<Scan>) -> PlanError {
         regional_tables(left),
         regional_tables(right)
     );
-    let alternative =
-        "Create one of the tables with LOCALITY GLOBAL, or aggregate each side in a materialized view and join those.";
+    let alternative = "Create one of the tables with LOCALITY GLOBAL, or aggregate each side in a materialized view and join those.";
     PlanError::unsupported(what, alternative)
 }
 

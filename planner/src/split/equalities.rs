@@ -14,20 +14,54 @@ use crate::plan::{BinaryOp, Expr, JoinKind, Node, Scan};
 /// # Errors
 /// `Unsupported` for a join without an equality.
 pub fn keys(tree: Node<Scan>) -> Result<Node<Scan>, PlanError> {
-    let boxed = |input: Box<Node<Scan>>| -> Result<Box<Node<Scan>>, PlanError> { Ok(Box::new(keys(*input)?)) };
+    let boxed =
+        |input: Box<Node<Scan>>| -> Result<Box<Node<Scan>>, PlanError> { Ok(Box::new(keys(*input)?)) };
     Ok(match tree {
         Node::Leaf(scan) => Node::Leaf(scan),
-        Node::Filter { input, predicate } => Node::Filter { input: boxed(input)?, predicate },
-        Node::Project { input, expressions, types } => Node::Project { input: boxed(input)?, expressions, types },
-        Node::Union { inputs } => {
-            Node::Union { inputs: inputs.into_iter().map(keys).collect::<Result<_, PlanError>>()? }
-        }
-        Node::Aggregate { input, keys, aggregates } => Node::Aggregate { input: boxed(input)?, keys, aggregates },
+        Node::Filter { input, predicate } => Node::Filter {
+            input: boxed(input)?,
+            predicate,
+        },
+        Node::Project {
+            input,
+            expressions,
+            types,
+        } => Node::Project {
+            input: boxed(input)?,
+            expressions,
+            types,
+        },
+        Node::Union { inputs } => Node::Union {
+            inputs: inputs.into_iter().map(keys).collect::<Result<_, PlanError>>()?,
+        },
+        Node::Aggregate {
+            input,
+            keys,
+            aggregates,
+        } => Node::Aggregate {
+            input: boxed(input)?,
+            keys,
+            aggregates,
+        },
         Node::Distinct { input } => Node::Distinct { input: boxed(input)? },
-        Node::TopK { input, keys, skip, fetch } => Node::TopK { input: boxed(input)?, keys, skip, fetch },
-        Node::Join { kind, left, right, on: _, filter } => {
-            join(kind, Side::new(keys(*left)?), Side::new(keys(*right)?), filter)?
-        }
+        Node::TopK {
+            input,
+            keys,
+            skip,
+            fetch,
+        } => Node::TopK {
+            input: boxed(input)?,
+            keys,
+            skip,
+            fetch,
+        },
+        Node::Join {
+            kind,
+            left,
+            right,
+            on: _,
+            filter,
+        } => join(kind, Side::new(keys(*left)?), Side::new(keys(*right)?), filter)?,
     })
 }
 
@@ -41,7 +75,11 @@ struct Side {
 impl Side {
     fn new(node: Node<Scan>) -> Self {
         let types = node.types(&|scan: &Scan| scan.types.clone());
-        Self { node, types, computed: Vec::new() }
+        Self {
+            node,
+            types,
+            computed: Vec::new(),
+        }
     }
 
     /// The column that holds a key expression.
@@ -49,10 +87,14 @@ impl Side {
         if let Expr::Column(column) = key {
             return column;
         }
-        let position = self.computed.iter().position(|computed| *computed == key).unwrap_or_else(|| {
-            self.computed.push(key);
-            self.computed.len() - 1
-        });
+        let position = self
+            .computed
+            .iter()
+            .position(|computed| *computed == key)
+            .unwrap_or_else(|| {
+                self.computed.push(key);
+                self.computed.len() - 1
+            });
         self.types.len() + position
     }
 
@@ -64,11 +106,20 @@ impl Side {
         let types = self.types.iter().cloned().chain(computed_types).collect();
         let own = (0..self.types.len()).map(Expr::Column);
         let expressions = own.chain(self.computed).collect();
-        Node::Project { input: Box::new(self.node), expressions, types }
+        Node::Project {
+            input: Box::new(self.node),
+            expressions,
+            types,
+        }
     }
 }
 
-fn join(kind: JoinKind, mut left: Side, mut right: Side, filter: Option<Expr>) -> Result<Node<Scan>, PlanError> {
+fn join(
+    kind: JoinKind,
+    mut left: Side,
+    mut right: Side,
+    filter: Option<Expr>,
+) -> Result<Node<Scan>, PlanError> {
     let (left_width, right_width) = (left.types.len(), right.types.len());
     let mut on = Vec::new();
     let mut rest = Vec::new();
@@ -85,24 +136,56 @@ fn join(kind: JoinKind, mut left: Side, mut right: Side, filter: Option<Expr>) -
         }
     }
     if on.is_empty() {
-        let what = if rest.is_empty() { "a cross join in a view" } else { "a join without an equality in a view" };
-        return Err(PlanError::unsupported(what, "Join on an equality between columns of both sides."));
+        let what = if rest.is_empty() {
+            "a cross join in a view"
+        } else {
+            "a join without an equality in a view"
+        };
+        return Err(PlanError::unsupported(
+            what,
+            "Join on an equality between columns of both sides.",
+        ));
     }
     let (left_computed, right_computed) = (left.computed.len(), right.computed.len());
-    let shift = |column: usize| if column < left_width { column } else { column + left_computed };
+    let shift = |column: usize| {
+        if column < left_width {
+            column
+        } else {
+            column + left_computed
+        }
+    };
     let filter = conjunction(rest).map(|filter| filter.map_columns(&shift));
     let types: Vec<DataType> = left.types.iter().chain(&right.types).cloned().collect();
-    let node = Node::Join { kind, left: Box::new(left.finish()), right: Box::new(right.finish()), on, filter };
+    let node = Node::Join {
+        kind,
+        left: Box::new(left.finish()),
+        right: Box::new(right.finish()),
+        on,
+        filter,
+    };
     if left_computed + right_computed == 0 {
         return Ok(node);
     }
-    let own = (0..left_width + right_width).map(|column| Expr::Column(shift(column))).collect();
-    Ok(Node::Project { input: Box::new(node), expressions: own, types })
+    let own = (0..left_width + right_width)
+        .map(|column| Expr::Column(shift(column)))
+        .collect();
+    Ok(Node::Project {
+        input: Box::new(node),
+        expressions: own,
+        types,
+    })
 }
 
 /// The sides of an equality, left one first, if each reads exactly one side of the join.
 fn sides(condition: &Expr, left_width: usize) -> Option<(Expr, Expr)> {
-    let Expr::Binary { op: BinaryOp::Equal, left, right } = condition else { return None };
+    let Expr::Binary {
+        op: BinaryOp::Equal,
+        left,
+        right,
+    } = condition
+    else {
+        return None;
+    };
     let only_left = |expr: &Expr| reads(expr) && expr.columns_all(|column| column < left_width);
     let only_right = |expr: &Expr| reads(expr) && expr.columns_all(|column| column >= left_width);
     if only_left(left) && only_right(right) {

@@ -32,7 +32,10 @@ pub fn split(tree: Node<Scan>, columns: Vec<Column>) -> Result<ViewPlan, PlanErr
     let plan = cut::cut(tree, columns)?;
     debug_assert_eq!(
         plan.global_types(),
-        plan.columns.iter().map(|column| column.data_type.clone()).collect::<Vec<_>>(),
+        plan.columns
+            .iter()
+            .map(|column| column.data_type.clone())
+            .collect::<Vec<_>>(),
         "the columns of a view have the types of its tree",
     );
     Ok(plan)

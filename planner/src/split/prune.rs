@@ -16,25 +16,61 @@ pub fn prune(tree: Node<Scan>, needed: &[usize]) -> Node<Scan> {
         Node::Filter { input, predicate } => {
             let available = with_columns_of(needed, [&predicate]);
             let predicate = predicate.map_columns(&|column| position(&available, column));
-            let node = Node::Filter { input: Box::new(prune(*input, &available)), predicate };
+            let node = Node::Filter {
+                input: Box::new(prune(*input, &available)),
+                predicate,
+            };
             selected(node, needed.len(), available.len())
         }
-        Node::Project { input, expressions, types } => project(*input, &expressions, &types, needed),
-        Node::Join { kind, left, right, on, filter } => join(kind, *left, *right, &on, filter, needed),
-        Node::Union { inputs } => {
-            Node::Union { inputs: inputs.into_iter().map(|input| prune(input, needed)).collect() }
-        }
-        Node::Aggregate { input, keys, aggregates } => aggregate(*input, &keys, &aggregates, needed),
+        Node::Project {
+            input,
+            expressions,
+            types,
+        } => project(*input, &expressions, &types, needed),
+        Node::Join {
+            kind,
+            left,
+            right,
+            on,
+            filter,
+        } => join(kind, *left, *right, &on, filter, needed),
+        Node::Union { inputs } => Node::Union {
+            inputs: inputs.into_iter().map(|input| prune(input, needed)).collect(),
+        },
+        Node::Aggregate {
+            input,
+            keys,
+            aggregates,
+        } => aggregate(*input, &keys, &aggregates, needed),
         Node::Distinct { input } => {
             let all: Vec<usize> = (0..width(&input)).collect();
-            reordered(Node::Distinct { input: Box::new(prune(*input, &all)) }, &all, needed)
+            reordered(
+                Node::Distinct {
+                    input: Box::new(prune(*input, &all)),
+                },
+                &all,
+                needed,
+            )
         }
-        Node::TopK { input, keys, skip, fetch } => {
+        Node::TopK {
+            input,
+            keys,
+            skip,
+            fetch,
+        } => {
             let mut available = needed.to_vec();
             extend(&mut available, keys.iter().map(|key| key.column));
-            let moved = |key: &SortKey| SortKey { column: position(&available, key.column), ..*key };
+            let moved = |key: &SortKey| SortKey {
+                column: position(&available, key.column),
+                ..*key
+            };
             let keys = keys.iter().map(moved).collect();
-            let node = Node::TopK { input: Box::new(prune(*input, &available)), keys, skip, fetch };
+            let node = Node::TopK {
+                input: Box::new(prune(*input, &available)),
+                keys,
+                skip,
+                fetch,
+            };
             selected(node, needed.len(), available.len())
         }
     }
@@ -43,7 +79,11 @@ pub fn prune(tree: Node<Scan>, needed: &[usize]) -> Node<Scan> {
 fn leaf(scan: Scan, needed: &[usize]) -> Node<Scan> {
     let columns = needed.iter().map(|&column| scan.columns[column]).collect();
     let types = needed.iter().map(|&column| scan.types[column].clone()).collect();
-    Node::Leaf(Scan { columns, types, ..scan })
+    Node::Leaf(Scan {
+        columns,
+        types,
+        ..scan
+    })
 }
 
 fn project(input: Node<Scan>, expressions: &[Expr], types: &[DataType], needed: &[usize]) -> Node<Scan> {
@@ -53,8 +93,10 @@ fn project(input: Node<Scan>, expressions: &[Expr], types: &[DataType], needed: 
     let available = with_columns_of(&[], &expressions);
     // Rows without columns are awkward to count, so one column stays.
     let available = if available.is_empty() { vec![0] } else { available };
-    let expressions: Vec<Expr> =
-        expressions.iter().map(|expr| expr.map_columns(&|column| position(&available, column))).collect();
+    let expressions: Vec<Expr> = expressions
+        .iter()
+        .map(|expr| expr.map_columns(&|column| position(&available, column)))
+        .collect();
     projection(prune(input, &available), expressions, types)
 }
 
@@ -62,22 +104,54 @@ fn project(input: Node<Scan>, expressions: &[Expr], types: &[DataType], needed: 
 fn projection(input: Node<Scan>, expressions: Vec<Expr>, types: Vec<DataType>) -> Node<Scan> {
     let (input, expressions) = merged(input, expressions);
     let identity = expressions.len() == width(&input)
-        && expressions.iter().enumerate().all(|(index, expr)| *expr == Expr::Column(index));
-    if identity { input } else { Node::Project { input: Box::new(input), expressions, types } }
+        && expressions
+            .iter()
+            .enumerate()
+            .all(|(index, expr)| *expr == Expr::Column(index));
+    if identity {
+        input
+    } else {
+        Node::Project {
+            input: Box::new(input),
+            expressions,
+            types,
+        }
+    }
 }
 
 /// A projection over a projection as one, if no expression below is then computed more often.
 fn merged(input: Node<Scan>, expressions: Vec<Expr>) -> (Node<Scan>, Vec<Expr>) {
-    let Node::Project { input: below, expressions: inner, types } = input else { return (input, expressions) };
+    let Node::Project {
+        input: below,
+        expressions: inner,
+        types,
+    } = input
+    else {
+        return (input, expressions);
+    };
     let mut uses = vec![0_usize; inner.len()];
     for expr in &expressions {
         expr.for_each_column(&mut |column| uses[column] += 1);
     }
     let cheap = |expr: &Expr| matches!(expr, Expr::Column(_) | Expr::Literal(_));
-    if inner.iter().zip(&uses).any(|(expr, &count)| count > 1 && !cheap(expr)) {
-        return (Node::Project { input: below, expressions: inner, types }, expressions);
+    if inner
+        .iter()
+        .zip(&uses)
+        .any(|(expr, &count)| count > 1 && !cheap(expr))
+    {
+        return (
+            Node::Project {
+                input: below,
+                expressions: inner,
+                types,
+            },
+            expressions,
+        );
     }
-    let expressions = expressions.iter().map(|expr| expr.substitute(&|column| inner[column].clone())).collect();
+    let expressions = expressions
+        .iter()
+        .map(|expr| expr.substitute(&|column| inner[column].clone()))
+        .collect();
     merged(*below, expressions)
 }
 
@@ -92,31 +166,62 @@ fn join(
     let left_width = width(&left);
     let wanted = with_columns_of(needed, filter.as_ref());
     let (mut from_left, mut from_right) = (Vec::new(), Vec::new());
-    extend(&mut from_left, wanted.iter().copied().filter(|&column| column < left_width));
+    extend(
+        &mut from_left,
+        wanted.iter().copied().filter(|&column| column < left_width),
+    );
     extend(&mut from_left, on.iter().map(|pair| pair.0));
-    extend(&mut from_right, wanted.iter().filter(|&&column| column >= left_width).map(|column| column - left_width));
+    extend(
+        &mut from_right,
+        wanted
+            .iter()
+            .filter(|&&column| column >= left_width)
+            .map(|column| column - left_width),
+    );
     extend(&mut from_right, on.iter().map(|pair| pair.1));
     // In the order of the table, so that scans need no projection on top.
     from_left.sort_unstable();
     from_right.sort_unstable();
-    let on = on.iter().map(|&(l, r)| (position(&from_left, l), position(&from_right, r))).collect();
-    let available: Vec<usize> =
-        from_left.iter().copied().chain(from_right.iter().map(|column| column + left_width)).collect();
+    let on = on
+        .iter()
+        .map(|&(l, r)| (position(&from_left, l), position(&from_right, r)))
+        .collect();
+    let available: Vec<usize> = from_left
+        .iter()
+        .copied()
+        .chain(from_right.iter().map(|column| column + left_width))
+        .collect();
     let filter = filter.map(|filter| filter.map_columns(&|column| position(&available, column)));
     let left = Box::new(prune(left, &from_left));
     let right = Box::new(prune(right, &from_right));
-    reordered(Node::Join { kind, left, right, on, filter }, &available, needed)
+    reordered(
+        Node::Join {
+            kind,
+            left,
+            right,
+            on,
+            filter,
+        },
+        &available,
+        needed,
+    )
 }
 
 fn aggregate(input: Node<Scan>, keys: &[usize], calls: &[AggregateCall], needed: &[usize]) -> Node<Scan> {
-    let mut kept: Vec<usize> = (0..calls.len()).filter(|index| needed.contains(&(keys.len() + index))).collect();
+    let mut kept: Vec<usize> = (0..calls.len())
+        .filter(|index| needed.contains(&(keys.len() + index)))
+        .collect();
     if kept.is_empty() && keys.is_empty() {
         // The one row of an aggregate without keys needs a column.
         kept.push(0);
     }
     let mut columns = Vec::new();
     extend(&mut columns, keys.iter().copied());
-    extend(&mut columns, kept.iter().flat_map(|&index| calls[index].argument.into_iter().chain(calls[index].filter)));
+    extend(
+        &mut columns,
+        kept.iter()
+            .flat_map(|&index| calls[index].argument.into_iter().chain(calls[index].filter)),
+    );
     // count(*) reads no column, but rows without columns are awkward to count.
     let input = prune(input, if columns.is_empty() { &[0] } else { &columns });
     let moved = |column: usize| position(&columns, column);
@@ -124,13 +229,26 @@ fn aggregate(input: Node<Scan>, keys: &[usize], calls: &[AggregateCall], needed:
         .iter()
         .map(|&index| {
             let call = calls[index].clone();
-            AggregateCall { argument: call.argument.map(moved), filter: call.filter.map(moved), ..call }
+            AggregateCall {
+                argument: call.argument.map(moved),
+                filter: call.filter.map(moved),
+                ..call
+            }
         })
         .collect();
-    let available: Vec<usize> =
-        (0..keys.len()).chain(kept.iter().map(|index| keys.len() + index)).collect();
+    let available: Vec<usize> = (0..keys.len())
+        .chain(kept.iter().map(|index| keys.len() + index))
+        .collect();
     let keys = keys.iter().map(|&key| moved(key)).collect();
-    reordered(Node::Aggregate { input: Box::new(input), keys, aggregates }, &available, needed)
+    reordered(
+        Node::Aggregate {
+            input: Box::new(input),
+            keys,
+            aggregates,
+        },
+        &available,
+        needed,
+    )
 }
 
 /// `needed` and then whatever else the expressions read, ascending.
@@ -156,7 +274,10 @@ fn extend(columns: &mut Vec<usize>, more: impl IntoIterator<Item = usize>) {
 }
 
 fn position(columns: &[usize], column: usize) -> usize {
-    columns.iter().position(|&other| other == column).expect("every column that is read was asked for")
+    columns
+        .iter()
+        .position(|&other| other == column)
+        .expect("every column that is read was asked for")
 }
 
 /// The first `count` of `available` columns.

@@ -15,30 +15,79 @@ pub fn push_down(tree: Node<Scan>, mut conditions: Vec<Expr>) -> Node<Scan> {
             all.append(&mut conditions);
             push_down(*input, all)
         }
-        Node::Project { input, expressions, types } => {
-            let below = conditions.iter().map(|condition| condition.substitute(&|column| expressions[column].clone()));
+        Node::Project {
+            input,
+            expressions,
+            types,
+        } => {
+            let below = conditions
+                .iter()
+                .map(|condition| condition.substitute(&|column| expressions[column].clone()));
             let input = Box::new(push_down(*input, below.collect()));
-            Node::Project { input, expressions, types }
+            Node::Project {
+                input,
+                expressions,
+                types,
+            }
         }
         Node::Union { inputs } => {
-            let inputs = inputs.into_iter().map(|input| push_down(input, conditions.clone()));
-            Node::Union { inputs: inputs.collect() }
+            let inputs = inputs
+                .into_iter()
+                .map(|input| push_down(input, conditions.clone()));
+            Node::Union {
+                inputs: inputs.collect(),
+            }
         }
-        Node::Distinct { input } => Node::Distinct { input: Box::new(push_down(*input, conditions)) },
-        Node::Aggregate { input, keys, aggregates } => {
+        Node::Distinct { input } => Node::Distinct {
+            input: Box::new(push_down(*input, conditions)),
+        },
+        Node::Aggregate {
+            input,
+            keys,
+            aggregates,
+        } => {
             // Without keys there is a row even for no input, so nothing may go below.
             let (below, above): (Vec<Expr>, Vec<Expr>) = conditions.into_iter().partition(|condition| {
                 !keys.is_empty() && condition.columns_all(|column| column < keys.len())
             });
-            let below = below.iter().map(|condition| condition.map_columns(&|column| keys[column])).collect();
+            let below = below
+                .iter()
+                .map(|condition| condition.map_columns(&|column| keys[column]))
+                .collect();
             let input = Box::new(push_down(*input, below));
-            filtered(Node::Aggregate { input, keys, aggregates }, above)
+            filtered(
+                Node::Aggregate {
+                    input,
+                    keys,
+                    aggregates,
+                },
+                above,
+            )
         }
-        Node::TopK { input, keys, skip, fetch } => {
+        Node::TopK {
+            input,
+            keys,
+            skip,
+            fetch,
+        } => {
             let input = Box::new(push_down(*input, Vec::new()));
-            filtered(Node::TopK { input, keys, skip, fetch }, conditions)
+            filtered(
+                Node::TopK {
+                    input,
+                    keys,
+                    skip,
+                    fetch,
+                },
+                conditions,
+            )
         }
-        Node::Join { kind, left, right, on, filter } => {
+        Node::Join {
+            kind,
+            left,
+            right,
+            on,
+            filter,
+        } => {
             let own = filter.map(conjuncts).unwrap_or_default();
             join(kind, *left, *right, on, own, conditions)
         }
@@ -55,7 +104,8 @@ fn join(
     above: Vec<Expr>,
 ) -> Node<Scan> {
     let width = left.width(&|scan: &Scan| scan.columns.len());
-    let (mut to_left, mut to_right, mut kept, mut remaining) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut to_left, mut to_right, mut kept, mut remaining) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let reads_left = |condition: &Expr| condition.columns_all(|column| column < width);
     let reads_right = |condition: &Expr| condition.columns_all(|column| column >= width);
     for condition in own {
@@ -90,7 +140,10 @@ fn join(
 
 fn filtered(input: Node<Scan>, conditions: Vec<Expr>) -> Node<Scan> {
     match conjunction(conditions) {
-        Some(predicate) => Node::Filter { input: Box::new(input), predicate },
+        Some(predicate) => Node::Filter {
+            input: Box::new(input),
+            predicate,
+        },
         None => input,
     }
 }
@@ -98,7 +151,11 @@ fn filtered(input: Node<Scan>, conditions: Vec<Expr>) -> Node<Scan> {
 /// The conditions that a conjunction consists of.
 pub fn conjuncts(predicate: Expr) -> Vec<Expr> {
     match predicate {
-        Expr::Binary { op: BinaryOp::And, left, right } => {
+        Expr::Binary {
+            op: BinaryOp::And,
+            left,
+            right,
+        } => {
             let mut all = conjuncts(*left);
             all.append(&mut conjuncts(*right));
             all

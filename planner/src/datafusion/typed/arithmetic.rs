@@ -13,8 +13,8 @@
 use arrow_schema::DataType;
 
 use super::{
-    TIMESTAMP, Typed, binary, cast, common_type, decimal, decimal_shape, instants, is_float, is_instant, is_integer,
-    is_number, no_operator, timestamptz,
+    TIMESTAMP, Typed, binary, cast, common_type, decimal, decimal_shape, instants, is_float, is_instant,
+    is_integer, is_number, no_operator, timestamptz,
 };
 use crate::error::PlanError;
 use crate::plan::expr::INTERVAL;
@@ -32,7 +32,10 @@ pub fn arithmetic(op: BinaryOp, left: Typed, right: Typed, zone: &str) -> Result
     }
     if is_instant(&left.data_type) || is_instant(&right.data_type) {
         let what = format!("arithmetic between {} values", super::type_name(&left.data_type));
-        return Err(PlanError::unsupported(what, "Add intervals, or compare extract(epoch from …) values."));
+        return Err(PlanError::unsupported(
+            what,
+            "Add intervals, or compare extract(epoch from …) values.",
+        ));
     }
     let common = common_type(&[left.data_type.clone(), right.data_type.clone()]);
     let Some(common) = common.filter(is_number) else {
@@ -45,8 +48,14 @@ pub fn arithmetic(op: BinaryOp, left: Typed, right: Typed, zone: &str) -> Result
         if op == BinaryOp::Modulo {
             return Err(no_operator("%", &left.data_type, &right.data_type));
         }
-        let both_real = [&left, &right].iter().all(|side| matches!(side.data_type, DataType::Float32 | DataType::Null));
-        let float = if both_real { DataType::Float32 } else { DataType::Float64 };
+        let both_real = [&left, &right]
+            .iter()
+            .all(|side| matches!(side.data_type, DataType::Float32 | DataType::Null));
+        let float = if both_real {
+            DataType::Float32
+        } else {
+            DataType::Float64
+        };
         return same_type(op, left, right, float, zone);
     }
     decimals(op, left, right, &common, zone)
@@ -59,18 +68,31 @@ fn same_type(op: BinaryOp, left: Typed, right: Typed, to: DataType, zone: &str) 
 }
 
 /// Arithmetic of numerics. Operands keep their own scales; integers become numerics of scale 0.
-fn decimals(op: BinaryOp, left: Typed, right: Typed, common: &DataType, zone: &str) -> Result<Typed, PlanError> {
+fn decimals(
+    op: BinaryOp,
+    left: Typed,
+    right: Typed,
+    common: &DataType,
+    zone: &str,
+) -> Result<Typed, PlanError> {
     let as_decimal = |side: Typed| {
         let to = match (side.as_integer(), decimal_shape(&side.data_type)) {
             // A constant needs no more digits than it has.
-            (Some(value), _) => decimal(i16::try_from(value.unsigned_abs().to_string().len()).unwrap_or(38), 0),
+            (Some(value), _) => decimal(
+                i16::try_from(value.unsigned_abs().to_string().len()).unwrap_or(38),
+                0,
+            ),
             (None, Some((precision, scale))) => DataType::Decimal128(precision, scale),
             (None, None) => common.clone(),
         };
         cast::implicit(side, &to, zone)
     };
     let (left, right) = (as_decimal(left)?, as_decimal(right)?);
-    let left = if op == BinaryOp::Divide { dividend(left, &right, zone)? } else { left };
+    let left = if op == BinaryOp::Divide {
+        dividend(left, &right, zone)?
+    } else {
+        left
+    };
     let returns = decimal_result(op, &left.data_type, &right.data_type).ok_or_else(|| {
         PlanError::unsupported(
             "a product of numerics with more than 38 digits after the point",
@@ -90,7 +112,11 @@ fn dividend(left: Typed, right: &Typed, zone: &str) -> Result<Typed, PlanError> 
     if scale >= wanted {
         return Ok(left);
     }
-    cast::implicit(left, &decimal(i16::from(precision) - i16::from(scale), wanted), zone)
+    cast::implicit(
+        left,
+        &decimal(i16::from(precision) - i16::from(scale), wanted),
+        zone,
+    )
 }
 
 fn with_interval(op: BinaryOp, left: Typed, right: Typed, zone: &str) -> Result<Typed, PlanError> {
@@ -105,7 +131,10 @@ fn with_interval(op: BinaryOp, left: Typed, right: Typed, zone: &str) -> Result<
     }
     if !allowed || !is_instant(&instant.data_type) || interval.data_type != INTERVAL {
         let what = format!("the operator {} with an interval", op.symbol());
-        return Err(PlanError::unsupported(what, "Intervals can be added to and subtracted from timestamps."));
+        return Err(PlanError::unsupported(
+            what,
+            "Intervals can be added to and subtracted from timestamps.",
+        ));
     }
     let instant = if instant.data_type == DataType::Date32 {
         cast::implicit(instant, &TIMESTAMP, zone)?
@@ -125,7 +154,14 @@ fn with_interval(op: BinaryOp, left: Typed, right: Typed, zone: &str) -> Result<
 /// Whether an interval is a constant of hours and below, whose length no calendar changes.
 fn is_elapsed_time(interval: &Typed) -> bool {
     let value = interval.as_literal().and_then(|literal| literal.value.as_ref());
-    matches!(value, Some(LiteralValue::Interval { months: 0, days: 0, .. }))
+    matches!(
+        value,
+        Some(LiteralValue::Interval {
+            months: 0,
+            days: 0,
+            ..
+        })
+    )
 }
 
 /// `-input`.
@@ -150,5 +186,8 @@ pub fn concat(left: Typed, right: Typed, zone: &str) -> Result<Typed, PlanError>
     }
     let left = cast::explicit(left, &DataType::Utf8, zone)?;
     let right = cast::explicit(right, &DataType::Utf8, zone)?;
-    Ok(Typed::new(binary(BinaryOp::Concat, left.expr, right.expr), DataType::Utf8))
+    Ok(Typed::new(
+        binary(BinaryOp::Concat, left.expr, right.expr),
+        DataType::Utf8,
+    ))
 }

@@ -16,7 +16,9 @@
 use arrow_schema::DataType;
 
 use super::literal::{self, fits_decimal, fits_integer, shifted};
-use super::{Typed, cast_to, decimal_shape, instants, is_instant, is_integer, is_number, timestamptz, type_name};
+use super::{
+    Typed, cast_to, decimal_shape, instants, is_instant, is_integer, is_number, timestamptz, type_name,
+};
 use crate::error::{PlanError, PlanErrorKind};
 use crate::plan::{Expr, Literal, LiteralValue};
 
@@ -51,12 +53,18 @@ pub fn narrowed(constant: Typed, other: &Typed) -> Typed {
         return constant;
     }
     let value = constant.as_literal().and_then(|literal| literal.value.as_ref());
-    let (Some(LiteralValue::Integer(value)), Some((_, from)), Some((precision, to))) =
-        (value, decimal_shape(&constant.data_type), decimal_shape(&other.data_type))
-    else {
+    let (Some(LiteralValue::Integer(value)), Some((_, from)), Some((precision, to))) = (
+        value,
+        decimal_shape(&constant.data_type),
+        decimal_shape(&other.data_type),
+    ) else {
         return constant;
     };
-    let exact = if to >= from { shifted(*value, i32::from(to) - i32::from(from)) } else { None };
+    let exact = if to >= from {
+        shifted(*value, i32::from(to) - i32::from(from))
+    } else {
+        None
+    };
     let fits = |value: i128| match &other.data_type {
         DataType::Decimal128(..) => fits_decimal(value, precision),
         integer => fits_integer(value, integer),
@@ -75,9 +83,11 @@ fn convert(input: Expr, from: &DataType, to: &DataType, zone: &str) -> Option<Ex
         (from, to) if is_number(from) && is_number(to) => true,
         (DataType::Int32, DataType::Boolean) | (DataType::Boolean, DataType::Int32) => true,
         (DataType::Interval(_), _) | (_, DataType::Interval(_)) => false,
-        (DataType::Utf8, DataType::Timestamp(_, Some(_))) | (DataType::Timestamp(_, Some(_)), DataType::Utf8) => utc,
+        (DataType::Utf8, DataType::Timestamp(_, Some(_)))
+        | (DataType::Timestamp(_, Some(_)), DataType::Utf8) => utc,
         (DataType::Utf8, _) | (_, DataType::Utf8) => true,
-        (DataType::Date32, DataType::Timestamp(_, None)) | (DataType::Timestamp(_, None), DataType::Date32) => true,
+        (DataType::Date32, DataType::Timestamp(_, None))
+        | (DataType::Timestamp(_, None), DataType::Date32) => true,
         (from, to) if is_instant(from) && is_instant(to) => utc,
         _ => false,
     };
@@ -86,9 +96,14 @@ fn convert(input: Expr, from: &DataType, to: &DataType, zone: &str) -> Option<Ex
 
 /// Casts a constant at planning time, where that is possible.
 fn fold(input: &Typed, to: &DataType, zone: &str) -> Result<Option<Typed>, PlanError> {
-    let Some(constant) = input.as_literal() else { return Ok(None) };
+    let Some(constant) = input.as_literal() else {
+        return Ok(None);
+    };
     let Some(value) = &constant.value else {
-        return Ok(Some(Typed::new(Expr::Literal(Literal::null(to.clone())), to.clone())));
+        return Ok(Some(Typed::new(
+            Expr::Literal(Literal::null(to.clone())),
+            to.clone(),
+        )));
     };
     let value = match (value, decimal_shape(&input.data_type)) {
         (LiteralValue::Text(text), None) if matches!(input.data_type, DataType::Null | DataType::Utf8) => {
@@ -112,11 +127,19 @@ fn fold_number(value: i128, scale: i8, to: &DataType) -> Result<Option<LiteralVa
     match to {
         DataType::Decimal128(precision, to_scale) => {
             let value = shifted(value, i32::from(*to_scale) - i32::from(scale)).ok_or_else(out_of_range)?;
-            if fits_decimal(value, *precision) { Ok(Some(LiteralValue::Integer(value))) } else { Err(out_of_range()) }
+            if fits_decimal(value, *precision) {
+                Ok(Some(LiteralValue::Integer(value)))
+            } else {
+                Err(out_of_range())
+            }
         }
         to if is_integer(to) => {
             let value = shifted(value, -i32::from(scale)).ok_or_else(out_of_range)?;
-            if fits_integer(value, to) { Ok(Some(LiteralValue::Integer(value))) } else { Err(out_of_range()) }
+            if fits_integer(value, to) {
+                Ok(Some(LiteralValue::Integer(value)))
+            } else {
+                Err(out_of_range())
+            }
         }
         DataType::Float64 | DataType::Float32 => {
             // Through text, which is correctly rounded.

@@ -16,7 +16,10 @@ use crate::plan::{BinaryOp, Expr, Literal};
 pub fn check_comparable(data_type: &DataType, place: &str) -> Result<(), PlanError> {
     if matches!(data_type, DataType::Interval(_)) {
         let what = format!("{place} of type interval");
-        return Err(PlanError::unsupported(what, "Keep the length in seconds, as a number."));
+        return Err(PlanError::unsupported(
+            what,
+            "Keep the length in seconds, as a number.",
+        ));
     }
     Ok(())
 }
@@ -69,7 +72,10 @@ pub fn between(input: Typed, low: Typed, high: Typed, negated: bool, zone: &str)
     };
     let above = compare(lower, input.clone(), low, zone)?;
     let below = compare(upper, input, high, zone)?;
-    Ok(Typed::new(binary(connective, above.expr, below.expr), DataType::Boolean))
+    Ok(Typed::new(
+        binary(connective, above.expr, below.expr),
+        DataType::Boolean,
+    ))
 }
 
 /// `input [NOT] IN (list)`.
@@ -79,16 +85,28 @@ pub fn between(input: Typed, low: Typed, high: Typed, negated: bool, zone: &str)
 pub fn in_list(input: Typed, list: Vec<Typed>, negated: bool, zone: &str) -> Result<Typed, PlanError> {
     check_comparable(&input.data_type, "a comparison")?;
     let types: Vec<DataType> = list.iter().map(|item| item.data_type.clone()).collect();
-    let odd = types.iter().find(|item| common_type(&[input.data_type.clone(), (*item).clone()]).is_none());
+    let odd = types
+        .iter()
+        .find(|item| common_type(&[input.data_type.clone(), (*item).clone()]).is_none());
     if let Some(odd) = odd {
         return Err(no_operator("=", &input.data_type, odd));
     }
-    let list: Vec<Typed> = list.into_iter().map(|item| cast::narrowed(item, &input)).collect();
+    let list: Vec<Typed> = list
+        .into_iter()
+        .map(|item| cast::narrowed(item, &input))
+        .collect();
     let all = std::iter::once(input).chain(list).collect();
     let (all, _) = unify("IN", all, zone)?;
     let mut all = all.into_iter().map(|item| item.expr);
     let input = Box::new(all.next().expect("the input comes first"));
-    Ok(Typed::new(Expr::InList { input, list: all.collect(), negated }, DataType::Boolean))
+    Ok(Typed::new(
+        Expr::InList {
+            input,
+            list: all.collect(),
+            negated,
+        },
+        DataType::Boolean,
+    ))
 }
 
 /// `input [NOT] LIKE pattern`.
@@ -108,7 +126,15 @@ pub fn like(
         return Err(no_operator(op, &input.data_type, &pattern.data_type));
     }
     let (input, pattern) = (Box::new(input.expr), Box::new(pattern.expr));
-    Ok(Typed::new(Expr::Like { input, pattern, negated, case_insensitive }, DataType::Boolean))
+    Ok(Typed::new(
+        Expr::Like {
+            input,
+            pattern,
+            negated,
+            case_insensitive,
+        },
+        DataType::Boolean,
+    ))
 }
 
 /// `input IS [NOT] TRUE | FALSE | UNKNOWN`, never null itself; `value: None` is UNKNOWN.
@@ -121,7 +147,11 @@ pub fn is_truth(input: Typed, value: Option<bool>, negated: bool, zone: &str) ->
         None if negated => Expr::Not(Box::new(Expr::IsNull(Box::new(input)))),
         None => Expr::IsNull(Box::new(input)),
         Some(value) => {
-            let op = if negated { BinaryOp::IsDistinctFrom } else { BinaryOp::IsNotDistinctFrom };
+            let op = if negated {
+                BinaryOp::IsDistinctFrom
+            } else {
+                BinaryOp::IsNotDistinctFrom
+            };
             binary(op, input, Expr::Literal(Literal::boolean(value)))
         }
     };
@@ -137,8 +167,15 @@ pub fn case(branches: Vec<(Expr, Typed)>, otherwise: Option<Typed>, zone: &str) 
     let has_otherwise = otherwise.is_some();
     results.extend(otherwise);
     let (mut results, data_type) = unify("CASE", results, zone)?;
-    let otherwise = if has_otherwise { results.pop().map(|result| Box::new(result.expr)) } else { None };
-    let branches = conditions.into_iter().zip(results.into_iter().map(|result| result.expr)).collect();
+    let otherwise = if has_otherwise {
+        results.pop().map(|result| Box::new(result.expr))
+    } else {
+        None
+    };
+    let branches = conditions
+        .into_iter()
+        .zip(results.into_iter().map(|result| result.expr))
+        .collect();
     Ok(Typed::new(Expr::Case { branches, otherwise }, data_type))
 }
 
@@ -148,12 +185,23 @@ pub fn case(branches: Vec<(Expr, Typed)>, otherwise: Option<Typed>, zone: &str) 
 /// `DatatypeMismatch` when the arguments have no common type.
 pub fn coalesce(arguments: Vec<Typed>, zone: &str) -> Result<Typed, PlanError> {
     let (mut arguments, data_type) = unify("COALESCE", arguments, zone)?;
-    let Some(last) = arguments.pop() else { return Err(super::functions::wrong_arguments("coalesce")) };
+    let Some(last) = arguments.pop() else {
+        return Err(super::functions::wrong_arguments("coalesce"));
+    };
     if arguments.is_empty() {
         return Ok(last);
     }
-    let branches = arguments.into_iter().map(|argument| (argument.is_not_null(), argument.expr)).collect();
-    Ok(Typed::new(Expr::Case { branches, otherwise: Some(Box::new(last.expr)) }, data_type))
+    let branches = arguments
+        .into_iter()
+        .map(|argument| (argument.is_not_null(), argument.expr))
+        .collect();
+    Ok(Typed::new(
+        Expr::Case {
+            branches,
+            otherwise: Some(Box::new(last.expr)),
+        },
+        data_type,
+    ))
 }
 
 /// `nullif(left, right)`: the left side's own value and type.
@@ -165,7 +213,13 @@ pub fn nullif(left: Typed, right: Typed, zone: &str) -> Result<Typed, PlanError>
     let equal = compare(BinaryOp::Equal, left.clone(), right, zone)?;
     let null = Expr::Literal(Literal::null(left.data_type.clone()));
     let branches = vec![(equal.expr, null)];
-    Ok(Typed::new(Expr::Case { branches, otherwise: Some(Box::new(left.expr)) }, left.data_type))
+    Ok(Typed::new(
+        Expr::Case {
+            branches,
+            otherwise: Some(Box::new(left.expr)),
+        },
+        left.data_type,
+    ))
 }
 
 /// `abs(input)`, as a CASE: the negation of the smallest integer is an error.
@@ -179,5 +233,11 @@ pub fn abs(input: Typed) -> Result<Typed, PlanError> {
     let zero = cast::implicit(Typed::unknown("0".to_owned()), &input.data_type, "UTC")?;
     let negative = binary(BinaryOp::Less, input.expr.clone(), zero.expr);
     let branches = vec![(negative, Expr::Negate(Box::new(input.expr.clone())))];
-    Ok(Typed::new(Expr::Case { branches, otherwise: Some(Box::new(input.expr)) }, input.data_type))
+    Ok(Typed::new(
+        Expr::Case {
+            branches,
+            otherwise: Some(Box::new(input.expr)),
+        },
+        input.data_type,
+    ))
 }

@@ -13,25 +13,62 @@ use crate::plan::{BinaryOp, Expr, Literal, LiteralValue};
 
 /// The functions, by every name they are known under.
 pub const NAMES: &[&str] = &[
-    "abs", "btrim", "ceil", "ceiling", "char_length", "character_length", "coalesce", "concat", "date_part",
-    "date_trunc", "extract", "floor", "greatest", "least", "left", "length", "lower", "ltrim", "nullif",
-    "octet_length", "replace", "right", "round", "rtrim", "split_part", "starts_with", "strpos", "substr",
-    "substring", "trim", "trunc", "upper",
+    "abs",
+    "btrim",
+    "ceil",
+    "ceiling",
+    "char_length",
+    "character_length",
+    "coalesce",
+    "concat",
+    "date_part",
+    "date_trunc",
+    "extract",
+    "floor",
+    "greatest",
+    "least",
+    "left",
+    "length",
+    "lower",
+    "ltrim",
+    "nullif",
+    "octet_length",
+    "replace",
+    "right",
+    "round",
+    "rtrim",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "substr",
+    "substring",
+    "trim",
+    "trunc",
+    "upper",
 ];
 
 /// Functions that PostgreSQL has and views refuse, with what to say instead.
 pub fn refusal(name: &str) -> Option<&'static str> {
     Some(match name {
-        "now" | "current_timestamp" | "current_date" | "current_time" | "localtime" | "localtimestamp"
-        | "transaction_timestamp" | "statement_timestamp" | "clock_timestamp" | "timeofday" | "age" => {
-            "Its value changes with time. Compare with the time in the query that reads the view."
-        }
+        "now"
+        | "current_timestamp"
+        | "current_date"
+        | "current_time"
+        | "localtime"
+        | "localtimestamp"
+        | "transaction_timestamp"
+        | "statement_timestamp"
+        | "clock_timestamp"
+        | "timeofday"
+        | "age" => "Its value changes with time. Compare with the time in the query that reads the view.",
         "random" | "gen_random_uuid" | "uuid" | "uuidv4" | "uuidv7" | "uuid_generate_v4" | "setseed" => {
             "Its value is random, and every region has to compute the same. Store the value in a column."
         }
-        "gateway_region" | "tributary_frontier" | "current_user" | "session_user" | "user" | "current_schema"
-        | "current_database" | "current_catalog" | "version" | "current_setting" | "pg_backend_pid"
-        | "inet_client_addr" => "It depends on the session. Use it in the query that reads the view.",
+        "gateway_region" | "tributary_frontier" | "current_user" | "session_user" | "user"
+        | "current_schema" | "current_database" | "current_catalog" | "version" | "current_setting"
+        | "pg_backend_pid" | "inet_client_addr" => {
+            "It depends on the session. Use it in the query that reads the view."
+        }
         "nextval" | "currval" | "lastval" | "setval" => "Sequences do not exist here.",
         "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist" | "ntile" | "lag" | "lead"
         | "first_value" | "last_value" | "nth_value" => {
@@ -44,14 +81,13 @@ pub fn refusal(name: &str) -> Option<&'static str> {
         "grouping" => "Write one view per grouping.",
         "generate_series" | "unnest" => "Only tables and views can be read by a view.",
         "to_char" | "to_date" | "to_timestamp" | "to_number" | "md5" | "sha256" | "encode" | "decode"
-        | "regexp_replace" | "regexp_match" | "regexp_like" | "regexp_count" | "initcap" | "lpad" | "rpad"
-        | "repeat" | "reverse" | "translate" | "ascii" | "chr" | "concat_ws" | "overlay" | "format" | "sqrt"
-        | "cbrt" | "power" | "pow" | "exp" | "ln" | "log" | "log10" | "sin" | "cos" | "tan" | "asin" | "acos"
-        | "atan" | "atan2" | "pi" | "sign" | "mod" | "div" | "gcd" | "lcm" | "degrees" | "radians" | "date_bin"
-        | "make_date" | "make_timestamp" | "justify_days" | "justify_hours" | "width_bucket" | "num_nulls"
-        | "num_nonnulls" | "quote_literal" | "quote_ident" | "to_hex" | "bit_length" => {
-            "Apply it in the query that reads the view."
-        }
+        | "regexp_replace" | "regexp_match" | "regexp_like" | "regexp_count" | "initcap" | "lpad"
+        | "rpad" | "repeat" | "reverse" | "translate" | "ascii" | "chr" | "concat_ws" | "overlay"
+        | "format" | "sqrt" | "cbrt" | "power" | "pow" | "exp" | "ln" | "log" | "log10" | "sin" | "cos"
+        | "tan" | "asin" | "acos" | "atan" | "atan2" | "pi" | "sign" | "mod" | "div" | "gcd" | "lcm"
+        | "degrees" | "radians" | "date_bin" | "make_date" | "make_timestamp" | "justify_days"
+        | "justify_hours" | "width_bucket" | "num_nulls" | "num_nonnulls" | "quote_literal"
+        | "quote_ident" | "to_hex" | "bit_length" => "Apply it in the query that reads the view.",
         _ => return None,
     })
 }
@@ -87,7 +123,9 @@ pub fn call(name: &str, arguments: Vec<Typed>, zone: &str) -> Result<Typed, Plan
         ("octet_length", 1) => text(name, &[Kind::Text]),
         ("trim", 1 | 2) => text("btrim", &[Kind::Text; 2][..count]),
         ("btrim" | "ltrim" | "rtrim", 1 | 2) => text(name, &[Kind::Text; 2][..count]),
-        ("substr" | "substring", 2 | 3) => text("substr", &[Kind::Text, Kind::Integer, Kind::Integer][..count]),
+        ("substr" | "substring", 2 | 3) => {
+            text("substr", &[Kind::Text, Kind::Integer, Kind::Integer][..count])
+        }
         ("left" | "right", 2) => text(name, &[Kind::Text, Kind::Integer]),
         ("replace", 3) => text(name, &[Kind::Text, Kind::NotEmpty, Kind::Text]),
         ("split_part", 3) => text(name, &[Kind::Text, Kind::NotEmpty, Kind::Integer]),
@@ -125,7 +163,11 @@ fn texts(function: &str, given: &[Typed], wanted: &[Kind], zone: &str) -> Result
                 "Write it as a quoted constant.",
             ));
         }
-        let to = if matches!(kind, Kind::Integer) { DataType::Int64 } else { DataType::Utf8 };
+        let to = if matches!(kind, Kind::Integer) {
+            DataType::Int64
+        } else {
+            DataType::Utf8
+        };
         arguments.push(cast::implicit(argument.clone(), &to, zone)?.expr);
     }
     let returns = match function {
@@ -133,7 +175,14 @@ fn texts(function: &str, given: &[Typed], wanted: &[Kind], zone: &str) -> Result
         "starts_with" => DataType::Boolean,
         _ => DataType::Utf8,
     };
-    Ok(Typed::new(Expr::Call { function: function.to_owned(), arguments, returns: returns.clone() }, returns))
+    Ok(Typed::new(
+        Expr::Call {
+            function: function.to_owned(),
+            arguments,
+            returns: returns.clone(),
+        },
+        returns,
+    ))
 }
 
 /// `greatest` and `least`: nulls are ignored.
@@ -144,7 +193,14 @@ fn extreme(name: &str, arguments: Vec<Typed>, zone: &str) -> Result<Typed, PlanE
     let (arguments, data_type) = unify(&name.to_ascii_uppercase(), arguments, zone)?;
     super::comparison::check_comparable(&data_type, name)?;
     let arguments = arguments.into_iter().map(|argument| argument.expr).collect();
-    Ok(Typed::new(Expr::Call { function: name.to_owned(), arguments, returns: data_type.clone() }, data_type))
+    Ok(Typed::new(
+        Expr::Call {
+            function: name.to_owned(),
+            arguments,
+            returns: data_type.clone(),
+        },
+        data_type,
+    ))
 }
 
 /// `concat`: nulls are ignored.
@@ -153,13 +209,25 @@ fn concat(arguments: Vec<Typed>, zone: &str) -> Result<Typed, PlanError> {
         return Err(wrong_arguments("concat"));
     }
     // PostgreSQL writes booleans as t and f here, but as true and false in a cast.
-    if arguments.iter().any(|argument| argument.data_type == DataType::Boolean) {
+    if arguments
+        .iter()
+        .any(|argument| argument.data_type == DataType::Boolean)
+    {
         return Err(PlanError::unsupported("concat of a boolean", "Use || or a CASE."));
     }
-    let texts = arguments.into_iter().map(|argument| Ok(cast::explicit(argument, &DataType::Utf8, zone)?.expr));
+    let texts = arguments
+        .into_iter()
+        .map(|argument| Ok(cast::explicit(argument, &DataType::Utf8, zone)?.expr));
     let arguments = texts.collect::<Result<_, PlanError>>()?;
     let returns = DataType::Utf8;
-    Ok(Typed::new(Expr::Call { function: "concat".to_owned(), arguments, returns: returns.clone() }, returns))
+    Ok(Typed::new(
+        Expr::Call {
+            function: "concat".to_owned(),
+            arguments,
+            returns: returns.clone(),
+        },
+        returns,
+    ))
 }
 
 /// `round(numeric [, digits])`, half away from zero: a cast to another scale.
@@ -171,7 +239,10 @@ fn round(input: Typed, digits: Option<Typed>) -> Result<Typed, PlanError> {
     let (precision, scale) = match (&input.data_type, super::decimal_shape(&input.data_type)) {
         (_, Some(shape)) => shape,
         (DataType::Float32 | DataType::Float64, None) if digits.is_none() => {
-            return Err(PlanError::unsupported("round(double precision)", "Cast to numeric first."));
+            return Err(PlanError::unsupported(
+                "round(double precision)",
+                "Cast to numeric first.",
+            ));
         }
         _ => return Err(undefined("round", &[input])),
     };
@@ -179,10 +250,12 @@ fn round(input: Typed, digits: Option<Typed>) -> Result<Typed, PlanError> {
         None => 0,
         Some(digits) => match digits.as_integer() {
             Some(digits @ 0..=38) => i8::try_from(digits).expect("at most 38"),
-            _ => return Err(PlanError::unsupported(
-                "round with a number of digits that is negative or not constant",
-                "Write the number of digits as a constant.",
-            )),
+            _ => {
+                return Err(PlanError::unsupported(
+                    "round with a number of digits that is negative or not constant",
+                    "Write the number of digits as a constant.",
+                ));
+            }
         },
     };
     let to = decimal(i16::from(precision) - i16::from(scale) + 1, digits);
@@ -204,7 +277,10 @@ fn whole(rounding: Rounding, input: Typed, name: &str) -> Result<Typed, PlanErro
             return cast::explicit(input, &DataType::Float64, "UTC");
         }
         if super::is_float(&input.data_type) {
-            return Err(PlanError::unsupported(format_args!("{name}(double precision)"), "Cast to numeric first."));
+            return Err(PlanError::unsupported(
+                format_args!("{name}(double precision)"),
+                "Cast to numeric first.",
+            ));
         }
         return Err(undefined(name, &[input]));
     };
@@ -220,25 +296,45 @@ fn whole(rounding: Rounding, input: Typed, name: &str) -> Result<Typed, PlanErro
         Rounding::Truncate => {
             let positive = binary(BinaryOp::Greater, input.expr.clone(), zero());
             let negative = binary(BinaryOp::Less, input.expr.clone(), zero());
-            (Some(binary(BinaryOp::And, positive, too_high)), Some(binary(BinaryOp::And, negative, too_low)))
+            (
+                Some(binary(BinaryOp::And, positive, too_high)),
+                Some(binary(BinaryOp::And, negative, too_low)),
+            )
         }
     };
-    let corrected = |op| cast_to(binary(op, rounded.clone(), constant(1, &DataType::Decimal128(1, 0))), &to);
+    let corrected = |op| {
+        cast_to(
+            binary(op, rounded.clone(), constant(1, &DataType::Decimal128(1, 0))),
+            &to,
+        )
+    };
     let branches = down
         .map(|condition| (condition, corrected(BinaryOp::Subtract)))
         .into_iter()
         .chain(up.map(|condition| (condition, corrected(BinaryOp::Add))))
         .collect();
-    Ok(Typed::new(Expr::Case { branches, otherwise: Some(Box::new(rounded)) }, to))
+    Ok(Typed::new(
+        Expr::Case {
+            branches,
+            otherwise: Some(Box::new(rounded)),
+        },
+        to,
+    ))
 }
 
 fn constant(value: i128, data_type: &DataType) -> Expr {
-    Expr::Literal(Literal { data_type: data_type.clone(), value: Some(LiteralValue::Integer(value)) })
+    Expr::Literal(Literal {
+        data_type: data_type.clone(),
+        value: Some(LiteralValue::Integer(value)),
+    })
 }
 
 /// The error for arguments that a function does not take.
 pub fn undefined(name: &str, arguments: &[Typed]) -> PlanError {
-    let types: Vec<String> = arguments.iter().map(|argument| type_name(&argument.data_type)).collect();
+    let types: Vec<String> = arguments
+        .iter()
+        .map(|argument| type_name(&argument.data_type))
+        .collect();
     let message = format!("function {name}({}) does not exist", types.join(", "));
     PlanError::new(PlanErrorKind::UndefinedFunction, message)
         .with_hint("No function matches the name and argument types. An explicit cast may help.")
@@ -246,5 +342,8 @@ pub fn undefined(name: &str, arguments: &[Typed]) -> PlanError {
 
 /// The error for a wrong number of arguments.
 pub fn wrong_arguments(name: &str) -> PlanError {
-    PlanError::new(PlanErrorKind::UndefinedFunction, format!("wrong number of arguments for {name}"))
+    PlanError::new(
+        PlanErrorKind::UndefinedFunction,
+        format!("wrong number of arguments for {name}"),
+    )
 }

@@ -13,8 +13,10 @@ use crate::plan::{BinaryOp, Expr, Literal, LiteralValue};
 
 /// Whether a zone is UTC under one of its names.
 pub fn is_utc(zone: &str) -> bool {
-    ["utc", "etc/utc", "gmt", "etc/gmt", "zulu", "etc/zulu", "uct", "etc/uct", "+00:00"]
-        .contains(&zone.to_ascii_lowercase().as_str())
+    [
+        "utc", "etc/utc", "gmt", "etc/gmt", "zulu", "etc/zulu", "uct", "etc/uct", "+00:00",
+    ]
+    .contains(&zone.to_ascii_lowercase().as_str())
 }
 
 /// Refuses a zone that is not an IANA name.
@@ -26,13 +28,23 @@ pub fn check_zone(zone: &str) -> Result<(), PlanError> {
         return Ok(());
     }
     let message = format!("time zone \"{zone}\" is not known");
-    Err(PlanError::new(PlanErrorKind::InvalidDefinition, message).with_hint("Use a name such as Europe/Berlin."))
+    Err(PlanError::new(PlanErrorKind::InvalidDefinition, message)
+        .with_hint("Use a name such as Europe/Berlin."))
 }
 
 /// A function of an instant. Those of a `timestamptz` depend on the zone, unless the field is a second or less or
 /// the zone is UTC.
-fn call(function: &str, field: &str, source: Typed, returns: DataType, zone: &str) -> Result<Expr, PlanError> {
-    let anywhere = matches!(field, "epoch" | "minute" | "second" | "millisecond" | "microsecond");
+fn call(
+    function: &str,
+    field: &str,
+    source: Typed,
+    returns: DataType,
+    zone: &str,
+) -> Result<Expr, PlanError> {
+    let anywhere = matches!(
+        field,
+        "epoch" | "minute" | "second" | "millisecond" | "microsecond"
+    );
     let fields = field != "minute" || function == "date_trunc";
     if source.data_type != TIMESTAMP && !is_utc(zone) && !(anywhere && fields) {
         return Err(PlanError::unsupported(
@@ -41,7 +53,11 @@ fn call(function: &str, field: &str, source: Typed, returns: DataType, zone: &st
         ));
     }
     let arguments = vec![Expr::Literal(Literal::text(field)), source.expr];
-    Ok(Expr::Call { function: function.to_owned(), arguments, returns })
+    Ok(Expr::Call {
+        function: function.to_owned(),
+        arguments,
+        returns,
+    })
 }
 
 /// `date_trunc(field, source [, zone])`.
@@ -72,7 +88,10 @@ pub fn date_trunc(arguments: Vec<Typed>, zone: &str) -> Result<Typed, PlanError>
         other => return Err(not_an_instant("date_trunc", &other)),
     };
     let returns = source.data_type.clone();
-    Ok(Typed::new(call("date_trunc", field, source, returns.clone(), &zone)?, returns))
+    Ok(Typed::new(
+        call("date_trunc", field, source, returns.clone(), &zone)?,
+        returns,
+    ))
 }
 
 /// `extract(field from source)`, of type numeric.
@@ -117,7 +136,11 @@ pub fn extract(field: &Typed, source: Typed, zone: &str) -> Result<Typed, PlanEr
 /// # Errors
 /// As [`extract`].
 pub fn date_part(field: &Typed, source: Typed, zone: &str) -> Result<Typed, PlanError> {
-    let source = if source.is_unknown() { cast::implicit(source, &timestamptz(), zone)? } else { source };
+    let source = if source.is_unknown() {
+        cast::implicit(source, &timestamptz(), zone)?
+    } else {
+        source
+    };
     cast::explicit(extract(field, source, zone)?, &DataType::Float64, zone)
 }
 
@@ -136,9 +159,15 @@ impl Micros {
             return Typed::new(self.0, DataType::Decimal128(8, 0));
         }
         let shape = DataType::Decimal128(digits.unsigned_abs(), digits);
-        let unit = Expr::Literal(Literal { data_type: shape.clone(), value: Some(LiteralValue::Integer(1)) });
+        let unit = Expr::Literal(Literal {
+            data_type: shape.clone(),
+            value: Some(LiteralValue::Integer(1)),
+        });
         let returns = decimal_result(BinaryOp::Multiply, &DataType::Decimal128(8, 0), &shape);
-        Typed::new(binary(BinaryOp::Multiply, self.0, unit), returns.expect("few digits"))
+        Typed::new(
+            binary(BinaryOp::Multiply, self.0, unit),
+            returns.expect("few digits"),
+        )
     }
 }
 
@@ -151,12 +180,18 @@ fn epoch(source: Typed, zone: &str) -> Result<Typed, PlanError> {
     let minute = cast_to(cast_to(minute, &DataType::Int64), &DataType::Decimal128(19, 0));
     let rest = micros_of_minute(source, zone)?.times(6);
     let returns = decimal_result(BinaryOp::Add, &DataType::Decimal128(19, 0), &rest.data_type);
-    Ok(Typed::new(binary(BinaryOp::Add, minute, rest.expr), returns.expect("few digits")))
+    Ok(Typed::new(
+        binary(BinaryOp::Add, minute, rest.expr),
+        returns.expect("few digits"),
+    ))
 }
 
 fn constant(argument: &Typed, what: &str) -> Result<String, PlanError> {
     argument.as_text().map(str::to_owned).ok_or_else(|| {
-        PlanError::unsupported(format_args!("{what} as anything but a constant"), "Write it as a quoted constant.")
+        PlanError::unsupported(
+            format_args!("{what} as anything but a constant"),
+            "Write it as a quoted constant.",
+        )
     })
 }
 
@@ -171,6 +206,9 @@ fn unsupported_field(function: &str, field: &str) -> PlanError {
 }
 
 fn not_an_instant(function: &str, data_type: &DataType) -> PlanError {
-    let message = format!("function {function}(unknown, {}) does not exist", type_name(data_type));
+    let message = format!(
+        "function {function}(unknown, {}) does not exist",
+        type_name(data_type)
+    );
     PlanError::new(PlanErrorKind::UndefinedFunction, message).with_hint("Cast the argument to timestamp.")
 }

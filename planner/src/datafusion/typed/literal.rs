@@ -30,15 +30,24 @@ pub fn parse(text: &str, data_type: &DataType, zone: &str) -> Result<LiteralValu
         DataType::Timestamp(_, Some(_)) => timestamp_in_zone(trimmed, zone).map(LiteralValue::Integer),
         DataType::FixedSizeBinary(16) => uuid(trimmed).map(LiteralValue::Bytes),
         DataType::Binary => bytea(text).map(LiteralValue::Bytes),
-        _ => return Err(PlanError::unsupported(
-            format_args!("a quoted constant of type {}", type_name(data_type)),
-            "Write interval '1 day' for intervals.",
-        )),
+        _ => {
+            return Err(PlanError::unsupported(
+                format_args!("a quoted constant of type {}", type_name(data_type)),
+                "Write interval '1 day' for intervals.",
+            ));
+        }
     };
     value.ok_or_else(|| {
-        let message = format!("invalid input syntax for type {}: \"{text}\"", type_name(data_type));
+        let message = format!(
+            "invalid input syntax for type {}: \"{text}\"",
+            type_name(data_type)
+        );
         let error = PlanError::new(PlanErrorKind::DatatypeMismatch, message);
-        if super::is_instant(data_type) { error.with_hint("Use the form 2024-12-31 23:59:59.") } else { error }
+        if super::is_instant(data_type) {
+            error.with_hint("Use the form 2024-12-31 23:59:59.")
+        } else {
+            error
+        }
     })
 }
 
@@ -79,10 +88,20 @@ fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
     if all.is_empty() || !all.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let unscaled: i128 = all.trim_start_matches('0').parse().or_else(|error| {
-        if all.bytes().all(|byte| byte == b'0') { Ok(0) } else { Err(error) }
-    }).ok()?;
-    let shift = exponent.checked_add(i32::from(scale))?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let unscaled: i128 = all
+        .trim_start_matches('0')
+        .parse()
+        .or_else(|error| {
+            if all.bytes().all(|byte| byte == b'0') {
+                Ok(0)
+            } else {
+                Err(error)
+            }
+        })
+        .ok()?;
+    let shift = exponent
+        .checked_add(i32::from(scale))?
+        .checked_sub(i32::try_from(fraction.len()).ok()?)?;
     let value = shifted(unscaled, shift)?;
     let value = if negative { -value } else { value };
     fits_decimal(value, precision).then_some(value)
@@ -92,7 +111,11 @@ fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
 pub fn shifted(value: i128, shift: i32) -> Option<i128> {
     let power = 10_i128.checked_pow(shift.unsigned_abs());
     if shift >= 0 {
-        return if value == 0 { Some(0) } else { value.checked_mul(power?) };
+        return if value == 0 {
+            Some(0)
+        } else {
+            value.checked_mul(power?)
+        };
     }
     let Some(power) = power else { return Some(0) };
     let quotient = value / power;
@@ -146,7 +169,11 @@ fn timestamp(text: &str) -> Option<NaiveDateTime> {
     if digits.len() > 6 {
         return None;
     }
-    let format = if seconds.len() == 5 { "%H:%M" } else { "%H:%M:%S%.f" };
+    let format = if seconds.len() == 5 {
+        "%H:%M"
+    } else {
+        "%H:%M:%S%.f"
+    };
     // Chrono reads 23:59:60 as a leap second; PostgreSQL as the next minute. Nobody means either.
     if seconds.ends_with(":60") {
         return None;
@@ -187,13 +214,19 @@ fn offset_seconds(text: &str) -> Option<i32> {
         return None;
     }
     let hours: i32 = digits[..2].parse().ok()?;
-    let minutes: i32 = if digits.len() == 4 { digits[2..].parse().ok()? } else { 0 };
+    let minutes: i32 = if digits.len() == 4 {
+        digits[2..].parse().ok()?
+    } else {
+        0
+    };
     (hours <= 15 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
 }
 
 /// Reads a uuid: 32 hexadecimal digits, hyphens after groups of four allowed, braces around it allowed.
 fn uuid(text: &str) -> Option<Vec<u8>> {
-    let text = text.strip_prefix('{').map_or(Some(text), |rest| rest.strip_suffix('}'))?;
+    let text = text
+        .strip_prefix('{')
+        .map_or(Some(text), |rest| rest.strip_suffix('}'))?;
     let mut digits = String::with_capacity(32);
     let mut hyphen_allowed = false;
     for c in text.chars() {
@@ -217,7 +250,10 @@ fn hex(digits: &str) -> Option<Vec<u8>> {
     if digits.len() % 2 != 0 || !digits.is_ascii() {
         return None;
     }
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect()
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -258,12 +294,28 @@ mod tests {
         let noon = 12 * 3_600_000_000_i128;
         assert_eq!(integer("1970-01-01 12:00", &TIMESTAMP), Some(noon));
         assert_eq!(integer("1970-01-01T12:00:00.5", &TIMESTAMP), Some(noon + 500_000));
-        assert_eq!(integer("1970-01-01 12:00:00", &timestamptz()), Some(noon - 3_600_000_000));
-        assert_eq!(integer("1970-01-01 12:00:00+02", &timestamptz()), Some(noon - 7_200_000_000));
-        assert_eq!(integer("1970-01-01 12:00:00-02:30", &timestamptz()), Some(noon + 9_000_000_000));
+        assert_eq!(
+            integer("1970-01-01 12:00:00", &timestamptz()),
+            Some(noon - 3_600_000_000)
+        );
+        assert_eq!(
+            integer("1970-01-01 12:00:00+02", &timestamptz()),
+            Some(noon - 7_200_000_000)
+        );
+        assert_eq!(
+            integer("1970-01-01 12:00:00-02:30", &timestamptz()),
+            Some(noon + 9_000_000_000)
+        );
         assert_eq!(integer("1970-01-01 12:00:00Z", &timestamptz()), Some(noon));
-        assert_eq!(integer("2024-03-31 02:30:00", &timestamptz()), None, "skipped by the clock");
-        assert_eq!(integer("2024-10-27 02:30:00", &timestamptz()), Some(1_729_992_600_000_000));
+        assert_eq!(
+            integer("2024-03-31 02:30:00", &timestamptz()),
+            None,
+            "skipped by the clock"
+        );
+        assert_eq!(
+            integer("2024-10-27 02:30:00", &timestamptz()),
+            Some(1_729_992_600_000_000)
+        );
         assert_eq!(integer("1970-01-02", &DataType::Date32), Some(1));
         assert_eq!(integer("70-1-2", &DataType::Date32), None);
     }
@@ -272,10 +324,19 @@ mod tests {
     fn uuids_and_bytes_are_hexadecimal() {
         let uuid = DataType::FixedSizeBinary(16);
         let bytes = LiteralValue::Bytes(vec![0xa0; 16]);
-        assert_eq!(parse("a0a0a0a0-a0a0-a0a0-a0a0-A0A0A0A0A0A0", &uuid, "UTC"), Ok(bytes.clone()));
-        assert_eq!(parse("{a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0}", &uuid, "UTC"), Ok(bytes));
+        assert_eq!(
+            parse("a0a0a0a0-a0a0-a0a0-a0a0-A0A0A0A0A0A0", &uuid, "UTC"),
+            Ok(bytes.clone())
+        );
+        assert_eq!(
+            parse("{a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0}", &uuid, "UTC"),
+            Ok(bytes)
+        );
         assert!(parse("a0a0a0a0", &uuid, "UTC").is_err());
-        assert_eq!(parse("\\x01ff", &DataType::Binary, "UTC"), Ok(LiteralValue::Bytes(vec![1, 255])));
+        assert_eq!(
+            parse("\\x01ff", &DataType::Binary, "UTC"),
+            Ok(LiteralValue::Bytes(vec![1, 255]))
+        );
         assert!(parse("abc", &DataType::Binary, "UTC").is_err());
     }
 }

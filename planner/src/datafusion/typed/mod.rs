@@ -54,7 +54,13 @@ impl Typed {
 
     /// A constant.
     pub fn literal(data_type: DataType, value: LiteralValue) -> Self {
-        Self::new(Expr::Literal(Literal { data_type: data_type.clone(), value: Some(value) }), data_type)
+        Self::new(
+            Expr::Literal(Literal {
+                data_type: data_type.clone(),
+                value: Some(value),
+            }),
+            data_type,
+        )
     }
 
     /// A bare string literal, of a type still unknown.
@@ -101,7 +107,11 @@ impl Typed {
     /// # Errors
     /// None in practice; the signature is that of casts.
     pub fn settled(self, zone: &str) -> Result<Typed, PlanError> {
-        if self.is_unknown() { cast::implicit(self, &DataType::Utf8, zone) } else { Ok(self) }
+        if self.is_unknown() {
+            cast::implicit(self, &DataType::Utf8, zone)
+        } else {
+            Ok(self)
+        }
     }
 
     /// The same, of type boolean.
@@ -112,8 +122,10 @@ impl Typed {
         if self.is_unknown() || self.data_type == DataType::Boolean {
             return Ok(cast::implicit(self, &DataType::Boolean, zone)?.expr);
         }
-        let message =
-            format!("argument of {place} must be type boolean, not type {}", type_name(&self.data_type));
+        let message = format!(
+            "argument of {place} must be type boolean, not type {}",
+            type_name(&self.data_type)
+        );
         Err(PlanError::new(PlanErrorKind::DatatypeMismatch, message))
     }
 
@@ -125,12 +137,19 @@ impl Typed {
 
 /// A binary operator's expression.
 pub fn binary(op: BinaryOp, left: Expr, right: Expr) -> Expr {
-    Expr::Binary { op, left: Box::new(left), right: Box::new(right) }
+    Expr::Binary {
+        op,
+        left: Box::new(left),
+        right: Box::new(right),
+    }
 }
 
 /// A cast's expression.
 pub fn cast_to(input: Expr, to: &DataType) -> Expr {
-    Expr::Cast { input: Box::new(input), to: to.clone() }
+    Expr::Cast {
+        input: Box::new(input),
+        to: to.clone(),
+    }
 }
 
 /// Whether a type is one of the integers.
@@ -216,7 +235,11 @@ fn number_pair(left: &DataType, right: &DataType) -> DataType {
         return DataType::Float32;
     }
     if is_integer(left) && is_integer(right) {
-        return if rank(left) >= rank(right) { left.clone() } else { right.clone() };
+        return if rank(left) >= rank(right) {
+            left.clone()
+        } else {
+            right.clone()
+        };
     }
     let (left_precision, left_scale) = decimal_shape(left).expect("an integer or decimal");
     let (right_precision, right_scale) = decimal_shape(right).expect("an integer or decimal");
@@ -246,14 +269,24 @@ pub fn unify(place: &str, inputs: Vec<Typed>, zone: &str) -> Result<(Vec<Typed>,
         return Err(PlanError::new(PlanErrorKind::DatatypeMismatch, message)
             .with_hint("Cast them to one type explicitly."));
     };
-    let common = if common == DataType::Null { DataType::Utf8 } else { common };
-    let inputs = inputs.into_iter().map(|input| cast::implicit(input, &common, zone));
+    let common = if common == DataType::Null {
+        DataType::Utf8
+    } else {
+        common
+    };
+    let inputs = inputs
+        .into_iter()
+        .map(|input| cast::implicit(input, &common, zone));
     Ok((inputs.collect::<Result<_, _>>()?, common))
 }
 
 /// The error for an operator between types that have none.
 pub fn no_operator(op: &str, left: &DataType, right: &DataType) -> PlanError {
-    let message = format!("operator does not exist: {} {op} {}", type_name(left), type_name(right));
+    let message = format!(
+        "operator does not exist: {} {op} {}",
+        type_name(left),
+        type_name(right)
+    );
     PlanError::new(PlanErrorKind::UndefinedFunction, message).with_hint("An explicit cast may help.")
 }
 

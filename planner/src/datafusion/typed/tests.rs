@@ -25,7 +25,11 @@ fn arithmetic_has_postgres_types() {
         let (l, r) = (Typed::column(0, left.clone()), Typed::column(1, right.clone()));
         let sum = arithmetic::arithmetic(BinaryOp::Add, l, r, "UTC").expect("numbers can be added");
         assert_eq!(sum.data_type, expected, "{left} + {right}");
-        assert_eq!(sum.expr.data_type(&[left, right]), sum.data_type, "the executor sees the same type");
+        assert_eq!(
+            sum.expr.data_type(&[left, right]),
+            sum.data_type,
+            "the executor sees the same type"
+        );
     }
 }
 
@@ -44,21 +48,37 @@ fn unknown_constants_take_the_type_of_the_other_side() {
         "UTC",
     )
     .expect("a date");
-    let Expr::Binary { right, .. } = day.expr else { panic!("no comparison") };
-    assert_eq!(*right, Typed::literal(DataType::Date32, LiteralValue::Integer(10)).expr);
+    let Expr::Binary { right, .. } = day.expr else {
+        panic!("no comparison")
+    };
+    assert_eq!(
+        *right,
+        Typed::literal(DataType::Date32, LiteralValue::Integer(10)).expr
+    );
     let error = comparison::compare(
         BinaryOp::Less,
         value(DataType::Int32),
         Typed::unknown("ten".to_owned()),
         "UTC",
     );
-    assert_eq!(error.expect_err("no integer").kind, PlanErrorKind::DatatypeMismatch);
+    assert_eq!(
+        error.expect_err("no integer").kind,
+        PlanErrorKind::DatatypeMismatch
+    );
 }
 
 #[test]
 fn types_without_common_ground_are_refused() {
-    let error = comparison::compare(BinaryOp::Equal, value(DataType::Int32), value(DataType::Utf8), "UTC");
-    assert_eq!(error.expect_err("refused").message, "operator does not exist: integer = text");
+    let error = comparison::compare(
+        BinaryOp::Equal,
+        value(DataType::Int32),
+        value(DataType::Utf8),
+        "UTC",
+    );
+    assert_eq!(
+        error.expect_err("refused").message,
+        "operator does not exist: integer = text"
+    );
     let error = arithmetic::arithmetic(BinaryOp::Modulo, value(DOUBLE), value(DOUBLE), "UTC");
     assert_eq!(error.expect_err("refused").kind, PlanErrorKind::UndefinedFunction);
     let interval = value(crate::plan::expr::INTERVAL);
@@ -69,7 +89,10 @@ fn types_without_common_ground_are_refused() {
 #[test]
 fn every_function_has_a_stub_and_an_answer() {
     for name in functions::NAMES {
-        assert!(functions::refusal(name).is_none(), "{name} is both allowed and refused");
+        assert!(
+            functions::refusal(name).is_none(),
+            "{name} is both allowed and refused"
+        );
         let error = functions::call(name, Vec::new(), "UTC").expect_err("no function takes nothing");
         assert_eq!(error.kind, PlanErrorKind::UndefinedFunction, "{name}");
     }

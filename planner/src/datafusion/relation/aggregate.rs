@@ -1,0 +1,162 @@
+//! GROUP BY: keys, arguments and filters become columns of a projection below the aggregate.
+
+use arrow_schema::DataType;
+use datafusion_expr::Expr as DfExpr;
+use datafusion_expr::logical_plan::Aggregate;
+
+use super::{Columns, Converter, Relation, projected};
+use crate::datafusion::aggregates;
+use crate::datafusion::scalar::Scope;
+use crate::datafusion::typed::{Typed, comparison, functions};
+use crate::error::PlanError;
+use crate::plan::{AggregateCall, AggregateFunction, Expr, Literal, Node};
+
+impl Converter<'_> {
+    /// Groups: keys, arguments and filters become columns of a projection below.
+    pub(super) fn aggregate(&self, aggregate: &Aggregate) -> Result<Relation, PlanError> {
+        let input = self.convert(&aggregate.input)?;
+        let scope = self.scope(aggregate.input.schema(), &input.types);
+        let mut columns = Columns::default();
+        let mut keys = Vec::new();
+        for expr in &aggregate.group_expr {
+            if matches!(expr, DfExpr::GroupingSet(_)) {
+                let what = "GROUPING SETS, ROLLUP or CUBE in a view";
+                return Err(PlanError::unsupported(what, "Write one view per grouping."));
+            }
+            let key = scope.convert(expr)?.settled(scope.zone)?;
+            comparison::check_comparable(&key.data_type, "a GROUP BY column")?;
+            keys.push(columns.position(key));
+        }
+        let mut calls = Vec::new();
+        for expr in &aggregate.aggr_expr {
+            calls.push(call(&scope, expr, &mut columns)?);
+        }
+        let distinct = distinct_argument(&aggregate.aggr_expr, &calls)?;
+        let mut types: Vec<DataType> = keys.iter().map(|&key| columns.0[key].data_type.clone()).collect();
+        types.extend(calls.iter().map(|call| call.output_type.clone()));
+        if columns.0.is_empty() {
+            // Rows without columns are awkward to count; a constant stands for them.
+            columns.0.push(Typed::new(
+                Expr::Literal(Literal::boolean(true)),
+                DataType::Boolean,
+            ));
+        }
+        let (expressions, column_types) = columns
+            .0
+            .into_iter()
+            .map(|column| (column.expr, column.data_type))
+            .unzip();
+        let mut node = projected(input.node, expressions, column_types).node;
+        if distinct {
+            // Each value counts once per key: the columns are the key and the value, and nothing else.
+            node = Node::Distinct {
+                input: Box::new(node),
+            };
+        }
+        Ok(Relation {
+            node: Node::Aggregate {
+                input: Box::new(node),
+                keys,
+                aggregates: calls,
+            },
+            types,
+        })
+    }
+}
+
+/// One aggregate, with its argument and filter among the columns.
+fn call(scope: &Scope<'_>, expr: &DfExpr, columns: &mut Columns) -> Result<AggregateCall, PlanError> {
+    let function = match expr {
+        DfExpr::Alias(alias) => return call(scope, &alias.expr, columns),
+        DfExpr::AggregateFunction(function) => function,
+        _ => {
+            return Err(PlanError::internal(
+                "something else stands where an aggregate should",
+            ));
+        }
+    };
+    let name = function.func.name();
+    let params = &function.params;
+    if !params.order_by.is_empty() {
+        return Err(PlanError::unsupported(
+            format_args!("ORDER BY inside {name}()"),
+            "The order does not matter to the aggregates of views; leave it out.",
+        ));
+    }
+    if params.null_treatment.is_some() {
+        return Err(PlanError::unsupported(
+            "IGNORE NULLS or RESPECT NULLS",
+            "Use FILTER (WHERE … IS NOT NULL).",
+        ));
+    }
+    let [argument] = params.args.as_slice() else {
+        return Err(functions::wrong_arguments(name));
+    };
+    let argument = scope.convert(argument)?;
+    // count(*), and count of a constant, count rows.
+    let counts_rows = name == "count"
+        && argument
+            .as_literal()
+            .is_some_and(|literal| literal.value.is_some());
+    let argument = argument.settled(scope.zone)?;
+    let (function, input_type, output_type) = aggregates::resolve(name, &argument)?;
+    let filter = match &params.filter {
+        None => None,
+        Some(filter) => {
+            let condition = scope.condition(filter, "FILTER")?;
+            Some(columns.position(Typed::new(condition, DataType::Boolean)))
+        }
+    };
+    if counts_rows {
+        return Ok(AggregateCall {
+            function,
+            argument: None,
+            filter,
+            input_type: DataType::Null,
+            output_type,
+        });
+    }
+    let argument = Some(columns.position(argument));
+    Ok(AggregateCall {
+        function,
+        argument,
+        filter,
+        input_type,
+        output_type,
+    })
+}
+
+/// Whether the aggregates are over distinct values. Then all of them have to be, of one argument: two lists of
+/// distinct values cannot be kept by one operator. DISTINCT changes nothing for min, max and the boolean ones.
+fn distinct_argument(exprs: &[DfExpr], calls: &[AggregateCall]) -> Result<bool, PlanError> {
+    let sensitive = |call: &AggregateCall| {
+        matches!(
+            call.function,
+            AggregateFunction::Count | AggregateFunction::Sum | AggregateFunction::Avg
+        )
+    };
+    let distinct =
+        |expr: &DfExpr| matches!(expr.clone().unalias(), DfExpr::AggregateFunction(f) if f.params.distinct);
+    let mut over = exprs
+        .iter()
+        .zip(calls)
+        .filter(|(_, call)| sensitive(call))
+        .map(|(expr, _)| distinct(expr));
+    if !over.any(|distinct| distinct) {
+        return Ok(false);
+    }
+    let all = exprs
+        .iter()
+        .zip(calls)
+        .all(|(expr, call)| distinct(expr) || !sensitive(call));
+    let same = calls
+        .iter()
+        .all(|call| call.argument == calls[0].argument && call.filter.is_none());
+    if all && same && calls[0].argument.is_some() {
+        return Ok(true);
+    }
+    Err(PlanError::unsupported(
+        "an aggregate of DISTINCT values beside others, or with FILTER, in a view",
+        "Write one view per distinct column, or join subqueries that are grouped alike.",
+    ))
+}
