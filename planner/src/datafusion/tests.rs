@@ -3,7 +3,7 @@
 //! A script is a sequence of blocks divided by empty lines: a statement, `---`, what comes out. Statements:
 //! `create table … locality …`, `create view`, `create materialized view` (into the script's catalog; a
 //! materialized view prints its plan), `analyse <query>` (the typed tree before the split), `columns <query>`,
-//! `set time zone '…'`. With TRIBUTARY_BLESS=1 the scripts are rewritten with what came out.
+//! `set time zone '…'`. With BLESS=1 the scripts are rewritten with what came out.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::explain::{explain_tree, explain_view};
 #[test]
 fn scripts() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testscripts/split");
-    let bless = std::env::var_os("TRIBUTARY_BLESS").is_some();
+    let bless = std::env::var_os("BLESS").is_some();
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
         .expect("the folder exists")
         .map(|entry| entry.expect("readable").path())
@@ -44,7 +44,7 @@ fn scripts() {
     }
     assert!(
         differing.is_empty(),
-        "{}\nTRIBUTARY_BLESS=1 rewrites them",
+        "{}\nBLESS=1 rewrites them",
         differing.join("\n")
     );
 }
