@@ -1,5 +1,6 @@
 //! Many runs: over several threads, each run on one, and the deliberate faults.
 
+use std::backtrace::BacktraceStatus;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -25,7 +26,12 @@ pub fn keep_panics() {
         let payload = info.payload();
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
-        PANIC.with(|panic| *panic.borrow_mut() = format!("{text}{place}"));
+        // Empty unless RUST_BACKTRACE asks for it.
+        let backtrace = match std::backtrace::Backtrace::capture() {
+            captured if captured.status() == BacktraceStatus::Captured => format!("\n{captured}"),
+            _ => String::new(),
+        };
+        PANIC.with(|panic| *panic.borrow_mut() = format!("{text}{place}{backtrace}"));
     }));
 }
 

@@ -78,7 +78,7 @@ pub fn equal_everywhere(regions: &[&Dataflow]) -> Checked {
 fn slots_of(dataflow: &Dataflow) -> Checked<Vec<(Place, String)>> {
     let mut all = Vec::new();
     for (name, trace) in dataflow.traces().into_iter().filter(|(name, _)| name.starts_with("slots/")) {
-        let keys = trace.layout().key.len() - 1;
+        let keys = trace.layout().key.len();
         for delta in trace.scan(SCAN_ROWS) {
             let rows = delta.rows();
             let origins = rows.column(keys).as_primitive::<Int64Type>();

@@ -160,8 +160,16 @@ impl Model {
                 let deleted = writes.deleted.is_valid(row) && writes.deleted.value(row);
                 let content = row_of(&writes.rows, row, def.columns.len()).map_err(broken)?;
                 let versions = keys.entry(key).or_default();
-                let overwritten = winner(versions, &frontier).map(|(_, version)| version.hlc.successor());
-                let hlc = overwritten.filter(|_| def.is_global()).map_or(hlc, |overwritten| hlc.max(overwritten));
+                let held = match def.is_global() {
+                    true => winner(versions, &frontier),
+                    false => own_version(versions, origin, &frontier),
+                };
+                if deleted && held.is_none_or(|(_, version)| version.row.is_none()) {
+                    // Nothing is deleted, so nothing is written.
+                    continue;
+                }
+                let overwritten = held.filter(|_| def.is_global()).map(|(_, version)| version.hlc.successor());
+                let hlc = overwritten.map_or(hlc, |overwritten| hlc.max(overwritten));
                 let version = Version { position, hlc, row: (!deleted).then_some(content) };
                 versions.entry(origin).or_default().push(version);
             }

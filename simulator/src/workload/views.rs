@@ -130,9 +130,10 @@ fn projection(rng: &mut Rng, columns: &[Column]) -> String {
 }
 
 fn grouped(rng: &mut Rng, columns: &[Column], source: &str) -> Option<String> {
-    let keys: Vec<String> = (0..rng.between(1, 2))
+    let mut keys: Vec<String> = (0..rng.between(1, 2))
         .map(|_| if rng.percent(70) { rng.pick(columns).text.clone() } else { scalar(rng, columns).text })
         .collect();
+    keys.dedup();
     let mut shown: Vec<String> = keys.iter().enumerate().map(|(number, key)| format!("{key} AS c{number}")).collect();
     shown.extend(aggregates(rng, columns, keys.len())?);
     let having = match rng.below(5) {

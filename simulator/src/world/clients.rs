@@ -1,11 +1,12 @@
 //! What clients do: writes in every region, DDL at the primary.
 
-use tributary_region::Input;
+use tributary_region::{Input, WriteSet};
 
 use super::World;
 use super::event::Event;
 use crate::failure::{Checked, Violation};
 use crate::model::origin_of;
+use crate::value::{row_of, show_row};
 use crate::workload::Ddl;
 
 /// Mean milliseconds between two changes of the catalog, early in a run and later.
@@ -30,7 +31,7 @@ impl World {
             return Ok(());
         };
         let token = self.ledger.submit(origin_of(node), Some(writes.clone()));
-        self.trace.add(self.now_ms, node, format_args!("commit {token}"), &[]);
+        self.trace.add(self.now_ms, node, format_args!("commit {token} {}", describe(&writes)), &[]);
         self.step(node, Input::Commit { token, writes })
     }
 
@@ -56,4 +57,17 @@ impl World {
         self.trace.add(self.now_ms, node, format_args!("ddl {token}: {text}"), &[]);
         self.step(node, Input::Ddl { token, changes, base_version: snapshot.catalog.version })
     }
+}
+
+/// The rows of a transaction, for the trace.
+fn describe(writes: &WriteSet) -> String {
+    let mut text = String::new();
+    for (table, change) in &writes.tables {
+        for row in 0..change.writes.rows.num_rows() {
+            let verb = if change.writes.deleted.value(row) { "delete" } else { "put" };
+            let content = row_of(&change.writes.rows, row, change.writes.rows.num_columns()).unwrap_or_default();
+            text += &format!(" {verb} {table}{} over {:?}", show_row(&content), change.expected[row]);
+        }
+    }
+    text
 }

@@ -75,8 +75,6 @@ pub enum Event {
         node: usize,
         /// The other.
         peer: usize,
-        /// The connection.
-        connection: u64,
     },
     /// Clients of a region write.
     Write(usize),

@@ -76,13 +76,14 @@ impl World {
 
     /// Ends the connection of a pair; `node` learns of it now, the other a little later.
     pub(super) fn hang_up(&mut self, node: usize, peer: usize) {
-        let Some(connection) = self.network.connection(node, peer) else { return };
-        self.network.disconnect(node, peer);
+        if !self.network.disconnect(node, peer) {
+            return;
+        }
         self.report.resets += 1;
         for (node, peer, delay_ms) in [(node, peer, 0), (peer, node, self.rng.between(0, 60))] {
             if self.nodes[node].process.is_some() {
                 self.hanging.insert((node, peer));
-                self.queue.plan(self.now_ms + delay_ms, Event::Hangup { node, peer, connection });
+                self.queue.plan(self.now_ms + delay_ms, Event::Hangup { node, peer });
             }
         }
     }

@@ -158,7 +158,7 @@ impl World {
                 self.deliver(direction, connection, &bytes, damaged)
             }
             Event::Connect(pair) => self.connect(pair),
-            Event::Hangup { node, peer, .. } => self.hangup(node, peer),
+            Event::Hangup { node, peer } => self.hangup(node, peer),
             Event::Write(node) => self.write(node),
             Event::Ddl => self.ddl(),
             Event::Restart(node) => self.restart(node),
