@@ -190,6 +190,8 @@ impl Dataflow {
         self.views.retain(|id, _| kept.contains(id));
         self.slots.retain(|id, _| kept.contains(&id.view));
         self.sources.retain(|id, _| kept.contains(id));
+        // Of several catalogs in one step a later one may drop what an earlier one created.
+        gathered.stepped.backfills.retain(|id| kept.contains(id));
         for (_, views) in self.attached.values_mut() {
             views.retain(|view| kept.contains(view));
         }

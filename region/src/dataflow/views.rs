@@ -42,6 +42,10 @@ impl Dataflow {
             if mine.is_empty() && foreign.iter().all(Vec::is_empty) {
                 continue;
             }
+            if stepped.backfills.contains(&id) {
+                // Its job begins with the state after this step, which holds these changes already.
+                continue;
+            }
             match state {
                 ViewState::Backfilling(backfill) => backfill.pend(Pending { inputs: mine, merges: foreign }),
                 ViewState::Attached(view) => {
