@@ -192,6 +192,10 @@ impl Link {
         self.freshness
             .heard(heartbeat.sent_ms, epoch, heartbeat.echo, local.now_ms);
         self.settle_freshness(local);
+        if is_first {
+            // The first one of a session is answered at once, so that both know early how fresh they are.
+            self.beat(local, out);
+        }
     }
 
     pub(super) fn beat(&mut self, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
