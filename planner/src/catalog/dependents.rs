@@ -6,11 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use sqlparser::ast::Statement as AstStatement;
 use tributary_storage::ObjectId;
 
 use super::{Catalog, Object, ObjectKind};
-use crate::parse::{self, Statement};
+use crate::parse;
 
 impl Catalog {
     /// The objects that directly depend on this one, in ascending order: views that read it, and the source
@@ -48,15 +47,10 @@ impl Catalog {
     /// The objects named by a stored query. A text that does not parse names nothing; what stands in the
     /// catalog was parsed before it was stored.
     fn named_in(&self, sql: &str) -> BTreeSet<ObjectId> {
-        let mut objects = BTreeSet::new();
-        for parsed in parse::parse(sql).unwrap_or_default() {
-            if let Statement::Sql(statement) = parsed.statement
-                && let AstStatement::Query(query) = *statement
-            {
-                let names = parse::relation_names(&query);
-                objects.extend(names.iter().filter_map(|name| self.object(name)).map(|object| object.id));
-            }
-        }
-        objects
+        let Ok(query) = parse::parse_query(sql) else {
+            return BTreeSet::new();
+        };
+        let names = parse::relation_names(&query);
+        names.iter().filter_map(|name| self.object(name)).map(|object| object.id).collect()
     }
 }

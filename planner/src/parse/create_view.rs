@@ -3,7 +3,7 @@
 use sqlparser::ast::Query;
 use sqlparser::tokenizer::Token;
 
-use super::statement::Statement;
+use super::statement::{Statement, refuse_writes_within};
 use super::tokens::Tokens;
 use crate::error::PlanError;
 
@@ -51,6 +51,8 @@ pub(super) fn named_query(
     }
     tokens.expect(&["AS"])?;
     let query_text = tokens.rest_text().to_owned();
+    let position = tokens.position();
     let query = tokens.parse_rest(|parser| parser.parse_query())?;
+    refuse_writes_within(query.as_ref()).map_err(|error| error.at(position))?;
     Ok((name, columns, query, query_text))
 }

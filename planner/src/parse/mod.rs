@@ -17,6 +17,7 @@ mod create_materialized_view;
 mod create_source;
 mod create_table;
 mod create_view;
+mod dialect;
 mod drop;
 mod explain;
 pub mod limits;
@@ -26,6 +27,7 @@ mod relations;
 mod statement;
 mod tokens;
 
+use sqlparser::ast::{Query, Statement as AstStatement};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
 
@@ -58,7 +60,7 @@ pub struct Parsed {
 pub fn parse(sql: &str) -> Result<Vec<Parsed>, PlanError> {
     limits::check_text(sql)?;
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().map_err(|error| {
-        PlanError::new(PlanErrorKind::Syntax, error.message).at(position(sql, error.location))
+        PlanError::new(PlanErrorKind::Syntax, tokens::lower_first(&error.message)).at(position(sql, error.location))
     })?;
     limits::check_tokens(sql, &tokens)?;
 
@@ -74,6 +76,20 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>, PlanError> {
         statements.push(Parsed { statement, text });
     }
     Ok(statements)
+}
+
+/// Parses the text of one query, as the catalog keeps it.
+///
+/// # Errors
+/// As [`parse`]; `Syntax` for anything but one query.
+pub fn parse_query(sql: &str) -> Result<Box<Query>, PlanError> {
+    let mut statements = parse(sql)?.into_iter().map(|parsed| parsed.statement);
+    if let (Some(Statement::Sql(statement)), None) = (statements.next(), statements.next())
+        && let AstStatement::Query(query) = *statement
+    {
+        return Ok(query);
+    }
+    Err(PlanError::new(PlanErrorKind::Syntax, "the text is not one query"))
 }
 
 /// The tokens of each statement, without semicolons and without space at either end.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Ident, ObjectName, Query, Visit, Visitor};
+use sqlparser::ast::{ObjectName, Query, Visit, Visitor};
 
 use super::names::{fold, queried_name};
 
@@ -36,12 +36,11 @@ impl Visitor for Collector {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         let mut scope = Scope { definitions: Vec::new(), defined: BTreeSet::new() };
-        for with in &query.with {
-            let name = |ident: &Ident| fold(ident);
+        if let Some(with) = &query.with {
             scope.definitions = with
                 .cte_tables
                 .iter()
-                .map(|cte| (std::ptr::from_ref(cte.query.as_ref()), name(&cte.alias.name)))
+                .map(|cte| (std::ptr::from_ref(cte.query.as_ref()), fold(&cte.alias.name)))
                 .collect();
             if with.recursive {
                 scope.defined = scope.definitions.iter().map(|(_, name)| name.clone()).collect();

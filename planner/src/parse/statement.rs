@@ -89,7 +89,6 @@ pub(super) fn parse_statement(mut tokens: Tokens<'_>) -> Result<Statement, PlanE
         Keyword::SELECT
         | Keyword::WITH
         | Keyword::VALUES
-        | Keyword::TABLE
         | Keyword::INSERT
         | Keyword::UPDATE
         | Keyword::DELETE
@@ -117,22 +116,26 @@ pub(super) fn parse_statement(mut tokens: Tokens<'_>) -> Result<Statement, PlanE
             let rollback = ast::Statement::Rollback { chain: false, savepoint: None };
             Ok(Statement::Sql(Box::new(rollback)))
         }
+        Keyword::TABLE => {
+            let query = tokens.parse_rest(|parser| parser.parse_query())?;
+            Ok(Statement::Sql(Box::new(ast::Statement::Query(query))))
+        }
         _ if *tokens.peek() == Token::LParen => parse_sql(tokens),
         _ => Err(refused(&tokens)),
     }
 }
 
-fn parse_create(tokens: Tokens<'_>) -> Result<Statement, PlanError> {
-    let mut object = tokens.peek_words().skip(1).map(|word| word.value.to_uppercase()).peekable();
-    while object.next_if(|word| matches!(word.as_str(), "OR" | "REPLACE" | "RECURSIVE")).is_some() {}
-    match object.next().as_deref() {
+fn parse_create(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
+    let mut words = tokens.peek_words().skip(1).map(|word| word.value.to_uppercase());
+    let object = words.find(|word| !matches!(word.as_str(), "OR" | "REPLACE" | "RECURSIVE"));
+    drop(words);
+    match object.as_deref() {
         Some("TABLE" | "TEMP" | "TEMPORARY" | "UNLOGGED" | "LOCAL" | "GLOBAL") => create_table::parse(tokens),
         Some("VIEW") => create_view::parse(tokens),
         Some("MATERIALIZED") => create_materialized_view::parse(tokens),
         Some("SOURCE") => create_source::parse(tokens),
         Some(_) => Err(refused(&tokens)),
         None => {
-            let mut tokens = tokens;
             tokens.next();
             Err(tokens.unexpected("TABLE, VIEW, MATERIALIZED VIEW or SOURCE"))
         }
@@ -142,13 +145,7 @@ fn parse_create(tokens: Tokens<'_>) -> Result<Statement, PlanError> {
 fn parse_sql(tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     let position = tokens.position();
     let statement = tokens.parse_rest(|parser| parser.parse_statement())?;
-    if writes_within(&statement) {
-        return Err(PlanError::unsupported(
-            "a data-modifying statement within a query",
-            "Put the WITH clause into the query: INSERT INTO t WITH … SELECT …",
-        )
-        .at(position));
-    }
+    refuse_writes_within(&statement).map_err(|error| error.at(position))?;
     Ok(match statement {
         ast::Statement::Insert(insert) => Statement::Insert(Box::new(insert)),
         ast::Statement::Update(update) => Statement::Update(Box::new(update)),
@@ -157,8 +154,8 @@ fn parse_sql(tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     })
 }
 
-/// Whether a query anywhere in the statement writes (`WITH d AS (DELETE …)`, `WITH … INSERT`).
-fn writes_within(statement: &ast::Statement) -> bool {
+/// Refuses queries that write, anywhere in the statement (`WITH d AS (DELETE …)`, `WITH … INSERT`).
+pub(super) fn refuse_writes_within(statement: &impl ast::Visit) -> Result<(), PlanError> {
     struct Writes;
     impl ast::Visitor for Writes {
         type Break = ();
@@ -172,8 +169,13 @@ fn writes_within(statement: &ast::Statement) -> bool {
             }
         }
     }
-    let visited = ast::Visit::visit(statement, &mut Writes);
-    visited.is_break()
+    match statement.visit(&mut Writes) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(PlanError::unsupported(
+            "a data-modifying statement within a query",
+            "Put the WITH clause into the query: INSERT INTO t WITH … SELECT …",
+        )),
+    }
 }
 
 /// The refusal of a statement that is not listed, with what to do instead where there is something.

@@ -89,27 +89,46 @@ fn deep_texts_are_refused_before_parsing() {
     }
 }
 
-/// What is just within the limits has to be parsed, printed, cloned, compared and dropped on the ordinary stack
-/// of a thread.
+/// The stack of the server's threads.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// What is just within the limits has to be parsed, printed, copied, compared and dropped on half of the stack of the
+/// server's threads.
 #[test]
 fn texts_within_the_limits_do_not_overflow() {
-    let terms = limits::DEPTH_MAX - 10;
+    let run = std::thread::Builder::new().stack_size(STACK_BYTES / 2 + STACK_BYTES / 4);
+    run.spawn(deepest_texts).expect("a thread").join().expect("no panic");
+}
+
+fn deepest_texts() {
+    let terms = limits::DEPTH_MAX - 100;
     let depth = limits::NESTING_MAX - 2;
+    let subqueries = terms / 32;
     for sql in [
         format!("SELECT 1{}", "+1".repeat(terms)),
         format!("SELECT {}1{}", "(".repeat(depth), ")".repeat(depth)),
         format!("SELECT {} true", "NOT ".repeat(depth)),
         format!("SELECT a{}", " OR a".repeat(terms)),
-        format!("SELECT 1 {}", "UNION SELECT 1 ".repeat(terms)),
-        format!("SELECT {}1{}", "(SELECT ".repeat(depth / 2), ")".repeat(depth / 2)),
-        format!("SELECT * FROM {}t{}", "(".repeat(depth / 2), ")".repeat(depth / 2)),
+        format!("SELECT 1 {}", "UNION SELECT 1 ".repeat(terms / 4)),
+        format!("SELECT {}1{}", "(SELECT ".repeat(subqueries), ")".repeat(subqueries)),
+        format!("SELECT * FROM {}t{}", "(SELECT * FROM ".repeat(subqueries), ") t".repeat(subqueries)),
+        format!("{}SELECT 1{}", "WITH t AS (".repeat(subqueries), ") SELECT 1".repeat(subqueries)),
+        format!("SELECT * FROM {}t JOIN t ON true{}", "(".repeat(depth), ")".repeat(depth)),
         format!("SELECT * FROM t{}", " JOIN t ON true".repeat(terms / 2)),
         format!("SELECT {}0{}", "CASE WHEN true THEN ".repeat(depth), " END".repeat(depth)),
-        format!("SELECT f{}1{}", "(f".repeat(depth / 2), ")".repeat(depth / 2)),
+        format!("SELECT f{}1{}", "(f".repeat(depth), ")".repeat(depth)),
+        format!("SELECT {}1{}", "cast(".repeat(depth), " as int)".repeat(depth)),
+        format!("SELECT {}1{}", "coalesce(a, ".repeat(depth), ")".repeat(depth)),
+        format!("SELECT {}a{}", "a in (".repeat(depth), ")".repeat(depth)),
+        format!("SELECT {}1{}", "array[".repeat(depth), "]".repeat(depth)),
     ] {
         let start = sql[..30].to_owned();
         match parse(&sql) {
-            Ok(parsed) => assert_eq!(parsed.clone(), parsed, "{start}"),
+            Ok(parsed) => {
+                let copy = parsed.clone();
+                assert!(copy == parsed, "{start}");
+                assert!(!shown(&copy[0].statement).is_empty());
+            }
             Err(error) => panic!("{start}: {error}"),
         }
     }
@@ -126,13 +145,25 @@ fn many_rows_are_not_many_terms() {
     assert_eq!(kind(&"SELECT 1 + 1;".repeat(20_000)), Ok(20_000));
 }
 
-/// Errors deep inside make a parser that tries alternatives try them at every level.
+/// A parser that tries alternatives can try them at every level: the number of tries is bounded.
 #[test]
 fn errors_at_depth_take_no_exponential_time() {
     let depth = limits::NESTING_MAX / 2 - 2;
-    for opening in ["not (", "cast(", "exists (", "f(", "(", "case when ", "interval (", "date (", "array[", "(select ", "coalesce(a, "] {
-        let sql = format!("SELECT {} 1 !! FROM", opening.repeat(depth));
-        assert!(parse(&sql).is_err(), "{opening}");
+    for opening in [
+        "not (", "cast(", "exists (", "f(", "(", "case when ", "interval (", "date (", "array[", "(select ",
+        "coalesce(a, ", "position(", "cast(f(", "substring(", "row(", "any(", "lateral (", "extract(year from ",
+    ] {
+        for depth in [10, 30, depth] {
+            let sql = format!("SELECT {} 1 !! FROM", opening.repeat(depth));
+            assert!(parse(&sql).is_err(), "{opening}");
+        }
     }
-    assert!(parse(&format!("SELECT * FROM {} t where !!", "(".repeat(depth))).is_err());
+    for opening in ["f(", "(", "unnest(", "lateral ("] {
+        assert!(parse(&format!("SELECT * FROM {} t where !!", opening.repeat(depth))).is_err());
+    }
+}
+
+#[test]
+fn named_arguments_are_parsed() {
+    assert_eq!(kind("SELECT make_interval(days => 10, hours := f(1))"), Ok(1));
 }

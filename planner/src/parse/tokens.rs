@@ -4,11 +4,11 @@
 //! reads the rest.
 
 use sqlparser::ast::Ident;
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Word};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Word};
 
+use super::dialect::BoundedDialect;
 use super::position::{Offsets, position};
 use crate::error::{PlanError, PlanErrorKind};
 
@@ -101,7 +101,9 @@ impl<'a> Tokens<'a> {
     pub(super) fn identifier(&mut self) -> Result<Ident, PlanError> {
         match self.peek() {
             Token::Word(_) => match self.next() {
-                Token::Word(word) => Ok(Ident { value: word.value, quote_style: word.quote_style, span: Default::default() }),
+                Token::Word(word) => {
+                    Ok(Ident { value: word.value, quote_style: word.quote_style, span: Span::empty() })
+                }
                 _ => Err(PlanError::internal("a token changed between peek and next")),
             },
             _ => Err(self.unexpected("a name")),
@@ -181,7 +183,8 @@ impl<'a> Tokens<'a> {
     ) -> Result<T, PlanError> {
         let sql = self.sql;
         let tokens = self.tokens.split_off(self.at.min(self.tokens.len()));
-        let mut parser = Parser::new(&PostgreSqlDialect {})
+        let dialect = BoundedDialect::new(tokens.len());
+        let mut parser = Parser::new(&dialect)
             .with_recursion_limit(RECURSION_MAX)
             .with_tokens_with_locations(tokens);
         let parsed = parse(&mut parser).and_then(|parsed| match parser.peek_token_ref().token {
@@ -227,7 +230,8 @@ fn from_sqlparser(sql: &str, error: ParserError) -> PlanError {
     let message = match error {
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
         ParserError::RecursionLimitExceeded => {
-            return PlanError::new(PlanErrorKind::TooDeep, "the statement is nested too deeply");
+            let message = "the statement is nested too deeply, or malformed deep inside";
+            return PlanError::new(PlanErrorKind::TooDeep, message);
         }
     };
     let (message, location) = split_location(&message);
@@ -254,7 +258,8 @@ fn split_location(message: &str) -> (&str, Option<Location>) {
     }
 }
 
-fn lower_first(message: &str) -> String {
+/// A message in PostgreSQL's manner.
+pub(super) fn lower_first(message: &str) -> String {
     let mut characters = message.chars();
     match characters.next() {
         Some(first) => first.to_lowercase().chain(characters).collect(),
