@@ -6,6 +6,7 @@
 mod config;
 mod run;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -74,7 +75,9 @@ fn start_logging(default_level: &str) {
         .unwrap_or_else(|_| default_level.to_owned());
     let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new(default_level));
     // A second call (tests that start several commands in one process) keeps the first subscriber.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let colours = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    let _ = subscriber.with_writer(std::io::stderr).try_init();
 }
 
 fn fail(message: &str) -> ExitCode {

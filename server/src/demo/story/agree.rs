@@ -12,6 +12,8 @@ use crate::source::nexmark::BATCH_EVENTS_MAX;
 
 const CATEGORIES: [(u32, &str); 5] =
     [(10, "art"), (11, "books"), (12, "cars"), (13, "music"), (14, "wine")];
+/// Events per second of the whole source; what the machine makes of them is measured.
+const SOURCE_RATE: u64 = 100_000;
 const LOAD_MAX: Duration = Duration::from_secs(600);
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 
@@ -21,23 +23,28 @@ pub(super) async fn tell(
     progress: &Progress,
     report: &mut Report,
 ) -> Result<(), DemoError> {
-    let step = progress.step("creating tables and views");
-    define(args, cluster).await?;
-    step.done("visible in all three regions");
+    let step = progress.step("creating tables");
+    define_tables(cluster).await?;
+    step.done("done");
 
     let (bids, auctions) = expected_events(args.events);
+    // From here on: the source starts to fill its tables as soon as it exists, before the views do.
     let before = cluster.wire_bytes();
-    let loading = load(args, cluster, progress, bids, auctions).await?;
-    report.figure("Nexmark events, over three regions", args.events.to_string());
-    report.figure("time until every region shows all of them", seconds(loading));
-    report.figure("events per second", format!("{:.0}", args.events as f64 / loading.as_secs_f64()));
+    let started = Instant::now();
+    define_source_and_views(args, cluster).await?;
+    load(args, cluster, progress, started, bids, auctions).await?;
+    let loading = started.elapsed();
     let shipped = cluster.wire_bytes() - before;
+    report.figure("Nexmark events, over three regions", args.events.to_string());
+    report.figure("time from CREATE SOURCE until every region shows all of them", seconds(loading));
+    let rate = args.events as f64 / loading.as_secs_f64();
+    report.figure("events per second", format!("{rate:.0} (the source makes {SOURCE_RATE} at most)"));
 
     compare(cluster, progress, report, bids + auctions).await?;
     bytes(args, progress, report, shipped).await
 }
 
-async fn define(args: &DemoArgs, cluster: &Cluster) -> Result<(), DemoError> {
+async fn define_tables(cluster: &Cluster) -> Result<(), DemoError> {
     let us = cluster.connect("us").await?;
     us.batch_execute("CREATE TABLE category (id bigint PRIMARY KEY, name text NOT NULL) LOCALITY GLOBAL").await?;
     for (id, name) in CATEGORIES {
@@ -56,8 +63,13 @@ async fn define(args: &DemoArgs, cluster: &Cluster) -> Result<(), DemoError> {
          FROM payment GROUP BY account",
     )
     .await?;
+    Ok(())
+}
+
+async fn define_source_and_views(args: &DemoArgs, cluster: &Cluster) -> Result<(), DemoError> {
+    let us = cluster.connect("us").await?;
     us.batch_execute(&format!(
-        "CREATE SOURCE nexmark WITH (connector = 'nexmark', events = {}, rate = 1000000)",
+        "CREATE SOURCE nexmark WITH (connector = 'nexmark', events = {}, rate = {SOURCE_RATE})",
         args.events
     ))
     .await?;
@@ -77,11 +89,11 @@ async fn load(
     args: &DemoArgs,
     cluster: &Cluster,
     progress: &Progress,
+    started: Instant,
     bids: u64,
     auctions: u64,
-) -> Result<Duration, DemoError> {
+) -> Result<(), DemoError> {
     let step = progress.counted("generating Nexmark events", args.events);
-    let started = Instant::now();
     for region in cluster.names() {
         let client = cluster.connect(&region).await?;
         loop {
@@ -107,9 +119,8 @@ async fn load(
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    let elapsed = started.elapsed();
-    step.done(&format!("all in all regions after {}", seconds(elapsed)));
-    Ok(elapsed)
+    step.done(&format!("all in all regions after {}", seconds(started.elapsed())));
+    Ok(())
 }
 
 fn is_not_ready(error: &DemoError) -> bool {
@@ -174,11 +185,12 @@ async fn bytes(
     let raw = measured.map_err(|error| DemoError::Answer(error.to_string()))??;
     // Each row would have to go to the two regions that do not own it.
     let (whole, used) = (raw.whole * 2, raw.used * 2);
-    let times = |bytes: u64| format!("{} ({:.1} times)", human_bytes(bytes), bytes as f64 / shipped.max(1) as f64);
+    let times = |bytes: u64| format!("{} ({:.1} times)", human_bytes(bytes), bytes as f64 / shipped as f64);
     report.figure("bytes between regions for the three views", human_bytes(shipped));
     report.figure("  raw rows instead, Arrow and zstd", times(whole));
     report.figure("  only the columns the views read", times(used));
-    report.check("aggregates ship less than their raw rows", shipped < whole, times(whole));
+    let less = shipped > 0 && shipped < whole;
+    report.check("aggregates ship less than their raw rows", less, times(whole));
     step.done("measured");
     Ok(())
 }
