@@ -48,7 +48,7 @@ impl Server {
                 Command::new(program)
             }
         };
-        run(as_postgres("initdb").args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-D"]).arg(&data))?;
+        run(as_postgres("initdb").args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-D"]).arg(&data))?;
         let process = as_postgres("postgres")
             .arg("-D")
             .arg(&data)

@@ -75,7 +75,7 @@ impl Spread {
         let Some(writer) = self.written_in.filter(|writer| *writer != region) else { return Ok(()) };
         query(&self.regions[writer].1, "FLUSH").await?;
         let (name, client) = &self.regions[writer];
-        let own = format!("SELECT epoch FROM tributary.frontier WHERE region = '{name}'");
+        let own = format!("SELECT epoch FROM tributary.frontier WHERE origin = '{name}'");
         let epoch = single_number(client, &own).await?;
         let begin = Instant::now();
         while single_number(&self.regions[region].1, &own).await? < epoch {
