@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use proptest::prelude::*;
 use tributary_executor::{Defects, View};
-use tributary_planner::plan::{Boundary, GlobalLeaf, Scan, ViewPlan};
+use tributary_planner::plan::{Boundary, GlobalLeaf, LocalFragment, Scan, ViewPlan};
 use tributary_replication::{Changes, Epoch, SlotDelta, SlotSet};
 use tributary_storage::{Delta, ObjectId, OriginId, RegionId, RunTrace};
 
@@ -228,16 +228,39 @@ proptest! {
 /// The same oracle with the named defect switched on must fail, or it could not see double counting.
 #[test]
 fn merging_by_adding_is_caught() {
-    let caught = (0..40).filter(|seed| {
-        let mut choices = Choices::new(*seed);
-        let mut world = World::new(plans::plan(&mut choices), Defects { merge_by_adding: true });
-        (0..4).any(|_| {
+    let agrees = |seed: u64, defects: Defects| {
+        let mut choices = Choices::new(seed);
+        let mut world = World::new(plans::counts_per_key(), defects);
+        (0..4).all(|_| {
             world.round(&mut choices);
-            world.check().is_err()
+            world.check().is_ok()
         })
-    });
-    let caught = caught.count();
-    assert!(caught >= 10, "the defect shows in {caught} plans only");
+    };
+    for seed in 0..20 {
+        assert!(agrees(seed, Defects::default()), "seed {seed} agrees without the defect");
+        assert!(!agrees(seed, Defects { merge_by_adding: true }), "seed {seed} does not catch the defect");
+    }
+}
+
+/// An oracle over empty results would prove nothing: counts what the random plans exercise.
+#[test]
+fn random_plans_are_worth_checking() {
+    let (mut shown, mut failing, mut merging) = (0, 0, 0);
+    for seed in 0..100 {
+        let mut choices = Choices::new(seed);
+        let plan = plans::plan(&mut choices);
+        let merges = |fragment: &LocalFragment| match &fragment.boundary {
+            Boundary::MergePartials { aggregates, .. } => !aggregates.is_empty(),
+            Boundary::MergeRows => false,
+        };
+        merging += usize::from(plan.fragments.iter().any(merges));
+        let mut world = World::new(plan, Defects::default());
+        (0..4).for_each(|_| world.round(&mut choices));
+        shown += usize::from(!world.regions[0].result.is_empty());
+        failing += usize::from(world.regions.iter().any(|region| !region.view.errors().is_empty()));
+    }
+    println!("of 100 plans {shown} show rows, {failing} have errors, {merging} merge partials");
+    assert!(shown >= 50 && failing >= 5 && merging >= 30, "{shown} show rows, {failing} fail, {merging} merge");
 }
 
 /// Two worlds with the same history publish the same bytes.

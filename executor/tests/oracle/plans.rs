@@ -65,6 +65,31 @@ pub fn plan(choices: &mut Choices) -> ViewPlan {
     ViewPlan { fragments, global, columns }
 }
 
+/// `SELECT a, count(*) FROM t0 GROUP BY a`: the plainest view in which counting twice shows.
+pub fn counts_per_key() -> ViewPlan {
+    let scan = Scan {
+        object: ObjectId(0),
+        name: "t0".to_string(),
+        locality: Locality::Regional,
+        columns: vec![0],
+        types: vec![DataType::Int64],
+    };
+    let count = AggregateCall {
+        function: AggregateFunction::Count,
+        argument: None,
+        filter: None,
+        input_type: DataType::Null,
+        output_type: DataType::Int64,
+    };
+    let boundary = Boundary::MergePartials { keys: vec![0], aggregates: vec![count] };
+    let columns = ["a", "count"].map(|name| Column { name: name.to_string(), data_type: DataType::Int64 });
+    ViewPlan {
+        fragments: vec![LocalFragment { root: Node::Leaf(scan), boundary }],
+        global: Node::Leaf(GlobalLeaf::Merge(0)),
+        columns: columns.to_vec(),
+    }
+}
+
 fn fragment(choices: &mut Choices) -> LocalFragment {
     let types = |scan: &Scan| scan.types.clone();
     let mut root = Node::Leaf(scan(choices, false));
