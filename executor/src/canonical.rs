@@ -59,7 +59,12 @@ impl KeyColumns {
                 located.push(column);
             }
         }
-        Self { schema: schema_of(&extended), key: located, own: types.len(), copied }
+        Self {
+            schema: schema_of(&extended),
+            key: located,
+            own: types.len(),
+            copied,
+        }
     }
 
     /// The rows with the copies appended.
@@ -71,13 +76,20 @@ impl KeyColumns {
 
     /// The key of extended rows.
     pub(crate) fn keys(&self, extended: &RecordBatch) -> Vec<ArrayRef> {
-        self.key.iter().map(|&column| extended.column(column).clone()).collect()
+        self.key
+            .iter()
+            .map(|&column| extended.column(column).clone())
+            .collect()
     }
 
     /// The rows' own columns.
     pub(crate) fn own(&self, extended: &RecordBatch) -> RecordBatch {
         let types = types_of(&extended.schema());
-        batch_of(schema_of(&types[..self.own]), extended.columns()[..self.own].to_vec(), extended.num_rows())
+        batch_of(
+            schema_of(&types[..self.own]),
+            extended.columns()[..self.own].to_vec(),
+            extended.num_rows(),
+        )
     }
 }
 
@@ -101,12 +113,22 @@ mod tests {
     #[test]
     fn carried_floats_keep_their_sign() {
         let key = KeyColumns::new(&[DataType::Float64, DataType::Int64], &[0, 1, 1]);
-        let columns: Vec<ArrayRef> =
-            vec![Arc::new(Float64Array::from(vec![-0.0])), Arc::new(Int64Array::from(vec![7]))];
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Float64Array::from(vec![-0.0])),
+            Arc::new(Int64Array::from(vec![7])),
+        ];
         let rows = batch_of(schema_of(&[DataType::Float64, DataType::Int64]), columns, 1);
         let extended = key.extend(&rows);
         assert_eq!(key.key, vec![2, 1, 3]);
-        assert!(downcast::<Float64Array>(extended.column(2)).value(0).is_sign_positive());
-        assert!(downcast::<Float64Array>(key.own(&extended).column(0)).value(0).is_sign_negative());
+        assert!(
+            downcast::<Float64Array>(extended.column(2))
+                .value(0)
+                .is_sign_positive()
+        );
+        assert!(
+            downcast::<Float64Array>(key.own(&extended).column(0))
+                .value(0)
+                .is_sign_negative()
+        );
     }
 }

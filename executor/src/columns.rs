@@ -10,13 +10,20 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 /// A schema of nullable columns with the given types.
 pub(crate) fn schema_of(types: &[DataType]) -> SchemaRef {
-    let fields = types.iter().enumerate().map(|(i, t)| Field::new(format!("c{i}"), t.clone(), true));
+    let fields = types
+        .iter()
+        .enumerate()
+        .map(|(i, t)| Field::new(format!("c{i}"), t.clone(), true));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// The types of a schema's columns.
 pub(crate) fn types_of(schema: &Schema) -> Vec<DataType> {
-    schema.fields().iter().map(|field| field.data_type().clone()).collect()
+    schema
+        .fields()
+        .iter()
+        .map(|field| field.data_type().clone())
+        .collect()
 }
 
 /// A batch of `rows` rows, also when there are no columns.
@@ -33,7 +40,10 @@ pub(crate) fn batch_of(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -
 
 /// The columns' values at the given rows.
 pub(crate) fn take_all(columns: &[ArrayRef], rows: &UInt32Array) -> Vec<ArrayRef> {
-    columns.iter().map(|c| take(c, rows, None).expect("row indices lie within the batch")).collect()
+    columns
+        .iter()
+        .map(|c| take(c, rows, None).expect("row indices lie within the batch"))
+        .collect()
 }
 
 /// The array as the type it is known to have.
@@ -43,7 +53,11 @@ pub(crate) fn take_all(columns: &[ArrayRef], rows: &UInt32Array) -> Vec<ArrayRef
 pub(crate) fn downcast<T: Array + 'static>(array: &ArrayRef) -> &T {
     match array.as_any().downcast_ref::<T>() {
         Some(array) => array,
-        None => panic!("a column of type {} is read as {}", array.data_type(), std::any::type_name::<T>()),
+        None => panic!(
+            "a column of type {} is read as {}",
+            array.data_type(),
+            std::any::type_name::<T>()
+        ),
     }
 }
 
@@ -55,5 +69,8 @@ pub(crate) fn int64_values(array: &ArrayRef) -> &[i64] {
 
 /// An array of nulls is what an absent row looks like.
 pub(crate) fn nulls(types: &[DataType], rows: usize) -> Vec<ArrayRef> {
-    types.iter().map(|data_type| arrow::array::new_null_array(data_type, rows)).collect()
+    types
+        .iter()
+        .map(|data_type| arrow::array::new_null_array(data_type, rows))
+        .collect()
 }

@@ -86,7 +86,9 @@ impl View {
         let mut fragments = Vec::with_capacity(plan.fragments.len());
         for (number, fragment) in plan.fragments.iter().enumerate() {
             let mut builder = Builder::new(format!("local{number}"), &mut states, &mut *open);
-            let tree = Tree::build(&mut builder, &fragment.root, &|scan: &Scan| Ok(LeafSource::Scan(scan)))?;
+            let tree = Tree::build(&mut builder, &fragment.root, &|scan: &Scan| {
+                Ok(LeafSource::Scan(scan))
+            })?;
             let end = LocalEnd::build(&mut builder, &fragment.boundary, tree.types())?;
             let merge = Merge::build(number, &fragment.boundary, tree.types());
             fragments.push(Fragment { tree, end, merge });
@@ -104,7 +106,16 @@ impl View {
         let layout = Layout::keyed(schema.clone(), result_key(&plan));
         let result = states.open(RESULT.to_string(), layout, &mut *open)?;
         let errors = states.open(ERRORS.to_string(), ErrorLog::layout(), open)?;
-        Ok(Self { id, errors: ErrorLog::new(errors), states, fragments, global, result, schema, plan })
+        Ok(Self {
+            id,
+            errors: ErrorLog::new(errors),
+            states,
+            fragments,
+            global,
+            result,
+            schema,
+            plan,
+        })
     }
 
     /// The view's id.
@@ -127,7 +138,10 @@ impl View {
     /// # Panics
     /// When there is no such fragment.
     pub fn slot_layout(&self, fragment: usize) -> SlotLayout {
-        slot_layout(&self.plan.fragments[fragment].boundary, self.fragments[fragment].tree.types())
+        slot_layout(
+            &self.plan.fragments[fragment].boundary,
+            self.fragments[fragment].tree.types(),
+        )
     }
 
     /// Switches defects on or off. For tests only.
@@ -165,7 +179,11 @@ impl View {
     /// # Panics
     /// When there is not one entry per fragment.
     pub fn step_global(&mut self, inputs: &Inputs, merges: &[Option<SlotDelta>]) -> Delta {
-        assert_eq!(merges.len(), self.fragments.len(), "every fragment has its merge input");
+        assert_eq!(
+            merges.len(),
+            self.fragments.len(),
+            "every fragment has its merge input"
+        );
         self.evaluate_global(inputs, merges, false)
     }
 
@@ -174,10 +192,18 @@ impl View {
         let inputs = Inputs::new();
         let mut sink = ErrorSink::default();
         for fragment in &self.fragments {
-            let mut step =
-                Step { states: &mut self.states, errors: &mut sink, inputs: &inputs, merged: &[], initial: true };
+            let mut step = Step {
+                states: &mut self.states,
+                errors: &mut sink,
+                inputs: &inputs,
+                merged: &[],
+                initial: true,
+            };
             let delta = fragment.tree.eval(&mut step);
-            assert!(delta.consolidated().is_empty(), "no row of a fragment exists without a regional row");
+            assert!(
+                delta.consolidated().is_empty(),
+                "no row of a fragment exists without a regional row"
+            );
         }
         self.errors.record(&mut self.states, sink);
         self.evaluate_global(&inputs, &vec![None; self.fragments.len()], true)
@@ -191,8 +217,13 @@ impl View {
             .zip(merges)
             .map(|(fragment, slots)| fragment.merge.eval(slots.as_ref(), initial, &mut sink))
             .collect();
-        let mut step =
-            Step { states: &mut self.states, errors: &mut sink, inputs, merged: &merged, initial };
+        let mut step = Step {
+            states: &mut self.states,
+            errors: &mut sink,
+            inputs,
+            merged: &merged,
+            initial,
+        };
         let delta = self.global.eval(&mut step);
         let rows = batch_of(self.schema.clone(), delta.rows().columns().to_vec(), delta.len());
         let delta = delta.with_rows(rows).consolidated();
@@ -215,7 +246,10 @@ impl View {
 
     /// All state as of the last seal, the result included, by name: what a checkpoint keeps.
     pub fn traces(&self) -> BTreeMap<String, Arc<TraceSnapshot>> {
-        self.states.iter().map(|(name, trace)| (name.to_string(), trace.snapshot())).collect()
+        self.states
+            .iter()
+            .map(|(name, trace)| (name.to_string(), trace.snapshot()))
+            .collect()
     }
 
     /// Rows and groups that are left out at present because they cannot be computed, at most
@@ -237,13 +271,21 @@ impl View {
 
 /// The schema of the result, with the plan's names.
 fn result_schema(plan: &ViewPlan, types: &[DataType]) -> Result<SchemaRef> {
-    let fields = plan.columns.iter().map(|column| Field::new(&column.name, column.data_type.clone(), true));
+    let fields = plan
+        .columns
+        .iter()
+        .map(|column| Field::new(&column.name, column.data_type.clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     if types_of(&schema) != types {
-        return Err(ExecutorError::Plan(format!("the view's columns are {:?}, its rows {types:?}", types_of(&schema))));
+        return Err(ExecutorError::Plan(format!(
+            "the view's columns are {:?}, its rows {types:?}",
+            types_of(&schema)
+        )));
     }
     match types.iter().find(|t| !KeyEncoder::supports(t)) {
-        Some(other) => Err(ExecutorError::Unsupported(format!("a result column of type {other}"))),
+        Some(other) => Err(ExecutorError::Unsupported(format!(
+            "a result column of type {other}"
+        ))),
         None => Ok(schema),
     }
 }
@@ -251,7 +293,9 @@ fn result_schema(plan: &ViewPlan, types: &[DataType]) -> Result<SchemaRef> {
 /// The columns by which the result is looked up: the group keys where the root evidently has them, else all.
 fn result_key(plan: &ViewPlan) -> Vec<usize> {
     let keys = evident_keys(plan, &plan.global).filter(|keys| !keys.is_empty());
-    let Some(mut keys) = keys else { return (0..plan.columns.len()).collect() };
+    let Some(mut keys) = keys else {
+        return (0..plan.columns.len()).collect();
+    };
     keys.sort_unstable();
     keys.dedup();
     keys
@@ -265,9 +309,15 @@ fn evident_keys(plan: &ViewPlan, node: &Node<GlobalLeaf>) -> Option<Vec<usize>> 
         },
         Node::Aggregate { keys, .. } => Some((0..keys.len()).collect()),
         Node::Filter { input, .. } | Node::TopK { input, .. } => evident_keys(plan, input),
-        Node::Project { input, expressions, .. } => evident_keys(plan, input)?
+        Node::Project {
+            input, expressions, ..
+        } => evident_keys(plan, input)?
             .into_iter()
-            .map(|key| expressions.iter().position(|expression| *expression == Expr::Column(key)))
+            .map(|key| {
+                expressions
+                    .iter()
+                    .position(|expression| *expression == Expr::Column(key))
+            })
             .collect(),
         _ => None,
     }

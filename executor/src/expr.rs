@@ -23,7 +23,8 @@ use datafusion_common::config::ConfigOptions;
 use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_expr::{ColumnarValue, Operator};
 use datafusion_physical_expr::expressions::{
-    BinaryExpr, CaseExpr, Column, IsNullExpr, LikeExpr, Literal as LiteralExpr, NegativeExpr, NotExpr, in_list,
+    BinaryExpr, CaseExpr, Column, IsNullExpr, LikeExpr, Literal as LiteralExpr, NegativeExpr, NotExpr,
+    in_list,
 };
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use tributary_planner::plan::{BinaryOp, Expr, Literal, LiteralValue};
@@ -57,7 +58,9 @@ impl Evaluated {
             return None;
         }
         let mut computed = vec![true; rows];
-        self.failed.iter().for_each(|(row, _)| computed[*row as usize] = false);
+        self.failed
+            .iter()
+            .for_each(|(row, _)| computed[*row as usize] = false);
         Some(BooleanArray::from(computed))
     }
 }
@@ -69,10 +72,17 @@ impl Evaluator {
     /// [`ExecutorError::Unsupported`] names what cannot be computed; [`ExecutorError::Plan`] says where types
     /// do not fit.
     pub fn compile(expressions: &[Expr], input_types: &[DataType]) -> Result<Self> {
-        let compiler = Compiler { schema: schema_of(input_types) };
-        let expressions: Vec<Compiled> =
-            expressions.iter().map(|e| compiler.compile(e)).collect::<Result<_>>()?;
-        let types = expressions.iter().map(|e| compiler.type_of(e)).collect::<Result<_>>()?;
+        let compiler = Compiler {
+            schema: schema_of(input_types),
+        };
+        let expressions: Vec<Compiled> = expressions
+            .iter()
+            .map(|e| compiler.compile(e))
+            .collect::<Result<_>>()?;
+        let types = expressions
+            .iter()
+            .map(|e| compiler.type_of(e))
+            .collect::<Result<_>>()?;
         Ok(Self { expressions, types })
     }
 
@@ -88,7 +98,9 @@ impl Evaluator {
         if rows.num_rows() > 0 {
             self.evaluate_range(rows, 0, &mut pieces, &mut failed);
         }
-        let columns = (0..self.types.len()).map(|column| self.join_pieces(column, &pieces)).collect();
+        let columns = (0..self.types.len())
+            .map(|column| self.join_pieces(column, &pieces))
+            .collect();
         Evaluated { columns, failed }
     }
 
@@ -133,9 +145,15 @@ impl Evaluator {
 
     fn evaluate_whole(&self, rows: &RecordBatch) -> std::result::Result<Vec<ArrayRef>, Message> {
         let evaluate = |(expression, data_type): (&Compiled, &DataType)| {
-            let column = expression.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()));
+            let column = expression
+                .evaluate(rows)
+                .and_then(|value| value.into_array(rows.num_rows()));
             let column = column.map_err(message_of)?;
-            assert_eq!(column.data_type(), data_type, "an expression yields the type it was compiled to");
+            assert_eq!(
+                column.data_type(),
+                data_type,
+                "an expression yields the type it was compiled to"
+            );
             Ok(column)
         };
         self.expressions.iter().zip(&self.types).map(evaluate).collect()
@@ -177,20 +195,31 @@ impl Compiler {
                 Arc::new(Column::new(self.schema.field(*index).name(), *index))
             }
             Expr::Literal(literal) => Arc::new(LiteralExpr::new(scalar(literal)?)),
-            Expr::Binary { op, left, right } => self.binary(*op, self.compile(left)?, self.compile(right)?)?,
+            Expr::Binary { op, left, right } => {
+                self.binary(*op, self.compile(left)?, self.compile(right)?)?
+            }
             Expr::Not(input) => Arc::new(NotExpr::new(self.compile(input)?)),
             Expr::Negate(input) => self.negate(self.compile(input)?)?,
             Expr::IsNull(input) => Arc::new(IsNullExpr::new(self.compile(input)?)),
             Expr::Case { branches, otherwise } => self.case(branches, otherwise.as_deref())?,
             Expr::Cast { input, to } => self.cast(self.compile(input)?, to)?,
-            Expr::Like { input, pattern, negated, case_insensitive } => Arc::new(LikeExpr::new(
+            Expr::Like {
+                input,
+                pattern,
+                negated,
+                case_insensitive,
+            } => Arc::new(LikeExpr::new(
                 *negated,
                 *case_insensitive,
                 self.compile(input)?,
                 self.compile(pattern)?,
             )),
             Expr::InList { input, list, negated } => self.in_list(input, list, *negated)?,
-            Expr::Call { function, arguments, returns } => self.call(function, arguments, returns)?,
+            Expr::Call {
+                function,
+                arguments,
+                returns,
+            } => self.call(function, arguments, returns)?,
         })
     }
 
@@ -204,7 +233,9 @@ impl Compiler {
             op,
             BinaryOp::Add | BinaryOp::Subtract | BinaryOp::Multiply | BinaryOp::Divide | BinaryOp::Modulo
         );
-        let intervals = [&left_type, &right_type].iter().any(|t| matches!(t, DataType::Interval(_)));
+        let intervals = [&left_type, &right_type]
+            .iter()
+            .any(|t| matches!(t, DataType::Interval(_)));
         if !is_arithmetic && intervals {
             return Err(ExecutorError::Unsupported("comparison of intervals".to_string()));
         }
@@ -220,9 +251,15 @@ impl Compiler {
                 }
                 Kernel::FloatArithmetic(op)
             }
-            (DataType::Decimal128(..), DataType::Decimal128(..)) if op == BinaryOp::Divide => Kernel::DecimalDivide,
+            (DataType::Decimal128(..), DataType::Decimal128(..)) if op == BinaryOp::Divide => {
+                Kernel::DecimalDivide
+            }
             (DataType::Decimal128(..), DataType::Decimal128(..)) => {
-                return Ok(KernelExpr::build(Kernel::DecimalInRange, vec![Arc::new(plain)], returns));
+                return Ok(KernelExpr::build(
+                    Kernel::DecimalInRange,
+                    vec![Arc::new(plain)],
+                    returns,
+                ));
             }
             (l, r) if l == r && l.is_integer() && op == BinaryOp::Modulo => Kernel::IntegerModulo,
             (l, r) if l.is_numeric() && l != r && r.is_numeric() => {
@@ -249,9 +286,12 @@ impl Compiler {
     }
 
     fn case(&self, branches: &[(Expr, Expr)], otherwise: Option<&Expr>) -> Result<Compiled> {
-        let compiled = branches.iter().map(|(when, then)| Ok((self.compile(when)?, self.compile(then)?)));
+        let compiled = branches
+            .iter()
+            .map(|(when, then)| Ok((self.compile(when)?, self.compile(then)?)));
         let otherwise = otherwise.map(|expression| self.compile(expression)).transpose()?;
-        let case = CaseExpr::try_new(None, compiled.collect::<Result<_>>()?, otherwise).map_err(plan_error)?;
+        let case =
+            CaseExpr::try_new(None, compiled.collect::<Result<_>>()?, otherwise).map_err(plan_error)?;
         Ok(Arc::new(case))
     }
 
@@ -279,7 +319,11 @@ impl Compiler {
         }
         let never: Compiled = Arc::new(LiteralExpr::new(ScalarValue::Boolean(Some(false))));
         let any = candidates.into_iter().try_fold(never, |any, candidate| {
-            self.binary(BinaryOp::Or, any, self.binary(BinaryOp::Equal, compiled.clone(), candidate)?)
+            self.binary(
+                BinaryOp::Or,
+                any,
+                self.binary(BinaryOp::Equal, compiled.clone(), candidate)?,
+            )
         })?;
         Ok(if negated { Arc::new(NotExpr::new(any)) } else { any })
     }
@@ -289,7 +333,10 @@ impl Compiler {
             .into_iter()
             .find(|f| f.name() == name || f.aliases().iter().any(|alias| alias == name))
             .ok_or_else(|| ExecutorError::Unsupported(format!("function {name}")))?;
-        let arguments = arguments.iter().map(|e| self.compile(e)).collect::<Result<Vec<_>>>()?;
+        let arguments = arguments
+            .iter()
+            .map(|e| self.compile(e))
+            .collect::<Result<Vec<_>>>()?;
         let options = Arc::new(ConfigOptions::default());
         let call =
             ScalarFunctionExpr::try_new(function, arguments, &self.schema, options).map_err(plan_error)?;
@@ -323,7 +370,11 @@ struct KernelExpr {
 
 impl KernelExpr {
     fn build(kernel: Kernel, arguments: Vec<Compiled>, returns: DataType) -> Compiled {
-        Arc::new(Self { kernel, arguments, returns })
+        Arc::new(Self {
+            kernel,
+            arguments,
+            returns,
+        })
     }
 
     fn apply(&self, columns: &[ArrayRef]) -> std::result::Result<ArrayRef, Message> {
@@ -360,12 +411,19 @@ impl PhysicalExpr for KernelExpr {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> datafusion_common::Result<ColumnarValue> {
-        let values: Vec<ColumnarValue> =
-            self.arguments.iter().map(|a| a.evaluate(batch)).collect::<datafusion_common::Result<_>>()?;
-        let constant = values.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
+        let values: Vec<ColumnarValue> = self
+            .arguments
+            .iter()
+            .map(|a| a.evaluate(batch))
+            .collect::<datafusion_common::Result<_>>()?;
+        let constant = values
+            .iter()
+            .all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { batch.num_rows() };
-        let columns: Vec<ArrayRef> =
-            values.into_iter().map(|v| v.into_array(rows)).collect::<datafusion_common::Result<_>>()?;
+        let columns: Vec<ArrayRef> = values
+            .into_iter()
+            .map(|v| v.into_array(rows))
+            .collect::<datafusion_common::Result<_>>()?;
         let computed = self.apply(&columns).map_err(DataFusionError::Execution)?;
         Ok(match constant {
             true => ColumnarValue::Scalar(ScalarValue::try_from_array(&computed, 0)?),
@@ -436,12 +494,19 @@ fn scalar(literal: &Literal) -> Result<ScalarValue> {
         }
         (DataType::Utf8, LiteralValue::Text(v)) => ScalarValue::Utf8(Some(v.clone())),
         (DataType::Binary, LiteralValue::Bytes(v)) => ScalarValue::Binary(Some(v.clone())),
-        (DataType::FixedSizeBinary(size), LiteralValue::Bytes(v)) if usize::try_from(*size) == Ok(v.len()) => {
+        (DataType::FixedSizeBinary(size), LiteralValue::Bytes(v))
+            if usize::try_from(*size) == Ok(v.len()) =>
+        {
             ScalarValue::FixedSizeBinary(*size, Some(v.clone()))
         }
-        (DataType::Interval(_), LiteralValue::Interval { months, days, nanoseconds }) => {
-            ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(*months, *days, *nanoseconds)))
-        }
+        (
+            DataType::Interval(_),
+            LiteralValue::Interval {
+                months,
+                days,
+                nanoseconds,
+            },
+        ) => ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(*months, *days, *nanoseconds))),
         _ => return Err(misfit()),
     })
 }

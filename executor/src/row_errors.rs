@@ -46,7 +46,14 @@ pub(crate) struct ErrorSink {
 
 impl ErrorSink {
     /// Adds one failed row.
-    pub(crate) fn push(&mut self, operator: &str, message: &str, rows: &RecordBatch, row: usize, weight: i64) {
+    pub(crate) fn push(
+        &mut self,
+        operator: &str,
+        message: &str,
+        rows: &RecordBatch,
+        row: usize,
+        weight: i64,
+    ) {
         self.operators.push(operator.to_string());
         self.messages.push(message.to_string());
         self.rows.push(row_text(rows.columns(), row));
@@ -60,7 +67,10 @@ impl ErrorSink {
             Arc::new(StringArray::from(self.messages)),
             Arc::new(StringArray::from(self.rows)),
         ];
-        Delta::new(batch_of(schema_of(&error_types()), columns, rows), Some(Int64Array::from(self.weights)))
+        Delta::new(
+            batch_of(schema_of(&error_types()), columns, rows),
+            Some(Int64Array::from(self.weights)),
+        )
     }
 }
 
@@ -89,7 +99,9 @@ impl ErrorLog {
     pub(crate) fn live(&self, states: &States) -> Vec<RowError> {
         let found = states[self.state].lookup_n(&[], 1, ERRORS_LISTED_MAX, false);
         let text = |column: usize, row: usize| {
-            downcast::<StringArray>(found.rows.column(column)).value(row).to_string()
+            downcast::<StringArray>(found.rows.column(column))
+                .value(row)
+                .to_string()
         };
         (0..found.rows.num_rows())
             .map(|i| RowError {
@@ -111,10 +123,12 @@ fn row_text(columns: &[ArrayRef], row: usize) -> String {
     let options = FormatOptions::default().with_null("NULL");
     let values: Vec<String> = columns
         .iter()
-        .map(|column| match ArrayFormatter::try_new(column.as_ref(), &options) {
-            Ok(formatter) => formatter.value(row).to_string(),
-            Err(_) => format!("<{}>", column.data_type()),
-        })
+        .map(
+            |column| match ArrayFormatter::try_new(column.as_ref(), &options) {
+                Ok(formatter) => formatter.value(row).to_string(),
+                Err(_) => format!("<{}>", column.data_type()),
+            },
+        )
         .collect();
     let text = format!("({})", values.join(", "));
     match text.char_indices().nth(ROW_CHARACTERS_MAX) {

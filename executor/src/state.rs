@@ -85,7 +85,12 @@ pub(crate) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     pub(crate) fn new(tree: impl Into<String>, states: &'a mut States, open: OpenTrace<'a>) -> Self {
-        Self { states, open, tree: tree.into(), operators: 0 }
+        Self {
+            states,
+            open,
+            tree: tree.into(),
+            operators: 0,
+        }
     }
 
     /// The name of the next operator, for its traces and its errors.

@@ -17,14 +17,21 @@ pub(crate) struct Truths {
 
 impl Truths {
     pub(crate) fn new(groups: usize) -> Self {
-        Self { trues: Counts::new(groups), falses: Counts::new(groups) }
+        Self {
+            trues: Counts::new(groups),
+            falses: Counts::new(groups),
+        }
     }
 
     pub(crate) fn add_rows(&mut self, groups: &[u32], values: &ArrayRef, weights: &[i64]) {
         let values = downcast::<BooleanArray>(values);
         for (row, (group, weight)) in groups.iter().zip(weights).enumerate() {
             if values.is_valid(row) {
-                let counts = if values.value(row) { &mut self.trues } else { &mut self.falses };
+                let counts = if values.value(row) {
+                    &mut self.trues
+                } else {
+                    &mut self.falses
+                };
                 counts.0[*group as usize] += weight;
             }
         }

@@ -25,7 +25,9 @@ impl Counts {
     }
 
     pub(crate) fn add_partials(&mut self, groups: &[u32], column: &ArrayRef, damaged: &mut Damaged) {
-        let Some(counts) = values_of(column, groups, damaged) else { return };
+        let Some(counts) = values_of(column, groups, damaged) else {
+            return;
+        };
         for (group, count) in groups.iter().zip(counts) {
             self.0[*group as usize] = self.0[*group as usize].wrapping_add(*count);
         }

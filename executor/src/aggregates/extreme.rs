@@ -15,7 +15,10 @@ pub(crate) struct Extremes {
 
 impl Extremes {
     pub(crate) fn new(groups: usize, data_type: &DataType, largest: bool) -> Self {
-        Self { values: new_null_array(data_type, groups), largest }
+        Self {
+            values: new_null_array(data_type, groups),
+            largest,
+        }
     }
 
     /// Takes the values as they are, one per group.
@@ -40,11 +43,18 @@ impl Extremes {
                 (_, row) => (false, added.get(row)),
             };
             let candidate = added.get(row);
-            if is_null || (if self.largest { candidate > bytes } else { candidate < bytes }) {
+            if is_null
+                || (if self.largest {
+                    candidate > bytes
+                } else {
+                    candidate < bytes
+                })
+            {
                 *place = (1, row);
             }
         }
-        self.values = interleave(&[self.values.as_ref(), column.as_ref()], &best).expect("values of one type");
+        self.values =
+            interleave(&[self.values.as_ref(), column.as_ref()], &best).expect("values of one type");
     }
 
     pub(crate) fn column(&self) -> ArrayRef {
@@ -55,6 +65,10 @@ impl Extremes {
 /// Per group the value found for it, null where none was; `probe` ascends and names each group at most once.
 pub(crate) fn scatter(found: &ArrayRef, probe: &UInt32Array, groups: usize) -> ArrayRef {
     let mut source: Vec<Option<u32>> = vec![None; groups];
-    probe.values().iter().enumerate().for_each(|(row, group)| source[*group as usize] = Some(row as u32));
+    probe
+        .values()
+        .iter()
+        .enumerate()
+        .for_each(|(row, group)| source[*group as usize] = Some(row as u32));
     arrow::compute::take(found, &UInt32Array::from(source), None).expect("rows lie within what was found")
 }

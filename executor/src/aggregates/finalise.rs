@@ -26,7 +26,13 @@ pub(crate) struct Finaliser {
 
 impl Finaliser {
     /// The change of the result, consolidated.
-    pub(crate) fn change(&self, keys: &[ArrayRef], before: &Groups, after: &Groups, errors: &mut ErrorSink) -> Delta {
+    pub(crate) fn change(
+        &self,
+        keys: &[ArrayRef],
+        before: &Groups,
+        after: &Groups,
+        errors: &mut ErrorSink,
+    ) -> Delta {
         let old = self.rows(keys, before, -1, errors).negated();
         let new = self.rows(keys, after, 1, errors);
         Delta::concat(self.schema.clone(), &[old, new]).consolidated()
@@ -50,7 +56,12 @@ impl Finaliser {
             columns.push(results.column);
             failed.extend(results.failed);
         }
-        failed.extend(groups.damaged.groups().map(|group| (group, "a partial result is damaged".to_string())));
+        failed.extend(
+            groups
+                .damaged
+                .groups()
+                .map(|group| (group, "a partial result is damaged".to_string())),
+        );
         failed.sort();
         let key_rows = batch_of(crate::columns::schema_of(&types(keys)), keys.to_vec(), count);
         // A group is one error, whichever of its aggregates failed first in the order of messages.

@@ -39,7 +39,13 @@ pub(crate) enum Precision {
 
 impl Default for FloatSum {
     fn default() -> Self {
-        Self { words: [0; WORDS], nans: 0, positive_infinities: 0, negative_infinities: 0, count: 0 }
+        Self {
+            words: [0; WORDS],
+            nans: 0,
+            positive_infinities: 0,
+            negative_infinities: 0,
+            count: 0,
+        }
     }
 }
 
@@ -58,8 +64,11 @@ impl FloatSum {
             let exponent = ((bits >> 52) & 0x7ff) as usize;
             let fraction = bits & ((1 << 52) - 1);
             // Subnormals share the exponent of the smallest normals, without the implicit bit.
-            let (mantissa, shift) =
-                if exponent == 0 { (fraction, 0) } else { (fraction | 1 << 52, exponent - 1) };
+            let (mantissa, shift) = if exponent == 0 {
+                (fraction, 0)
+            } else {
+                (fraction | 1 << 52, exponent - 1)
+            };
             let product = u128::from(mantissa) * u128::from(weight.unsigned_abs());
             self.add_shifted(product, shift, value.is_sign_negative() != (weight < 0));
         }
@@ -96,12 +105,22 @@ impl FloatSum {
     /// Bytes that are equal exactly when the sums are.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut encoded = Vec::with_capacity(24);
-        for number in [self.count, self.nans, self.positive_infinities, self.negative_infinities] {
+        for number in [
+            self.count,
+            self.nans,
+            self.positive_infinities,
+            self.negative_infinities,
+        ] {
             put_varint(&mut encoded, zigzag(number));
         }
         let mut bytes = [0u8; BYTES];
-        bytes.chunks_exact_mut(8).zip(self.words).for_each(|(c, word)| c.copy_from_slice(&word.to_le_bytes()));
-        let Some(low) = bytes.iter().position(|byte| *byte != 0) else { return encoded };
+        bytes
+            .chunks_exact_mut(8)
+            .zip(self.words)
+            .for_each(|(c, word)| c.copy_from_slice(&word.to_le_bytes()));
+        let Some(low) = bytes.iter().position(|byte| *byte != 0) else {
+            return encoded;
+        };
         let sign = if bytes[BYTES - 1] & 0x80 != 0 { 0xff } else { 0x00 };
         let mut high = BYTES;
         while high > low + 1 && bytes[high - 1] == sign && (bytes[high - 2] ^ sign) & 0x80 == 0 {
@@ -120,7 +139,9 @@ impl FloatSum {
         let mut bytes = [0u8; BYTES];
         if !encoded.is_empty() {
             let low = usize::try_from(take_varint(&mut encoded)?).ok()?;
-            let high = low.checked_add(encoded.len()).filter(|high| *high <= BYTES && *high > low)?;
+            let high = low
+                .checked_add(encoded.len())
+                .filter(|high| *high <= BYTES && *high > low)?;
             bytes[low..high].copy_from_slice(encoded);
             if bytes[high - 1] & 0x80 != 0 {
                 bytes[high..].fill(0xff);
@@ -130,14 +151,24 @@ impl FloatSum {
         for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = u64::from_le_bytes(chunk.try_into().expect("chunks of eight bytes"));
         }
-        Some(Self { words, nans, positive_infinities, negative_infinities, count })
+        Some(Self {
+            words,
+            nans,
+            positive_infinities,
+            negative_infinities,
+            count,
+        })
     }
 
     /// Adds or subtracts `product * 2^shift` units.
     fn add_shifted(&mut self, product: u128, shift: usize, negative: bool) {
         let (first, bits) = (shift / 64, shift % 64);
         let low = product << bits;
-        let high = if bits == 0 { 0 } else { (product >> (128 - bits)) as u64 };
+        let high = if bits == 0 {
+            0
+        } else {
+            (product >> (128 - bits)) as u64
+        };
         let mut carry = false;
         for (i, part) in [low as u64, (low >> 64) as u64, high].into_iter().enumerate() {
             let word = &mut self.words[first + i];
@@ -236,7 +267,11 @@ fn round<const N: usize>(magnitude: &[u64; N], inexact: bool, precision: Precisi
         mantissa += 1;
     }
     let rounded = mantissa as f64 * power_of_two(lowest + unit);
-    if precision == Precision::Single && rounded > f64::from(f32::MAX) { f64::INFINITY } else { rounded }
+    if precision == Precision::Single && rounded > f64::from(f32::MAX) {
+        f64::INFINITY
+    } else {
+        rounded
+    }
 }
 
 /// 2^exponent for exponents of at least -1074; infinity when it is too large.
@@ -290,7 +325,10 @@ mod tests {
     }
 
     fn result(values: &[f64]) -> f64 {
-        sum_of(values).sum(Precision::Double).expect("in range").expect("there are values")
+        sum_of(values)
+            .sum(Precision::Double)
+            .expect("in range")
+            .expect("there are values")
     }
 
     #[test]
@@ -312,7 +350,11 @@ mod tests {
         assert_eq!(sum_of(&[f64::MAX, f64::MAX]).average(), Ok(Some(f64::MAX)));
         assert_eq!(sum_of(&[]).sum(Precision::Double), Ok(None));
         assert!(result(&[-0.0]).is_sign_positive());
-        assert!(sum_of(&[f64::from(f32::MAX), f64::from(f32::MAX)]).sum(Precision::Single).is_err());
+        assert!(
+            sum_of(&[f64::from(f32::MAX), f64::from(f32::MAX)])
+                .sum(Precision::Single)
+                .is_err()
+        );
     }
 
     #[test]

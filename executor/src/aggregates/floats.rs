@@ -23,11 +23,15 @@ impl FloatSums {
         match values.data_type() {
             DataType::Float32 => {
                 let values = downcast::<Float32Array>(values);
-                (0..values.len()).filter(|i| values.is_valid(*i)).for_each(|i| add(i, values.value(i).into()));
+                (0..values.len())
+                    .filter(|i| values.is_valid(*i))
+                    .for_each(|i| add(i, values.value(i).into()));
             }
             _ => {
                 let values = downcast::<Float64Array>(values);
-                (0..values.len()).filter(|i| values.is_valid(*i)).for_each(|i| add(i, values.value(i)));
+                (0..values.len())
+                    .filter(|i| values.is_valid(*i))
+                    .for_each(|i| add(i, values.value(i)));
             }
         }
     }
@@ -35,7 +39,10 @@ impl FloatSums {
     pub(crate) fn add_partials(&mut self, groups: &[u32], column: &ArrayRef, damaged: &mut Damaged) {
         let encoded = downcast::<BinaryArray>(column);
         for (row, group) in groups.iter().enumerate() {
-            let decoded = encoded.is_valid(row).then(|| FloatSum::decode(encoded.value(row))).flatten();
+            let decoded = encoded
+                .is_valid(row)
+                .then(|| FloatSum::decode(encoded.value(row)))
+                .flatten();
             match decoded {
                 Some(sum) => self.0[*group as usize].merge(&sum),
                 None => damaged.note(*group),
@@ -68,13 +75,21 @@ impl FloatSums {
             .0
             .iter()
             .enumerate()
-            .map(|(group, sum)| result(sum).map_err(|message| failed.push((group, message))).ok().flatten())
+            .map(|(group, sum)| {
+                result(sum)
+                    .map_err(|message| failed.push((group, message)))
+                    .ok()
+                    .flatten()
+            })
             .collect();
         let column: ArrayRef = match output {
             // The value was rounded to single precision, so narrowing is exact.
-            DataType::Float32 => {
-                Arc::new(results.into_iter().map(|r| r.map(|v| v as f32)).collect::<Float32Array>())
-            }
+            DataType::Float32 => Arc::new(
+                results
+                    .into_iter()
+                    .map(|r| r.map(|v| v as f32))
+                    .collect::<Float32Array>(),
+            ),
             _ => Arc::new(Float64Array::from(results)),
         };
         Results { column, failed }

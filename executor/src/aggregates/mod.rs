@@ -57,7 +57,11 @@ impl Damaged {
 
     fn note_nulls(&mut self, column: &ArrayRef, groups: &[u32]) {
         if column.null_count() > 0 {
-            groups.iter().enumerate().filter(|(row, _)| column.is_null(*row)).for_each(|(_, g)| self.note(*g));
+            groups
+                .iter()
+                .enumerate()
+                .filter(|(row, _)| column.is_null(*row))
+                .for_each(|(_, g)| self.note(*g));
         }
     }
 
@@ -69,7 +73,10 @@ impl Damaged {
 /// The numbers of a partial column; where one is null its group is damaged and the slot reads as some number.
 fn values_of<'a>(column: &'a ArrayRef, groups: &[u32], damaged: &mut Damaged) -> Option<&'a [i64]> {
     damaged.note_nulls(column, groups);
-    column.as_any().downcast_ref::<Int64Array>().map(|numbers| &numbers.values()[..])
+    column
+        .as_any()
+        .downcast_ref::<Int64Array>()
+        .map(|numbers| &numbers.values()[..])
 }
 
 /// The state of one aggregate in several groups.
@@ -89,8 +96,15 @@ pub(crate) enum Accumulator {
 pub(crate) fn check(call: &AggregateCall, input: &[DataType]) -> Result<()> {
     use AggregateFunction::*;
     let argument = call.argument.map(|column| input.get(column).cloned());
-    if argument == Some(None) || call.filter.is_some_and(|f| input.get(f) != Some(&DataType::Boolean)) {
-        return Err(ExecutorError::Plan(format!("{:?} reads a column that is not there", call.function)));
+    if argument == Some(None)
+        || call
+            .filter
+            .is_some_and(|f| input.get(f) != Some(&DataType::Boolean))
+    {
+        return Err(ExecutorError::Plan(format!(
+            "{:?} reads a column that is not there",
+            call.function
+        )));
     }
     let argument = argument.flatten();
     let output = match (call.function, &argument) {
@@ -116,7 +130,10 @@ pub(crate) fn check(call: &AggregateCall, input: &[DataType]) -> Result<()> {
             "{:?} yields {output}, the plan says {}",
             call.function, call.output_type
         ))),
-        None => Err(ExecutorError::Unsupported(format!("{:?} of {argument:?}", call.function))),
+        None => Err(ExecutorError::Unsupported(format!(
+            "{:?} of {argument:?}",
+            call.function
+        ))),
     }
 }
 
@@ -197,7 +214,10 @@ impl Accumulator {
     /// The results, one per group.
     pub(crate) fn results(&self, call: &AggregateCall) -> Results {
         let average = call.function == AggregateFunction::Avg;
-        let exact = |column| Results { column, failed: Vec::new() };
+        let exact = |column| Results {
+            column,
+            failed: Vec::new(),
+        };
         match self {
             Self::Count(counts) => exact(counts.column()),
             Self::Sum(sums) if average => sums.averages(),
@@ -222,15 +242,27 @@ impl Arguments {
     pub(crate) fn of(call: &AggregateCall, columns: &[ArrayRef], groups: &[u32], weights: &[i64]) -> Self {
         let values = call.argument.map(|column| columns[column].clone());
         let is_extreme = matches!(call.function, AggregateFunction::Min | AggregateFunction::Max);
-        let values = if is_extreme { values.as_ref().map(canonical) } else { values };
-        let filter = call.filter.map(|column| downcast::<BooleanArray>(&columns[column]));
+        let values = if is_extreme {
+            values.as_ref().map(canonical)
+        } else {
+            values
+        };
+        let filter = call
+            .filter
+            .map(|column| downcast::<BooleanArray>(&columns[column]));
         // Extremes are looked for among values only, so nulls leave with the filtered rows.
         let not_null = |row: usize| !is_extreme || values.as_ref().is_some_and(|v| v.is_valid(row));
         let counts = |row: usize| filter.is_none_or(|f| f.is_valid(row) && f.value(row)) && not_null(row);
         if filter.is_none() && !is_extreme {
-            return Self { groups: groups.to_vec(), values, weights: weights.to_vec() };
+            return Self {
+                groups: groups.to_vec(),
+                values,
+                weights: weights.to_vec(),
+            };
         }
-        let kept: Vec<u32> = (0..groups.len() as u32).filter(|row| counts(*row as usize)).collect();
+        let kept: Vec<u32> = (0..groups.len() as u32)
+            .filter(|row| counts(*row as usize))
+            .collect();
         Self {
             groups: kept.iter().map(|row| groups[*row as usize]).collect(),
             weights: kept.iter().map(|row| weights[*row as usize]).collect(),

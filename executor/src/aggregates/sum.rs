@@ -24,12 +24,18 @@ struct Wide {
 
 impl Wide {
     fn from_i128(value: i128) -> Self {
-        Self { low: value as u128, high: if value < 0 { -1 } else { 0 } }
+        Self {
+            low: value as u128,
+            high: if value < 0 { -1 } else { 0 },
+        }
     }
 
     fn plus(self, other: Self) -> Self {
         let (low, carry) = self.low.overflowing_add(other.low);
-        Self { low, high: self.high.wrapping_add(other.high).wrapping_add(i64::from(carry)) }
+        Self {
+            low,
+            high: self.high.wrapping_add(other.high).wrapping_add(i64::from(carry)),
+        }
     }
 
     /// `value * weight`, exactly.
@@ -37,12 +43,23 @@ impl Wide {
         let (magnitude, factor) = (value.unsigned_abs(), u128::from(weight.unsigned_abs()));
         let low = (magnitude & u128::from(u64::MAX)) * factor;
         let high = (magnitude >> 64) * factor;
-        let sum = Self { low, high: 0 }.plus(Self { low: high << 64, high: (high >> 64) as i64 });
-        if (value < 0) != (weight < 0) { sum.negated() } else { sum }
+        let sum = Self { low, high: 0 }.plus(Self {
+            low: high << 64,
+            high: (high >> 64) as i64,
+        });
+        if (value < 0) != (weight < 0) {
+            sum.negated()
+        } else {
+            sum
+        }
     }
 
     fn negated(self) -> Self {
-        Self { low: !self.low, high: !self.high }.plus(Self { low: 1, high: 0 })
+        Self {
+            low: !self.low,
+            high: !self.high,
+        }
+        .plus(Self { low: 1, high: 0 })
     }
 
     fn to_i128(self) -> Option<i128> {
@@ -54,7 +71,11 @@ impl Wide {
     fn divide(self, divisor: u64) -> (Wide, u64, bool) {
         let negative = self.high < 0;
         let magnitude = if negative { self.negated() } else { self };
-        let words = [magnitude.high as u64, (magnitude.low >> 64) as u64, magnitude.low as u64];
+        let words = [
+            magnitude.high as u64,
+            (magnitude.low >> 64) as u64,
+            magnitude.low as u64,
+        ];
         let mut rest = 0u64;
         let quotient = words.map(|word| {
             let part = u128::from(rest) << 64 | u128::from(word);
@@ -62,7 +83,14 @@ impl Wide {
             (part / u128::from(divisor)) as u64
         });
         let low = u128::from(quotient[1]) << 64 | u128::from(quotient[2]);
-        (Wide { low, high: quotient[0] as i64 }, rest, negative)
+        (
+            Wide {
+                low,
+                high: quotient[0] as i64,
+            },
+            rest,
+            negative,
+        )
     }
 }
 
@@ -91,7 +119,11 @@ impl Sums {
             DataType::Decimal128(_, scale) => Some(*scale),
             _ => None,
         };
-        Self { sums: vec![Wide::default(); groups], counts: Counts::new(groups), scale }
+        Self {
+            sums: vec![Wide::default(); groups],
+            counts: Counts::new(groups),
+            scale,
+        }
     }
 
     pub(crate) fn add_rows(&mut self, groups: &[u32], values: &ArrayRef, weights: &[i64]) {
@@ -103,7 +135,9 @@ impl Sums {
         macro_rules! add_all {
             ($array:ty) => {{
                 let values = downcast::<$array>(values);
-                (0..values.len()).filter(|i| values.is_valid(*i)).for_each(|i| add(i, values.value(i).into()));
+                (0..values.len())
+                    .filter(|i| values.is_valid(*i))
+                    .for_each(|i| add(i, values.value(i).into()));
             }};
         }
         match values.data_type() {
@@ -119,7 +153,10 @@ impl Sums {
         let (lows, counts) = (&columns[0], &columns[columns.len() - 1]);
         damaged.note_nulls(lows, groups);
         let lows = downcast::<Decimal128Array>(lows);
-        let highs = self.scale.map(|_| &columns[1]).map(|highs| values_of(highs, groups, damaged));
+        let highs = self
+            .scale
+            .map(|_| &columns[1])
+            .map(|highs| values_of(highs, groups, damaged));
         for (row, group) in groups.iter().enumerate() {
             let mut added = Wide::from_i128(lows.value(row));
             match highs {
@@ -135,10 +172,14 @@ impl Sums {
 
     pub(crate) fn columns(&self) -> Vec<ArrayRef> {
         let lows = Decimal128Array::from_iter_values(self.sums.iter().map(|sum| sum.low as i128));
-        let lows = lows.with_precision_and_scale(38, self.scale.unwrap_or(0)).expect("a scale of at most 38");
+        let lows = lows
+            .with_precision_and_scale(38, self.scale.unwrap_or(0))
+            .expect("a scale of at most 38");
         let mut columns: Vec<ArrayRef> = vec![Arc::new(lows)];
         if self.scale.is_some() {
-            columns.push(Arc::new(Int64Array::from_iter_values(self.sums.iter().map(|sum| sum.high))));
+            columns.push(Arc::new(Int64Array::from_iter_values(
+                self.sums.iter().map(|sum| sum.high),
+            )));
         }
         columns.push(self.counts.column());
         columns
@@ -161,7 +202,8 @@ impl Sums {
             .collect();
         let column: ArrayRef = match output {
             DataType::Int64 => {
-                let narrow = |sum: Option<i128>| sum.map(|v| i64::try_from(v).expect("the range was checked"));
+                let narrow =
+                    |sum: Option<i128>| sum.map(|v| i64::try_from(v).expect("the range was checked"));
                 Arc::new(sums.into_iter().map(narrow).collect::<Int64Array>())
             }
             _ => decimals(sums, self.scale.unwrap_or(0)),
@@ -175,9 +217,13 @@ impl Sums {
         let output_scale = scale.max(AVERAGE_SCALE_MIN);
         let factor = 10i128.pow((output_scale - scale).unsigned_abs().into());
         let mut failed = Vec::new();
-        let averages: Vec<Option<i128>> =
-            self.each(&mut failed, |sum, count| average(sum, count, factor)).collect();
-        Results { column: decimals(averages, output_scale), failed }
+        let averages: Vec<Option<i128>> = self
+            .each(&mut failed, |sum, count| average(sum, count, factor))
+            .collect();
+        Results {
+            column: decimals(averages, output_scale),
+            failed,
+        }
     }
 
     fn each<'a>(
@@ -185,24 +231,38 @@ impl Sums {
         failed: &'a mut Vec<(usize, Message)>,
         result: impl Fn(Wide, i64) -> Result<i128, Message> + 'a,
     ) -> impl Iterator<Item = Option<i128>> + 'a {
-        self.sums.iter().zip(&self.counts.0).enumerate().map(move |(group, (sum, count))| match *count {
-            0 => None,
-            count => result(*sum, count).map_err(|message| failed.push((group, message))).ok(),
-        })
+        self.sums
+            .iter()
+            .zip(&self.counts.0)
+            .enumerate()
+            .map(move |(group, (sum, count))| match *count {
+                0 => None,
+                count => result(*sum, count)
+                    .map_err(|message| failed.push((group, message)))
+                    .ok(),
+            })
     }
 }
 
 fn decimals(values: Vec<Option<i128>>, scale: i8) -> ArrayRef {
     let column: Decimal128Array = values.into_iter().collect();
-    Arc::new(column.with_precision_and_scale(38, scale).expect("a scale of at most 38"))
+    Arc::new(
+        column
+            .with_precision_and_scale(38, scale)
+            .expect("a scale of at most 38"),
+    )
 }
 
 /// `sum * factor / count`, rounded half away from zero.
 fn average(sum: Wide, count: i64, factor: i128) -> Result<i128, Message> {
     let out_of_range = || "value overflows numeric format".to_string();
-    let divisor = u64::try_from(count).map_err(|_| "an average over a negative number of rows".to_string())?;
+    let divisor =
+        u64::try_from(count).map_err(|_| "an average over a negative number of rows".to_string())?;
     let (quotient, rest, negative) = sum.divide(divisor);
-    let whole = quotient.to_i128().and_then(|q| q.checked_mul(factor)).ok_or_else(out_of_range)?;
+    let whole = quotient
+        .to_i128()
+        .and_then(|q| q.checked_mul(factor))
+        .ok_or_else(out_of_range)?;
     // The remainder is below 2^63 and the factor below 2^54, so their product fits.
     let part = i128::from(rest) * factor;
     let (fraction, below) = (part / i128::from(divisor), part % i128::from(divisor));
@@ -224,7 +284,9 @@ mod tests {
     fn a_decimal_sum_may_leave_the_range_and_return() {
         let huge: i128 = 99_999_999_999_999_999_999_999_999_999_999_999_999;
         let mut sums = Sums::new(1, &DataType::Decimal128(38, 0));
-        let values = Decimal128Array::from(vec![huge]).with_precision_and_scale(38, 0).expect("fits");
+        let values = Decimal128Array::from(vec![huge])
+            .with_precision_and_scale(38, 0)
+            .expect("fits");
         let values: ArrayRef = Arc::new(values);
         sums.add_rows(&[0], &values, &[7]);
         assert_eq!(sums.sums(&DataType::Decimal128(38, 0)).failed.len(), 1);

@@ -9,7 +9,10 @@ use super::*;
 use crate::columns::{downcast, schema_of};
 
 const TABLE: ObjectId = ObjectId(1);
-const US: OriginId = OriginId { region: RegionId(1), incarnation: 1 };
+const US: OriginId = OriginId {
+    region: RegionId(1),
+    incarnation: 1,
+};
 
 /// One region with one view over a regional table.
 struct One {
@@ -34,11 +37,25 @@ impl One {
         let fragment = LocalFragment { root, boundary };
         let merged = fragment.merged_types();
         let columns = global.types(&|_| merged.clone()).into_iter().enumerate();
-        let columns = columns.map(|(i, data_type)| Column { name: format!("r{i}"), data_type }).collect();
-        let plan = ViewPlan { fragments: vec![fragment], global, columns };
+        let columns = columns
+            .map(|(i, data_type)| Column {
+                name: format!("r{i}"),
+                data_type,
+            })
+            .collect();
+        let plan = ViewPlan {
+            fragments: vec![fragment],
+            global,
+            columns,
+        };
         let view = View::new(ObjectId(7), Arc::new(plan)).expect("supported");
         let slots = vec![SlotSet::new(view.slot_layout(0))];
-        Self { view, slots, types: types.to_vec(), epoch: 0 }
+        Self {
+            view,
+            slots,
+            types: types.to_vec(),
+            epoch: 0,
+        }
     }
 
     fn step(&mut self, columns: Vec<ArrayRef>, weights: &[i64]) -> (Option<SlotChanges>, Vec<(String, i64)>) {
@@ -47,7 +64,9 @@ impl One {
         let delta = Delta::new(rows, Some(weights.to_vec().into()));
         let inputs = Inputs::from([(TABLE, delta)]);
         let changes = self.view.step_local(&inputs).remove(0);
-        let slots = changes.as_ref().map(|c| self.slots[0].write_own(US, Epoch(self.epoch), c));
+        let slots = changes
+            .as_ref()
+            .map(|c| self.slots[0].write_own(US, Epoch(self.epoch), c));
         let delta = self.view.step_global(&inputs, &[slots]);
         (changes, texts(&delta))
     }
@@ -55,13 +74,19 @@ impl One {
 
 fn texts(delta: &Delta) -> Vec<(String, i64)> {
     let text = |row: usize| {
-        let values = delta.rows().columns().iter().map(|column| match column.is_null(row) {
-            true => "null".to_string(),
-            false => arrow::util::display::array_value_to_string(column, row).expect("printable"),
-        });
+        let values = delta
+            .rows()
+            .columns()
+            .iter()
+            .map(|column| match column.is_null(row) {
+                true => "null".to_string(),
+                false => arrow::util::display::array_value_to_string(column, row).expect("printable"),
+            });
         values.collect::<Vec<_>>().join(" ")
     };
-    (0..delta.len()).map(|row| (text(row), delta.weight(row))).collect()
+    (0..delta.len())
+        .map(|row| (text(row), delta.weight(row)))
+        .collect()
 }
 
 fn change(text: &str, weight: i64) -> (String, i64) {
@@ -79,7 +104,13 @@ fn scan(types: &[DataType]) -> Node<Scan> {
 }
 
 fn call(function: AggregateFunction, argument: usize, input: DataType, output: DataType) -> AggregateCall {
-    AggregateCall { function, argument: Some(argument), filter: None, input_type: input, output_type: output }
+    AggregateCall {
+        function,
+        argument: Some(argument),
+        filter: None,
+        input_type: input,
+        output_type: output,
+    }
 }
 
 fn ints(values: &[i64]) -> ArrayRef {
@@ -94,7 +125,10 @@ fn an_aggregate_without_keys_always_has_its_row() {
         call(AggregateFunction::Count, 0, INT, INT),
         call(AggregateFunction::Max, 0, INT, INT),
     ];
-    let boundary = Boundary::MergePartials { keys: vec![], aggregates: calls };
+    let boundary = Boundary::MergePartials {
+        keys: vec![],
+        aggregates: calls,
+    };
     let mut one = One::new(&[INT], scan(&[INT]), boundary);
     assert_eq!(texts(&one.view.initialize()), vec![change("0 null", 1)]);
     let (_, result) = one.step(vec![ints(&[4, 9])], &[1, 1]);
@@ -108,17 +142,26 @@ fn an_aggregate_without_keys_always_has_its_row() {
 fn a_group_is_absent_while_its_result_is_out_of_range() {
     let types = [DataType::Int64, DataType::Int32];
     let calls = vec![call(AggregateFunction::Sum, 1, DataType::Int32, INT)];
-    let boundary = Boundary::MergePartials { keys: vec![0], aggregates: calls };
+    let boundary = Boundary::MergePartials {
+        keys: vec![0],
+        aggregates: calls,
+    };
     let mut one = One::new(&types, scan(&types), boundary);
     let half: ArrayRef = Arc::new(Int32Array::from(vec![i32::MAX]));
     let weight = 1 << 32;
     let (_, result) = one.step(vec![ints(&[5]), half.clone()], &[weight]);
-    assert_eq!(result, vec![change(&format!("5 {}", i64::from(i32::MAX) * weight), 1)]);
+    assert_eq!(
+        result,
+        vec![change(&format!("5 {}", i64::from(i32::MAX) * weight), 1)]
+    );
     let (_, result) = one.step(vec![ints(&[5]), half.clone()], &[weight]);
     assert_eq!(result.len(), 1);
     assert_eq!(result[0].1, -1);
     let errors = one.view.errors();
-    assert_eq!((errors.len(), errors[0].message.as_str(), errors[0].row.as_str()), (1, "bigint out of range", "(5)"));
+    assert_eq!(
+        (errors.len(), errors[0].message.as_str(), errors[0].row.as_str()),
+        (1, "bigint out of range", "(5)")
+    );
     let (_, result) = one.step(vec![ints(&[5]), half], &[-weight]);
     assert_eq!((result.len(), result[0].1), (1, 1));
     assert!(one.view.errors().is_empty());
@@ -131,7 +174,11 @@ fn a_bad_row_is_an_error_until_it_is_retracted() {
         left: Box::new(Expr::Literal(Literal::int64(10))),
         right: Box::new(Expr::Column(0)),
     };
-    let root = Node::Project { input: Box::new(scan(&[INT])), expressions: vec![quotient], types: vec![INT] };
+    let root = Node::Project {
+        input: Box::new(scan(&[INT])),
+        expressions: vec![quotient],
+        types: vec![INT],
+    };
     let mut one = One::new(&[INT], root, Boundary::MergeRows);
     let (_, result) = one.step(vec![ints(&[5, 0, 2])], &[1, 2, 3]);
     assert_eq!(result, vec![change("2", 1), change("5", 3)]);
@@ -150,25 +197,37 @@ fn a_bad_row_is_an_error_until_it_is_retracted() {
 fn unchanged_partials_are_not_shipped() {
     let types = [INT, INT];
     let calls = vec![call(AggregateFunction::Min, 1, INT, INT)];
-    let boundary = Boundary::MergePartials { keys: vec![0], aggregates: calls };
+    let boundary = Boundary::MergePartials {
+        keys: vec![0],
+        aggregates: calls,
+    };
     let mut one = One::new(&types, scan(&types), boundary);
     one.step(vec![ints(&[1, 2]), ints(&[3, 3])], &[1, 1]);
     let (changes, result) = one.step(vec![ints(&[1, 2]), ints(&[7, 2])], &[1, 1]);
     let changes = changes.expect("group 2 changed");
-    assert_eq!((changes.rows, downcast::<Int64Array>(&changes.keys[0]).value(0)), (1, 2));
+    assert_eq!(
+        (changes.rows, downcast::<Int64Array>(&changes.keys[0]).value(0)),
+        (1, 2)
+    );
     assert_eq!(result, vec![change("2 2", 1), change("2 3", -1)]);
     let (changes, result) = one.step(vec![ints(&[1]), ints(&[3])], &[-1]);
     assert_eq!(changes.expect("the minimum was retracted").rows, 1);
     assert_eq!(result, vec![change("1 3", -1), change("1 7", 1)]);
     let (changes, _) = one.step(vec![ints(&[9, 9]), ints(&[1, 1])], &[1, -1]);
-    assert!(changes.is_none(), "a group that comes and goes within a step was never there");
+    assert!(
+        changes.is_none(),
+        "a group that comes and goes within a step was never there"
+    );
 }
 
 #[test]
 fn zeros_of_both_signs_are_one_group() {
     let types = [DataType::Float64];
     let count = call(AggregateFunction::Count, 0, DataType::Float64, INT);
-    let boundary = Boundary::MergePartials { keys: vec![0], aggregates: vec![count] };
+    let boundary = Boundary::MergePartials {
+        keys: vec![0],
+        aggregates: vec![count],
+    };
     let mut one = One::new(&types, scan(&types), boundary);
     let (_, result) = one.step(vec![Arc::new(Float64Array::from(vec![-0.0, 0.0]))], &[1, 1]);
     assert_eq!(result, vec![change("0.0 2", 1)]);
@@ -178,7 +237,10 @@ fn zeros_of_both_signs_are_one_group() {
 fn float_sums_come_back_to_the_last_bit() {
     let types = [DataType::Float64];
     let sum = call(AggregateFunction::Sum, 0, DataType::Float64, DataType::Float64);
-    let boundary = Boundary::MergePartials { keys: vec![], aggregates: vec![sum] };
+    let boundary = Boundary::MergePartials {
+        keys: vec![],
+        aggregates: vec![sum],
+    };
     let mut one = One::new(&types, scan(&types), boundary);
     one.view.initialize();
     let floats = |values: &[f64]| -> Vec<ArrayRef> { vec![Arc::new(Float64Array::from(values.to_vec()))] };
@@ -191,28 +253,47 @@ fn float_sums_come_back_to_the_last_bit() {
 
 #[test]
 fn top_k_shows_what_moves_up() {
-    let key = SortKey { column: 0, descending: true, nulls_first: false };
+    let key = SortKey {
+        column: 0,
+        descending: true,
+        nulls_first: false,
+    };
     let merged = Box::new(Node::Leaf(GlobalLeaf::Merge(0)));
-    let global = Node::TopK { input: merged, keys: vec![key], skip: 1, fetch: 2 };
+    let global = Node::TopK {
+        input: merged,
+        keys: vec![key],
+        skip: 1,
+        fetch: 2,
+    };
     let mut one = One::with_global(&[INT], scan(&[INT]), Boundary::MergeRows, global);
     let (_, result) = one.step(vec![ints(&[1, 2, 3, 4])], &[1, 1, 1, 1]);
     assert_eq!(result, vec![change("2", 1), change("3", 1)]);
     let (_, result) = one.step(vec![ints(&[4, 3])], &[-1, 1]);
-    assert_eq!(result, Vec::new(), "of 3 3 2 1 the second and third are 3 and 2 again");
+    assert_eq!(
+        result,
+        Vec::new(),
+        "of 3 3 2 1 the second and third are 3 and 2 again"
+    );
     let (_, result) = one.step(vec![ints(&[3])], &[-2]);
     assert_eq!(result, vec![change("1", 1), change("2", -1), change("3", -1)]);
 }
 
 #[test]
 fn state_comes_back_whole_or_not_at_all() {
-    let boundary = Boundary::MergePartials { keys: vec![0], aggregates: vec![] };
+    let boundary = Boundary::MergePartials {
+        keys: vec![0],
+        aggregates: vec![],
+    };
     let mut one = One::new(&[INT], scan(&[INT]), boundary);
     one.step(vec![ints(&[1])], &[1]);
     one.view.seal(1);
     let traces = one.view.traces();
     let plan = one.view.plan().clone();
     let names: Vec<&str> = traces.keys().map(String::as_str).collect();
-    assert_eq!(names, vec!["errors", "local0.1.partial-aggregate.groups", "result"]);
+    assert_eq!(
+        names,
+        vec!["errors", "local0.1.partial-aggregate.groups", "result"]
+    );
     let restore = |without: &str| {
         View::restore(ObjectId(7), plan.clone(), &mut |name, layout| {
             let trace = traces.get(name).filter(|_| name != without);
@@ -226,11 +307,27 @@ fn state_comes_back_whole_or_not_at_all() {
 #[test]
 fn plans_that_contradict_themselves_are_refused() {
     let bad = |global: Node<GlobalLeaf>, columns: Vec<Column>| {
-        View::new(ObjectId(7), Arc::new(ViewPlan { fragments: vec![], global, columns })).err()
+        View::new(
+            ObjectId(7),
+            Arc::new(ViewPlan {
+                fragments: vec![],
+                global,
+                columns,
+            }),
+        )
+        .err()
     };
-    assert!(matches!(bad(Node::Leaf(GlobalLeaf::Merge(0)), vec![]), Some(ExecutorError::Plan(_))));
-    let column = Column { name: "a".to_string(), data_type: DataType::Utf8 };
-    let Node::Leaf(leaf) = scan(&[INT]) else { panic!("a scan is a leaf") };
+    assert!(matches!(
+        bad(Node::Leaf(GlobalLeaf::Merge(0)), vec![]),
+        Some(ExecutorError::Plan(_))
+    ));
+    let column = Column {
+        name: "a".to_string(),
+        data_type: DataType::Utf8,
+    };
+    let Node::Leaf(leaf) = scan(&[INT]) else {
+        panic!("a scan is a leaf")
+    };
     let global = Node::Leaf(GlobalLeaf::Scan(leaf));
     assert!(matches!(bad(global, vec![column]), Some(ExecutorError::Plan(_))));
 }

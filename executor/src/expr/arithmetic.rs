@@ -61,7 +61,9 @@ fn check_float(op: BinaryOp, a: f64, b: f64, result: f64) -> Result<(), ArrowErr
         return Err(ArrowError::DivideByZero);
     }
     if result.is_infinite() && a.is_finite() && b.is_finite() {
-        return Err(ArrowError::ComputeError("value out of range: overflow".to_string()));
+        return Err(ArrowError::ComputeError(
+            "value out of range: overflow".to_string(),
+        ));
     }
     let vanished = match op {
         BinaryOp::Multiply => a != 0.0 && b != 0.0,
@@ -69,7 +71,9 @@ fn check_float(op: BinaryOp, a: f64, b: f64, result: f64) -> Result<(), ArrowErr
         _ => false,
     };
     if result == 0.0 && vanished {
-        return Err(ArrowError::ComputeError("value out of range: underflow".to_string()));
+        return Err(ArrowError::ComputeError(
+            "value out of range: underflow".to_string(),
+        ));
     }
     Ok(())
 }
@@ -78,8 +82,15 @@ fn check_float(op: BinaryOp, a: f64, b: f64, result: f64) -> Result<(), ArrowErr
 ///
 /// # Errors
 /// Division by zero, and a quotient beyond the precision.
-pub(crate) fn decimal_divide(left: &ArrayRef, right: &ArrayRef, returns: &DataType) -> Result<ArrayRef, Message> {
-    let (l, r) = (downcast::<Decimal128Array>(left), downcast::<Decimal128Array>(right));
+pub(crate) fn decimal_divide(
+    left: &ArrayRef,
+    right: &ArrayRef,
+    returns: &DataType,
+) -> Result<ArrayRef, Message> {
+    let (l, r) = (
+        downcast::<Decimal128Array>(left),
+        downcast::<Decimal128Array>(right),
+    );
     let DataType::Decimal128(precision, scale) = *returns else {
         return Err(format!("a decimal quotient has the type {returns}"));
     };
@@ -93,7 +104,10 @@ pub(crate) fn decimal_divide(left: &ArrayRef, right: &ArrayRef, returns: &DataTy
         let dividend = i256::from_i128(a).checked_mul(up).ok_or_else(out_of_range)?;
         let divisor = i256::from_i128(b).checked_mul(down).ok_or_else(out_of_range)?;
         let (quotient, rest) = (dividend.wrapping_div(divisor), dividend.wrapping_rem(divisor));
-        let twice = rest.wrapping_abs().checked_mul(i256::from_i128(2)).ok_or_else(out_of_range)?;
+        let twice = rest
+            .wrapping_abs()
+            .checked_mul(i256::from_i128(2))
+            .ok_or_else(out_of_range)?;
         let away = if twice < divisor.wrapping_abs() {
             i256::ZERO
         } else if (a < 0) == (b < 0) {
@@ -110,7 +124,9 @@ pub(crate) fn decimal_divide(left: &ArrayRef, right: &ArrayRef, returns: &DataTy
 
 fn power_of_ten(exponent: i32) -> Result<i256, Message> {
     let exponent = u32::try_from(exponent).map_err(|e| e.to_string())?;
-    i256::from_i128(10).checked_pow(exponent).ok_or_else(|| "numeric value out of range".to_string())
+    i256::from_i128(10)
+        .checked_pow(exponent)
+        .ok_or_else(|| "numeric value out of range".to_string())
 }
 
 /// The column itself, when every value fits its precision.
@@ -120,13 +136,14 @@ fn power_of_ten(exponent: i32) -> Result<i256, Message> {
 pub(crate) fn decimal_in_range(column: &ArrayRef) -> Result<ArrayRef, Message> {
     let decimals = downcast::<Decimal128Array>(column);
     let (precision, scale) = (decimals.precision(), decimals.scale());
-    let fits = |value: Option<i128>| {
-        value.is_none_or(|v| Decimal128Type::is_valid_decimal_precision(v, precision))
-    };
+    let fits =
+        |value: Option<i128>| value.is_none_or(|v| Decimal128Type::is_valid_decimal_precision(v, precision));
     if decimals.iter().all(fits) {
         Ok(column.clone())
     } else {
-        Err(format!("numeric value out of range: does not fit numeric({precision}, {scale})"))
+        Err(format!(
+            "numeric value out of range: does not fit numeric({precision}, {scale})"
+        ))
     }
 }
 
@@ -141,7 +158,9 @@ pub(crate) fn integer_modulo(left: &ArrayRef, right: &ArrayRef) -> Result<ArrayR
                 return Err("division by zero".to_string());
             }
             let computed = binary(l, r, |a, b| if b == 0 { 0 } else { a.wrapping_rem(b) });
-            computed.map(|array: $array| Arc::new(array) as ArrayRef).map_err(text)
+            computed
+                .map(|array: $array| Arc::new(array) as ArrayRef)
+                .map_err(text)
         }};
     }
     match left.data_type() {

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, FixedSizeBinaryArray, Float32Array, Float64Array,
-    Int16Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, FixedSizeBinaryArray, Float32Array,
+    Float64Array, Int16Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
 };
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, TimeUnit};
@@ -66,7 +66,9 @@ pub(crate) fn supports(from: &DataType, to: &DataType) -> bool {
     if machine(from) && matches!(class_of(to), Some(Integer)) {
         return true;
     }
-    let (Some(from), Some(to)) = (class_of(from), class_of(to)) else { return false };
+    let (Some(from), Some(to)) = (class_of(from), class_of(to)) else {
+        return false;
+    };
     match (from, to) {
         (Null, _) => true,
         (Interval, Interval) => false,
@@ -90,7 +92,9 @@ pub(crate) fn cast_column(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, 
     }
     match (class_of(from), class_of(to)) {
         (Some(Class::Float), Some(Class::Integer)) => strict(&rounded_half_even(column), to),
-        (Some(Class::Decimal), Some(Class::Integer)) => strict(&strict(column, &DataType::Decimal128(38, 0))?, to),
+        (Some(Class::Decimal), Some(Class::Integer)) => {
+            strict(&strict(column, &DataType::Decimal128(38, 0))?, to)
+        }
         (Some(Class::Decimal), Some(Class::Decimal)) => arithmetic::decimal_in_range(&strict(column, to)?),
         (Some(Class::Float), Some(Class::Float)) => narrowed_float(column, to),
         (Some(Class::Float), Some(Class::Decimal)) => float_to_decimal(column, to),
@@ -104,7 +108,10 @@ pub(crate) fn cast_column(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, 
 
 /// Arrow's cast, failing on the first value that does not fit.
 fn strict(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, Message> {
-    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
     cast_with_options(column, to, &options).map_err(arithmetic::text)
 }
 
@@ -137,8 +144,14 @@ fn narrowed_float(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, Message>
 
 /// PostgreSQL takes the float's first 15 digits (6 of a float4), then rounds those.
 fn float_to_decimal(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, Message> {
-    let DataType::Decimal128(precision, scale) = *to else { return Err(format!("{to} is no numeric")) };
-    let digits = if *column.data_type() == DataType::Float32 { 5 } else { 14 };
+    let DataType::Decimal128(precision, scale) = *to else {
+        return Err(format!("{to} is no numeric"));
+    };
+    let digits = if *column.data_type() == DataType::Float32 {
+        5
+    } else {
+        14
+    };
     let wide = strict(column, &DataType::Float64)?;
     let parsed: Decimal128Array = downcast::<Float64Array>(&wide)
         .iter()
@@ -146,7 +159,10 @@ fn float_to_decimal(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, Messag
             value
                 .map(|v| match v.is_finite() {
                     true => text::parse_decimal(&format!("{v:.digits$e}"), scale),
-                    false => Err(format!("cannot convert {} to numeric", text::format_float(v, "", 15))),
+                    false => Err(format!(
+                        "cannot convert {} to numeric",
+                        text::format_float(v, "", 15)
+                    )),
                 })
                 .transpose()
         })
@@ -155,7 +171,9 @@ fn float_to_decimal(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, Messag
 }
 
 fn decimals(values: Decimal128Array, precision: u8, scale: i8) -> Result<ArrayRef, Message> {
-    let typed = values.with_precision_and_scale(precision, scale).map_err(arithmetic::text)?;
+    let typed = values
+        .with_precision_and_scale(precision, scale)
+        .map_err(arithmetic::text)?;
     arithmetic::decimal_in_range(&(Arc::new(typed) as ArrayRef))
 }
 
@@ -163,7 +181,9 @@ fn decimals(values: Decimal128Array, precision: u8, scale: i8) -> Result<ArrayRe
 fn decimal_to_float(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, Message> {
     let decimal = downcast::<Decimal128Array>(column);
     let scale = decimal.scale();
-    let written = decimal.iter().map(|value| value.map(|v| text::format_decimal(v, scale)));
+    let written = decimal
+        .iter()
+        .map(|value| value.map(|v| text::format_decimal(v, scale)));
     from_text(&(Arc::new(written.collect::<StringArray>()) as ArrayRef), to)
 }
 
@@ -181,10 +201,12 @@ fn from_text(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, Message> {
         DataType::Boolean => Arc::new(read::<_, BooleanArray>(texts, text::parse_bool)?),
         DataType::Int16 => Arc::new(read::<i16, Int16Array>(texts, |t| narrow(t, "smallint"))?),
         DataType::Int32 => Arc::new(read::<i32, Int32Array>(texts, |t| narrow(t, "integer"))?),
-        DataType::Int64 => Arc::new(read::<i64, Int64Array>(texts, |t| text::parse_integer(t, "bigint"))?),
-        DataType::Float64 => {
-            Arc::new(read::<f64, Float64Array>(texts, |t| text::parse_float(t, "double precision"))?)
-        }
+        DataType::Int64 => Arc::new(read::<i64, Int64Array>(texts, |t| {
+            text::parse_integer(t, "bigint")
+        })?),
+        DataType::Float64 => Arc::new(read::<f64, Float64Array>(texts, |t| {
+            text::parse_float(t, "double precision")
+        })?),
         DataType::Float32 => Arc::new(read::<f32, Float32Array>(texts, parse_real)?),
         DataType::Decimal128(precision, scale) => {
             let values = read::<i128, Decimal128Array>(texts, |t| text::parse_decimal(t, *scale))?;
@@ -216,7 +238,10 @@ fn narrow<T: TryFrom<i64>>(input: &str, kind: &str) -> Result<T, Message> {
 fn parse_real(input: &str) -> Result<f32, Message> {
     let wide = text::parse_float(input, "real")?;
     // Read again as f32: narrowing the f64 would round twice.
-    let value: f32 = input.trim().parse().map_err(|_| format!("invalid input syntax for type real: \"{input}\""))?;
+    let value: f32 = input
+        .trim()
+        .parse()
+        .map_err(|_| format!("invalid input syntax for type real: \"{input}\""))?;
     if (value.is_infinite() && wide.is_finite()) || (value == 0.0 && wide != 0.0) {
         return Err(format!("\"{input}\" is out of range for type real"));
     }
@@ -239,15 +264,20 @@ fn to_text(column: &ArrayRef) -> Result<ArrayRef, Message> {
             .collect(),
         DataType::Timestamp(_, zone) => downcast::<TimestampMicrosecondArray>(column)
             .iter()
-            .map(|value| value.map(|v| text::format_timestamp(v, zone.is_some())).transpose())
+            .map(|value| {
+                value
+                    .map(|v| text::format_timestamp(v, zone.is_some()))
+                    .transpose()
+            })
             .collect::<Result<_, Message>>()?,
         DataType::FixedSizeBinary(16) => downcast::<FixedSizeBinaryArray>(column)
             .iter()
             .map(|value| value.map(text::format_uuid))
             .collect(),
-        DataType::Binary => {
-            downcast::<BinaryArray>(column).iter().map(|value| value.map(text::format_bytes)).collect()
-        }
+        DataType::Binary => downcast::<BinaryArray>(column)
+            .iter()
+            .map(|value| value.map(text::format_bytes))
+            .collect(),
         _ => return strict(column, &DataType::Utf8),
     };
     Ok(Arc::new(written))
@@ -269,7 +299,14 @@ mod tests {
 
     #[test]
     fn floats_round_half_to_even_and_numerics_half_away() {
-        let floats = Float64Array::from(vec![Some(0.5), Some(1.5), Some(2.5), Some(-0.5), Some(-1.5), None]);
+        let floats = Float64Array::from(vec![
+            Some(0.5),
+            Some(1.5),
+            Some(2.5),
+            Some(-0.5),
+            Some(-1.5),
+            None,
+        ]);
         let expected = vec![Some(0), Some(2), Some(2), Some(0), Some(-2), None];
         assert_eq!(ints(cast(floats, DataType::Int32)), expected);
         let numerics = Decimal128Array::from(vec![Some(5), Some(15), Some(25), Some(-5), Some(-15), None]);
@@ -288,7 +325,13 @@ mod tests {
         assert!(cast(StringArray::from(vec!["70000"]), DataType::Int16).is_err());
         assert!(cast(StringArray::from(vec!["999.99"]), DataType::Decimal128(4, 2)).is_err());
         assert!(cast(StringArray::from(vec!["2024-02-30"]), DataType::Date32).is_err());
-        assert!(cast(Float64Array::from(vec![f64::INFINITY]), DataType::Decimal128(38, 2)).is_err());
+        assert!(
+            cast(
+                Float64Array::from(vec![f64::INFINITY]),
+                DataType::Decimal128(38, 2)
+            )
+            .is_err()
+        );
     }
 
     #[test]
@@ -298,9 +341,18 @@ mod tests {
             ("-12.50", DataType::Decimal128(10, 2)),
             ("1.5e+300", DataType::Float64),
             ("2024-02-29", DataType::Date32),
-            ("2024-02-29 12:34:56.789", DataType::Timestamp(TimeUnit::Microsecond, None)),
-            ("2024-02-29 12:34:56+00", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
-            ("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", DataType::FixedSizeBinary(16)),
+            (
+                "2024-02-29 12:34:56.789",
+                DataType::Timestamp(TimeUnit::Microsecond, None),
+            ),
+            (
+                "2024-02-29 12:34:56+00",
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            ),
+            (
+                "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+                DataType::FixedSizeBinary(16),
+            ),
             ("\\x00ff", DataType::Binary),
         ] {
             let value = cast(StringArray::from(vec![Some(text), None]), to.clone()).expect("reads");
@@ -313,7 +365,11 @@ mod tests {
 
     #[test]
     fn floats_become_numerics_by_their_decimal_digits() {
-        let cast = cast(Float64Array::from(vec![0.1, 1.005, 2.5]), DataType::Decimal128(38, 20)).expect("casts");
+        let cast = cast(
+            Float64Array::from(vec![0.1, 1.005, 2.5]),
+            DataType::Decimal128(38, 20),
+        )
+        .expect("casts");
         let digits: Vec<i128> = downcast::<Decimal128Array>(&cast).values().to_vec();
         assert_eq!(digits[0], 10_000_000_000_000_000_000);
         assert_eq!(digits[1], 100_500_000_000_000_000_000);

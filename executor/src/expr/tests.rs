@@ -13,7 +13,11 @@ fn int(value: i64) -> Expr {
 }
 
 fn binary(op: BinaryOp, left: Expr, right: Expr) -> Expr {
-    Expr::Binary { op, left: Box::new(left), right: Box::new(right) }
+    Expr::Binary {
+        op,
+        left: Box::new(left),
+        right: Box::new(right),
+    }
 }
 
 fn rows(columns: Vec<ArrayRef>) -> RecordBatch {
@@ -38,8 +42,14 @@ fn int_values(array: &ArrayRef) -> Vec<Option<i64>> {
 fn only_rows_that_fail_alone_fail() {
     let a = ints(&[Some(10), Some(1), None, Some(7), Some(i64::MAX), Some(4)]);
     let b = ints(&[Some(2), Some(0), Some(0), Some(7), Some(1), None]);
-    let result = run(binary(BinaryOp::Divide, column(0), column(1)), vec![a.clone(), b.clone()]);
-    assert_eq!(int_values(&result.columns[0]), vec![Some(5), None, Some(1), Some(i64::MAX), None]);
+    let result = run(
+        binary(BinaryOp::Divide, column(0), column(1)),
+        vec![a.clone(), b.clone()],
+    );
+    assert_eq!(
+        int_values(&result.columns[0]),
+        vec![Some(5), None, Some(1), Some(i64::MAX), None]
+    );
     assert_eq!(result.failed, vec![(1, "division by zero".to_string())]);
     let result = run(binary(BinaryOp::Add, column(0), column(1)), vec![a, b]);
     assert_eq!(result.failed.len(), 1);
@@ -55,18 +65,38 @@ fn integer_overflow_is_an_error() {
         (BinaryOp::Multiply, i64::MAX, 2),
         (BinaryOp::Divide, i64::MIN, -1),
     ] {
-        let result = run(binary(op, column(0), column(1)), vec![ints(&[Some(left)]), ints(&[Some(right)])]);
+        let result = run(
+            binary(op, column(0), column(1)),
+            vec![ints(&[Some(left)]), ints(&[Some(right)])],
+        );
         assert_eq!(result.failed.len(), 1, "{op:?}");
     }
     let narrow: ArrayRef = Arc::new(Int32Array::from(vec![i32::MAX]));
-    assert_eq!(run(binary(BinaryOp::Add, column(0), column(0)), vec![narrow]).failed.len(), 1);
-    let negated = run(Expr::Negate(Box::new(column(0))), vec![ints(&[Some(i64::MIN), Some(3)])]);
-    assert_eq!((negated.failed.len(), int_values(&negated.columns[0])), (1, vec![Some(-3)]));
+    assert_eq!(
+        run(binary(BinaryOp::Add, column(0), column(0)), vec![narrow])
+            .failed
+            .len(),
+        1
+    );
+    let negated = run(
+        Expr::Negate(Box::new(column(0))),
+        vec![ints(&[Some(i64::MIN), Some(3)])],
+    );
+    assert_eq!(
+        (negated.failed.len(), int_values(&negated.columns[0])),
+        (1, vec![Some(-3)])
+    );
     let modulo = run(
         binary(BinaryOp::Modulo, column(0), column(1)),
-        vec![ints(&[Some(i64::MIN), Some(5), Some(-7)]), ints(&[Some(-1), Some(0), Some(3)])],
+        vec![
+            ints(&[Some(i64::MIN), Some(5), Some(-7)]),
+            ints(&[Some(-1), Some(0), Some(3)]),
+        ],
     );
-    assert_eq!((modulo.failed[0].0, int_values(&modulo.columns[0])), (1, vec![Some(0), Some(-1)]));
+    assert_eq!(
+        (modulo.failed[0].0, int_values(&modulo.columns[0])),
+        (1, vec![Some(0), Some(-1)])
+    );
 }
 
 #[test]
@@ -109,8 +139,15 @@ fn three_valued_logic_and_lazy_branches() {
     let b = ints(&[Some(2), Some(0), Some(3), None]);
     let result = run(guarded, vec![a.clone(), b.clone()]);
     assert!(result.failed.is_empty());
-    assert_eq!(int_values(&result.columns[0]), vec![Some(4), Some(-1), None, Some(-1)]);
-    let in_list = Expr::InList { input: Box::new(column(0)), list: vec![int(9), int(1)], negated: true };
+    assert_eq!(
+        int_values(&result.columns[0]),
+        vec![Some(4), Some(-1), None, Some(-1)]
+    );
+    let in_list = Expr::InList {
+        input: Box::new(column(0)),
+        list: vec![int(9), int(1)],
+        negated: true,
+    };
     let result = run(in_list, vec![a, b]);
     let verdicts: Vec<Option<bool>> = downcast::<BooleanArray>(&result.columns[0]).iter().collect();
     assert_eq!(verdicts, vec![Some(true), Some(true), None, Some(false)]);
@@ -139,16 +176,31 @@ fn functions_by_name_and_what_is_unknown() {
         case_insensitive: true,
     };
     let result = run(like, vec![names]);
-    assert_eq!(downcast::<BooleanArray>(&result.columns[0]).iter().collect::<Vec<_>>(), vec![Some(true), None]);
+    assert_eq!(
+        downcast::<BooleanArray>(&result.columns[0])
+            .iter()
+            .collect::<Vec<_>>(),
+        vec![Some(true), None]
+    );
 }
 
 #[test]
 fn zeros_are_equal_in_comparisons_and_lists() {
     let zeros: ArrayRef = Arc::new(Float64Array::from(vec![-0.0]));
-    let zero = Expr::Literal(Literal { data_type: DataType::Float64, value: Some(LiteralValue::Float(0)) });
-    let equal = run(binary(BinaryOp::Equal, column(0), zero.clone()), vec![zeros.clone()]);
+    let zero = Expr::Literal(Literal {
+        data_type: DataType::Float64,
+        value: Some(LiteralValue::Float(0)),
+    });
+    let equal = run(
+        binary(BinaryOp::Equal, column(0), zero.clone()),
+        vec![zeros.clone()],
+    );
     assert!(downcast::<BooleanArray>(&equal.columns[0]).value(0));
-    let listed = Expr::InList { input: Box::new(column(0)), list: vec![zero], negated: false };
+    let listed = Expr::InList {
+        input: Box::new(column(0)),
+        list: vec![zero],
+        negated: false,
+    };
     assert!(downcast::<BooleanArray>(&run(listed, vec![zeros]).columns[0]).value(0));
 }
 

@@ -20,7 +20,9 @@ pub(crate) fn parse_integer(input: &str, kind: &str) -> Result<i64, Message> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(invalid(kind, input));
     }
-    trimmed.parse().map_err(|_| format!("value \"{input}\" is out of range for type {kind}"))
+    trimmed
+        .parse()
+        .map_err(|_| format!("value \"{input}\" is out of range for type {kind}"))
 }
 
 /// A float; what overflows or vanishes is an error.
@@ -53,9 +55,10 @@ pub(crate) fn parse_bool(input: &str) -> Result<bool, Message> {
 pub(crate) fn parse_decimal(input: &str, scale: i8) -> Result<i128, Message> {
     let trimmed = input.trim();
     let (mantissa, exponent) = match trimmed.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => {
-            (mantissa, exponent.parse::<i32>().map_err(|_| invalid("numeric", input))?)
-        }
+        Some((mantissa, exponent)) => (
+            mantissa,
+            exponent.parse::<i32>().map_err(|_| invalid("numeric", input))?,
+        ),
         None => (trimmed, 0),
     };
     let unsigned = mantissa.strip_prefix(['+', '-']).unwrap_or(mantissa);
@@ -75,7 +78,10 @@ pub(crate) fn parse_decimal(input: &str, scale: i8) -> Result<i128, Message> {
     }
     for position in significant.min(kept.max(0))..kept {
         let digit = digits.get(position as usize).map_or(0, |b| i128::from(b - b'0'));
-        value = value.checked_mul(10).and_then(|v| v.checked_add(digit)).ok_or_else(too_large)?;
+        value = value
+            .checked_mul(10)
+            .and_then(|v| v.checked_add(digit))
+            .ok_or_else(too_large)?;
         if value == 0 && position >= digits.len() as i64 {
             break;
         }
@@ -89,7 +95,10 @@ pub(crate) fn parse_decimal(input: &str, scale: i8) -> Result<i128, Message> {
 /// A uuid: 32 hexadecimal digits, hyphens after any group of four, braces allowed.
 pub(crate) fn parse_uuid(input: &str) -> Result<[u8; 16], Message> {
     let trimmed = input.trim();
-    let inner = trimmed.strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(trimmed);
+    let inner = trimmed
+        .strip_prefix('{')
+        .and_then(|t| t.strip_suffix('}'))
+        .unwrap_or(trimmed);
     let mut digits = Vec::with_capacity(32);
     for character in inner.chars() {
         match character.to_digit(16) {
@@ -102,7 +111,9 @@ pub(crate) fn parse_uuid(input: &str) -> Result<[u8; 16], Message> {
         return Err(invalid("uuid", input));
     }
     let mut uuid = [0; 16];
-    uuid.iter_mut().zip(digits.chunks_exact(2)).for_each(|(byte, pair)| *byte = pair[0] << 4 | pair[1]);
+    uuid.iter_mut()
+        .zip(digits.chunks_exact(2))
+        .for_each(|(byte, pair)| *byte = pair[0] << 4 | pair[1]);
     Ok(uuid)
 }
 
@@ -111,18 +122,27 @@ pub(crate) fn parse_bytes(input: &str) -> Result<Vec<u8>, Message> {
     let error = || invalid("bytea", input);
     let Some(digits) = input.strip_prefix("\\x") else {
         // Without the prefix, text without a backslash stands for its own bytes.
-        return if input.contains('\\') { Err(error()) } else { Ok(input.as_bytes().to_vec()) };
+        return if input.contains('\\') {
+            Err(error())
+        } else {
+            Ok(input.as_bytes().to_vec())
+        };
     };
     if !digits.is_ascii() || digits.len() % 2 != 0 {
         return Err(error());
     }
-    (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).map_err(|_| error())).collect()
+    (0..digits.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(&digits[i..i + 2], 16).map_err(|_| error()))
+        .collect()
 }
 
 /// A timestamp's text without its offset: `timestamp without time zone` ignores one.
 pub(crate) fn without_offset(input: &str) -> &str {
     let trimmed = input.trim();
-    let Some((date_end, _)) = trimmed.char_indices().nth(10) else { return trimmed };
+    let Some((date_end, _)) = trimmed.char_indices().nth(10) else {
+        return trimmed;
+    };
     match trimmed[date_end..].find(['+', '-', 'Z', 'z']) {
         Some(offset) => trimmed[..date_end + offset].trim_end(),
         None => trimmed,
@@ -203,7 +223,14 @@ pub(crate) fn format_bytes(bytes: &[u8]) -> String {
 pub(crate) fn format_uuid(bytes: &[u8]) -> String {
     let hex = format_bytes(bytes);
     let hex = &hex[2..];
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }
 
 #[cfg(test)]
@@ -216,11 +243,19 @@ mod tests {
         for bad in ["", "1.5", "4 2", "x", "+-1", "1e3"] {
             assert!(parse_integer(bad, "integer").is_err(), "{bad}");
         }
-        assert!(parse_integer("9223372036854775808", "bigint").expect_err("too large").contains("out of range"));
+        assert!(
+            parse_integer("9223372036854775808", "bigint")
+                .expect_err("too large")
+                .contains("out of range")
+        );
         assert_eq!(parse_float("1e3", "double precision"), Ok(1000.0));
         assert!(parse_float("1e400", "double precision").is_err());
         assert!(parse_float("1e-400", "double precision").is_err());
-        assert!(parse_float("-Infinity", "double precision").expect("reads").is_infinite());
+        assert!(
+            parse_float("-Infinity", "double precision")
+                .expect("reads")
+                .is_infinite()
+        );
     }
 
     #[test]
@@ -277,7 +312,10 @@ mod tests {
         assert!(parse_uuid("a0eebc99").is_err());
         assert_eq!(format_bytes(&parse_bytes("\\x00ff").expect("reads")), "\\x00ff");
         assert_eq!(format_decimal(-5, 2), "-0.05");
-        assert_eq!(format_timestamp(1_500_000, true), Ok("1970-01-01 00:00:01.5+00".to_string()));
+        assert_eq!(
+            format_timestamp(1_500_000, true),
+            Ok("1970-01-01 00:00:01.5+00".to_string())
+        );
         assert_eq!(without_offset("2024-01-01 10:00:00+02"), "2024-01-01 10:00:00");
     }
 }

@@ -24,7 +24,9 @@ impl CountRows {
     pub(crate) fn build(builder: &mut Builder, input: &[DataType]) -> Result<Self> {
         let operator = builder.next_operator("merge-rows");
         let columns: Vec<usize> = (0..input.len()).collect();
-        Ok(Self { rows: GroupTable::build_by_identity(builder, &operator, input, &columns)? })
+        Ok(Self {
+            rows: GroupTable::build_by_identity(builder, &operator, input, &columns)?,
+        })
     }
 
     pub(crate) fn eval(&self, states: &mut States, delta: &Delta) -> Option<SlotChanges> {

@@ -52,18 +52,37 @@ pub(crate) fn slot_layout(boundary: &Boundary, input: &[DataType]) -> SlotLayout
             key_types: keys.iter().map(|key| input[*key].clone()).collect(),
             partial_types: crate::operators::groups::partial_columns(aggregates).0,
         },
-        Boundary::MergeRows => SlotLayout { key_types: input.to_vec(), partial_types: vec![DataType::Int64] },
+        Boundary::MergeRows => SlotLayout {
+            key_types: input.to_vec(),
+            partial_types: vec![DataType::Int64],
+        },
     }
 }
 
 /// The changes of the groups at `changed`, of which those in `deleted` (one entry per group) have no rows left.
-fn slot_changes(keys: &[ArrayRef], partials: &[ArrayRef], changed: Vec<u32>, deleted: &[bool]) -> Option<SlotChanges> {
+fn slot_changes(
+    keys: &[ArrayRef],
+    partials: &[ArrayRef],
+    changed: Vec<u32>,
+    deleted: &[bool],
+) -> Option<SlotChanges> {
     if changed.is_empty() {
         return None;
     }
-    let deleted: BooleanArray = changed.iter().map(|group| Some(deleted[*group as usize])).collect();
+    let deleted: BooleanArray = changed
+        .iter()
+        .map(|group| Some(deleted[*group as usize]))
+        .collect();
     let changed = changed.into();
     let partials = take_all(partials, &changed);
-    let partials = partials.iter().map(|p| nullif(p, &deleted).expect("one mark per change")).collect();
-    Some(SlotChanges { rows: changed.len(), keys: take_all(keys, &changed), deleted, partials })
+    let partials = partials
+        .iter()
+        .map(|p| nullif(p, &deleted).expect("one mark per change"))
+        .collect();
+    Some(SlotChanges {
+        rows: changed.len(),
+        keys: take_all(keys, &changed),
+        deleted,
+        partials,
+    })
 }

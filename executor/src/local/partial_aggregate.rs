@@ -28,7 +28,10 @@ impl PartialAggregate {
     ) -> Result<Self> {
         let operator = builder.next_operator("partial-aggregate");
         let groups = GroupTable::build(builder, &operator, input, keys, calls)?;
-        Ok(Self { groups, partials: KeyEncoder::new(&partial_columns(calls).0) })
+        Ok(Self {
+            groups,
+            partials: KeyEncoder::new(&partial_columns(calls).0),
+        })
     }
 
     pub(crate) fn eval(&self, states: &mut States, delta: &Delta) -> Option<SlotChanges> {

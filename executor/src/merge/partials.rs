@@ -32,8 +32,18 @@ impl MergePartials {
         types.extend(calls.iter().map(|call| call.output_type.clone()));
         let keyed = !keys.is_empty() || calls.is_empty();
         let (_, ranges) = partial_columns(calls);
-        let finaliser = Finaliser { operator, keyed, calls: calls.to_vec(), schema: schema_of(&types) };
-        Self { keys, finaliser, ranges, adding: None }
+        let finaliser = Finaliser {
+            operator,
+            keyed,
+            calls: calls.to_vec(),
+            schema: schema_of(&types),
+        };
+        Self {
+            keys,
+            finaliser,
+            ranges,
+            adding: None,
+        }
     }
 
     pub(crate) fn eval(&mut self, slots: Option<&SlotDelta>, initial: bool, errors: &mut ErrorSink) -> Delta {
@@ -41,7 +51,9 @@ impl MergePartials {
             true => self.finaliser.initial(errors),
             false => Delta::empty(self.finaliser.schema.clone()),
         };
-        let Some(slots) = slots.filter(|slots| slots.rows > 0) else { return initial };
+        let Some(slots) = slots.filter(|slots| slots.rows > 0) else {
+            return initial;
+        };
         let mut before = self.merged(slots.rows, &slots.before);
         let mut after = self.merged(slots.rows, &slots.after);
         if self.adding.is_some() {
@@ -59,7 +71,9 @@ impl MergePartials {
             types.push(DataType::Int64);
             types.extend(partial_columns(&self.finaliser.calls).0);
             let layout = Layout::keyed(schema_of(&types), (0..self.keys.len()).collect());
-            Remembered { trace: RunTrace::new(layout) }
+            Remembered {
+                trace: RunTrace::new(layout),
+            }
         });
     }
 
@@ -75,7 +89,9 @@ impl MergePartials {
     }
 
     fn add_to_remembered(&mut self, slots: &SlotDelta, before: &mut Groups, after: &mut Groups) {
-        let Some(remembered) = &mut self.adding else { return };
+        let Some(remembered) = &mut self.adding else {
+            return;
+        };
         let schema = remembered.trace.layout().schema.clone();
         let found = remembered.trace.lookup(&slots.keys, slots.rows);
         let partials = &found.rows.columns()[self.keys.len() + 1..];
@@ -84,8 +100,11 @@ impl MergePartials {
             // Keys that were seen before the defect was switched on keep their honest old value.
             let mut old = Groups::empty(&self.finaliser.calls, slots.rows);
             old.rows = before.rows.clone();
-            for ((accumulator, honest), range) in
-                old.accumulators.iter_mut().zip(&before.accumulators).zip(&self.ranges)
+            for ((accumulator, honest), range) in old
+                .accumulators
+                .iter_mut()
+                .zip(&before.accumulators)
+                .zip(&self.ranges)
             {
                 let unknown: Vec<u32> = (0..slots.rows as u32).filter(|g| !known.contains(g)).collect();
                 let rows = arrow::array::UInt32Array::from(unknown.clone());
@@ -100,10 +119,14 @@ impl MergePartials {
             accumulator.add_partials(&all, &old.partials(), &mut after.damaged);
         }
         let mut columns = slots.keys.clone();
-        columns.push(std::sync::Arc::new(arrow::array::Int64Array::from(after.rows.clone())));
+        columns.push(std::sync::Arc::new(arrow::array::Int64Array::from(
+            after.rows.clone(),
+        )));
         columns.extend(after.partials());
         let rows: RecordBatch = batch_of(schema.clone(), columns, slots.rows);
         let forgotten = Delta::new(found.rows, Some(found.weights)).negated();
-        remembered.trace.apply(&Delta::concat(schema, &[forgotten, Delta::inserts(rows)]));
+        remembered
+            .trace
+            .apply(&Delta::concat(schema, &[forgotten, Delta::inserts(rows)]));
     }
 }

@@ -37,7 +37,11 @@ impl MergeRows {
             counts.0
         };
         let (before, after) = (total(&slots.before, -1), total(&slots.after, 1));
-        let weights: Vec<i64> = after.iter().zip(&before).map(|(a, b)| a.wrapping_sub(*b)).collect();
+        let weights: Vec<i64> = after
+            .iter()
+            .zip(&before)
+            .map(|(a, b)| a.wrapping_sub(*b))
+            .collect();
         let changed: BooleanArray = weights.iter().map(|weight| Some(*weight != 0)).collect();
         Delta::new(rows.clone(), Some(Int64Array::from(weights))).filter(&changed)
     }

@@ -32,7 +32,12 @@ impl Aggregate {
         types.extend(calls.iter().map(|call| call.output_type.clone()));
         // DISTINCT over a relation without columns is the one exception: it groups, by nothing, what is there.
         let keyed = !keys.is_empty() || calls.is_empty();
-        let finaliser = Finaliser { operator, keyed, calls: calls.to_vec(), schema: schema_of(&types) };
+        let finaliser = Finaliser {
+            operator,
+            keyed,
+            calls: calls.to_vec(),
+            schema: schema_of(&types),
+        };
         Ok(Self { groups, finaliser })
     }
 
@@ -44,7 +49,9 @@ impl Aggregate {
         match self.groups.eval(step.states, delta) {
             None => initial,
             Some(change) => {
-                let changed = self.finaliser.change(&change.keys, &change.before, &change.after, step.errors);
+                let changed = self
+                    .finaliser
+                    .change(&change.keys, &change.before, &change.after, step.errors);
                 Delta::concat(self.finaliser.schema.clone(), &[initial, changed])
             }
         }

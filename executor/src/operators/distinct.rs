@@ -18,7 +18,9 @@ pub(crate) struct Distinct {
 impl Distinct {
     pub(crate) fn build(builder: &mut Builder, operator: String, input: &[DataType]) -> Result<Self> {
         let keys: Vec<usize> = (0..input.len()).collect();
-        Ok(Self { rows: Aggregate::build(builder, operator, input, &keys, &[])? })
+        Ok(Self {
+            rows: Aggregate::build(builder, operator, input, &keys, &[])?,
+        })
     }
 
     pub(crate) fn eval(&self, step: &mut Step, delta: &Delta) -> Delta {

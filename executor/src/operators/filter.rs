@@ -25,7 +25,13 @@ impl Filter {
     pub(crate) fn eval(&self, step: &mut Step, delta: &Delta) -> Delta {
         let (keep, failed) = self.predicate.holds(delta.rows());
         for (row, message) in failed {
-            step.errors.push(&self.operator, &message, delta.rows(), row as usize, delta.weight(row as usize));
+            step.errors.push(
+                &self.operator,
+                &message,
+                delta.rows(),
+                row as usize,
+                delta.weight(row as usize),
+            );
         }
         delta.filter(&keep)
     }

@@ -46,7 +46,10 @@ impl Grouping {
             }
             groups[*row as usize] = first.len() as u32 - 1;
         }
-        Self { groups, first: UInt32Array::from(first) }
+        Self {
+            groups,
+            first: UInt32Array::from(first),
+        }
     }
 
     /// The number of groups.
@@ -69,7 +72,11 @@ pub(crate) struct Groups {
 impl Groups {
     pub(crate) fn empty(calls: &[AggregateCall], groups: usize) -> Self {
         let accumulators = calls.iter().map(|call| Accumulator::new(call, groups)).collect();
-        Self { rows: vec![0; groups], accumulators, damaged: Damaged::default() }
+        Self {
+            rows: vec![0; groups],
+            accumulators,
+            damaged: Damaged::default(),
+        }
     }
 
     /// The partial columns of all aggregates.
@@ -164,7 +171,10 @@ impl GroupTable {
         }
         let types = keys.iter().map(|key| input[*key].clone()).collect();
         let table = Self::build_typed(builder, operator, input, (keys, types), &[])?;
-        Ok(Self { by_identity: true, ..table })
+        Ok(Self {
+            by_identity: true,
+            ..table
+        })
     }
 
     fn build_typed(
@@ -186,16 +196,34 @@ impl GroupTable {
         let mut multisets: Vec<Multiset> = Vec::new();
         for call in calls.iter().filter(|call| is_extreme(call)) {
             let argument = call.argument.expect("checked: extremes have an argument");
-            if multisets.iter().any(|m| m.argument == argument && m.filter == call.filter) {
+            if multisets
+                .iter()
+                .any(|m| m.argument == argument && m.filter == call.filter)
+            {
                 continue;
             }
             let mut types = key_types.clone();
             types.push(input[argument].clone());
             let schema = schema_of(&types);
-            let order = vec![(keys.len(), SortOptions { descending: false, nulls_first: true })];
-            let layout = Layout { schema: schema.clone(), key: key_columns.clone(), order };
+            let order = vec![(
+                keys.len(),
+                SortOptions {
+                    descending: false,
+                    nulls_first: true,
+                },
+            )];
+            let layout = Layout {
+                schema: schema.clone(),
+                key: key_columns.clone(),
+                order,
+            };
             let state = builder.trace(operator, &format!("values{}", multisets.len()), layout)?;
-            multisets.push(Multiset { argument, filter: call.filter, schema, state });
+            multisets.push(Multiset {
+                argument,
+                filter: call.filter,
+                schema,
+                state,
+            });
         }
         let encoder = KeyEncoder::new(&key_types);
         Ok(Self {
@@ -217,7 +245,11 @@ impl GroupTable {
         }
         let columns = delta.rows().columns();
         let key_columns: Vec<ArrayRef> = self.keys.iter().map(|key| columns[*key].clone()).collect();
-        let key_columns = if self.by_identity { key_columns } else { canonical_all(&key_columns) };
+        let key_columns = if self.by_identity {
+            key_columns
+        } else {
+            canonical_all(&key_columns)
+        };
         let grouping = Grouping::new(&self.encoder.encode_rows(&key_columns, delta.len()));
         let keys = take_all(&key_columns, &grouping.first);
         let before = self.read(states, &keys, grouping.len());
@@ -227,8 +259,16 @@ impl GroupTable {
         for (group, weight) in grouping.groups.iter().zip(weights.values()) {
             rows[*group as usize] += weight;
         }
-        let mut after = Groups { rows, accumulators: before.accumulators.clone(), damaged: Damaged::default() };
-        let linear = self.calls.iter().zip(&mut after.accumulators).filter(|(call, _)| !is_extreme(call));
+        let mut after = Groups {
+            rows,
+            accumulators: before.accumulators.clone(),
+            damaged: Damaged::default(),
+        };
+        let linear = self
+            .calls
+            .iter()
+            .zip(&mut after.accumulators)
+            .filter(|(call, _)| !is_extreme(call));
         for (call, accumulator) in linear {
             accumulator.add_rows(&Arguments::of(call, columns, &grouping.groups, weights.values()));
         }
@@ -243,12 +283,18 @@ impl GroupTable {
         let mut read = Groups::empty(&self.calls, groups);
         let probe = found.probe.values();
         let rows = int64_values(found.rows.column(self.keys.len()));
-        probe.iter().zip(rows).for_each(|(group, count)| read.rows[*group as usize] = *count);
+        probe
+            .iter()
+            .zip(rows)
+            .for_each(|(group, count)| read.rows[*group as usize] = *count);
         let partials = &found.rows.columns()[self.keys.len() + 1..];
         for (accumulator, range) in read.accumulators.iter_mut().zip(&self.partials) {
             accumulator.add_partials(probe, &partials[range.clone()], &mut read.damaged);
         }
-        assert!(read.damaged.groups().next().is_none(), "own state is never damaged: the disk is checked");
+        assert!(
+            read.damaged.groups().next().is_none(),
+            "own state is never damaged: the disk is checked"
+        );
         read
     }
 
@@ -278,7 +324,10 @@ impl GroupTable {
         let reads = |call: &&AggregateCall| {
             is_extreme(call) && call.argument == Some(multiset.argument) && call.filter == multiset.filter
         };
-        self.calls.iter().find(reads).expect("a multiset exists for a call")
+        self.calls
+            .iter()
+            .find(reads)
+            .expect("a multiset exists for a call")
     }
 
     fn read_extremes(&self, states: &States, keys: &[ArrayRef], groups: usize, after: &mut Groups) {
@@ -303,13 +352,20 @@ impl GroupTable {
         let groups = before.rows.len();
         let old = self.state_rows(keys, before, groups);
         let new = self.state_rows(keys, after, groups);
-        let types: Vec<DataType> = old[self.keys.len()..].iter().map(|c| c.data_type().clone()).collect();
+        let types: Vec<DataType> = old[self.keys.len()..]
+            .iter()
+            .map(|c| c.data_type().clone())
+            .collect();
         let encoder = KeyEncoder::new(&types);
-        let (was, is) = (encoder.encode(&old[self.keys.len()..]), encoder.encode(&new[self.keys.len()..]));
+        let (was, is) = (
+            encoder.encode(&old[self.keys.len()..]),
+            encoder.encode(&new[self.keys.len()..]),
+        );
         let changed = |group: &u32| was.get(*group as usize) != is.get(*group as usize);
         let replaced = |columns: Vec<ArrayRef>, rows: &[i64]| {
-            let kept: Vec<u32> =
-                (0..groups as u32).filter(|g| rows[*g as usize] != 0 && changed(g)).collect();
+            let kept: Vec<u32> = (0..groups as u32)
+                .filter(|g| rows[*g as usize] != 0 && changed(g))
+                .collect();
             let rows = batch_of(self.state_schema.clone(), columns, groups);
             Delta::inserts(rows).take(&UInt32Array::from(kept))
         };

@@ -64,14 +64,26 @@ impl Join {
         let (left_key, right_key): (Vec<usize>, Vec<usize>) = on.iter().copied().unzip();
         let keys = key_types(&left_key, inputs.0)?;
         if keys != key_types(&right_key, inputs.1)? {
-            return Err(ExecutorError::Plan("a join compares columns of two types".to_string()));
+            return Err(ExecutorError::Plan(
+                "a join compares columns of two types".to_string(),
+            ));
         }
         let left = Side::build(builder, &operator, "left", inputs.0, &left_key)?;
         let right = Side::build(builder, &operator, "right", inputs.1, &right_key)?;
         let types = [inputs.0, inputs.1].concat();
-        let filter = filter.map(|filter| compile_predicate(filter, &types)).transpose()?;
+        let filter = filter
+            .map(|filter| compile_predicate(filter, &types))
+            .transpose()?;
         let encoder = KeyEncoder::new(&keys);
-        Ok(Self { operator, kind, left, right, filter, encoder, schema: schema_of(&types) })
+        Ok(Self {
+            operator,
+            kind,
+            left,
+            right,
+            filter,
+            encoder,
+            schema: schema_of(&types),
+        })
     }
 
     pub(crate) fn eval(&self, step: &mut Step, left: &Delta, right: &Delta) -> Delta {
@@ -98,7 +110,12 @@ impl Join {
         let found = step.states[self.right.state].lookup(&self.left.keys(left.rows()), left.len());
         let left_rows = left.take(&found.probe);
         let probe = found.probe.values();
-        let pairs = self.pairs(&left_rows, &Delta::new(found.rows, Some(found.weights)), probe, Some(&mut *step.errors));
+        let pairs = self.pairs(
+            &left_rows,
+            &Delta::new(found.rows, Some(found.weights)),
+            probe,
+            Some(&mut *step.errors),
+        );
         if self.kind == JoinKind::Left {
             let unmatched: Vec<bool> = matches_of(&pairs, left.len()).iter().map(|n| *n <= 0).collect();
             parts.push(self.padded(&left.filter(&BooleanArray::from(unmatched))));
@@ -114,7 +131,10 @@ impl Join {
         let right_rows = right.take(&found.probe);
         let left_rows = Delta::new(found.rows, Some(found.weights));
         let probe = found.probe.values();
-        parts.push(self.pairs(&left_rows, &right_rows, probe, Some(&mut *step.errors)).joined);
+        parts.push(
+            self.pairs(&left_rows, &right_rows, probe, Some(&mut *step.errors))
+                .joined,
+        );
         if self.kind == JoinKind::Inner {
             step.states[self.right.state].apply(right);
             return;
@@ -128,7 +148,13 @@ impl Join {
         let after = self.matches(step.states, &affected);
         let flips = |was_padded: bool| {
             let pairs = before.iter().zip(&after);
-            let flip = pairs.map(|(b, a)| if was_padded { *b <= 0 && *a > 0 } else { *b > 0 && *a <= 0 });
+            let flip = pairs.map(|(b, a)| {
+                if was_padded {
+                    *b <= 0 && *a > 0
+                } else {
+                    *b > 0 && *a <= 0
+                }
+            });
             self.padded(&affected.filter(&BooleanArray::from(flip.collect::<Vec<bool>>())))
         };
         parts.push(flips(true).negated());
@@ -151,22 +177,38 @@ impl Join {
         for (group, weight) in found.probe.values().iter().zip(found.weights.values()) {
             counts[*group as usize] += weight;
         }
-        grouping.groups.iter().map(|group| counts[*group as usize]).collect()
+        grouping
+            .groups
+            .iter()
+            .map(|group| counts[*group as usize])
+            .collect()
     }
 
     /// Joins rows side by side and applies the condition. Errors are recorded where `errors` is given: the same
     /// pairs are also looked at to count matches, which must not count their errors twice.
-    fn pairs(&self, left: &Delta, right: &Delta, left_index: &[u32], errors: Option<&mut ErrorSink>) -> Pairs {
+    fn pairs(
+        &self,
+        left: &Delta,
+        right: &Delta,
+        left_index: &[u32],
+        errors: Option<&mut ErrorSink>,
+    ) -> Pairs {
         let (left_weights, right_weights) = (left.weights_or_ones(), right.weights_or_ones());
         let products = left_weights.values().iter().zip(right_weights.values());
-        let products =
-            products.map(|(l, r)| l.checked_mul(*r).expect("a join has far fewer than 2^63 rows of one kind"));
+        let products = products.map(|(l, r)| {
+            l.checked_mul(*r)
+                .expect("a join has far fewer than 2^63 rows of one kind")
+        });
         let weights = Int64Array::from_iter_values(products);
         let rows = self.side_by_side(left.rows(), self.right.columns.own(right.rows()).columns());
         let joined = Delta::new(rows, Some(weights));
         let indices = || left_index.to_vec();
         let Some(filter) = &self.filter else {
-            return Pairs { joined, left: indices(), right_weights: right_weights.values().to_vec() };
+            return Pairs {
+                joined,
+                left: indices(),
+                right_weights: right_weights.values().to_vec(),
+            };
         };
         let (keep, failed) = filter.holds(joined.rows());
         if let Some(errors) = errors {
@@ -177,8 +219,14 @@ impl Join {
         }
         let kept = |row: &usize| keep.value(*row);
         Pairs {
-            left: (0..joined.len()).filter(kept).map(|row| left_index[row]).collect(),
-            right_weights: (0..joined.len()).filter(kept).map(|row| right_weights.value(row)).collect(),
+            left: (0..joined.len())
+                .filter(kept)
+                .map(|row| left_index[row])
+                .collect(),
+            right_weights: (0..joined.len())
+                .filter(kept)
+                .map(|row| right_weights.value(row))
+                .collect(),
             joined: joined.filter(&keep),
         }
     }
@@ -207,7 +255,11 @@ impl Side {
         let columns = KeyColumns::new(types, key);
         let layout = Layout::keyed(columns.schema.clone(), columns.key.clone());
         let state = builder.trace(operator, role, layout)?;
-        Ok(Self { columns, types: types.to_vec(), state })
+        Ok(Self {
+            columns,
+            types: types.to_vec(),
+            state,
+        })
     }
 
     /// The extended rows whose key has no null, and the others.
@@ -218,7 +270,9 @@ impl Side {
             let none = Delta::empty(extended.schema());
             return (extended, none);
         }
-        let known = keys.iter().map(|key| is_not_null(key).expect("any array has a null mask"));
+        let known = keys
+            .iter()
+            .map(|key| is_not_null(key).expect("any array has a null mask"));
         let known = known
             .reduce(|a, b| and(&a, &b).expect("masks of one batch"))
             .expect("a join has at least one key column");

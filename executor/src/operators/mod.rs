@@ -54,7 +54,11 @@ pub(crate) enum LeafSource<'a> {
 /// An operator with its inputs.
 #[derive(Debug)]
 enum Operator {
-    Scan { object: ObjectId, columns: Vec<usize>, schema: SchemaRef },
+    Scan {
+        object: ObjectId,
+        columns: Vec<usize>,
+        schema: SchemaRef,
+    },
     Merged(usize),
     Filter(Filter, Box<Operator>),
     Project(Project, Box<Operator>),
@@ -106,27 +110,46 @@ fn build<'p, Leaf>(
             let filter = Filter::build(builder.next_operator("filter"), predicate, &types)?;
             (Operator::Filter(filter, Box::new(input)), types)
         }
-        Node::Project { input, expressions, types } => {
+        Node::Project {
+            input,
+            expressions,
+            types,
+        } => {
             let (input, input_types) = build(builder, input, leaf)?;
             let name = builder.next_operator("project");
             let project = Project::build(name, expressions, types, &input_types)?;
             (Operator::Project(project, Box::new(input)), types.clone())
         }
-        Node::Join { kind, left, right, on, filter } => {
+        Node::Join {
+            kind,
+            left,
+            right,
+            on,
+            filter,
+        } => {
             let (left, left_types) = build(builder, left, leaf)?;
             let (right, right_types) = build(builder, right, leaf)?;
             let name = builder.next_operator("join");
             let inputs = (left_types.as_slice(), right_types.as_slice());
             let join = Join::build(builder, name, *kind, inputs, on, filter.as_ref())?;
-            (Operator::Join(join, Box::new(left), Box::new(right)), [left_types, right_types].concat())
+            (
+                Operator::Join(join, Box::new(left), Box::new(right)),
+                [left_types, right_types].concat(),
+            )
         }
         Node::Union { inputs } => build_union(builder, inputs, leaf)?,
-        Node::Aggregate { input, keys, aggregates } => {
+        Node::Aggregate {
+            input,
+            keys,
+            aggregates,
+        } => {
             let (input, types) = build(builder, input, leaf)?;
             let name = builder.next_operator("aggregate");
             let aggregate = Aggregate::build(builder, name, &types, keys, aggregates)?;
             let keys = keys.iter().map(|key| types[*key].clone());
-            let types = keys.chain(aggregates.iter().map(|call| call.output_type.clone())).collect();
+            let types = keys
+                .chain(aggregates.iter().map(|call| call.output_type.clone()))
+                .collect();
             (Operator::Aggregate(aggregate, Box::new(input)), types)
         }
         Node::Distinct { input } => {
@@ -135,7 +158,12 @@ fn build<'p, Leaf>(
             let distinct = Distinct::build(builder, name, &types)?;
             (Operator::Distinct(distinct, Box::new(input)), types)
         }
-        Node::TopK { input, keys, skip, fetch } => {
+        Node::TopK {
+            input,
+            keys,
+            skip,
+            fetch,
+        } => {
             let (input, types) = build(builder, input, leaf)?;
             let name = builder.next_operator("top-k");
             let top_k = TopK::build(builder, &name, &types, keys, *skip, *fetch)?;
@@ -149,7 +177,11 @@ fn build_leaf(source: LeafSource) -> (Operator, Vec<DataType>) {
     match source {
         LeafSource::Scan(scan) => {
             let schema = schema_of(&scan.types);
-            let operator = Operator::Scan { object: scan.object, columns: scan.columns.clone(), schema };
+            let operator = Operator::Scan {
+                object: scan.object,
+                columns: scan.columns.clone(),
+                schema,
+            };
             (operator, scan.types.clone())
         }
         LeafSource::Merged(fragment, types) => (Operator::Merged(fragment), types.to_vec()),
@@ -161,19 +193,39 @@ fn build_union<'p, Leaf>(
     inputs: &'p [Node<Leaf>],
     leaf: &impl Fn(&'p Leaf) -> Result<LeafSource<'p>>,
 ) -> Result<(Operator, Vec<DataType>)> {
-    let built = inputs.iter().map(|input| build(builder, input, leaf)).collect::<Result<Vec<_>>>()?;
+    let built = inputs
+        .iter()
+        .map(|input| build(builder, input, leaf))
+        .collect::<Result<Vec<_>>>()?;
     let (operators, types): (Vec<Operator>, Vec<Vec<DataType>>) = built.into_iter().unzip();
-    let first = types.first().cloned().ok_or_else(|| ExecutorError::Plan("a union of nothing".to_string()))?;
+    let first = types
+        .first()
+        .cloned()
+        .ok_or_else(|| ExecutorError::Plan("a union of nothing".to_string()))?;
     if types.iter().any(|other| *other != first) {
-        return Err(ExecutorError::Plan("the inputs of a union have different types".to_string()));
+        return Err(ExecutorError::Plan(
+            "the inputs of a union have different types".to_string(),
+        ));
     }
-    Ok((Operator::Union(Union { schema: schema_of(&first) }, operators), first))
+    Ok((
+        Operator::Union(
+            Union {
+                schema: schema_of(&first),
+            },
+            operators,
+        ),
+        first,
+    ))
 }
 
 impl Operator {
     fn eval(&self, step: &mut Step) -> Delta {
         match self {
-            Self::Scan { object, columns, schema } => scan(step.inputs, *object, columns, schema),
+            Self::Scan {
+                object,
+                columns,
+                schema,
+            } => scan(step.inputs, *object, columns, schema),
             Self::Merged(fragment) => step.merged[*fragment].clone(),
             Self::Filter(filter, input) => {
                 let delta = input.eval(step);
@@ -217,6 +269,9 @@ fn scan(
     let Some(delta) = inputs.get(&object).filter(|delta| !delta.is_empty()) else {
         return Delta::empty(schema.clone());
     };
-    let read = columns.iter().map(|column| delta.rows().column(*column).clone()).collect();
+    let read = columns
+        .iter()
+        .map(|column| delta.rows().column(*column).clone())
+        .collect();
     delta.with_rows(batch_of(schema.clone(), read, delta.len()))
 }

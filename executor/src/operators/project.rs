@@ -32,14 +32,19 @@ impl Project {
                 expressions.types()
             )));
         }
-        Ok(Self { operator, expressions, schema: schema_of(types) })
+        Ok(Self {
+            operator,
+            expressions,
+            schema: schema_of(types),
+        })
     }
 
     pub(crate) fn eval(&self, step: &mut Step, delta: &Delta) -> Delta {
         let evaluated = self.expressions.evaluate(delta.rows());
         for (row, message) in &evaluated.failed {
             let row = *row as usize;
-            step.errors.push(&self.operator, message, delta.rows(), row, delta.weight(row));
+            step.errors
+                .push(&self.operator, message, delta.rows(), row, delta.weight(row));
         }
         let computed = match evaluated.computed(delta.len()) {
             Some(computed) => delta.filter(&computed),

@@ -37,11 +37,24 @@ impl TopK {
         let sorted: Vec<usize> = keys.iter().map(|key| key.column).collect();
         key_types(&sorted, input)?;
         let columns = KeyColumns::new(input, &sorted);
-        let options = keys.iter().map(|k| SortOptions { descending: k.descending, nulls_first: k.nulls_first });
+        let options = keys.iter().map(|k| SortOptions {
+            descending: k.descending,
+            nulls_first: k.nulls_first,
+        });
         let order = columns.key.iter().copied().zip(options).collect();
-        let layout = Layout { schema: columns.schema.clone(), key: Vec::new(), order };
+        let layout = Layout {
+            schema: columns.schema.clone(),
+            key: Vec::new(),
+            order,
+        };
         let state = builder.trace(operator, "rows", layout)?;
-        Ok(Self { columns, types: input.to_vec(), state, skip, fetch })
+        Ok(Self {
+            columns,
+            types: input.to_vec(),
+            state,
+            skip,
+            fetch,
+        })
     }
 
     pub(crate) fn eval(&self, step: &mut Step, delta: &Delta) -> Delta {

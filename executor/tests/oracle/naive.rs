@@ -41,34 +41,67 @@ fn eval<Leaf>(node: &Node<Leaf>, leaf: Leaves<'_, Leaf>, errors: &mut i64) -> Ba
             }
             kept
         }
-        Node::Project { input, expressions, .. } => {
+        Node::Project {
+            input, expressions, ..
+        } => {
             let mut projected = Bag::new();
             for (row, weight) in eval(input, leaf, errors) {
-                match expressions.iter().map(|e| scalar(e, &row)).collect::<Result<Row, ()>>() {
+                match expressions
+                    .iter()
+                    .map(|e| scalar(e, &row))
+                    .collect::<Result<Row, ()>>()
+                {
                     Ok(values) => add(&mut projected, values, weight),
                     Err(()) => *errors += weight,
                 }
             }
             projected
         }
-        Node::Join { kind, left, right, on, filter } => {
+        Node::Join {
+            kind,
+            left,
+            right,
+            on,
+            filter,
+        } => {
             let (left_rows, right_rows) = (eval(left, leaf, errors), eval(right, leaf, errors));
             let width = node.types(&leaf.1).len();
-            join(*kind, (&left_rows, &right_rows), on, filter.as_ref(), width, errors)
+            join(
+                *kind,
+                (&left_rows, &right_rows),
+                on,
+                filter.as_ref(),
+                width,
+                errors,
+            )
         }
         Node::Union { inputs } => {
             let mut all = Bag::new();
             for input in inputs {
-                eval(input, leaf, errors).into_iter().for_each(|(row, weight)| add(&mut all, row, weight));
+                eval(input, leaf, errors)
+                    .into_iter()
+                    .for_each(|(row, weight)| add(&mut all, row, weight));
             }
             all
         }
-        Node::Aggregate { input, keys, aggregates } => {
+        Node::Aggregate {
+            input,
+            keys,
+            aggregates,
+        } => {
             let rows = eval(input, leaf, errors);
             aggregate(&rows, keys, aggregates, errors)
         }
-        Node::Distinct { input } => eval(input, leaf, errors).into_keys().map(|row| (row, 1)).collect(),
-        Node::TopK { input, keys, skip, fetch } => top_k(eval(input, leaf, errors), keys, *skip, *fetch),
+        Node::Distinct { input } => eval(input, leaf, errors)
+            .into_keys()
+            .map(|row| (row, 1))
+            .collect(),
+        Node::TopK {
+            input,
+            keys,
+            skip,
+            fetch,
+        } => top_k(eval(input, leaf, errors), keys, *skip, *fetch),
     }
 }
 
@@ -113,11 +146,17 @@ pub fn aggregate(rows: &Bag, keys: &[usize], calls: &[AggregateCall], errors: &m
         groups.insert(Row::new(), Vec::new());
     }
     for (row, weight) in rows {
-        groups.entry(keys.iter().map(|k| row[*k].clone()).collect()).or_default().push((row, *weight));
+        groups
+            .entry(keys.iter().map(|k| row[*k].clone()).collect())
+            .or_default()
+            .push((row, *weight));
     }
     let mut results = Bag::new();
     for (key, members) in groups {
-        let values = calls.iter().map(|call| result(call, &members)).collect::<Result<Row, ()>>();
+        let values = calls
+            .iter()
+            .map(|call| result(call, &members))
+            .collect::<Result<Row, ()>>();
         match values {
             Ok(values) => add(&mut results, key.into_iter().chain(values).collect(), 1),
             Err(()) => *errors += 1,
@@ -127,7 +166,9 @@ pub fn aggregate(rows: &Bag, keys: &[usize], calls: &[AggregateCall], errors: &m
 }
 
 fn result(call: &AggregateCall, members: &[(&Row, i64)]) -> Result<Value, ()> {
-    let counted = members.iter().filter(|(row, _)| call.filter.is_none_or(|f| row[f] == Value::Bool(true)));
+    let counted = members
+        .iter()
+        .filter(|(row, _)| call.filter.is_none_or(|f| row[f] == Value::Bool(true)));
     let Some(argument) = call.argument else {
         return Ok(Value::Int(counted.map(|(_, weight)| weight).sum()));
     };
@@ -143,7 +184,10 @@ fn result(call: &AggregateCall, members: &[(&Row, i64)]) -> Result<Value, ()> {
         return Ok(Value::Null);
     }
     let total = |number: &dyn Fn(&Value) -> i128| -> i128 {
-        values.iter().map(|(value, weight)| number(value) * i128::from(*weight)).sum()
+        values
+            .iter()
+            .map(|(value, weight)| number(value) * i128::from(*weight))
+            .sum()
     };
     let number = |value: &Value| match value {
         Value::Int(i) => i128::from(*i),
@@ -168,8 +212,10 @@ fn result(call: &AggregateCall, members: &[(&Row, i64)]) -> Result<Value, ()> {
 }
 
 pub fn top_k(rows: Bag, keys: &[SortKey], skip: usize, fetch: usize) -> Bag {
-    let mut all: Vec<Row> =
-        rows.into_iter().flat_map(|(row, weight)| std::iter::repeat_n(row, weight as usize)).collect();
+    let mut all: Vec<Row> = rows
+        .into_iter()
+        .flat_map(|(row, weight)| std::iter::repeat_n(row, weight as usize))
+        .collect();
     all.sort_by(|a, b| {
         let by_key = keys.iter().map(|key| {
             let (x, y) = (&a[key.column], &b[key.column]);
@@ -183,10 +229,15 @@ pub fn top_k(rows: Bag, keys: &[SortKey], skip: usize, fetch: usize) -> Bag {
                 _ => x.cmp(y),
             }
         });
-        by_key.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then).then_with(|| a.cmp(b))
+        by_key
+            .fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
+            .then_with(|| a.cmp(b))
     });
     let mut top = Bag::new();
-    all.into_iter().skip(skip).take(fetch).for_each(|row| add(&mut top, row, 1));
+    all.into_iter()
+        .skip(skip)
+        .take(fetch)
+        .for_each(|row| add(&mut top, row, 1));
     top
 }
 

@@ -37,14 +37,20 @@ pub fn is_global(table: u32) -> bool {
 }
 
 pub fn table_types() -> Vec<DataType> {
-    vec![DataType::Int64, DataType::Int64, DataType::Float64, DataType::Utf8]
+    vec![
+        DataType::Int64,
+        DataType::Int64,
+        DataType::Float64,
+        DataType::Utf8,
+    ]
 }
 
 /// A random view.
 pub fn plan(choices: &mut Choices) -> ViewPlan {
     let fragments: Vec<LocalFragment> = (0..choices.below(3)).map(|_| fragment(choices)).collect();
-    let mut leaves: Vec<Node<GlobalLeaf>> =
-        (0..fragments.len()).map(|n| Node::Leaf(GlobalLeaf::Merge(n))).collect();
+    let mut leaves: Vec<Node<GlobalLeaf>> = (0..fragments.len())
+        .map(|n| Node::Leaf(GlobalLeaf::Merge(n)))
+        .collect();
     if leaves.is_empty() || choices.one_in(3) {
         leaves.push(Node::Leaf(GlobalLeaf::Scan(scan(choices, true))));
     }
@@ -61,9 +67,71 @@ pub fn plan(choices: &mut Choices) -> ViewPlan {
         global = operator(choices, global, &types, true);
     }
     let columns = global.types(&types).into_iter().enumerate();
-    let columns = columns.map(|(i, data_type)| Column { name: format!("r{i}"), data_type }).collect();
-    ViewPlan { fragments, global, columns }
+    let columns = columns
+        .map(|(i, data_type)| Column {
+            name: format!("r{i}"),
+            data_type,
+        })
+        .collect();
+    ViewPlan {
+        fragments,
+        global,
+        columns,
+    }
 }
+
+/// One operator over global tables, by number.
+pub fn single(choices: &mut Choices, number: usize) -> ViewPlan {
+    let types = |leaf: &GlobalLeaf| match leaf {
+        GlobalLeaf::Scan(scan) => scan.types.clone(),
+        GlobalLeaf::Merge(_) => Vec::new(),
+    };
+    let mut input = || Node::Leaf(GlobalLeaf::Scan(scan(choices, true)));
+    let (left, right) = (input(), input());
+    let global = match number {
+        0..SINGLES_UNARY => nth_operator(choices, left, &types, number),
+        SINGLES_UNARY => Node::Union {
+            inputs: vec![left, right],
+        },
+        _ => {
+            let kind = if number % 2 == 0 {
+                JoinKind::Inner
+            } else {
+                JoinKind::Left
+            };
+            let filter = if number < SINGLES_UNARY + 3 {
+                None
+            } else {
+                condition(choices, &[table_types(), table_types()].concat())
+            };
+            let key = choices.below(2);
+            let on = vec![(key, choices.below(2))];
+            Node::Join {
+                kind,
+                left: Box::new(left),
+                right: Box::new(right),
+                on,
+                filter,
+            }
+        }
+    };
+    let columns = global.types(&types).into_iter().enumerate();
+    let columns = columns
+        .map(|(i, data_type)| Column {
+            name: format!("r{i}"),
+            data_type,
+        })
+        .collect();
+    ViewPlan {
+        fragments: vec![],
+        global,
+        columns,
+    }
+}
+
+/// How many single-operator plans there are.
+pub const SINGLES: usize = SINGLES_UNARY + 5;
+const SINGLES_UNARY: usize = 6;
 
 /// `SELECT a, count(*) FROM t0 GROUP BY a`: the plainest view in which counting twice shows.
 pub fn counts_per_key() -> ViewPlan {
@@ -81,10 +149,19 @@ pub fn counts_per_key() -> ViewPlan {
         input_type: DataType::Null,
         output_type: DataType::Int64,
     };
-    let boundary = Boundary::MergePartials { keys: vec![0], aggregates: vec![count] };
-    let columns = ["a", "count"].map(|name| Column { name: name.to_string(), data_type: DataType::Int64 });
+    let boundary = Boundary::MergePartials {
+        keys: vec![0],
+        aggregates: vec![count],
+    };
+    let columns = ["a", "count"].map(|name| Column {
+        name: name.to_string(),
+        data_type: DataType::Int64,
+    });
     ViewPlan {
-        fragments: vec![LocalFragment { root: Node::Leaf(scan), boundary }],
+        fragments: vec![LocalFragment {
+            root: Node::Leaf(scan),
+            boundary,
+        }],
         global: Node::Leaf(GlobalLeaf::Merge(0)),
         columns: columns.to_vec(),
     }
@@ -94,7 +171,9 @@ fn fragment(choices: &mut Choices) -> LocalFragment {
     let types = |scan: &Scan| scan.types.clone();
     let mut root = Node::Leaf(scan(choices, false));
     if choices.one_in(3) {
-        root = Node::Union { inputs: vec![root, Node::Leaf(scan(choices, false))] };
+        root = Node::Union {
+            inputs: vec![root, Node::Leaf(scan(choices, false))],
+        };
     }
     if choices.one_in(2) {
         let right = Node::Leaf(scan(choices, true));
@@ -118,7 +197,11 @@ fn scan(choices: &mut Choices, global: bool) -> Scan {
     Scan {
         object: ObjectId(table),
         name: format!("t{table}"),
-        locality: if global { Locality::Global } else { Locality::Regional },
+        locality: if global {
+            Locality::Global
+        } else {
+            Locality::Regional
+        },
         columns: vec![0, 1, 2, 3],
         types: table_types(),
     }
@@ -137,23 +220,48 @@ fn join<Leaf>(
 ) -> Node<Leaf> {
     let (left_types, right_types) = (left.types(leaf), right.types(leaf));
     // A cross join by a constant where the sides have no column of one type in common.
-    let common = [DataType::Int64, DataType::Utf8, DataType::Float64].into_iter().find_map(|data_type| {
-        let pair = (column_of(choices, &left_types, &data_type), column_of(choices, &right_types, &data_type));
-        match pair {
-            (Some(l), Some(r)) => Some((l, r)),
-            _ => None,
-        }
-    });
-    let kind = if choices.one_in(2) { JoinKind::Left } else { JoinKind::Inner };
+    let common = [DataType::Int64, DataType::Utf8, DataType::Float64]
+        .into_iter()
+        .find_map(|data_type| {
+            let pair = (
+                column_of(choices, &left_types, &data_type),
+                column_of(choices, &right_types, &data_type),
+            );
+            match pair {
+                (Some(l), Some(r)) => Some((l, r)),
+                _ => None,
+            }
+        });
+    let kind = if choices.one_in(2) {
+        JoinKind::Left
+    } else {
+        JoinKind::Inner
+    };
     let Some(pair) = common else {
         let (left, left_key) = with_constant(left, &left_types);
         let (right, right_key) = with_constant(right, &right_types);
         let (left, right) = (Box::new(left), Box::new(right));
-        return Node::Join { kind, left, right, on: vec![(left_key, right_key)], filter: None };
+        return Node::Join {
+            kind,
+            left,
+            right,
+            on: vec![(left_key, right_key)],
+            filter: None,
+        };
     };
     let types = [left_types, right_types].concat();
-    let filter = if choices.one_in(3) { condition(choices, &types) } else { None };
-    Node::Join { kind, left: Box::new(left), right: Box::new(right), on: vec![pair], filter }
+    let filter = if choices.one_in(3) {
+        condition(choices, &types)
+    } else {
+        None
+    };
+    Node::Join {
+        kind,
+        left: Box::new(left),
+        right: Box::new(right),
+        on: vec![pair],
+        filter,
+    }
 }
 
 fn with_constant<Leaf>(input: Node<Leaf>, types: &[DataType]) -> (Node<Leaf>, usize) {
@@ -161,7 +269,14 @@ fn with_constant<Leaf>(input: Node<Leaf>, types: &[DataType]) -> (Node<Leaf>, us
     expressions.push(Expr::Literal(Literal::int64(1)));
     let types = [types, &[DataType::Int64]].concat();
     let key = types.len() - 1;
-    (Node::Project { input: Box::new(input), expressions, types }, key)
+    (
+        Node::Project {
+            input: Box::new(input),
+            expressions,
+            types,
+        },
+        key,
+    )
 }
 
 /// `a < b`, `a = b`, `a / b = c`, `a < 2` or `a IS NULL` over integer columns; the third may fail.
@@ -178,7 +293,11 @@ fn condition(choices: &mut Choices, types: &[DataType]) -> Option<Expr> {
 }
 
 fn binary(op: BinaryOp, left: Expr, right: Expr) -> Expr {
-    Expr::Binary { op, left: Box::new(left), right: Box::new(right) }
+    Expr::Binary {
+        op,
+        left: Box::new(left),
+        right: Box::new(right),
+    }
 }
 
 fn operator<Leaf>(
@@ -187,27 +306,51 @@ fn operator<Leaf>(
     leaf: &impl Fn(&Leaf) -> Vec<DataType>,
     global: bool,
 ) -> Node<Leaf> {
+    let number = choices.below(if global { SINGLES_UNARY } else { 3 });
+    nth_operator(choices, input, leaf, number)
+}
+
+/// An operator over `input`: one of six kinds, the first three of which may stand in a local fragment.
+fn nth_operator<Leaf>(
+    choices: &mut Choices,
+    input: Node<Leaf>,
+    leaf: &impl Fn(&Leaf) -> Vec<DataType>,
+    number: usize,
+) -> Node<Leaf> {
     let types = input.types(leaf);
-    match choices.below(if global { 6 } else { 3 }) {
+    match number {
         0 => match condition(choices, &types) {
-            Some(predicate) => Node::Filter { input: Box::new(input), predicate },
+            Some(predicate) => Node::Filter {
+                input: Box::new(input),
+                predicate,
+            },
             None => input,
         },
         1 => project(choices, input, &types),
         2 => Node::TopK {
             input: Box::new(input),
             keys: sort_keys(choices, &types),
-            skip: if global { choices.below(3) } else { 0 },
+            skip: choices.below(3),
             fetch: choices.below(6),
         },
-        3 => Node::Distinct { input: Box::new(input) },
+        3 => Node::Distinct {
+            input: Box::new(input),
+        },
         4 => {
             let (input, keys, aggregates) = grouping(choices, input, leaf);
-            Node::Aggregate { input: Box::new(input), keys, aggregates }
+            Node::Aggregate {
+                input: Box::new(input),
+                keys,
+                aggregates,
+            }
         }
         _ => {
             let keys: Vec<usize> = vec![choices.below(types.len())];
-            Node::Aggregate { input: Box::new(input), keys, aggregates: Vec::new() }
+            Node::Aggregate {
+                input: Box::new(input),
+                keys,
+                aggregates: Vec::new(),
+            }
         }
     }
 }
@@ -217,27 +360,41 @@ fn sort_keys(choices: &mut Choices, types: &[DataType]) -> Vec<SortKey> {
     for _ in 0..choices.below(3) {
         let (column, descending, nulls_first) =
             (choices.below(types.len()), choices.one_in(2), choices.one_in(2));
-        keys.push(SortKey { column, descending, nulls_first });
+        keys.push(SortKey {
+            column,
+            descending,
+            nulls_first,
+        });
     }
     keys
 }
 
 fn project<Leaf>(choices: &mut Choices, input: Node<Leaf>, types: &[DataType]) -> Node<Leaf> {
-    let mut expressions: Vec<Expr> = Vec::new();
-    let mut projected = Vec::new();
-    for _ in 0..2 + choices.below(3) {
-        let column = choices.below(types.len());
-        expressions.push(Expr::Column(column));
-        projected.push(types[column].clone());
-    }
-    if let (Some(a), Some(b)) =
-        (column_of(choices, types, &DataType::Int64), column_of(choices, types, &DataType::Int64))
-    {
-        let op = if choices.one_in(3) { BinaryOp::Divide } else { BinaryOp::Add };
+    // All columns, turned by some places, so that nothing disappears from sight but much moves.
+    let turn = choices.below(types.len());
+    let mut expressions: Vec<Expr> = (0..types.len())
+        .map(|i| Expr::Column((i + turn) % types.len()))
+        .collect();
+    let mut projected: Vec<DataType> = (0..types.len())
+        .map(|i| types[(i + turn) % types.len()].clone())
+        .collect();
+    if let (Some(a), Some(b)) = (
+        column_of(choices, types, &DataType::Int64),
+        column_of(choices, types, &DataType::Int64),
+    ) {
+        let op = if choices.one_in(3) {
+            BinaryOp::Divide
+        } else {
+            BinaryOp::Add
+        };
         expressions.push(binary(op, Expr::Column(a), Expr::Column(b)));
         projected.push(DataType::Int64);
     }
-    Node::Project { input: Box::new(input), expressions, types: projected }
+    Node::Project {
+        input: Box::new(input),
+        expressions,
+        types: projected,
+    }
 }
 
 /// Keys and aggregates over `input`, to which a boolean column is appended when there can be one.
@@ -247,17 +404,31 @@ fn grouping<Leaf>(
     leaf: &impl Fn(&Leaf) -> Vec<DataType>,
 ) -> (Node<Leaf>, Vec<usize>, Vec<AggregateCall>) {
     let mut types = input.types(leaf);
-    let keys: Vec<usize> = (0..choices.below(3)).map(|_| choices.below(types.len())).collect();
+    let keys: Vec<usize> = (0..choices.below(3))
+        .map(|_| choices.below(types.len()))
+        .collect();
     let mut input = input;
     let mut truth = None;
     if let Some(column) = column_of(choices, &types, &DataType::Int64) {
         let mut expressions: Vec<Expr> = (0..types.len()).map(Expr::Column).collect();
-        expressions.push(binary(BinaryOp::Less, Expr::Column(column), Expr::Literal(Literal::int64(1))));
+        expressions.push(binary(
+            BinaryOp::Less,
+            Expr::Column(column),
+            Expr::Literal(Literal::int64(1)),
+        ));
         types.push(DataType::Boolean);
         truth = Some(types.len() - 1);
-        input = Node::Project { input: Box::new(input), expressions, types: types.clone() };
+        input = Node::Project {
+            input: Box::new(input),
+            expressions,
+            types: types.clone(),
+        };
     }
-    let count = if keys.is_empty() { 1 + choices.below(3) } else { choices.below(4) };
+    let count = if keys.is_empty() {
+        1 + choices.below(3)
+    } else {
+        choices.below(4)
+    };
     let aggregates = (0..count).map(|_| call(choices, &types, truth)).collect();
     (input, keys, aggregates)
 }
@@ -279,7 +450,19 @@ fn call(choices: &mut Choices, types: &[DataType], truth: Option<usize>) -> Aggr
     };
     if function == Count && choices.one_in(2) {
         let input_type = DataType::Null;
-        return AggregateCall { function, argument: None, filter, input_type, output_type };
+        return AggregateCall {
+            function,
+            argument: None,
+            filter,
+            input_type,
+            output_type,
+        };
     }
-    AggregateCall { function, argument: Some(argument), filter, input_type, output_type }
+    AggregateCall {
+        function,
+        argument: Some(argument),
+        filter,
+        input_type,
+        output_type,
+    }
 }

@@ -37,24 +37,48 @@ pub fn add(bag: &mut Bag, row: Row, weight: i64) {
 
 /// The bag as a delta with columns of the given types.
 pub fn delta(types: &[DataType], bag: &[(Row, i64)]) -> Delta {
-    let fields: Vec<Field> =
-        types.iter().enumerate().map(|(i, t)| Field::new(format!("x{i}"), t.clone(), true)).collect();
-    let columns =
-        types.iter().enumerate().map(|(i, t)| column(t, bag.iter().map(|(row, _)| &row[i]))).collect();
+    let fields: Vec<Field> = types
+        .iter()
+        .enumerate()
+        .map(|(i, t)| Field::new(format!("x{i}"), t.clone(), true))
+        .collect();
+    let columns = types
+        .iter()
+        .enumerate()
+        .map(|(i, t)| column(t, bag.iter().map(|(row, _)| &row[i])))
+        .collect();
     let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("typed rows");
     Delta::new(rows, Some(bag.iter().map(|(_, weight)| Some(*weight)).collect()))
 }
 
 fn column<'a>(data_type: &DataType, values: impl Iterator<Item = &'a Value>) -> ArrayRef {
     match data_type {
-        DataType::Int64 => Arc::new(values.map(|v| if let Value::Int(i) = v { Some(*i) } else { None }).collect::<Int64Array>()),
+        DataType::Int64 => Arc::new(
+            values
+                .map(|v| if let Value::Int(i) = v { Some(*i) } else { None })
+                .collect::<Int64Array>(),
+        ),
         DataType::Float64 => Arc::new(
             values
-                .map(|v| if let Value::Quarters(q) = v { Some(*q as f64 / 4.0) } else { None })
+                .map(|v| {
+                    if let Value::Quarters(q) = v {
+                        Some(*q as f64 / 4.0)
+                    } else {
+                        None
+                    }
+                })
                 .collect::<Float64Array>(),
         ),
         DataType::Utf8 => Arc::new(
-            values.map(|v| if let Value::Text(t) = v { Some(t.clone()) } else { None }).collect::<StringArray>(),
+            values
+                .map(|v| {
+                    if let Value::Text(t) = v {
+                        Some(t.clone())
+                    } else {
+                        None
+                    }
+                })
+                .collect::<StringArray>(),
         ),
         other => panic!("tables have no {other}"),
     }
@@ -63,7 +87,12 @@ fn column<'a>(data_type: &DataType, values: impl Iterator<Item = &'a Value>) -> 
 /// A delta added to a bag.
 pub fn apply(bag: &mut Bag, delta: &Delta) {
     for row in 0..delta.len() {
-        let values = delta.rows().columns().iter().map(|column| value(column, row)).collect();
+        let values = delta
+            .rows()
+            .columns()
+            .iter()
+            .map(|column| value(column, row))
+            .collect();
         add(bag, values, delta.weight(row));
     }
 }
@@ -84,9 +113,12 @@ fn value(column: &ArrayRef, row: usize) -> Value {
             assert_eq!(quarters.fract(), 0.0, "results of quarters are quarters");
             Value::Quarters(quarters as i64)
         }
-        DataType::Utf8 => {
-            Value::Text(any.downcast_ref::<StringArray>().expect("typed").value(row).to_string())
-        }
+        DataType::Utf8 => Value::Text(
+            any.downcast_ref::<StringArray>()
+                .expect("typed")
+                .value(row)
+                .to_string(),
+        ),
         other => panic!("results have no {other}"),
     }
 }
