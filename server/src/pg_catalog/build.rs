@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, RecordBatch,
-    StringArray, new_null_array,
+    ArrayRef, BooleanArray, Float32Array, Float64Array, Int16Array, Int16Builder, Int32Array, Int64Array,
+    ListBuilder, RecordBatch, StringArray, new_null_array,
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -18,6 +18,17 @@ pub(super) enum Cell {
     Int(i64),
     Text(String),
     Bool(bool),
+    Ints(Vec<i16>),
+}
+
+/// The type of a list of small integers (`int2vector`, `int2[]`).
+pub(super) fn small_integers() -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Int16, true)))
+}
+
+/// The type of a list of texts.
+pub(super) fn texts() -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)))
 }
 
 impl From<u32> for Cell {
@@ -57,12 +68,14 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// No rows yet, of the columns of a schema and more text columns where they are missing.
+    /// No rows yet, of the columns of a schema and of more columns, which replace those of the same name.
     pub(super) fn new(schema: Option<SchemaRef>, more: &[(&str, DataType)]) -> Self {
         let mut fields: Vec<Arc<Field>> = schema.iter().flat_map(|schema| schema.fields().iter().cloned()).collect();
         for (name, data_type) in more {
-            if !fields.iter().any(|field| field.name() == name) {
-                fields.push(Arc::new(Field::new(*name, data_type.clone(), true)));
+            let field = Arc::new(Field::new(*name, data_type.clone(), true));
+            match fields.iter_mut().find(|field| field.name() == name) {
+                Some(known) => *known = field,
+                None => fields.push(field),
             }
         }
         Self { schema: Arc::new(Schema::new(fields)), rows: Vec::new() }
@@ -87,12 +100,13 @@ impl Rows {
             Some(Cell::Int(value)) => *value,
             Some(Cell::Bool(value)) => i64::from(*value),
             Some(Cell::Text(value)) => value.parse().unwrap_or(0),
-            None => 0,
+            Some(Cell::Ints(_)) | None => 0,
         };
         let text = |cell: Option<&Cell>| match cell {
             Some(Cell::Text(value)) => Some(value.clone()),
             Some(Cell::Int(value)) => Some(value.to_string()),
             Some(Cell::Bool(value)) => Some(if *value { "t" } else { "f" }.to_string()),
+            Some(Cell::Ints(values)) => Some(values.iter().map(i16::to_string).collect::<Vec<_>>().join(" ")),
             None => (!field.is_nullable()).then(String::new),
         };
         let array: ArrayRef = match field.data_type() {
@@ -106,6 +120,16 @@ impl Rows {
             DataType::LargeUtf8 | DataType::Utf8View => {
                 let texts: ArrayRef = Arc::new(StringArray::from_iter(cells().map(text)));
                 cast(&texts, field.data_type())?
+            }
+            list if *list == small_integers() => {
+                let mut builder = ListBuilder::new(Int16Builder::new());
+                for cell in cells() {
+                    match cell {
+                        Some(Cell::Ints(values)) => builder.append_value(values.iter().copied().map(Some)),
+                        _ => builder.append_null(),
+                    }
+                }
+                Arc::new(builder.finish())
             }
             other => new_null_array(other, self.rows.len()),
         };

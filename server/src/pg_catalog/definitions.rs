@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, StringArray};
+use datafusion::arrow::array::{Array, AsArray, BooleanArray, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, create_udf,
 };
 use tributary_planner::catalog::{Object, ObjectKind};
 
+use super::build::Cell;
 use super::{Source, oids};
 
 /// The visible columns of a table's key; none for a hidden key and for views.
@@ -22,11 +23,10 @@ pub(super) fn key_columns(object: &Object) -> Vec<&str> {
     columns.filter(|column| !column.hidden).map(|column| column.name.as_str()).collect()
 }
 
-/// Their numbers as `int2vector` prints them.
-pub(super) fn key_numbers(object: &Object) -> String {
-    let Some(table) = object.as_table() else { return String::new() };
-    let numbers: Vec<String> = table.primary_key.iter().map(|column| (column + 1).to_string()).collect();
-    numbers.join(" ")
+/// Their numbers.
+pub(super) fn key_numbers(object: &Object) -> Cell {
+    let columns = object.as_table().map_or(&[][..], |table| &table.primary_key);
+    Cell::Ints(columns.iter().map(|column| *column as i16 + 1).collect())
 }
 
 /// The functions over this catalog.
@@ -55,7 +55,21 @@ pub(super) fn functions(source: &Source) -> Vec<Arc<ScalarUDF>> {
         function("pg_get_constraintdef", constraints),
         function("pg_get_viewdef", views),
         function("pg_get_userbyid", owner),
+        visible(),
     ]
+}
+
+/// `pg_table_is_visible`: relations of schema `tributary` are not on the search path.
+fn visible() -> Arc<ScalarUDF> {
+    let evaluate = Arc::new(|values: &[ColumnarValue]| {
+        let arrays = ColumnarValue::values_to_arrays(values)?;
+        let oids = cast(&arrays[0], &DataType::Int64)?;
+        let is_visible = |oid: Option<i64>| oid.map(|oid| !oids::is_system(oid));
+        let flags: BooleanArray = oids.as_primitive::<Int64Type>().iter().map(is_visible).collect();
+        Ok(ColumnarValue::Array(Arc::new(flags)))
+    });
+    let function = create_udf("pg_table_is_visible", vec![DataType::Int32], DataType::Boolean, Volatility::Stable, evaluate);
+    Arc::new(function)
 }
 
 /// A function of an OID (and arguments that do not matter) with a text for some.

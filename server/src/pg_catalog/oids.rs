@@ -30,6 +30,11 @@ pub(super) fn key(object: ObjectId) -> u32 {
     relation(object) + 1
 }
 
+/// Whether an OID is that of a system table.
+pub(super) fn is_system(oid: i64) -> bool {
+    (i64::from(FIRST_SYSTEM)..i64::from(INFORMATION_SCHEMA)).contains(&oid)
+}
+
 /// A system table by its place in the list.
 pub(super) fn system(place: usize) -> u32 {
     FIRST_SYSTEM + place as u32

@@ -1,17 +1,17 @@
 //! `pg_class`: relations and the indexes of their keys.
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 use tributary_planner::catalog::ObjectKind;
 
-use super::build::{Cell, Rows};
+use super::build::{Cell, Rows, texts};
 use super::{Source, oids};
 use crate::query::schema::PublicSchema;
 use crate::system::TABLES;
 
 pub(super) fn rows(source: &Source, schema: Option<SchemaRef>) -> Result<RecordBatch> {
-    let mut rows = Rows::new(schema, &[("relacl", DataType::Utf8), ("reloptions", DataType::Utf8)]);
+    let mut rows = Rows::new(schema, &[("relacl", texts()), ("reloptions", texts())]);
     for object in source.relations() {
         let key = object.as_table().filter(|table| table.primary_key.iter().any(|&column| !table.columns[column].hidden));
         let (kind, method) = match object.kind {

@@ -4,12 +4,12 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::error::Result;
 
-use super::build::{Cell, Rows};
+use super::build::{Cell, Rows, texts};
 use super::{Source, oids};
 use crate::query::facts::DATABASE;
 
 pub(super) fn rows(_source: &Source, schema: Option<SchemaRef>) -> Result<RecordBatch> {
-    let mut rows = Rows::new(schema, &[("daticulocale", DataType::Utf8), ("datlocprovider", DataType::Utf8), ("datacl", DataType::Utf8)]);
+    let mut rows = Rows::new(schema, &[("daticulocale", DataType::Utf8), ("datlocprovider", DataType::Utf8), ("datacl", texts())]);
     rows.push([
         ("oid", oids::DATABASE.into()),
         ("datname", DATABASE.into()),

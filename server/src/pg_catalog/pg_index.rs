@@ -4,11 +4,11 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
-use super::build::{Cell, Rows};
+use super::build::{Cell, Rows, small_integers};
 use super::{Source, definitions, oids};
 
 pub(super) fn rows(source: &Source, schema: Option<SchemaRef>) -> Result<RecordBatch> {
-    let mut rows = Rows::new(schema, &[]);
+    let mut rows = Rows::new(schema, &[("indkey", small_integers()), ("indoption", small_integers())]);
     for object in source.relations() {
         let width = definitions::key_columns(object).len() as i64;
         if width == 0 {
@@ -25,7 +25,8 @@ pub(super) fn rows(source: &Source, schema: Option<SchemaRef>) -> Result<RecordB
             ("indisvalid", true.into()),
             ("indisready", true.into()),
             ("indislive", true.into()),
-            ("indkey", definitions::key_numbers(object).into()),
+            ("indkey", definitions::key_numbers(object)),
+            ("indoption", Cell::Ints(vec![0; width as usize])),
         ]);
     }
     rows.finish()

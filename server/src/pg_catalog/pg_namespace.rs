@@ -1,14 +1,14 @@
 //! `pg_namespace`: schemas.
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
-use super::build::Rows;
+use super::build::{Rows, texts};
 use super::{Source, oids};
 
 pub(super) fn rows(_source: &Source, schema: Option<SchemaRef>) -> Result<RecordBatch> {
-    let mut rows = Rows::new(schema, &[("nspacl", DataType::Utf8)]);
+    let mut rows = Rows::new(schema, &[("nspacl", texts())]);
     let schemas = [
         (oids::PG_CATALOG, "pg_catalog"),
         (oids::PUBLIC, "public"),

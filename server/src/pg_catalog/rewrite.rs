@@ -7,7 +7,10 @@
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use datafusion::sql::sqlparser::ast::{Query, Statement, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query,
+    SelectItem, SetExpr, Statement, Value, VisitMut, VisitorMut,
+};
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_pg_catalog::sql::rules::{
     CurrentUserVariableToSessionUserFunctionCall, SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
@@ -18,14 +21,18 @@ use crate::pgwire::sqlstate;
 
 static PARSER: LazyLock<PostgresCompatibilityParser> = LazyLock::new(PostgresCompatibilityParser::new);
 
-/// A query over the catalogs of PostgreSQL.
-pub fn compatible(query: Query) -> SqlResult<Query> {
-    let mut query = query;
-    let _: ControlFlow<()> = query.visit(&mut NoLocks);
-    let parsed = PARSER.parse(&query.to_string());
+/// A query over the catalogs of PostgreSQL, and the text it came from if that is at hand (known queries of clients are
+/// recognized by their very tokens).
+pub fn compatible(query: Query, text: Option<&str>) -> SqlResult<Query> {
+    let parsed = match text {
+        Some(text) => PARSER.parse(text),
+        None => PARSER.parse(&query.to_string()),
+    };
     let statements = parsed.map_err(|error| SqlError::new(sqlstate::SYNTAX_ERROR, error.to_string()))?;
     let statement = statements.into_iter().next().ok_or_else(|| SqlError::internal("a query was lost"))?;
-    as_query(statement)
+    let mut query = as_query(statement)?;
+    let _: ControlFlow<()> = query.visit(&mut Simplified);
+    Ok(query)
 }
 
 /// A query over tables and views.
@@ -51,13 +58,50 @@ fn has_locks(query: &Query) -> bool {
     !query.locks.is_empty()
 }
 
-struct NoLocks;
+/// What is left of clients' habits that DataFusion does not plan. Over catalogs only: arrays made from subqueries (of
+/// privileges, members of roles) become null.
+struct Simplified;
 
-impl VisitorMut for NoLocks {
+impl VisitorMut for Simplified {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         query.locks.clear();
         ControlFlow::Continue(())
     }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(call) if matches!(call.args, FunctionArguments::Subquery(_)) => {
+                *expr = Expr::value(Value::Null);
+            }
+            Expr::Like { escape_char, .. } | Expr::ILike { escape_char, .. } => *escape_char = None,
+            Expr::Subquery(query) => at_most_one(query),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// A scalar subquery gives one row or none, so the smallest of its rows is its row: a form that DataFusion can
+/// decorrelate.
+fn at_most_one(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let [SelectItem::UnnamedExpr(expr)] = select.projection.as_mut_slice() else { return };
+    if matches!(expr, Expr::Function(_) | Expr::Value(_)) || select.from.is_empty() {
+        return;
+    }
+    query.limit_clause = None;
+    let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
+    let arguments = FunctionArgumentList { duplicate_treatment: None, args: vec![argument], clauses: Vec::new() };
+    *expr = Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new("min")]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(arguments),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    });
 }

@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -18,7 +19,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::cancel::{CancelHandle, RunningStatement};
+use super::cancel::{CancelHandle, CancelSignal, RunningStatement};
 use super::error::{SqlError, SqlResult};
 use super::extended::Extended;
 use super::frame::{self, Frontend};
@@ -265,30 +266,52 @@ fn apply_options(settings: &mut Settings, options: &str) -> SqlResult<()> {
 
 /// Runs (a part of) a statement: ends early when it is canceled, out of time, or its client has gone.
 pub(super) async fn guarded<T>(
-    running: &RunningStatement<'_>,
-    deadline: Option<Instant>,
+    guard: &Guard<'_>,
     input: &mut Input,
     work: impl Future<Output = SqlResult<T>>,
 ) -> SqlResult<T> {
+    let deadline = guard.deadline;
     let timeout = async {
         match deadline {
             Some(deadline) => tokio::time::sleep_until(deadline).await,
             None => std::future::pending().await,
         }
     };
-    tokio::select! {
-        biased;
-        done = AssertUnwindSafe(work).catch_unwind() => done.unwrap_or_else(|panic| Err(of_panic(panic.as_ref()))),
-        () = running.canceled() => {
-            Err(SqlError::new(sqlstate::QUERY_CANCELED, "canceling statement due to user request"))
+    let interrupted = async {
+        tokio::select! {
+            () = guard.running.canceled() => {
+                SqlError::new(sqlstate::QUERY_CANCELED, "canceling statement due to user request")
+            }
+            () = timeout => {
+                SqlError::new(sqlstate::QUERY_CANCELED, "canceling statement due to statement timeout")
+                    .hint("SET statement_timeout = 0 removes the limit")
+            }
+            () = input.gone() => SqlError::new("08006", "the client has gone").fatal(),
         }
-        () = timeout => Err(SqlError::new(sqlstate::QUERY_CANCELED, "canceling statement due to statement timeout")
-            .hint("SET statement_timeout = 0 removes the limit")),
-        () = input.gone() => Err(SqlError::new("08006", "the client has gone").fatal()),
-    }
+    };
+    let mut work = std::pin::pin!(AssertUnwindSafe(work).catch_unwind());
+    let done = tokio::select! {
+        biased;
+        done = &mut work => done,
+        error = interrupted => match guard.is_committing.load(Ordering::Acquire) {
+            true => work.await,
+            false => return Err(error),
+        },
+    };
+    done.unwrap_or_else(|panic| Err(of_panic(panic.as_ref())))
 }
 
-/// When a statement that starts now has to be done.
-pub(super) fn deadline(timeout: Option<Duration>) -> Option<Instant> {
-    timeout.map(|timeout| Instant::now() + timeout)
+/// What can interrupt a statement, and whether it may.
+pub(super) struct Guard<'a> {
+    running: RunningStatement<'a>,
+    deadline: Option<Instant>,
+    is_committing: Arc<AtomicBool>,
+}
+
+impl<'a> Guard<'a> {
+    /// The guard of a statement that starts now.
+    pub(super) fn new(signal: &'a CancelSignal, session: &Session, timeout: Option<Duration>) -> Self {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        Self { running: signal.start(), deadline, is_committing: session.committing() }
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use datafusion::sql::sqlparser::ast;
 use tributary_planner::parse::{Parsed, Statement, fold};
 
-use super::connection::{Connection, deadline, guarded};
+use super::connection::{Connection, Guard, guarded};
 use super::error::{SqlError, SqlResult};
 use super::frame::{Bind, Frontend, Target};
 use super::rows::{RowStream, Sent, closed, describe};
@@ -170,9 +170,9 @@ impl Connection {
         }
         let text = sql.clone();
         let signal = self.cancel.signal();
-        let running = signal.start();
+        let guard = Guard::new(&signal, &self.session, None);
         let prepare = self.session.prepare(sql, types);
-        let prepared = guarded(&running, None, &mut self.input, prepare).await;
+        let prepared = guarded(&guard, &mut self.input, prepare).await;
         let prepared = prepared.map_err(|error| resolve_position(error, &text))?;
         self.extended.statements.insert(name, prepared);
         self.out.parse_complete();
@@ -199,8 +199,8 @@ impl Connection {
     async fn describe_statement(&mut self, name: &str) -> SqlResult<()> {
         let statement = self.extended.statement(name)?.clone();
         let signal = self.cancel.signal();
-        let running = signal.start();
-        let columns = guarded(&running, None, &mut self.input, self.session.describe(&statement)).await;
+        let guard = Guard::new(&signal, &self.session, None);
+        let columns = guarded(&guard, &mut self.input, self.session.describe(&statement)).await;
         let columns = columns.map_err(|error| resolve_position(error, &statement.text))?;
         self.session.take_notices();
         self.out.parameter_description(statement.oids.clone());
@@ -219,8 +219,8 @@ impl Connection {
             return Ok(());
         };
         let signal = self.cancel.signal();
-        let running = signal.start();
-        let columns = guarded(&running, None, &mut self.input, self.session.columns(&parsed)).await;
+        let guard = Guard::new(&signal, &self.session, None);
+        let columns = guarded(&guard, &mut self.input, self.session.columns(&parsed)).await;
         let columns = columns.map_err(|error| resolve_position(error, &text))?;
         self.session.take_notices();
         match columns {
@@ -243,8 +243,7 @@ impl Connection {
             return Ok(());
         };
         let signal = self.cancel.signal();
-        let running = signal.start();
-        let deadline = deadline(self.session.settings().statement_timeout());
+        let guard = Guard::new(&signal, &self.session, self.session.settings().statement_timeout());
         if let PortalState::New = portal.state {
             portal.state = PortalState::Done;
             if let Some(tag) = self.extended.statement_of_sql(&parsed.statement)? {
@@ -253,7 +252,7 @@ impl Connection {
             }
             let scope = if self.input.next_is_sync() { Scope::Alone } else { Scope::Several };
             let outcome =
-                guarded(&running, deadline, &mut self.input, self.session.execute(&parsed, scope)).await?;
+                guarded(&guard, &mut self.input, self.session.execute(&parsed, scope)).await?;
             self.announce();
             match outcome {
                 Outcome::Done(tag) => {
@@ -262,7 +261,7 @@ impl Connection {
                     return Ok(());
                 }
                 Outcome::CopyIn(target) => {
-                    drop(running);
+                    drop(guard);
                     return self.copy_in(target, scope).await;
                 }
                 Outcome::Rows { schema, rows, tag } => {
@@ -279,7 +278,7 @@ impl Connection {
         };
         let before = stream.sent;
         let send = stream.send(&mut self.out, rows_max);
-        let sent = guarded(&running, deadline, &mut self.input, send).await?;
+        let sent = guarded(&guard, &mut self.input, send).await?;
         self.announce();
         match sent {
             Sent::Suspended => self.out.portal_suspended(),

@@ -19,6 +19,8 @@ mod rows;
 mod simple;
 pub mod sqlstate;
 pub mod startup;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 use std::sync::Arc;

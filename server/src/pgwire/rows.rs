@@ -150,14 +150,17 @@ fn column_name(name: &str) -> String {
     let is_plain = |text: &str| {
         !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_') && !text.starts_with(|c: char| c.is_ascii_digit())
     };
-    let name = name.replace('\0', "");
+    let name = crate::query::columns::shown_name(name).replace('\0', "");
     match name.split_once('(') {
         Some((function, _)) if is_plain(function) && name.ends_with(')') => match function {
             // DataFusion shows the type first; the value's name would be the client's.
             "Int64" | "Int32" | "Float64" | "Utf8" | "Boolean" | "Decimal128" => "?column?".to_string(),
             _ => function.to_lowercase(),
         },
+        Some(_) if name.starts_with("CASE ") => "case".to_string(),
         Some(_) => "?column?".to_string(),
+        None if name == "NULL" => "?column?".to_string(),
+        None if name.starts_with("CASE ") => "case".to_string(),
         None if name.contains(" + ") || name.contains(" - ") || name.contains(" = ") => "?column?".to_string(),
         None => name,
     }

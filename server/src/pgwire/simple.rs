@@ -3,7 +3,7 @@
 
 use tributary_planner::parse::{Parsed, Statement, parse};
 
-use super::connection::{Connection, deadline, guarded};
+use super::connection::{Connection, Guard, guarded};
 use super::error::{SqlError, SqlResult};
 use super::frame::Frontend;
 use super::rows::{RowStream, closed, describe};
@@ -51,10 +51,9 @@ impl Connection {
             return Ok(());
         }
         let signal = self.cancel.signal();
-        let running = signal.start();
-        let deadline = deadline(self.session.settings().statement_timeout());
+        let guard = Guard::new(&signal, &self.session, self.session.settings().statement_timeout());
         let outcome =
-            guarded(&running, deadline, &mut self.input, self.session.execute(parsed, scope)).await?;
+            guarded(&guard, &mut self.input, self.session.execute(parsed, scope)).await?;
         self.announce();
         match outcome {
             Outcome::Done(tag) => {
@@ -66,12 +65,12 @@ impl Connection {
                 let style = self.session.settings().output_style();
                 let mut stream = RowStream::new(schema, rows, &[], style)?;
                 let send = stream.send(&mut self.out, 0);
-                guarded(&running, deadline, &mut self.input, send).await?;
+                guarded(&guard, &mut self.input, send).await?;
                 self.announce();
                 self.out.complete(&row_tag(tag, stream.sent));
             }
             Outcome::CopyIn(target) => {
-                drop(running);
+                drop(guard);
                 self.copy_in(target, scope).await?;
             }
         }
@@ -98,10 +97,9 @@ impl Connection {
         }
         let bytes = input.finish()?;
         let signal = self.cancel.signal();
-        let running = signal.start();
-        let deadline = deadline(self.session.settings().statement_timeout());
+        let guard = Guard::new(&signal, &self.session, self.session.settings().statement_timeout());
         let finish = self.session.finish_copy(target, bytes, scope);
-        let outcome = guarded(&running, deadline, &mut self.input, finish).await?;
+        let outcome = guarded(&guard, &mut self.input, finish).await?;
         self.announce();
         if let Outcome::Done(tag) = outcome {
             self.out.complete(&tag);

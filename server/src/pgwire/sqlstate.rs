@@ -169,7 +169,12 @@ impl From<DataFusionError> for SqlError {
 
 fn of_datafusion(error: DataFusionError) -> SqlError {
     match error {
-        DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => of_datafusion(*inner),
+        DataFusionError::Diagnostic(diagnostic, inner) => {
+            let mut error = of_datafusion(*inner);
+            error.position = error.position.or(diagnostic.span.map(encode_span));
+            error
+        }
+        DataFusionError::Context(_, inner) => of_datafusion(*inner),
         DataFusionError::Collection(errors) => match errors.into_iter().next() {
             Some(first) => of_datafusion(first),
             None => SqlError::internal("an empty collection of errors"),
@@ -298,12 +303,12 @@ fn edit_distance(left: &str, right: &str) -> usize {
 fn of_plan_message(message: &str) -> SqlError {
     let line = first_line(message);
     let lower = line.to_lowercase();
-    if let Some(name) = between(&line, "table '", "' not found") {
+    if let Some(name) = between(message, "table '", "' not found") {
         let short = name.rsplit('.').next().unwrap_or(name);
         return SqlError::new(UNDEFINED_TABLE, format!("relation \"{short}\" does not exist"))
             .hint("SHOW TABLES lists what there is");
     }
-    if let Some(name) = between(&line, "Invalid function '", "'") {
+    if let Some(name) = between(message, "Invalid function '", "'") {
         return SqlError::new(UNDEFINED_FUNCTION, format!("function {name} does not exist"));
     }
     if lower.contains("table function") && lower.contains("not found") {
@@ -334,7 +339,7 @@ fn of_plan_message(message: &str) -> SqlError {
 fn of_value_message(message: &str) -> SqlError {
     let line = first_line(message);
     let lower = line.to_lowercase();
-    if let (Some(value), Some(to)) = (between(&line, "Cannot cast string '", "'"), between(&line, "value of ", " type")) {
+    if let (Some(value), Some(to)) = (between(message, "Cannot cast string '", "'"), between(message, "value of ", " type")) {
         let name = super::types::sql_name_of_arrow_text(to);
         let state = if name.starts_with("timestamp") || name == "date" { INVALID_DATETIME } else { INVALID_TEXT };
         let fits_not = name.contains("int") && value.trim().trim_start_matches(['+', '-']).bytes().all(|b| b.is_ascii_digit())
@@ -353,7 +358,7 @@ fn of_value_message(message: &str) -> SqlError {
         (&["regular expression", "regex"], INVALID_REGEX),
         (&["more than one row", "subquery returned"], CARDINALITY_VIOLATION),
         (&["cannot cast", "parse", "invalid", "failed to convert"], INVALID_TEXT),
-        (&["not supported", "unsupported", "not implemented"], FEATURE_NOT_SUPPORTED),
+        (&["not supported", "unsupported", "not implemented", "does not support"], FEATURE_NOT_SUPPORTED),
     ];
     for (patterns, state) in rules {
         if patterns.iter().any(|pattern| lower.contains(pattern)) {

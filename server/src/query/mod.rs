@@ -7,6 +7,7 @@
 //!
 //! Everything here reads exactly one `Arc<Snapshot>` and the transaction's own writes. Nothing here commits.
 
+pub mod columns;
 pub mod context;
 pub mod dml;
 pub mod facts;

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
-use tributary_planner::catalog::{Object, ObjectKind, RESERVED_PREFIX, ViewDef};
+use tributary_planner::catalog::{Object, ObjectKind, ROW_ID, ViewDef};
 use tributary_planner::parse::{Statement, parse, relation_names};
 use tributary_planner::plan::Locality;
 use tributary_region::Snapshot;
@@ -19,7 +19,7 @@ use tributary_storage::{ObjectId, RegionId};
 
 use super::context::{Prepared, QueryContext};
 use super::facts::Facts;
-use super::relation::Exposed;
+use super::relation::{Exposed, REGION_COLUMN};
 use super::schema::PublicSchema;
 use super::stack::on_large_stack;
 use super::wildcard;
@@ -88,6 +88,8 @@ pub struct PlanOptions {
     pub replaced: Vec<(String, RecordBatch)>,
     /// Types its columns are cast to, by position.
     pub casts: Option<Vec<DataType>>,
+    /// The text it was parsed from: clients' queries over catalogs are known by their text.
+    pub text: Option<String>,
 }
 
 impl Reader {
@@ -143,7 +145,8 @@ impl Reader {
     }
 
     async fn plan_unanalyzed(&self, mut query: ast::Query, options: &PlanOptions) -> SqlResult<Planned> {
-        let is_hidden_named = !options.versions && query.to_string().to_lowercase().contains(RESERVED_PREFIX);
+        let names_hidden = |text: &str| text.contains(REGION_COLUMN) || text.contains(ROW_ID);
+        let is_hidden_named = !options.versions && names_hidden(&query.to_string().to_lowercase());
         if is_hidden_named {
             wildcard::expand(&mut query, &self.snapshot.catalog)?;
         }
@@ -154,10 +157,11 @@ impl Reader {
             public.replace(name, Arc::new(table));
         }
         let mut notices = Vec::new();
-        let query = match reads_catalog(&query) {
-            true => crate::pg_catalog::rewrite::compatible(query)?,
+        let mut query = match reads_catalog(&query) {
+            true => crate::pg_catalog::rewrite::compatible(query, options.text.as_deref())?,
             false => crate::pg_catalog::rewrite::plain(query)?,
         };
+        super::columns::name_apart(&mut query);
         self.resolve(&query, &context, &public, &mut notices, 0).await?;
         if options.versions {
             notices.clear();
@@ -312,6 +316,12 @@ fn reads_catalog(query: &ast::Query) -> bool {
         let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(|ident| ident.value.to_lowercase()).collect();
         found |= parts.iter().any(|part| part == "pg_catalog" || part == "information_schema")
             || parts.last().is_some_and(|last| last.starts_with("pg_"));
+        std::ops::ControlFlow::Continue(())
+    });
+    let _: std::ops::ControlFlow<()> = ast::visit_expressions(query, |expr| {
+        if let ast::Expr::Cast { data_type, .. } = expr {
+            found |= data_type.to_string().to_lowercase().trim_start_matches("pg_catalog.").starts_with("reg");
+        }
         std::ops::ControlFlow::Continue(())
     });
     found

@@ -217,26 +217,25 @@ struct Batches {
     repeated: Option<Repeated>,
     ready: VecDeque<RecordBatch>,
     own_rows_due: bool,
+    /// The one key that is read, as columns of one row.
+    key: Option<Vec<ArrayRef>>,
 }
 
 impl Batches {
     fn new(source: Source, key: Option<Vec<ScalarValue>>) -> Self {
-        let deltas: Box<dyn Iterator<Item = Delta> + Send> = match key {
-            Some(key) => {
-                let columns: std::result::Result<Vec<ArrayRef>, _> =
-                    key.iter().map(|value| value.to_array_of_size(1)).collect();
-                match columns {
-                    Ok(columns) => {
-                        let found = source.rows.lookup(&columns, 1);
-                        Box::new(std::iter::once(Delta::new(found.rows, Some(found.weights))))
-                    }
-                    Err(_) => Box::new(source.rows.scan(BATCH_ROWS_MAX)),
-                }
+        let as_columns = |key: Vec<ScalarValue>| -> Option<Vec<ArrayRef>> {
+            key.iter().map(|value| value.to_array_of_size(1).ok()).collect()
+        };
+        let key = key.and_then(as_columns);
+        let deltas: Box<dyn Iterator<Item = Delta> + Send> = match &key {
+            Some(columns) => {
+                let found = source.rows.lookup(columns, 1);
+                Box::new(std::iter::once(Delta::new(found.rows, Some(found.weights))))
             }
             None => Box::new(source.rows.scan(BATCH_ROWS_MAX)),
         };
         let own_rows_due = source.table.as_ref().is_some_and(|table| table.pending.is_some());
-        Self { source, deltas, repeated: None, ready: VecDeque::new(), own_rows_due }
+        Self { source, deltas, repeated: None, ready: VecDeque::new(), own_rows_due, key }
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
@@ -264,7 +263,7 @@ impl Batches {
                 return Ok(None);
             }
             let table = self.source.table.as_ref().expect("only tables have own rows");
-            let own = table.own_rows(&self.source.schema)?;
+            let own = table.own_rows(&self.source.schema, self.key.as_deref())?;
             for start in (0..own.num_rows()).step_by(BATCH_ROWS_MAX) {
                 self.ready.push_back(own.slice(start, BATCH_ROWS_MAX.min(own.num_rows() - start)));
             }
@@ -330,10 +329,11 @@ impl TableSource {
     }
 
     /// The transaction's own rows. They have no version yet; their region is this one.
-    fn own_rows(&self, schema: &SchemaRef) -> Result<RecordBatch> {
-        let rows = match &self.pending {
-            Some(pending) => pending.live_rows(),
-            None => RecordBatch::new_empty(self.def.schema()),
+    fn own_rows(&self, schema: &SchemaRef, key: Option<&[ArrayRef]>) -> Result<RecordBatch> {
+        let rows = match (&self.pending, key) {
+            (Some(pending), Some(key)) => pending.live_rows_of(pending.key_of(key).iter().map(AsRef::as_ref)),
+            (Some(pending), None) => pending.live_rows(),
+            (None, _) => RecordBatch::new_empty(self.def.schema()),
         };
         // The own origin, under a number that no region has, names this region.
         let here = (self.region_names)(OriginId { region: tributary_storage::RegionId(u16::MAX), incarnation: 0 });

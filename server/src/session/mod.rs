@@ -12,6 +12,8 @@
 //! older than its own last commit.
 
 pub mod backend;
+#[cfg(test)]
+pub(crate) mod memory_backend;
 pub mod parameters;
 pub mod pending;
 pub mod prepared;
@@ -19,6 +21,7 @@ pub mod settings;
 mod statement;
 pub mod transaction;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -81,6 +84,8 @@ pub struct Session {
     own_position: Position,
     notices: Vec<SqlError>,
     reported: Vec<&'static str>,
+    /// A commit is on its way: what it came to must be told, so nothing may interrupt it.
+    is_committing: Arc<AtomicBool>,
 }
 
 /// The transaction's state, as ReadyForQuery tells it.
@@ -108,7 +113,13 @@ impl Session {
             own_position: Position(0),
             notices: Vec::new(),
             reported: Vec::new(),
+            is_committing: Arc::default(),
         }
+    }
+
+    /// True while a statement must not be interrupted.
+    pub fn committing(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_committing)
     }
 
     /// The settings now.

@@ -99,6 +99,16 @@ impl PendingTable {
         self.bytes
     }
 
+    /// The rows that are there under these encoded keys, in the order of the keys.
+    pub fn live_rows_of<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> RecordBatch {
+        self.gather(keys.filter_map(|key| self.rows.get(key)).filter(|row| !row.deleted))
+    }
+
+    /// The encoded form of a key given as one row of key columns.
+    pub fn key_of(&self, columns: &[ArrayRef]) -> Option<Box<[u8]>> {
+        self.encoder.encode_rows(columns, 1).iter().next().map(Box::from)
+    }
+
     /// The rows that are there, in key order.
     pub fn live_rows(&self) -> RecordBatch {
         self.gather(self.rows.values().filter(|row| !row.deleted))

@@ -60,6 +60,9 @@ impl PreparedStatement {
             .collect::<SqlResult<Vec<_>>>()?;
         let mut bound = parsed.clone();
         substitute(&mut bound.statement, &constants)?;
+        if let Statement::Sql(sql) = &bound.statement {
+            bound.text = sql.to_string();
+        }
         Ok(Some(bound))
     }
 }
@@ -146,6 +149,9 @@ impl Session {
         let nulls: Vec<ast::Expr> = prepared.types.iter().map(|sql_type| null_of(*sql_type)).collect();
         let mut parsed = parsed.clone();
         substitute(&mut parsed.statement, &nulls)?;
+        if let (Statement::Sql(sql), false) = (&parsed.statement, nulls.is_empty()) {
+            parsed.text = sql.to_string();
+        }
         self.columns(&parsed).await
     }
 
@@ -155,7 +161,7 @@ impl Session {
             if self.is_failed {
                 return Err(super::failed_transaction());
             }
-            let planned = self.reader().await?.plan(query.clone(), PlanOptions::default()).await?;
+            let planned = self.reader().await?.plan(query.clone(), PlanOptions { text: Some(parsed.text.clone()), ..PlanOptions::default() }).await?;
             return Ok(Some(planned.schema()));
         }
         match &parsed.statement {

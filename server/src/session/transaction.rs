@@ -1,6 +1,7 @@
 //! Transactions: one snapshot, pending writes, and their commit.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
@@ -53,13 +54,21 @@ impl Session {
         if writes.tables.is_empty() {
             return Ok(());
         }
-        match self.backend.commit(writes).await {
+        match self.submit(writes).await {
             Ok(committed) => {
                 self.committed(committed);
                 Ok(())
             }
             Err(rejected) => Err(of_rejected(&rejected, &transaction.snapshot.catalog)),
         }
+    }
+
+    /// Commits writes. Once they are on their way, the statement is not interrupted: its outcome has to be told.
+    pub(super) async fn submit(&self, writes: WriteSet) -> Result<Committed, Rejected> {
+        self.is_committing.store(true, Ordering::Release);
+        let outcome = self.backend.commit(writes).await;
+        self.is_committing.store(false, Ordering::Release);
+        outcome
     }
 
     /// Remembers a commit of this session.

@@ -16,7 +16,7 @@ pub(super) async fn run(target: &mut Target<'_>, delete: &BoundDelete) -> SqlRes
     let own: Vec<usize> = (0..table.columns.len()).collect();
     let old = RecordBatch::try_new(table.schema(), found.project(&own)?.columns().to_vec())?;
     let keyed = KeyedRows::look_up(target, &old)?;
-    target.pending.write(old.clone(), true, &keyed.versions);
+    target.write(old.clone(), true, &keyed.versions);
     let returned = target.returning(&delete.returning, &old).await?;
     let count = old.num_rows();
     Ok(Affected { count, returned, notices: target.nothing_matched(count) })

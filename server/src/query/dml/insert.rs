@@ -15,12 +15,12 @@ use crate::query::reader::PlanOptions;
 use crate::session::pending::Expected;
 
 pub(super) async fn run(target: &mut Target<'_>, insert: &BoundInsert) -> SqlResult<Affected> {
-    let proposed = proposed_rows(target, insert).await?;
+    let (proposed, notices) = proposed_rows(target, insert).await?;
     let (inserted, affected) = write(target, proposed, insert.on_conflict.as_ref()).await?;
     let schema = affected.schema();
     let all = concat_batches(&schema, [&inserted, &affected])?;
     let returned = target.returning(&insert.returning, &all).await?;
-    Ok(Affected { count: all.num_rows(), returned, notices: Vec::new() })
+    Ok(Affected { count: all.num_rows(), returned, notices })
 }
 
 /// Writes proposed rows (all columns of the table); returns those inserted and those that changed others.
@@ -62,30 +62,31 @@ pub(crate) async fn write(
         Some(OnConflict::DoUpdate { query, .. }) if keyed.existing.num_rows() > 0 => {
             let replaced = vec![(object.name.clone(), keyed.existing.clone()), (EXCLUDED.to_string(), proposed.clone())];
             let casts = Some(table.columns.iter().map(|column| column.sql_type.arrow()).collect());
-            let planned = target.reader.plan(query.as_ref().clone(), PlanOptions { replaced, casts, versions: false }).await?;
+            let planned = target.reader.plan(query.as_ref().clone(), PlanOptions { replaced, casts, ..PlanOptions::default() }).await?;
             let rows = planned.collect().await?;
             check_constraints(table, &object.name, &rows)?;
             let rows = RecordBatch::try_new(table.schema(), rows.columns().to_vec())?;
             let again = KeyedRows::look_up(target, &rows)?;
-            target.pending.write(rows.clone(), false, &again.versions);
+            target.write(rows.clone(), false, &again.versions);
             rows
         }
         _ => RecordBatch::new_empty(table.schema()),
     };
-    target.pending.write(inserted.clone(), false, &expected);
+    target.write(inserted.clone(), false, &expected);
     Ok((inserted, changed))
 }
 
-async fn proposed_rows(target: &Target<'_>, insert: &BoundInsert) -> SqlResult<RecordBatch> {
+async fn proposed_rows(target: &Target<'_>, insert: &BoundInsert) -> SqlResult<(RecordBatch, Vec<SqlError>)> {
     let table = target.object.as_table().expect("the target is a table");
     let started_ns = target.reader.facts.started_ns;
     let InsertSource::Query(query) = &insert.source else {
-        return complete_rows(table, &[], &[], 1, started_ns);
+        return Ok((complete_rows(table, &[], &[], 1, started_ns)?, Vec::new()));
     };
     let types: Vec<DataType> = insert.columns.iter().map(|&column| table.columns[column].sql_type.arrow()).collect();
     let options = PlanOptions { casts: Some(types), ..PlanOptions::default() };
-    let planned = target.reader.plan(query.as_ref().clone(), options).await?;
+    let mut planned = target.reader.plan(query.as_ref().clone(), options).await?;
+    let notices = std::mem::take(&mut planned.notices);
     let columns = insert.targets(planned.schema().fields().len())?.to_vec();
     let rows = planned.collect().await?;
-    complete_rows(table, &columns, rows.columns(), rows.num_rows(), started_ns)
+    Ok((complete_rows(table, &columns, rows.columns(), rows.num_rows(), started_ns)?, notices))
 }

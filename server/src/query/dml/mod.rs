@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::sql::sqlparser::ast;
-use tributary_planner::catalog::{Object, TableLocality};
+use tributary_planner::catalog::{Object, TableDef, TableLocality};
 use tributary_planner::dml::BoundDml;
 use tributary_planner::plan::Locality;
 use tributary_storage::ObjectId;
@@ -21,7 +21,7 @@ use tributary_storage::ObjectId;
 use super::reader::{PlanOptions, Reader, Writes};
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
-use crate::session::pending::PendingTable;
+use crate::session::pending::{Expected, PendingTable};
 
 pub use constraints::check as check_constraints;
 pub use rows::{KeyedRows, complete_rows};
@@ -39,30 +39,58 @@ pub struct Affected {
     pub notices: Vec<SqlError>,
 }
 
-/// The table a statement writes, and the transaction's writes to it.
+/// Rows to write to one table, or to delete from it.
+pub struct Change {
+    table: ObjectId,
+    def: Arc<TableDef>,
+    rows: RecordBatch,
+    deleted: bool,
+    expected: Vec<Expected>,
+}
+
+/// The table a statement writes, the transaction's earlier writes to it, and the statement's own.
 pub(crate) struct Target<'a> {
     pub(crate) reader: &'a Reader,
     pub(crate) object: Arc<Object>,
-    pub(crate) pending: PendingTable,
+    pub(crate) pending: Arc<PendingTable>,
+    def: Arc<TableDef>,
+    changes: Vec<Change>,
 }
 
-/// Runs a bound statement; `writes` is changed only when it succeeds.
-pub async fn run(reader: &Reader, bound: &BoundDml, writes: &mut Writes) -> SqlResult<Affected> {
-    let mut target = Target::new(reader, table_of(bound), writes)?;
+/// Runs a bound statement. The changes are not made yet: see [`apply`].
+pub async fn run(reader: &Reader, bound: &BoundDml) -> SqlResult<(Affected, Vec<Change>)> {
+    let mut target = Target::new(reader, table_of(bound))?;
     let affected = match bound {
         BoundDml::Insert(insert) => insert::run(&mut target, insert).await?,
         BoundDml::Update(update) => update::run(&mut target, update).await?,
         BoundDml::Delete(delete) => delete::run(&mut target, delete).await?,
     };
-    target.store(writes)?;
-    Ok(affected)
+    Ok((affected, target.changes))
 }
 
-/// Inserts rows (all columns of the table) that came with a COPY; `writes` is changed only when all of them go in.
-pub async fn load(reader: &Reader, table: ObjectId, rows: RecordBatch, writes: &mut Writes) -> SqlResult<()> {
-    let mut target = Target::new(reader, table, writes)?;
+/// Inserts rows (all columns of the table) that came with a COPY: all of them, or none.
+pub async fn load(reader: &Reader, table: ObjectId, rows: RecordBatch) -> SqlResult<Vec<Change>> {
+    let mut target = Target::new(reader, table)?;
     insert::write(&mut target, rows, None).await?;
-    target.store(writes)
+    Ok(target.changes)
+}
+
+/// Makes a statement's changes part of its transaction. Without readers of the transaction's writes nothing is copied.
+///
+/// # Errors
+/// 54000 when the transaction writes too much; it has to be given up then.
+pub fn apply(writes: &mut Writes, changes: Vec<Change>) -> SqlResult<()> {
+    for change in changes.into_iter().filter(|change| change.rows.num_rows() > 0) {
+        let pending =
+            writes.entry(change.table).or_insert_with(|| Arc::new(PendingTable::new(Arc::clone(&change.def))));
+        Arc::make_mut(pending).write(change.rows, change.deleted, &change.expected);
+    }
+    if writes.values().map(|pending| pending.bytes()).sum::<usize>() > TRANSACTION_BYTES_MAX {
+        return Err(SqlError::new(sqlstate::PROGRAM_LIMIT, "the transaction writes too much")
+            .detail(format!("The writes of a transaction may take {} MiB.", TRANSACTION_BYTES_MAX >> 20))
+            .hint("commit in portions"));
+    }
+    Ok(())
 }
 
 /// The table that a bound statement writes.
@@ -75,7 +103,7 @@ pub fn table_of(bound: &BoundDml) -> ObjectId {
 }
 
 impl<'a> Target<'a> {
-    pub(crate) fn new(reader: &'a Reader, table: ObjectId, writes: &Writes) -> SqlResult<Self> {
+    pub(crate) fn new(reader: &'a Reader, table: ObjectId) -> SqlResult<Self> {
         let object = reader.snapshot.catalog.by_id(table).cloned();
         let object = object.ok_or_else(|| SqlError::new(sqlstate::UNDEFINED_TABLE, "the table does not exist"))?;
         let Some(def) = object.as_table() else {
@@ -92,25 +120,16 @@ impl<'a> Target<'a> {
             return Err(SqlError::unsupported(format!("rows of table \"{}\" are written in region \"{name}\" only", object.name))
                 .hint(format!("connect to region \"{name}\"")));
         }
-        let pending = match writes.get(&table) {
-            Some(pending) => pending.as_ref().clone(),
-            None => PendingTable::new(Arc::new(def.clone())),
-        };
-        Ok(Self { reader, object, pending })
+        let def = Arc::new(def.clone());
+        let earlier = reader.writes.get(&table).cloned();
+        let pending = earlier.unwrap_or_else(|| Arc::new(PendingTable::new(Arc::clone(&def))));
+        Ok(Self { reader, object, pending, def, changes: Vec::new() })
     }
 
-    pub(crate) fn store(self, writes: &mut Writes) -> SqlResult<()> {
-        let others: usize =
-            writes.iter().filter(|(id, _)| **id != self.object.id).map(|(_, pending)| pending.bytes()).sum();
-        if others + self.pending.bytes() > TRANSACTION_BYTES_MAX {
-            return Err(SqlError::new(sqlstate::PROGRAM_LIMIT, "the transaction writes too much")
-                .detail(format!("The writes of a transaction may take {} MiB.", TRANSACTION_BYTES_MAX >> 20))
-                .hint("commit in portions"));
-        }
-        if !self.pending.is_empty() {
-            writes.insert(self.object.id, Arc::new(self.pending));
-        }
-        Ok(())
+    /// Writes rows with the version under each key.
+    pub(crate) fn write(&mut self, rows: RecordBatch, deleted: bool, expected: &[Expected]) {
+        let (table, def) = (self.object.id, Arc::clone(&self.def));
+        self.changes.push(Change { table, def, rows, deleted, expected: expected.to_vec() });
     }
 
     /// Evaluates RETURNING over the affected rows.

@@ -143,17 +143,10 @@ impl KeyedRows {
             let own: Vec<usize> = (0..width).collect();
             existing.push(take_record_batch(&found.rows.project(&own)?, &UInt32Array::from(met))?);
         }
-        let own = target.pending.live_rows();
-        let own_index: BTreeMap<Box<[u8]>, u32> =
-            target.pending.keys(&own).into_iter().zip(0u32..).collect();
-        let mut met = Vec::new();
         for (row, key) in keys.iter().enumerate() {
-            if let Some(index) = own_index.get(key) {
-                exists[row] = true;
-                met.push(*index);
-            }
+            exists[row] |= target.pending.state(key) == PendingState::Live;
         }
-        existing.push(take_record_batch(&own, &UInt32Array::from(met))?);
+        existing.push(target.pending.live_rows_of(keys.iter().map(AsRef::as_ref)));
         let schema = table.schema();
         let existing = concat_batches(&schema, existing.iter())?;
         Ok(Self { keys, versions, exists, existing })

@@ -34,7 +34,7 @@ pub(super) async fn run(target: &mut Target<'_>, update: &BoundUpdate) -> SqlRes
     if update.assigned.iter().any(|column| table.primary_key.contains(column)) {
         move_rows(target, &old, &new, &before)?;
     } else {
-        target.pending.write(new.clone(), false, &before.versions);
+        target.write(new.clone(), false, &before.versions);
     }
     let returned = target.returning(&update.returning, &new).await?;
     let count = new.num_rows();
@@ -57,7 +57,7 @@ fn move_rows(target: &mut Target<'_>, old: &RecordBatch, new: &RecordBatch, befo
         .filter(|(is_left, _)| *is_left == Some(true))
         .map(|(_, version)| *version)
         .collect();
-    target.pending.write(filter_record_batch(old, &is_left)?, true, &expected);
-    target.pending.write(new.clone(), false, &after.versions);
+    target.write(filter_record_batch(old, &is_left)?, true, &expected);
+    target.write(new.clone(), false, &after.versions);
     Ok(())
 }

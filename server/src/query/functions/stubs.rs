@@ -29,6 +29,8 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         "pg_get_statisticsobjdef",
         "inet_server_addr",
         "inet_client_addr",
+        "json_build_object",
+        "pg_size_pretty",
     ];
     let is_true = [
         "pg_type_is_visible",
@@ -37,6 +39,8 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         "pg_collation_is_visible",
         "pg_opclass_is_visible",
         "pg_conversion_is_visible",
+        "pg_statistics_obj_is_visible",
+        "pg_opfamily_is_visible",
         "has_column_privilege",
         "has_function_privilege",
         "has_sequence_privilege",
@@ -47,7 +51,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
     ];
     let is_false = ["pg_is_in_recovery", "pg_is_wal_replay_paused", "pg_advisory_unlock"];
     let zero = ["pg_database_size", "pg_table_size", "pg_indexes_size", "pg_tablespace_size"];
-    let no_integer = ["inet_server_port", "pg_char_to_encoding"];
+    let no_integer = ["inet_server_port", "pg_char_to_encoding", "to_regtype"];
     let stub = |name: &str, value: ScalarValue| Arc::new(ScalarUDF::from(Stub::new(name, value)));
     let mut all = Vec::new();
     all.extend(no_text.map(|name| stub(name, ScalarValue::Utf8(None))));

@@ -11,7 +11,7 @@ use super::dml::read_only;
 use crate::copy::{CopyTarget, rows};
 use crate::pgwire::error::SqlResult;
 use crate::pgwire::sqlstate;
-use crate::query::dml::load;
+use crate::query::dml::{apply, load};
 
 pub(crate) async fn start(session: &mut Session, copy: &CopyStatement) -> SqlResult<Outcome> {
     let snapshot = match &session.transaction {
@@ -29,8 +29,10 @@ pub(crate) async fn finish(session: &mut Session, target: &CopyTarget, input: &[
         let reader = session.reader().await?;
         let batch = rows(target, input, zone, reader.facts.started_ns)?;
         let count = batch.num_rows();
+        let changes = load(&reader, target.table, batch).await?;
+        drop(reader);
         if let Some(transaction) = &mut session.transaction {
-            load(&reader, target.table, batch, &mut transaction.writes).await?;
+            apply(&mut transaction.writes, changes)?;
         }
         return Ok(Outcome::Done(format!("COPY {count}")));
     }
@@ -41,12 +43,14 @@ pub(crate) async fn finish(session: &mut Session, target: &CopyTarget, input: &[
         let reader = session.reader_of(&transaction);
         let batch = rows(target, input, zone, reader.facts.started_ns)?;
         let count = batch.num_rows();
-        load(&reader, target.table, batch, &mut transaction.writes).await?;
+        let changes = load(&reader, target.table, batch).await?;
+        drop(reader);
+        apply(&mut transaction.writes, changes)?;
         let writes: WriteSet = transaction.to_write_set();
         if writes.tables.is_empty() {
             return Ok(Outcome::Done("COPY 0".into()));
         }
-        match session.backend.commit(writes).await {
+        match session.submit(writes).await {
             Ok(committed) => {
                 session.committed(committed);
                 return Ok(Outcome::Done(format!("COPY {count}")));

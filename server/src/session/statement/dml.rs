@@ -8,7 +8,7 @@ use super::super::{Outcome, Scope, Session};
 use super::rows_of;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
-use crate::query::dml::{self, Affected};
+use crate::query::dml::{self, Affected, Change};
 
 pub(crate) async fn run(session: &mut Session, parsed: &Parsed, scope: Scope) -> SqlResult<Outcome> {
     if session.settings().get("default_transaction_read_only")? == "on" && session.transaction.is_none() {
@@ -43,20 +43,29 @@ fn verb(bound: &BoundDml) -> &'static str {
 }
 
 async fn within(session: &mut Session, parsed: &Parsed) -> SqlResult<(Affected, &'static str)> {
-    let mut transaction = session.transaction.take().ok_or_else(|| SqlError::internal("no transaction"))?;
-    let result = in_transaction(session, &mut transaction, parsed).await;
-    session.transaction = Some(transaction);
-    result
+    let (affected, changes, verb) = match &session.transaction {
+        Some(transaction) => changes_of(session, transaction, parsed).await?,
+        None => return Err(SqlError::internal("no transaction")),
+    };
+    if let Some(transaction) = &mut session.transaction {
+        dml::apply(&mut transaction.writes, changes)?;
+    }
+    Ok((affected, verb))
 }
 
-async fn in_transaction(session: &Session, transaction: &mut Transaction, parsed: &Parsed) -> SqlResult<(Affected, &'static str)> {
+/// Runs the statement; the transaction is not changed, so nothing is lost when this is given up half-way.
+async fn changes_of(
+    session: &Session,
+    transaction: &Transaction,
+    parsed: &Parsed,
+) -> SqlResult<(Affected, Vec<Change>, &'static str)> {
     if transaction.is_read_only {
         return Err(read_only());
     }
     let bound = bind_dml(&parsed.statement, &transaction.snapshot.catalog)?;
     let reader = session.reader_of(transaction);
-    let affected = dml::run(&reader, &bound, &mut transaction.writes).await?;
-    Ok((affected, verb(&bound)))
+    let (affected, changes) = dml::run(&reader, &bound).await?;
+    Ok((affected, changes, verb(&bound)))
 }
 
 async fn alone(session: &mut Session, parsed: &Parsed) -> SqlResult<(Affected, &'static str)> {
@@ -64,12 +73,14 @@ async fn alone(session: &mut Session, parsed: &Parsed) -> SqlResult<(Affected, &
     loop {
         attempt += 1;
         let mut transaction = Transaction::new(session.fresh_snapshot().await?, false);
-        let done = in_transaction(session, &mut transaction, parsed).await?;
+        let (affected, changes, verb) = changes_of(session, &transaction, parsed).await?;
+        dml::apply(&mut transaction.writes, changes)?;
+        let done = (affected, verb);
         let writes = transaction.to_write_set();
         if writes.tables.is_empty() {
             return Ok(done);
         }
-        match session.backend.commit(writes).await {
+        match session.submit(writes).await {
             Ok(committed) => {
                 session.committed(committed);
                 return Ok(done);

@@ -47,6 +47,6 @@ pub(super) async fn system_query(session: &mut Session, sql: &str) -> SqlResult<
     let parsed = parse(sql)?.into_iter().next().ok_or_else(not_a_query)?;
     let Statement::Sql(statement) = parsed.statement else { return Err(not_a_query()) };
     let ast::Statement::Query(query) = *statement else { return Err(not_a_query()) };
-    let Outcome::Rows { schema, rows, .. } = query::run(session, *query).await? else { return Err(not_a_query()) };
+    let Outcome::Rows { schema, rows, .. } = query::run(session, *query, None).await? else { return Err(not_a_query()) };
     Ok(Outcome::Rows { schema, rows, tag: "SHOW" })
 }

@@ -14,7 +14,7 @@ pub(crate) async fn run(session: &mut Session, statement: &ast::Statement, parse
             if scope == Scope::Several {
                 session.begin_implicit().await?;
             }
-            query::run(session, query.as_ref().clone()).await
+            query::run(session, query.as_ref().clone(), Some(parsed.text.clone())).await
         }
         S::StartTransaction { modes, .. } => transactions::begin(session, modes).await,
         S::Commit { chain, .. } => transactions::commit(session, *chain).await,
@@ -31,6 +31,8 @@ pub(crate) async fn run(session: &mut Session, statement: &ast::Statement, parse
         S::Deallocate { .. } | S::Prepare { .. } | S::Execute { .. } => {
             Err(SqlError::internal("prepared statements are the protocol's"))
         }
+        // What a pool sends to clean up; there are no cursors to close.
+        S::Close { cursor: ast::CloseCursor::All } => Ok(Outcome::Done("CLOSE CURSOR ALL".into())),
         S::Declare { .. } | S::Fetch { .. } | S::Close { .. } => {
             Err(SqlError::unsupported("cursors of SQL are not supported")
                 .hint("use the extended protocol with a row limit (a fetch size) instead"))

@@ -1,0 +1,9 @@
+//! The protocol and everything behind it, over a real socket and a region in memory.
+
+mod client;
+mod copying;
+mod extended;
+mod prompt;
+mod queries;
+mod transactions;
+mod writes;
