@@ -109,7 +109,7 @@ impl Dataflow {
                         ViewState::Attached(Box::new(view))
                     } else {
                         backfills.push(id);
-                        ViewState::Backfilling(Backfill::new(id, def.plan.clone(), self.defects)?)
+                        ViewState::Backfilling(Box::new(Backfill::new(id, def.plan.clone(), self.defects)?))
                     };
                     self.views.insert(id, state);
                 }

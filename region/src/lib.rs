@@ -27,6 +27,7 @@ pub mod input;
 pub mod links;
 pub mod outbound;
 pub mod region;
+pub mod replay;
 pub mod sequencer;
 pub mod snapshot;
 pub mod writes;

@@ -11,12 +11,13 @@ use crate::bundles;
 use crate::config::RegionConfig;
 use crate::dataflow::{Counts, Dataflow, ViewState};
 use crate::effect::{Committed, Effect, Rejected};
-use crate::entry::{Entry, Timed};
-use crate::error::{RegionError, Result};
+use crate::entry::Entry;
+use crate::error::Result;
 use crate::input::Input;
 use crate::links::{Links, View};
 use crate::outbound::{HeldCut, Outbound};
-use crate::sequencer::{Sealed, Sequencer};
+use crate::replay::replay;
+use crate::sequencer::Sequencer;
 use crate::snapshot::{RegionStatus, Snapshot};
 
 /// How often the state of links and freshness is published while no record changes anything, in milliseconds.
@@ -54,11 +55,7 @@ impl Region {
             Some(loaded) => Dataflow::restore(config.name.clone(), config.defects, loaded)?,
             None => Dataflow::new(config.name.clone(), config.defects),
         };
-        for record in tail {
-            if record.position > dataflow.position() {
-                replay(&mut dataflow, record)?;
-            }
-        }
+        replay(&mut dataflow, tail)?;
         dataflow.announce_recovered();
         let last = dataflow.position();
         let sequencer = Sequencer::new(
@@ -228,7 +225,10 @@ impl Region {
             let Some(first) = step.first() else { break };
             let tick = first.timed.hlc.tick(self.config.tick_ms);
             self.cut(tick, now_ms)?;
+            let attaches = matches!(first.timed.entry, Entry::Attach(_));
             let stepped = self.dataflow.step(&step)?;
+            // A replay would have to repeat the backfill (RFC 0002).
+            self.checkpoint_due |= attaches;
             let position = self.dataflow.position();
             self.sequencer.stepped(position);
             if stepped.announced {
@@ -328,22 +328,6 @@ impl Region {
 
 fn view<'a>(dataflow: &'a Dataflow, frontier: &'a Frontier, now_ms: u64) -> View<'a> {
     View { dataflow, frontier, now_ms }
-}
-
-/// Steps over one durable record, as at its first time. (Records may have been grouped differently then; a
-/// slot's stamp may differ by that, its value does not.)
-fn replay(dataflow: &mut Dataflow, record: Record) -> Result<()> {
-    let expected = Position(dataflow.position().0 + 1);
-    if record.position != expected {
-        return Err(RegionError::Invariant(format!(
-            "the log continues at {} where {} was expected",
-            record.position.0, expected.0
-        )));
-    }
-    let timed = Timed::decode(record.position, &record.payload)?;
-    let sealed = Sealed { position: record.position, chain: record.chain, timed, bundles: Vec::new() };
-    dataflow.step(&[sealed])?;
-    Ok(())
 }
 
 /// Whether every other region has said that it had processed this whole frontier without announcing more.

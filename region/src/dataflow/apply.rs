@@ -207,7 +207,7 @@ impl Dataflow {
                         let slots = Slots::new(fragment, &def.plan, self.defects, &mut |_, _| Ok(None))?;
                         self.slots.insert(fragment, slots);
                     }
-                    self.views.insert(id, ViewState::Backfilling(Backfill::new(id, def.plan.clone(), self.defects)?));
+                    self.views.insert(id, ViewState::Backfilling(Box::new(Backfill::new(id, def.plan.clone(), self.defects)?)));
                     gathered.stepped.backfills.push(id);
                 }
                 _ => {}

@@ -14,7 +14,7 @@ use crate::error::{RegionError, Result};
 /// A materialized view in this region.
 pub enum ViewState {
     /// Its state is being computed from rows that were there before it.
-    Backfilling(Backfill),
+    Backfilling(Box<Backfill>),
     /// It moves with every step.
     Attached(Box<View>),
 }
