@@ -60,7 +60,12 @@ pub enum PlanErrorKind {
 impl PlanError {
     /// An error without hint and position.
     pub fn new(kind: PlanErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, position: None }
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            position: None,
+        }
     }
 
     /// A construct that is SQL but not supported; the hint names an alternative.
@@ -70,7 +75,10 @@ impl PlanError {
 
     /// A relation that does not exist.
     pub fn undefined_table(name: &str) -> Self {
-        Self::new(PlanErrorKind::UndefinedTable, format!("relation \"{name}\" does not exist"))
+        Self::new(
+            PlanErrorKind::UndefinedTable,
+            format!("relation \"{name}\" does not exist"),
+        )
     }
 
     /// A column that a relation does not have.

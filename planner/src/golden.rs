@@ -11,7 +11,9 @@ use crate::error::PlanError;
 
 /// Runs all scripts of a topic. `script` makes the function that answers the inputs of one file, in order.
 pub(crate) fn run<Answer: FnMut(&str) -> String>(topic: &str, mut script: impl FnMut() -> Answer) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testscripts").join(topic);
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("testscripts")
+        .join(topic);
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.expect("the folder can be read").path())
@@ -34,7 +36,11 @@ pub(crate) fn run<Answer: FnMut(&str) -> String>(topic: &str, mut script: impl F
 /// The script with fresh outputs.
 fn answered(script: &str, answer: &mut impl FnMut(&str) -> String) -> String {
     let mut blocks = Vec::new();
-    for block in script.split("\n\n").map(|block| block.trim_matches('\n')).filter(|block| !block.is_empty()) {
+    for block in script
+        .split("\n\n")
+        .map(|block| block.trim_matches('\n'))
+        .filter(|block| !block.is_empty())
+    {
         let is_comment = block.lines().all(|line| line.starts_with('#'));
         if is_comment {
             blocks.push(block.to_owned());
@@ -47,11 +53,22 @@ fn answered(script: &str, answer: &mut impl FnMut(&str) -> String) -> String {
 }
 
 fn compare(file: &str, expected: &str, actual: &str) {
-    let differing = expected.lines().zip(actual.lines()).enumerate().find(|(_, (one, other))| one != other);
+    let differing = expected
+        .lines()
+        .zip(actual.lines())
+        .enumerate()
+        .find(|(_, (one, other))| one != other);
     if let Some((line, (expected, actual))) = differing {
-        panic!("{file}:{}\n expected: {expected}\n   actual: {actual}\nBLESS=1 accepts the change", line + 1);
+        panic!(
+            "{file}:{}\n expected: {expected}\n   actual: {actual}\nBLESS=1 accepts the change",
+            line + 1
+        );
     }
-    assert_eq!(expected.lines().count(), actual.lines().count(), "{file}: lines are missing or too many");
+    assert_eq!(
+        expected.lines().count(),
+        actual.lines().count(),
+        "{file}: lines are missing or too many"
+    );
 }
 
 /// An error as scripts show it.

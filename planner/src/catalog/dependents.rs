@@ -38,10 +38,13 @@ impl Catalog {
 
     /// The source that fills this table.
     pub fn source_of(&self, table: ObjectId) -> Option<&Object> {
-        self.objects.values().map(AsRef::as_ref).find(|object| match &object.kind {
-            ObjectKind::Source(source) => source.tables.contains(&table),
-            _ => false,
-        })
+        self.objects
+            .values()
+            .map(AsRef::as_ref)
+            .find(|object| match &object.kind {
+                ObjectKind::Source(source) => source.tables.contains(&table),
+                _ => false,
+            })
     }
 
     /// The objects named by a stored query. A text that does not parse names nothing; what stands in the
@@ -51,6 +54,10 @@ impl Catalog {
             return BTreeSet::new();
         };
         let names = parse::relation_names(&query);
-        names.iter().filter_map(|name| self.object(name)).map(|object| object.id).collect()
+        names
+            .iter()
+            .filter_map(|name| self.object(name))
+            .map(|object| object.id)
+            .collect()
     }
 }

@@ -18,7 +18,7 @@ use tributary_storage::{ObjectId, RegionId};
 
 use crate::error::PlanError;
 pub use object::{
-    ColumnDefault, ColumnDef, MaterializedViewDef, Object, ObjectKind, SourceDef, TableDef, TableLocality,
+    ColumnDef, ColumnDefault, MaterializedViewDef, Object, ObjectKind, SourceDef, TableDef, TableLocality,
     ViewColumn, ViewDef,
 };
 
@@ -83,7 +83,9 @@ pub struct PlanSettings {
 
 impl Default for PlanSettings {
     fn default() -> Self {
-        Self { time_zone: "UTC".to_owned() }
+        Self {
+            time_zone: "UTC".to_owned(),
+        }
     }
 }
 
@@ -92,11 +94,21 @@ impl Catalog {
     pub fn apply(&mut self, change: &CatalogChange) {
         self.version += 1;
         match change {
-            CatalogChange::Found { cluster, regions, primary } => {
+            CatalogChange::Found {
+                cluster,
+                regions,
+                primary,
+            } => {
                 self.cluster = Some(*cluster);
                 self.primary = Some(*primary);
                 for (region, name) in regions {
-                    self.regions.insert(*region, RegionDef { name: name.clone(), incarnation: 1 });
+                    self.regions.insert(
+                        *region,
+                        RegionDef {
+                            name: name.clone(),
+                            incarnation: 1,
+                        },
+                    );
                 }
             }
             CatalogChange::Create(object) => {
@@ -139,7 +151,10 @@ impl Catalog {
 
     /// The region with this name.
     pub fn region_named(&self, name: &str) -> Option<RegionId> {
-        self.regions.iter().find(|(_, region)| region.name == name).map(|(id, _)| *id)
+        self.regions
+            .iter()
+            .find(|(_, region)| region.name == name)
+            .map(|(id, _)| *id)
     }
 
     /// The catalog as bytes: equal catalogs, and only they, have equal bytes.

@@ -14,18 +14,35 @@ fn table(id: u32, name: &str) -> Object {
         default,
         hidden: false,
     };
-    let columns = vec![column("id", None), column("v", Some(ColumnDefault::Literal(Literal::int64(7))))];
+    let columns = vec![
+        column("id", None),
+        column("v", Some(ColumnDefault::Literal(Literal::int64(7)))),
+    ];
     let kind = ObjectKind::Table(TableDef {
         columns,
         primary_key: vec![0],
         locality: TableLocality::RegionalByTable(RegionId(2)),
     });
-    Object { id: ObjectId(id), name: name.to_owned(), kind }
+    Object {
+        id: ObjectId(id),
+        name: name.to_owned(),
+        kind,
+    }
 }
 
 fn view(id: u32, name: &str, sql: &str) -> Object {
-    let columns = vec![ViewColumn { name: "id".to_owned(), sql_type: SqlType::Int8 }];
-    Object { id: ObjectId(id), name: name.to_owned(), kind: ObjectKind::View(ViewDef { sql: sql.to_owned(), columns }) }
+    let columns = vec![ViewColumn {
+        name: "id".to_owned(),
+        sql_type: SqlType::Int8,
+    }];
+    Object {
+        id: ObjectId(id),
+        name: name.to_owned(),
+        kind: ObjectKind::View(ViewDef {
+            sql: sql.to_owned(),
+            columns,
+        }),
+    }
 }
 
 fn materialized(id: u32, name: &str, sql: &str, input: u32) -> Object {
@@ -38,18 +55,31 @@ fn materialized(id: u32, name: &str, sql: &str, input: u32) -> Object {
         types,
     };
     let plan = ViewPlan {
-        fragments: vec![LocalFragment { root: Node::Leaf(scan), boundary: crate::plan::Boundary::MergeRows }],
+        fragments: vec![LocalFragment {
+            root: Node::Leaf(scan),
+            boundary: crate::plan::Boundary::MergeRows,
+        }],
         global: Node::Leaf(GlobalLeaf::Merge(0)),
-        columns: vec![Column { name: "id".to_owned(), data_type: SqlType::Int8.arrow() }],
+        columns: vec![Column {
+            name: "id".to_owned(),
+            data_type: SqlType::Int8.arrow(),
+        }],
     };
     let kind = ObjectKind::MaterializedView(MaterializedViewDef {
         sql: sql.to_owned(),
-        columns: vec![ViewColumn { name: "id".to_owned(), sql_type: SqlType::Int8 }],
+        columns: vec![ViewColumn {
+            name: "id".to_owned(),
+            sql_type: SqlType::Int8,
+        }],
         fingerprint: plan.fingerprint(),
         plan: Arc::new(plan),
         time_zone: "Europe/Berlin".to_owned(),
     });
-    Object { id: ObjectId(id), name: name.to_owned(), kind }
+    Object {
+        id: ObjectId(id),
+        name: name.to_owned(),
+        kind,
+    }
 }
 
 fn founded() -> Catalog {
@@ -61,9 +91,22 @@ fn founded() -> Catalog {
     });
     catalog.apply(&CatalogChange::Create(table(4, "t")));
     catalog.apply(&CatalogChange::Create(view(5, "v", "SELECT id FROM t")));
-    catalog.apply(&CatalogChange::Create(view(6, "shadow", "WITH t AS (SELECT 1 AS id) SELECT id FROM t")));
-    catalog.apply(&CatalogChange::Create(view(7, "own", "WITH t AS (SELECT id FROM t) SELECT id FROM t")));
-    catalog.apply(&CatalogChange::Create(materialized(8, "m", "SELECT id FROM v", 4)));
+    catalog.apply(&CatalogChange::Create(view(
+        6,
+        "shadow",
+        "WITH t AS (SELECT 1 AS id) SELECT id FROM t",
+    )));
+    catalog.apply(&CatalogChange::Create(view(
+        7,
+        "own",
+        "WITH t AS (SELECT id FROM t) SELECT id FROM t",
+    )));
+    catalog.apply(&CatalogChange::Create(materialized(
+        8,
+        "m",
+        "SELECT id FROM v",
+        4,
+    )));
     catalog
 }
 

@@ -32,5 +32,9 @@ pub(super) fn plan(
         time_zone: settings.time_zone.clone(),
     };
     let object = new_object(catalog, 0, &create.name, ObjectKind::MaterializedView(view))?;
-    Ok(DdlPlan { changes: vec![CatalogChange::Create(object)], notices: Vec::new(), tag: TAG.to_owned() })
+    Ok(DdlPlan {
+        changes: vec![CatalogChange::Create(object)],
+        notices: Vec::new(),
+        tag: TAG.to_owned(),
+    })
 }

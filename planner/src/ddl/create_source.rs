@@ -86,7 +86,9 @@ pub(super) fn plan(create: &CreateSource, catalog: &Catalog, now_ms: u64) -> Res
                 "Use connector = 'nexmark'.",
             ));
         }
-        None => return Err(invalid("option \"connector\" is missing").with_hint("Use connector = 'nexmark'.")),
+        None => {
+            return Err(invalid("option \"connector\" is missing").with_hint("Use connector = 'nexmark'."));
+        }
     }
     let prefix = options.remove("prefix").unwrap_or_default().to_lowercase();
     let base_time_ms = base_time(options.remove("base_time").as_deref(), now_ms)?;
@@ -100,18 +102,29 @@ pub(super) fn plan(create: &CreateSource, catalog: &Catalog, now_ms: u64) -> Res
             error.with_hint("Choose other names for the source's tables: prefix = 'nexmark_'.")
         })?;
         if name == create.name {
-            return Err(invalid(format!("the source and its table \"{name}\" have the same name"))
-                .with_hint("Give the source another name."));
+            return Err(
+                invalid(format!("the source and its table \"{name}\" have the same name"))
+                    .with_hint("Give the source another name."),
+            );
         }
         let object = new_object(catalog, number, &name, ObjectKind::Table(table(columns, key)))?;
         tables.push(object.id);
         changes.push(CatalogChange::Create(object));
     }
-    let source = SourceDef { connector: "nexmark".to_owned(), options, tables, base_time_ms };
+    let source = SourceDef {
+        connector: "nexmark".to_owned(),
+        options,
+        tables,
+        base_time_ms,
+    };
     let number = u32::try_from(NEXMARK_TABLES.len()).expect("three tables");
     let object = new_object(catalog, number, &create.name, ObjectKind::Source(source))?;
     changes.push(CatalogChange::Create(object));
-    Ok(DdlPlan { changes, notices: Vec::new(), tag: TAG.to_owned() })
+    Ok(DdlPlan {
+        changes,
+        notices: Vec::new(),
+        tag: TAG.to_owned(),
+    })
 }
 
 fn table(columns: &[(&str, SqlType)], key: Option<usize>) -> TableDef {
@@ -122,7 +135,11 @@ fn table(columns: &[(&str, SqlType)], key: Option<usize>) -> TableDef {
         default: None,
         hidden: false,
     };
-    with_key(columns.iter().map(column).collect(), key.map(|key| vec![key]), TableLocality::RegionalByRow)
+    with_key(
+        columns.iter().map(column).collect(),
+        key.map(|key| vec![key]),
+        TableLocality::RegionalByRow,
+    )
 }
 
 fn invalid(message: impl Into<String>) -> PlanError {
@@ -137,7 +154,11 @@ fn complete(
     let mut complete = BTreeMap::new();
     complete.insert("rate".to_owned(), NEXMARK_RATE_DEFAULT.to_string());
     complete.insert("seed".to_owned(), "0".to_owned());
-    let equal: Vec<String> = catalog.regions.values().map(|region| format!("{}=1", region.name)).collect();
+    let equal: Vec<String> = catalog
+        .regions
+        .values()
+        .map(|region| format!("{}=1", region.name))
+        .collect();
     complete.insert("share".to_owned(), equal.join(","));
     for (name, value) in given {
         let value = match name.as_str() {
@@ -160,7 +181,9 @@ fn number(name: &str, value: &str, minimum: u64) -> Result<String, PlanError> {
     let maximum = u64::MAX >> 2;
     match value.replace('_', "").parse::<u64>() {
         Ok(number) if (minimum..=maximum).contains(&number) => Ok(number.to_string()),
-        _ => Err(invalid(format!("option \"{name}\" must be a whole number of at least {minimum}, not \"{value}\""))),
+        _ => Err(invalid(format!(
+            "option \"{name}\" must be a whole number of at least {minimum}, not \"{value}\""
+        ))),
     }
 }
 
@@ -168,23 +191,36 @@ fn number(name: &str, value: &str, minimum: u64) -> Result<String, PlanError> {
 fn share(value: &str, catalog: &Catalog) -> Result<String, PlanError> {
     let mut shares: BTreeMap<&str, u32> = BTreeMap::new();
     for part in value.split(',') {
-        let (region, weight) = part
-            .split_once('=')
-            .ok_or_else(|| invalid(format!("\"{part}\" in option \"share\" is not of the form region=weight")))?;
+        let (region, weight) = part.split_once('=').ok_or_else(|| {
+            invalid(format!(
+                "\"{part}\" in option \"share\" is not of the form region=weight"
+            ))
+        })?;
         let region = region.trim();
         if catalog.region_named(region).is_none() {
-            return Err(invalid(format!("region \"{region}\" in option \"share\" does not exist")));
+            return Err(invalid(format!(
+                "region \"{region}\" in option \"share\" does not exist"
+            )));
         }
         let weight = weight.trim().parse().ok().filter(|weight| *weight <= 1_000_000);
-        let weight = weight.ok_or_else(|| invalid(format!("the weight of region \"{region}\" is no number up to 1000000")))?;
+        let weight = weight.ok_or_else(|| {
+            invalid(format!(
+                "the weight of region \"{region}\" is no number up to 1000000"
+            ))
+        })?;
         if shares.insert(region, weight).is_some() {
-            return Err(invalid(format!("region \"{region}\" occurs twice in option \"share\"")));
+            return Err(invalid(format!(
+                "region \"{region}\" occurs twice in option \"share\""
+            )));
         }
     }
     if shares.values().all(|weight| *weight == 0) {
         return Err(invalid("option \"share\" gives no region any events"));
     }
-    let shares: Vec<String> = shares.iter().map(|(region, weight)| format!("{region}={weight}")).collect();
+    let shares: Vec<String> = shares
+        .iter()
+        .map(|(region, weight)| format!("{region}={weight}"))
+        .collect();
     Ok(shares.join(","))
 }
 
@@ -198,12 +234,17 @@ fn base_time(value: Option<&str>, now_ms: u64) -> Result<u64, PlanError> {
     {
         return Ok(ms);
     }
-    let literal = SqlType::TimestampTz.literal(value, "UTC").ok().and_then(|literal| literal.value);
+    let literal = SqlType::TimestampTz
+        .literal(value, "UTC")
+        .ok()
+        .and_then(|literal| literal.value);
     match literal {
         Some(crate::plan::LiteralValue::Integer(micros)) if micros >= 0 => {
             u64::try_from(micros / 1_000).map_err(|_| invalid("option \"base_time\" is out of range"))
         }
-        _ => Err(invalid(format!("option \"base_time\" is no time since 1970: \"{value}\""))
-            .with_hint("Write milliseconds since 1970, or '2024-01-01 00:00:00'.")),
+        _ => Err(
+            invalid(format!("option \"base_time\" is no time since 1970: \"{value}\""))
+                .with_hint("Write milliseconds since 1970, or '2024-01-01 00:00:00'."),
+        ),
     }
 }

@@ -28,7 +28,11 @@ pub(super) fn plan(
     if let Some(notice) = check_name(catalog, &name, create.table.if_not_exists)? {
         return Ok(DdlPlan::unchanged(TAG, notice));
     }
-    let mut draft = Draft { columns: Vec::new(), key: None, notices: Vec::new() };
+    let mut draft = Draft {
+        columns: Vec::new(),
+        key: None,
+        notices: Vec::new(),
+    };
     for column in &create.table.columns {
         draft.column(column, settings)?;
     }
@@ -40,18 +44,31 @@ pub(super) fn plan(
         None | Some(LocalityClause::RegionalByRow) => TableLocality::RegionalByRow,
         Some(LocalityClause::Global) => TableLocality::Global,
         Some(LocalityClause::RegionalByTable(region)) => TableLocality::RegionalByTable(
-            catalog.region_named(region).ok_or_else(|| undefined_region(region, catalog))?,
+            catalog
+                .region_named(region)
+                .ok_or_else(|| undefined_region(region, catalog))?,
         ),
     };
     let notices = std::mem::take(&mut draft.notices);
     let object = new_object(catalog, 0, &name, ObjectKind::Table(draft.table(locality)))?;
-    Ok(DdlPlan { changes: vec![CatalogChange::Create(object)], notices, tag: TAG.to_owned() })
+    Ok(DdlPlan {
+        changes: vec![CatalogChange::Create(object)],
+        notices,
+        tag: TAG.to_owned(),
+    })
 }
 
 fn undefined_region(region: &str, catalog: &Catalog) -> PlanError {
-    let known: Vec<&str> = catalog.regions.values().map(|region| region.name.as_str()).collect();
-    PlanError::new(PlanErrorKind::InvalidDefinition, format!("region \"{region}\" does not exist"))
-        .with_hint(format!("The regions are: {}.", known.join(", ")))
+    let known: Vec<&str> = catalog
+        .regions
+        .values()
+        .map(|region| region.name.as_str())
+        .collect();
+    PlanError::new(
+        PlanErrorKind::InvalidDefinition,
+        format!("region \"{region}\" does not exist"),
+    )
+    .with_hint(format!("The regions are: {}.", known.join(", ")))
 }
 
 /// A table's columns with a hidden key column where there is no key.
@@ -73,7 +90,11 @@ pub(super) fn with_key(
     for &index in &primary_key {
         columns[index].nullable = false;
     }
-    TableDef { columns, primary_key, locality }
+    TableDef {
+        columns,
+        primary_key,
+        locality,
+    }
 }
 
 /// A table in the making.
@@ -97,10 +118,18 @@ impl Draft {
         }
         let sql_type = SqlType::from_ast(&column.data_type)?;
         if SqlType::is_numeric_without_precision(&column.data_type) {
-            self.notices.push(format!("column \"{name}\": numeric without precision is {sql_type}"));
+            self.notices.push(format!(
+                "column \"{name}\": numeric without precision is {sql_type}"
+            ));
         }
         let index = self.columns.len();
-        self.columns.push(ColumnDef { name: name.clone(), sql_type, nullable: true, default: None, hidden: false });
+        self.columns.push(ColumnDef {
+            name: name.clone(),
+            sql_type,
+            nullable: true,
+            default: None,
+            hidden: false,
+        });
         let mut said_null = false;
         for option in &column.options {
             match &option.option {
@@ -121,16 +150,25 @@ impl Draft {
     }
 
     fn constraint(&mut self, constraint: &TableConstraint, table: &str) -> Result<(), PlanError> {
-        let TableConstraint::PrimaryKey(PrimaryKeyConstraint { columns, index_type: None, .. }) = constraint else {
+        let TableConstraint::PrimaryKey(PrimaryKeyConstraint {
+            columns,
+            index_type: None,
+            ..
+        }) = constraint
+        else {
             return Err(refused_constraint(constraint));
         };
         let mut key = Vec::with_capacity(columns.len());
         for column in columns {
             let name = key_column(column)?;
-            let index = self.columns.iter().position(|column| column.name == name).ok_or_else(|| {
-                let message = format!("column \"{name}\" named in key does not exist");
-                PlanError::new(PlanErrorKind::UndefinedColumn, message)
-            })?;
+            let index = self
+                .columns
+                .iter()
+                .position(|column| column.name == name)
+                .ok_or_else(|| {
+                    let message = format!("column \"{name}\" named in key does not exist");
+                    PlanError::new(PlanErrorKind::UndefinedColumn, message)
+                })?;
             if key.contains(&index) {
                 let message = format!("column \"{name}\" appears twice in primary key constraint");
                 return Err(PlanError::new(PlanErrorKind::DuplicateColumn, message));
@@ -193,9 +231,10 @@ fn refused_option(option: &ColumnOption) -> PlanError {
         ColumnOption::Unique(_) => PlanError::unsupported("UNIQUE", NO_UNIQUE),
         ColumnOption::ForeignKey(_) => PlanError::unsupported("REFERENCES", NO_REFERENCES),
         ColumnOption::Check(_) => PlanError::unsupported("CHECK", NO_CHECK),
-        ColumnOption::Generated { .. } => {
-            PlanError::unsupported("GENERATED", "Compute the column in a view, or use uuid DEFAULT gen_random_uuid().")
-        }
+        ColumnOption::Generated { .. } => PlanError::unsupported(
+            "GENERATED",
+            "Compute the column in a view, or use uuid DEFAULT gen_random_uuid().",
+        ),
         ColumnOption::Identity(_) => {
             PlanError::unsupported("IDENTITY", "Use uuid DEFAULT gen_random_uuid().")
         }
@@ -212,17 +251,36 @@ fn refused_constraint(constraint: &TableConstraint) -> PlanError {
         TableConstraint::Unique(_) => PlanError::unsupported("UNIQUE", NO_UNIQUE),
         TableConstraint::ForeignKey(_) => PlanError::unsupported("FOREIGN KEY", NO_REFERENCES),
         TableConstraint::Check(_) => PlanError::unsupported("CHECK", NO_CHECK),
-        other => PlanError::unsupported(format_args!("constraint {other}"), "Supported: PRIMARY KEY (columns)."),
+        other => PlanError::unsupported(
+            format_args!("constraint {other}"),
+            "Supported: PRIMARY KEY (columns).",
+        ),
     }
 }
 
 /// Refuses clauses that a table of ours does not have.
 fn refuse_clauses(table: &ast::CreateTable) -> Result<(), PlanError> {
     let clauses = [
-        (table.or_replace, "CREATE OR REPLACE TABLE", "Drop the table first."),
-        (table.temporary, "CREATE TEMPORARY TABLE", "Use a table and drop it, or a WITH clause."),
-        (table.query.is_some(), "CREATE TABLE AS", "Use CREATE TABLE, then INSERT … SELECT."),
-        (table.like.is_some() || table.clone.is_some(), "CREATE TABLE LIKE", "Name the columns."),
+        (
+            table.or_replace,
+            "CREATE OR REPLACE TABLE",
+            "Drop the table first.",
+        ),
+        (
+            table.temporary,
+            "CREATE TEMPORARY TABLE",
+            "Use a table and drop it, or a WITH clause.",
+        ),
+        (
+            table.query.is_some(),
+            "CREATE TABLE AS",
+            "Use CREATE TABLE, then INSERT … SELECT.",
+        ),
+        (
+            table.like.is_some() || table.clone.is_some(),
+            "CREATE TABLE LIKE",
+            "Name the columns.",
+        ),
         (
             table.partition_by.is_some() || table.partition_of.is_some() || table.for_values.is_some(),
             "partitioning",
@@ -230,7 +288,11 @@ fn refuse_clauses(table: &ast::CreateTable) -> Result<(), PlanError> {
         ),
         (table.inherits.is_some(), "INHERITS", "Use a view with UNION ALL."),
         (table.on_commit.is_some(), "ON COMMIT", "Leave it out."),
-        (table.table_options != CreateTableOptions::None, "a storage option", "Leave it out."),
+        (
+            table.table_options != CreateTableOptions::None,
+            "a storage option",
+            "Leave it out.",
+        ),
     ];
     for (given, what, alternative) in clauses {
         if given {
@@ -250,7 +312,10 @@ fn refuse_clauses(table: &ast::CreateTable) -> Result<(), PlanError> {
         ));
     }
     if table.columns.is_empty() {
-        return Err(PlanError::unsupported("a table without columns", "Name at least one column."));
+        return Err(PlanError::unsupported(
+            "a table without columns",
+            "Name at least one column.",
+        ));
     }
     Ok(())
 }

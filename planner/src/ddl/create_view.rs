@@ -18,7 +18,14 @@ pub(super) fn plan(
     }
     let mut columns = query_columns(&create.query, catalog, settings)?;
     rename_columns(&create.name, &mut columns, &create.columns)?;
-    let view = ViewDef { sql: create.query_text.clone(), columns };
+    let view = ViewDef {
+        sql: create.query_text.clone(),
+        columns,
+    };
     let object = new_object(catalog, 0, &create.name, ObjectKind::View(view))?;
-    Ok(DdlPlan { changes: vec![CatalogChange::Create(object)], notices: Vec::new(), tag: TAG.to_owned() })
+    Ok(DdlPlan {
+        changes: vec![CatalogChange::Create(object)],
+        notices: Vec::new(),
+        tag: TAG.to_owned(),
+    })
 }

@@ -31,11 +31,16 @@ fn bind_function(function: &Function, sql_type: SqlType) -> Result<ColumnDefault
     let name = function.name.to_string().to_lowercase();
     let (default, fits) = match name.strip_prefix("pg_catalog.").unwrap_or(&name) {
         "now" | "current_timestamp" | "transaction_timestamp" | "localtimestamp" if plain => {
-            let fits = matches!(sql_type, SqlType::Timestamp | SqlType::TimestampTz | SqlType::Date);
+            let fits = matches!(
+                sql_type,
+                SqlType::Timestamp | SqlType::TimestampTz | SqlType::Date
+            );
             (ColumnDefault::Now, fits)
         }
         "current_date" if plain => (ColumnDefault::Now, sql_type == SqlType::Date),
-        "gen_random_uuid" | "uuid_generate_v4" if plain => (ColumnDefault::GenRandomUuid, sql_type == SqlType::Uuid),
+        "gen_random_uuid" | "uuid_generate_v4" if plain => {
+            (ColumnDefault::GenRandomUuid, sql_type == SqlType::Uuid)
+        }
         "nextval" => {
             return Err(PlanError::unsupported(
                 "nextval()",
@@ -63,7 +68,12 @@ fn constant(expr: &Expr, sql_type: SqlType, time_zone: &str) -> Result<Option<Li
 fn constant_text(expr: &Expr) -> Result<Option<String>, PlanError> {
     match expr {
         Expr::Nested(inner) => constant_text(inner),
-        Expr::Cast { expr: inner, data_type, format: None, .. } => {
+        Expr::Cast {
+            expr: inner,
+            data_type,
+            format: None,
+            ..
+        } => {
             let Some(text) = constant_text(inner)? else {
                 return Ok(None);
             };
@@ -76,18 +86,27 @@ fn constant_text(expr: &Expr) -> Result<Option<String>, PlanError> {
             value_text(&typed.value.value, expr)
         }
         Expr::Interval(interval) if interval.leading_field.is_none() => constant_text(&interval.value),
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => match inner.as_ref() {
+        Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr: inner,
+        } => match inner.as_ref() {
             Expr::Value(value) => match &value.value {
                 Value::Number(number, _) => Ok(Some(format!("-{number}"))),
                 _ => Err(not_constant(expr)),
             },
             _ => Err(not_constant(expr)),
         },
-        Expr::UnaryOp { op: UnaryOperator::Plus, expr: inner } => constant_text(inner),
+        Expr::UnaryOp {
+            op: UnaryOperator::Plus,
+            expr: inner,
+        } => constant_text(inner),
         Expr::Value(value) => value_text(&value.value, expr),
         Expr::Identifier(ident) => Err(PlanError::new(
             PlanErrorKind::InvalidDefinition,
-            format!("cannot use column reference \"{}\" in DEFAULT expression", fold(ident)),
+            format!(
+                "cannot use column reference \"{}\" in DEFAULT expression",
+                fold(ident)
+            ),
         )),
         _ => Err(not_constant(expr)),
     }

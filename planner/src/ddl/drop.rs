@@ -18,7 +18,9 @@ pub(super) fn plan(drop: &Drop, catalog: &Catalog) -> Result<DdlPlan, PlanError>
                 check_kind(object, drop.kind)?;
                 dropped.insert(object.id);
             }
-            None if drop.if_exists => notices.push(format!("{} \"{name}\" does not exist, skipping", drop.kind)),
+            None if drop.if_exists => {
+                notices.push(format!("{} \"{name}\" does not exist, skipping", drop.kind))
+            }
             None => {
                 let message = format!("{} \"{name}\" does not exist", drop.kind);
                 return Err(PlanError::new(PlanErrorKind::UndefinedTable, message));
@@ -27,14 +29,30 @@ pub(super) fn plan(drop: &Drop, catalog: &Catalog) -> Result<DdlPlan, PlanError>
     }
     own_tables(catalog, &mut dropped)?;
     let order = with_dependents(catalog, &dropped);
-    let others: Vec<&Object> =
-        order.iter().filter(|id| !dropped.contains(id)).filter_map(|id| catalog.by_id(*id)).map(AsRef::as_ref).collect();
+    let others: Vec<&Object> = order
+        .iter()
+        .filter(|id| !dropped.contains(id))
+        .filter_map(|id| catalog.by_id(*id))
+        .map(AsRef::as_ref)
+        .collect();
     if !others.is_empty() && !drop.cascade {
         return Err(dependents_exist(&drop.names, drop.kind, &others));
     }
-    notices.extend(others.iter().map(|object| format!("drop cascades to {} {}", object.kind_name(), object.name)));
-    let changes = if order.is_empty() { Vec::new() } else { vec![CatalogChange::Drop(order)] };
-    Ok(DdlPlan { changes, notices, tag: format!("DROP {}", drop.kind.to_string().to_uppercase()) })
+    notices.extend(
+        others
+            .iter()
+            .map(|object| format!("drop cascades to {} {}", object.kind_name(), object.name)),
+    );
+    let changes = if order.is_empty() {
+        Vec::new()
+    } else {
+        vec![CatalogChange::Drop(order)]
+    };
+    Ok(DdlPlan {
+        changes,
+        notices,
+        tag: format!("DROP {}", drop.kind.to_string().to_uppercase()),
+    })
 }
 
 fn check_kind(object: &Object, wanted: DropKind) -> Result<(), PlanError> {
@@ -48,8 +66,12 @@ fn check_kind(object: &Object, wanted: DropKind) -> Result<(), PlanError> {
         return Ok(());
     }
     let message = format!("\"{}\" is not a {wanted}", object.name);
-    Err(PlanError::new(PlanErrorKind::WrongObjectType, message)
-        .with_hint(format!("Use DROP {} to remove a {kind}.", kind.to_string().to_uppercase())))
+    Err(
+        PlanError::new(PlanErrorKind::WrongObjectType, message).with_hint(format!(
+            "Use DROP {} to remove a {kind}.",
+            kind.to_string().to_uppercase()
+        )),
+    )
 }
 
 /// A source goes with its tables; one of its tables does not go alone.
@@ -58,9 +80,15 @@ fn own_tables(catalog: &Catalog, dropped: &mut BTreeSet<ObjectId>) -> Result<(),
         match catalog.by_id(id).map(|object| &object.kind) {
             Some(ObjectKind::Source(source)) => dropped.extend(&source.tables),
             Some(ObjectKind::Table(_)) => {
-                if let Some(source) = catalog.source_of(id).filter(|source| !dropped.contains(&source.id)) {
+                if let Some(source) = catalog
+                    .source_of(id)
+                    .filter(|source| !dropped.contains(&source.id))
+                {
                     let name = catalog.by_id(id).map_or("", |object| &object.name);
-                    let message = format!("cannot drop table {name} because source {} requires it", source.name);
+                    let message = format!(
+                        "cannot drop table {name} because source {} requires it",
+                        source.name
+                    );
                     return Err(PlanError::new(PlanErrorKind::DependentObjects, message)
                         .with_hint(format!("You can drop source {} instead.", source.name)));
                 }
@@ -82,15 +110,23 @@ fn with_dependents(catalog: &Catalog, dropped: &BTreeSet<ObjectId>) -> Vec<Objec
     let mut reached = dropped.clone();
     let mut waiting: Vec<ObjectId> = dropped.iter().copied().collect();
     while let Some(id) = waiting.pop() {
-        waiting.extend(readers.get(&id).into_iter().flatten().filter(|reader| reached.insert(**reader)));
+        waiting.extend(
+            readers
+                .get(&id)
+                .into_iter()
+                .flatten()
+                .filter(|reader| reached.insert(**reader)),
+        );
     }
     // Whoever depends on something was created after it.
     reached.into_iter().rev().collect()
 }
 
 fn dependents_exist(names: &[String], kind: DropKind, others: &[&Object]) -> PlanError {
-    let dependents: Vec<String> =
-        others.iter().map(|object| format!("{} {}", object.kind_name(), object.name)).collect();
+    let dependents: Vec<String> = others
+        .iter()
+        .map(|object| format!("{} {}", object.kind_name(), object.name))
+        .collect();
     let message = format!(
         "cannot drop {kind} {} because other objects depend on it: {}",
         names.join(", "),

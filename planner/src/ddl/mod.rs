@@ -42,7 +42,11 @@ pub struct DdlPlan {
 
 impl DdlPlan {
     fn unchanged(tag: &str, notice: String) -> Self {
-        Self { changes: Vec::new(), notices: vec![notice], tag: tag.to_owned() }
+        Self {
+            changes: Vec::new(),
+            notices: vec![notice],
+            tag: tag.to_owned(),
+        }
     }
 }
 
@@ -60,7 +64,9 @@ pub fn plan_ddl(
     match statement {
         Statement::CreateTable(create) => create_table::plan(create, catalog, settings),
         Statement::CreateView(create) => create_view::plan(create, catalog, settings),
-        Statement::CreateMaterializedView(create) => create_materialized_view::plan(create, catalog, settings),
+        Statement::CreateMaterializedView(create) => {
+            create_materialized_view::plan(create, catalog, settings)
+        }
         Statement::CreateSource(create) => create_source::plan(create, catalog, now_ms),
         Statement::Drop(drop) => drop::plan(drop, catalog),
         _ => Err(PlanError::internal("only CREATE and DROP are DDL")),
@@ -79,13 +85,23 @@ fn check_name(catalog: &Catalog, name: &str, if_not_exists: bool) -> Result<Opti
     if if_not_exists {
         return Ok(Some(format!("relation \"{name}\" already exists, skipping")));
     }
-    Err(PlanError::new(PlanErrorKind::DuplicateTable, format!("relation \"{name}\" already exists")))
+    Err(PlanError::new(
+        PlanErrorKind::DuplicateTable,
+        format!("relation \"{name}\" already exists"),
+    ))
 }
 
 /// The `number`-th new object of a plan.
 fn new_object(catalog: &Catalog, number: u32, name: &str, kind: ObjectKind) -> Result<Object, PlanError> {
-    let id = catalog.next_object.checked_add(number).ok_or_else(|| PlanError::internal("object ids are used up"))?;
-    Ok(Object { id: ObjectId(id), name: name.to_owned(), kind })
+    let id = catalog
+        .next_object
+        .checked_add(number)
+        .ok_or_else(|| PlanError::internal("object ids are used up"))?;
+    Ok(Object {
+        id: ObjectId(id),
+        name: name.to_owned(),
+        kind,
+    })
 }
 
 /// Refuses names of columns that occur twice or are too long, and too many columns.

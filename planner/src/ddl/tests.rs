@@ -10,10 +10,16 @@ use crate::{golden, parse};
 
 /// A founded cluster of two regions.
 fn founded() -> Catalog {
-    let mut catalog = Catalog { next_object: 100, ..Catalog::default() };
+    let mut catalog = Catalog {
+        next_object: 100,
+        ..Catalog::default()
+    };
     catalog.apply(&CatalogChange::Found {
         cluster: [1; 16],
-        regions: vec![(RegionId(1), "us".to_owned()), (RegionId(2), "eu-west".to_owned())],
+        regions: vec![
+            (RegionId(1), "us".to_owned()),
+            (RegionId(2), "eu-west".to_owned()),
+        ],
         primary: RegionId(1),
     });
     catalog
@@ -24,11 +30,24 @@ fn table(table: &TableDef) -> String {
     for column in &table.columns {
         let null = if column.nullable { "" } else { " not null" };
         let hidden = if column.hidden { " hidden" } else { "" };
-        let default = column.default.as_ref().map(|default| format!(" default {}", default.to_sql(column.sql_type)));
-        writeln!(text, "  {} {}{null}{}{hidden}", column.name, column.sql_type, default.unwrap_or_default())
-            .expect("writing to a string cannot fail");
+        let default = column
+            .default
+            .as_ref()
+            .map(|default| format!(" default {}", default.to_sql(column.sql_type)));
+        writeln!(
+            text,
+            "  {} {}{null}{}{hidden}",
+            column.name,
+            column.sql_type,
+            default.unwrap_or_default()
+        )
+        .expect("writing to a string cannot fail");
     }
-    let key: Vec<&str> = table.primary_key.iter().map(|&index| table.columns[index].name.as_str()).collect();
+    let key: Vec<&str> = table
+        .primary_key
+        .iter()
+        .map(|&index| table.columns[index].name.as_str())
+        .collect();
     let locality = match table.locality {
         TableLocality::Global => "global".to_owned(),
         TableLocality::RegionalByRow => "regional by row".to_owned(),
@@ -46,15 +65,29 @@ fn object(object: &Object) -> String {
         ObjectKind::Table(definition) => table(definition),
         ObjectKind::View(view) => format!("  ({})\n  {}\n", columns(&view.columns), view.sql),
         ObjectKind::MaterializedView(view) => {
-            format!("  ({}), time zone {}\n  {}\n", columns(&view.columns), view.time_zone, view.sql)
+            format!(
+                "  ({}), time zone {}\n  {}\n",
+                columns(&view.columns),
+                view.time_zone,
+                view.sql
+            )
         }
         ObjectKind::Source(source) => {
             let tables: Vec<String> = source.tables.iter().map(ToString::to_string).collect();
             let (connector, from) = (&source.connector, source.base_time_ms);
-            format!("  {connector} into {} from {from} ms, {:?}\n", tables.join(", "), source.options)
+            format!(
+                "  {connector} into {} from {from} ms, {:?}\n",
+                tables.join(", "),
+                source.options
+            )
         }
     };
-    format!("create {} {} {}\n{details}", object.kind_name(), object.id, object.name)
+    format!(
+        "create {} {} {}\n{details}",
+        object.kind_name(),
+        object.id,
+        object.name
+    )
 }
 
 fn shown(plan: &DdlPlan) -> String {
@@ -63,7 +96,10 @@ fn shown(plan: &DdlPlan) -> String {
         text += &match change {
             CatalogChange::Create(created) => object(created),
             CatalogChange::Drop(ids) => {
-                format!("drop {}\n", ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+                format!(
+                    "drop {}\n",
+                    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                )
             }
             CatalogChange::Found { .. } => panic!("no statement founds a cluster"),
         };
@@ -85,7 +121,9 @@ fn golden_scripts() {
                 Err(error) => return golden::shown(&error),
             };
             for parsed in statements {
-                let settings = PlanSettings { time_zone: "Europe/Berlin".to_owned() };
+                let settings = PlanSettings {
+                    time_zone: "Europe/Berlin".to_owned(),
+                };
                 match plan_ddl(&parsed.statement, &catalog, &settings, 1_700_000_000_000) {
                     Ok(plan) => {
                         plan.changes.iter().for_each(|change| catalog.apply(change));

@@ -18,8 +18,11 @@ pub(super) fn bind(assignments: &[Assignment], target: &Target<'_>) -> Result<Ve
                 let message = format!("multiple assignments to same column \"{}\"", column.name);
                 return Err(PlanError::new(PlanErrorKind::Syntax, message));
             }
-            let value =
-                if is_default(value) { column_default(column) } else { cast(value.clone(), column.sql_type) };
+            let value = if is_default(value) {
+                column_default(column)
+            } else {
+                cast(value.clone(), column.sql_type)
+            };
             bound.push((index, value));
         }
     }

@@ -1,6 +1,8 @@
 //! INSERT INTO t [AS a] [(columns)] {VALUES … | query | DEFAULT VALUES} [ON CONFLICT …] [RETURNING …].
 
-use sqlparser::ast::{self, Expr, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, TableObject, Values};
+use sqlparser::ast::{
+    self, Expr, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, TableObject, Values,
+};
 use tributary_storage::ObjectId;
 
 use super::rewrite::{cast, column_default, is_default};
@@ -59,17 +61,28 @@ impl BoundInsert {
 pub(super) fn bind(insert: &ast::Insert, catalog: &Catalog) -> Result<BoundInsert, PlanError> {
     refuse_clauses(insert)?;
     let TableObject::TableName(name) = &insert.table else {
-        return Err(PlanError::unsupported("INSERT into anything but a table", "Name the table."));
+        return Err(PlanError::unsupported(
+            "INSERT into anything but a table",
+            "Name the table.",
+        ));
     };
     let alias = insert.table_alias.as_ref().map(|alias| &alias.alias);
     let target = Target::named(catalog, name, alias)?;
-    let names = insert.columns.iter().map(bare_name).collect::<Result<Vec<_>, _>>()?;
+    let names = insert
+        .columns
+        .iter()
+        .map(bare_name)
+        .collect::<Result<Vec<_>, _>>()?;
     let mut bound = BoundInsert {
         table: target.object.id,
         columns: copy_columns(target.table, &target.object.name, &names)?,
         explicit_columns: !names.is_empty(),
         source: InsertSource::DefaultValues,
-        on_conflict: insert.on.as_ref().map(|on| on_conflict::bind(on, &target)).transpose()?,
+        on_conflict: insert
+            .on
+            .as_ref()
+            .map(|on| on_conflict::bind(on, &target))
+            .transpose()?,
         returning: returning::bind(insert.returning.as_deref(), &target)?,
     };
     match &insert.source {
@@ -105,9 +118,16 @@ fn known_width(body: &SetExpr) -> Option<usize> {
         SetExpr::SetOperation { left, .. } => known_width(left),
         SetExpr::Select(select) => {
             let plain = |item: &SelectItem| {
-                matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. })
+                matches!(
+                    item,
+                    SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }
+                )
             };
-            select.projection.iter().all(plain).then_some(select.projection.len())
+            select
+                .projection
+                .iter()
+                .all(plain)
+                .then_some(select.projection.len())
         }
         _ => None,
     }
@@ -128,7 +148,11 @@ fn fill_values(body: &mut SetExpr, columns: &[usize], target: &Target<'_>) -> Re
         for (value, &index) in row.content.iter_mut().zip(columns) {
             let column = &target.table.columns[index];
             let given = std::mem::replace(value, Expr::value(ast::Value::Null));
-            *value = if is_default(&given) { column_default(column) } else { cast(given, column.sql_type) };
+            *value = if is_default(&given) {
+                column_default(column)
+            } else {
+                cast(given, column.sql_type)
+            };
         }
     }
     Ok(())

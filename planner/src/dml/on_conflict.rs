@@ -28,15 +28,20 @@ pub enum OnConflict {
 
 pub(super) fn bind(on: &ast::OnInsert, target: &Target<'_>) -> Result<OnConflict, PlanError> {
     let ast::OnInsert::OnConflict(on) = on else {
-        return Err(PlanError::unsupported("ON DUPLICATE KEY UPDATE", "Use ON CONFLICT (key) DO UPDATE."));
+        return Err(PlanError::unsupported(
+            "ON DUPLICATE KEY UPDATE",
+            "Use ON CONFLICT (key) DO UPDATE.",
+        ));
     };
     check_target(on.conflict_target.as_ref(), target)?;
     match &on.action {
         OnConflictAction::DoNothing => Ok(OnConflict::DoNothing),
         OnConflictAction::DoUpdate(_) if on.conflict_target.is_none() => {
             let message = "ON CONFLICT DO UPDATE requires inference specification or constraint name";
-            Err(PlanError::new(PlanErrorKind::Syntax, message)
-                .with_hint(format!("For example, ON CONFLICT ({}).", key_names(target).join(", "))))
+            Err(PlanError::new(PlanErrorKind::Syntax, message).with_hint(format!(
+                "For example, ON CONFLICT ({}).",
+                key_names(target).join(", ")
+            )))
         }
         OnConflictAction::DoUpdate(update) => do_update(update, target),
     }
@@ -44,8 +49,15 @@ pub(super) fn bind(on: &ast::OnInsert, target: &Target<'_>) -> Result<OnConflict
 
 /// The key's columns as users see them; none for a hidden key.
 fn key_names<'a>(target: &Target<'a>) -> Vec<&'a str> {
-    let columns = target.table.primary_key.iter().map(|&index| &target.table.columns[index]);
-    columns.filter(|column| !column.hidden).map(|column| column.name.as_str()).collect()
+    let columns = target
+        .table
+        .primary_key
+        .iter()
+        .map(|&index| &target.table.columns[index]);
+    columns
+        .filter(|column| !column.hidden)
+        .map(|column| column.name.as_str())
+        .collect()
 }
 
 /// The conflict target has to be the primary key, in any order.
@@ -79,7 +91,10 @@ fn check_target(conflict: Option<&ConflictTarget>, target: &Target<'_>) -> Resul
     let hint = if key.is_empty() {
         "The table has no primary key, so no row can conflict.".to_owned()
     } else {
-        format!("Only the primary key can conflict: ON CONFLICT ({}).", key_names(target).join(", "))
+        format!(
+            "Only the primary key can conflict: ON CONFLICT ({}).",
+            key_names(target).join(", ")
+        )
     };
     Err(PlanError::new(
         PlanErrorKind::InvalidDefinition,
@@ -100,19 +115,34 @@ fn do_update(update: &ast::DoUpdate, target: &Target<'_>) -> Result<OnConflict, 
     }
     let bound = assignment::bind(&update.assignments, target)?;
     let assigned: Vec<usize> = bound.iter().map(|(index, _)| *index).collect();
-    if let Some(index) = assigned.iter().find(|index| target.table.primary_key.contains(index)) {
+    if let Some(index) = assigned
+        .iter()
+        .find(|index| target.table.primary_key.contains(index))
+    {
         let name = &target.table.columns[*index].name;
         return Err(PlanError::unsupported(
             format_args!("ON CONFLICT DO UPDATE of key column \"{name}\""),
             "Use UPDATE, which may change keys.",
         ));
     }
-    let projection = target.table.columns.iter().enumerate().map(|(index, definition)| {
-        let new = bound.iter().find(|(assigned, _)| *assigned == index).map(|(_, value)| value.clone());
-        let value = new.unwrap_or_else(|| column(target.reference(), &definition.name));
-        aliased(value, &definition.name)
-    });
-    let query = select(projection.collect(), vec![joined(target)], update.selection.clone());
+    let projection = target
+        .table
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(index, definition)| {
+            let new = bound
+                .iter()
+                .find(|(assigned, _)| *assigned == index)
+                .map(|(_, value)| value.clone());
+            let value = new.unwrap_or_else(|| column(target.reference(), &definition.name));
+            aliased(value, &definition.name)
+        });
+    let query = select(
+        projection.collect(),
+        vec![joined(target)],
+        update.selection.clone(),
+    );
     Ok(OnConflict::DoUpdate { query, assigned })
 }
 

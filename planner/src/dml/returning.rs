@@ -45,10 +45,17 @@ fn all_columns(
     target: &Target<'_>,
 ) -> Result<Vec<SelectItem>, PlanError> {
     if *options != WildcardAdditionalOptions::default() {
-        return Err(PlanError::unsupported("a wildcard with options", "Name the columns."));
+        return Err(PlanError::unsupported(
+            "a wildcard with options",
+            "Name the columns.",
+        ));
     }
     let name = |index: usize| target.table.columns[index].name.as_str();
-    Ok(target.table.visible().map(|index| aliased(column(target.reference(), name(index)), name(index))).collect())
+    Ok(target
+        .table
+        .visible()
+        .map(|index| aliased(column(target.reference(), name(index)), name(index)))
+        .collect())
 }
 
 /// Refuses subqueries where the table's name stands for a few rows of it.

@@ -2,9 +2,9 @@
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    CastKind, DataType as AstType, Expr, Function, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
-    ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins,
-    Value,
+    CastKind, DataType as AstType, Expr, Function, FunctionArgumentList, FunctionArguments, GroupByExpr,
+    Ident, ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr, TableAlias, TableFactor,
+    TableWithJoins, Value,
 };
 
 use super::target::Target;
@@ -24,7 +24,10 @@ pub(super) fn column(relation: &str, name: &str) -> Expr {
 
 /// `expr AS "alias"`.
 pub(super) fn aliased(expr: Expr, alias: &str) -> SelectItem {
-    SelectItem::ExprWithAlias { expr, alias: quoted(alias) }
+    SelectItem::ExprWithAlias {
+        expr,
+        alias: quoted(alias),
+    }
 }
 
 /// `CAST(expr AS type)`.
@@ -33,7 +36,13 @@ pub(super) fn cast(expr: Expr, sql_type: SqlType) -> Expr {
 }
 
 fn cast_to(expr: Expr, data_type: AstType) -> Expr {
-    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(expr),
+        data_type,
+        array: false,
+        format: None,
+    }
 }
 
 /// `"table" [AS "alias"]`.
@@ -42,7 +51,12 @@ pub(super) fn relation(target: &Target<'_>) -> TableWithJoins {
 }
 
 pub(super) fn named_relation(name: &str, alias: Option<&str>) -> TableWithJoins {
-    let alias = alias.map(|alias| TableAlias { explicit: true, name: quoted(alias), columns: Vec::new(), at: None });
+    let alias = alias.map(|alias| TableAlias {
+        explicit: true,
+        name: quoted(alias),
+        columns: Vec::new(),
+        at: None,
+    });
     let relation = TableFactor::Table {
         name: ObjectName::from(vec![quoted(name)]),
         alias,
@@ -55,7 +69,10 @@ pub(super) fn named_relation(name: &str, alias: Option<&str>) -> TableWithJoins 
         sample: None,
         index_hints: Vec::new(),
     };
-    TableWithJoins { relation, joins: Vec::new() }
+    TableWithJoins {
+        relation,
+        joins: Vec::new(),
+    }
 }
 
 /// `SELECT projection FROM from WHERE selection`.
@@ -131,7 +148,11 @@ pub fn default_expression(default: &ColumnDefault, sql_type: SqlType) -> Expr {
 }
 
 fn call(function: &str) -> Expr {
-    let arguments = FunctionArgumentList { duplicate_treatment: None, args: Vec::new(), clauses: Vec::new() };
+    let arguments = FunctionArgumentList {
+        duplicate_treatment: None,
+        args: Vec::new(),
+        clauses: Vec::new(),
+    };
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(function)]),
         uses_odbc_syntax: false,

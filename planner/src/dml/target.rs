@@ -11,7 +11,9 @@ use crate::parse::{fold, public_name};
 /// # Errors
 /// `UndefinedTable`; `WrongObjectType` for views, sources, and tables that a source fills.
 pub fn writable_table<'a>(catalog: &'a Catalog, name: &str) -> Result<(&'a Object, &'a TableDef), PlanError> {
-    let object = catalog.object(name).ok_or_else(|| PlanError::undefined_table(name))?;
+    let object = catalog
+        .object(name)
+        .ok_or_else(|| PlanError::undefined_table(name))?;
     let Some(table) = object.as_table() else {
         let message = format!("cannot write to {} \"{name}\"", object.kind_name());
         return Err(PlanError::new(PlanErrorKind::WrongObjectType, message)
@@ -73,7 +75,11 @@ impl<'a> Target<'a> {
         alias: Option<&Ident>,
     ) -> Result<Self, PlanError> {
         let (object, table) = writable_table(catalog, &public_name(name)?)?;
-        Ok(Self { object, table, alias: alias.map(fold) })
+        Ok(Self {
+            object,
+            table,
+            alias: alias.map(fold),
+        })
     }
 
     /// The one table of a FROM clause.
@@ -82,7 +88,14 @@ impl<'a> Target<'a> {
         from: &TableWithJoins,
         statement: &str,
     ) -> Result<Self, PlanError> {
-        let TableFactor::Table { name, alias, args: None, sample: None, version: None, .. } = &from.relation
+        let TableFactor::Table {
+            name,
+            alias,
+            args: None,
+            sample: None,
+            version: None,
+            ..
+        } = &from.relation
         else {
             return Err(PlanError::unsupported(
                 format_args!("{statement} of anything but a table"),

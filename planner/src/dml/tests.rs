@@ -24,7 +24,11 @@ const TABLES: &str = "
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
     let regions = vec![(RegionId(1), "us".to_owned())];
-    catalog.apply(&CatalogChange::Found { cluster: [1; 16], regions, primary: RegionId(1) });
+    catalog.apply(&CatalogChange::Found {
+        cluster: [1; 16],
+        regions,
+        primary: RegionId(1),
+    });
     for parsed in parse::parse(TABLES).expect("valid") {
         let plan = ddl::plan_ddl(&parsed.statement, &catalog, &PlanSettings::default(), 0).expect("valid");
         plan.changes.iter().for_each(|change| catalog.apply(change));
@@ -48,14 +52,28 @@ fn shown(bound: &BoundDml) -> String {
                 Some(OnConflict::DoNothing) => "conflict: nothing\n".to_owned(),
                 Some(OnConflict::DoUpdate { query, assigned }) => format!("conflict {assigned:?}: {query}\n"),
             };
-            format!("insert {} {:?}: {source}\n{conflict}{}", insert.table, insert.columns, returning(&insert.returning))
+            format!(
+                "insert {} {:?}: {source}\n{conflict}{}",
+                insert.table,
+                insert.columns,
+                returning(&insert.returning)
+            )
         }
         BoundDml::Update(update) => {
             let (table, assigned) = (update.table, &update.assigned);
-            format!("update {table} {assigned:?}: {}\n{}", update.query, returning(&update.returning))
+            format!(
+                "update {table} {assigned:?}: {}\n{}",
+                update.query,
+                returning(&update.returning)
+            )
         }
         BoundDml::Delete(delete) => {
-            format!("delete {}: {}\n{}", delete.table, delete.query, returning(&delete.returning))
+            format!(
+                "delete {}: {}\n{}",
+                delete.table,
+                delete.query,
+                returning(&delete.returning)
+            )
         }
     }
 }
@@ -102,8 +120,17 @@ fn columns_of_copy_are_checked() {
     };
     assert_eq!(columns(&[]), Ok(vec![0, 1, 2]));
     assert_eq!(columns(&["Kind", "at"]), Ok(vec![1, 0]));
-    assert_eq!(columns(&["kind"]), Err(crate::error::PlanErrorKind::UndefinedColumn));
-    assert_eq!(columns(&["at", "at"]), Err(crate::error::PlanErrorKind::DuplicateColumn));
-    assert_eq!(columns(&["tributary_row_id"]), Err(crate::error::PlanErrorKind::WrongObjectType));
+    assert_eq!(
+        columns(&["kind"]),
+        Err(crate::error::PlanErrorKind::UndefinedColumn)
+    );
+    assert_eq!(
+        columns(&["at", "at"]),
+        Err(crate::error::PlanErrorKind::DuplicateColumn)
+    );
+    assert_eq!(
+        columns(&["tributary_row_id"]),
+        Err(crate::error::PlanErrorKind::WrongObjectType)
+    );
     assert!(writable_table(&catalog, "bid").is_err());
 }

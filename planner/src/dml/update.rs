@@ -15,7 +15,10 @@ pub(super) fn bind(update: &ast::Update, catalog: &Catalog) -> Result<BoundUpdat
     let mut projection = version_projection(&target);
     let mut columns = Vec::with_capacity(assigned.len());
     for (index, value) in assigned {
-        projection.push(aliased(value, &format!("{NEW_PREFIX}{}", target.table.columns[index].name)));
+        projection.push(aliased(
+            value,
+            &format!("{NEW_PREFIX}{}", target.table.columns[index].name),
+        ));
         columns.push(index);
     }
     Ok(BoundUpdate {
@@ -30,19 +33,30 @@ pub(super) fn bind(update: &ast::Update, catalog: &Catalog) -> Result<BoundUpdat
 pub(super) fn version_projection(target: &Target<'_>) -> Vec<ast::SelectItem> {
     let names = target.table.columns.iter().map(|column| column.name.as_str());
     let names = names.chain([ORIGIN_COLUMN, STAMP_COLUMN]);
-    names.map(|name| aliased(column(target.reference(), name), name)).collect()
+    names
+        .map(|name| aliased(column(target.reference(), name), name))
+        .collect()
 }
 
 fn refuse_clauses(update: &ast::Update) -> Result<(), PlanError> {
     let refused = |what: &str, alternative: &str| Err(PlanError::unsupported(what, alternative));
     if update.from.is_some() {
-        return refused("UPDATE … FROM", "Use scalar subqueries in SET and WHERE … IN (SELECT …).");
+        return refused(
+            "UPDATE … FROM",
+            "Use scalar subqueries in SET and WHERE … IN (SELECT …).",
+        );
     }
     if update.limit.is_some() || !update.order_by.is_empty() {
-        return refused("UPDATE with ORDER BY or LIMIT", "Use WHERE key IN (SELECT … ORDER BY … LIMIT …).");
+        return refused(
+            "UPDATE with ORDER BY or LIMIT",
+            "Use WHERE key IN (SELECT … ORDER BY … LIMIT …).",
+        );
     }
     if update.or.is_some() || update.output.is_some() || !update.optimizer_hints.is_empty() {
-        return refused("this form of UPDATE", "Use UPDATE table SET column = value WHERE condition.");
+        return refused(
+            "this form of UPDATE",
+            "Use UPDATE table SET column = value WHERE condition.",
+        );
     }
     Ok(())
 }

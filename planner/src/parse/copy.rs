@@ -61,10 +61,16 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     let position = tokens.position();
     tokens.expect(&["COPY"])?;
     if *tokens.peek() == Token::LParen {
-        return Err(PlanError::unsupported("COPY (query) TO", "Use SELECT, or psql's \\g file.").at(position));
+        return Err(
+            PlanError::unsupported("COPY (query) TO", "Use SELECT, or psql's \\g file.").at(position),
+        );
     }
     let table = tokens.object_name()?;
-    let columns = if *tokens.peek() == Token::LParen { tokens.name_list()? } else { Vec::new() };
+    let columns = if *tokens.peek() == Token::LParen {
+        tokens.name_list()?
+    } else {
+        Vec::new()
+    };
     if tokens.peek_is(&["to"]) {
         return Err(PlanError::unsupported("COPY TO", "Use SELECT, or psql's \\g file.").at(position));
     }
@@ -93,7 +99,11 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     }
     tokens.end()?;
     let options = given.complete().map_err(|error| error.at(position))?;
-    Ok(Statement::Copy(CopyStatement { table, columns, options }))
+    Ok(Statement::Copy(CopyStatement {
+        table,
+        columns,
+        options,
+    }))
 }
 
 /// One option within parentheses.
@@ -124,7 +134,10 @@ fn new_option(tokens: &mut Tokens<'_>, given: &mut Given) -> Result<(), PlanErro
 fn old_option(tokens: &mut Tokens<'_>, given: &mut Given) -> Result<(), PlanError> {
     let position = tokens.position();
     let name = super::fold(&tokens.identifier()?);
-    let takes_string = matches!(name.as_str(), "delimiter" | "delimiters" | "null" | "quote" | "escape");
+    let takes_string = matches!(
+        name.as_str(),
+        "delimiter" | "delimiters" | "null" | "quote" | "escape"
+    );
     if takes_string {
         tokens.take(&["AS"]);
     }
@@ -142,7 +155,11 @@ fn old_option(tokens: &mut Tokens<'_>, given: &mut Given) -> Result<(), PlanErro
 }
 
 fn once(fresh: bool, position: usize) -> Result<(), PlanError> {
-    if fresh { Ok(()) } else { Err(invalid("conflicting or redundant options").at(position)) }
+    if fresh {
+        Ok(())
+    } else {
+        Err(invalid("conflicting or redundant options").at(position))
+    }
 }
 
 fn invalid(message: impl Into<String>) -> PlanError {
@@ -151,12 +168,11 @@ fn invalid(message: impl Into<String>) -> PlanError {
 
 fn unknown_option(name: &str, position: usize) -> PlanError {
     match name {
-        "force_quote" | "force_not_null" | "force_null" | "force" | "on_error" | "default" | "log_verbosity" => {
-            PlanError::unsupported(
-                format_args!("COPY option {}", name.to_uppercase()),
-                "Supported: FORMAT, HEADER, DELIMITER, NULL, QUOTE, ESCAPE.",
-            )
-        }
+        "force_quote" | "force_not_null" | "force_null" | "force" | "on_error" | "default"
+        | "log_verbosity" => PlanError::unsupported(
+            format_args!("COPY option {}", name.to_uppercase()),
+            "Supported: FORMAT, HEADER, DELIMITER, NULL, QUOTE, ESCAPE.",
+        ),
         _ => invalid(format!("option \"{name}\" not recognized"))
             .with_hint("Supported: FORMAT, HEADER, DELIMITER, NULL, QUOTE, ESCAPE."),
     }
@@ -210,10 +226,16 @@ fn character(tokens: &mut Tokens<'_>, option: &str) -> Result<char, PlanError> {
 fn utf8_only(tokens: &mut Tokens<'_>) -> Result<(), PlanError> {
     let position = tokens.position();
     let encoding = tokens.string("an encoding")?;
-    if matches!(encoding.to_lowercase().replace('-', "").as_str(), "utf8" | "unicode") {
+    if matches!(
+        encoding.to_lowercase().replace('-', "").as_str(),
+        "utf8" | "unicode"
+    ) {
         return Ok(());
     }
-    Err(PlanError::unsupported(format_args!("encoding {encoding}"), "Convert the data to UTF-8.").at(position))
+    Err(
+        PlanError::unsupported(format_args!("encoding {encoding}"), "Convert the data to UTF-8.")
+            .at(position),
+    )
 }
 
 impl Given {
@@ -227,7 +249,9 @@ impl Given {
             }
         }
         let delimiter = self.delimiter.unwrap_or(if csv { ',' } else { '\t' });
-        let null = self.null.unwrap_or_else(|| if csv { String::new() } else { "\\N".to_owned() });
+        let null = self
+            .null
+            .unwrap_or_else(|| if csv { String::new() } else { "\\N".to_owned() });
         let quote = self.quote.unwrap_or('"');
         if csv && delimiter == quote {
             return Err(invalid("COPY delimiter and quote must be different"));
@@ -236,12 +260,23 @@ impl Given {
             return Err(invalid(format!("COPY delimiter cannot be \"{delimiter}\"")));
         }
         if null.contains(delimiter) || (csv && null.contains(quote)) {
-            return Err(invalid("the NULL text of COPY must not contain the delimiter or the quote"));
+            return Err(invalid(
+                "the NULL text of COPY must not contain the delimiter or the quote",
+            ));
         }
         if null.contains(['\n', '\r']) {
-            return Err(invalid("COPY null representation cannot use newline or carriage return"));
+            return Err(invalid(
+                "COPY null representation cannot use newline or carriage return",
+            ));
         }
         let header = self.header.unwrap_or(false);
-        Ok(CopyOptions { format, header, delimiter, null, quote, escape: self.escape.unwrap_or(quote) })
+        Ok(CopyOptions {
+            format,
+            header,
+            delimiter,
+            null,
+            quote,
+            escape: self.escape.unwrap_or(quote),
+        })
     }
 }

@@ -36,5 +36,11 @@ pub(super) fn parse_view(mut tokens: Tokens<'_>) -> Result<CreateMaterializedVie
     tokens.expect(&["MATERIALIZED", "VIEW"])?;
     let if_not_exists = tokens.take(&["IF", "NOT", "EXISTS"]);
     let (name, columns, query, query_text) = named_query(tokens)?;
-    Ok(CreateMaterializedView { name, if_not_exists, columns, query, query_text })
+    Ok(CreateMaterializedView {
+        name,
+        if_not_exists,
+        columns,
+        query,
+        query_text,
+    })
 }

@@ -33,7 +33,10 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
         let position = tokens.position();
         let option = option_name(&mut tokens)?;
         tokens.expect_token(&Token::Eq)?;
-        if options.insert(option.clone(), option_value(&mut tokens)?).is_some() {
+        if options
+            .insert(option.clone(), option_value(&mut tokens)?)
+            .is_some()
+        {
             let message = format!("option \"{option}\" is given twice");
             return Err(PlanError::new(PlanErrorKind::Syntax, message).at(position));
         }
@@ -43,7 +46,12 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     }
     tokens.expect_token(&Token::RParen)?;
     tokens.end()?;
-    Ok(Statement::CreateSource(CreateSource { name, if_not_exists, columns, options }))
+    Ok(Statement::CreateSource(CreateSource {
+        name,
+        if_not_exists,
+        columns,
+        options,
+    }))
 }
 
 fn column_list(tokens: &mut Tokens<'_>) -> Result<Option<String>, PlanError> {

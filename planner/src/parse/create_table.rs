@@ -62,7 +62,9 @@ fn refuse_kind(tokens: &Tokens<'_>) -> Result<(), PlanError> {
                 "UNLOGGED" => "Every table is logged; leave UNLOGGED out.",
                 _ => "Use a table and drop it, or a WITH clause.",
             };
-            return Err(PlanError::unsupported(format_args!("CREATE {kind} TABLE"), hint).at(tokens.position()));
+            return Err(
+                PlanError::unsupported(format_args!("CREATE {kind} TABLE"), hint).at(tokens.position())
+            );
         }
     }
     if tokens.peek_is(&["create", "or"]) {

@@ -37,7 +37,13 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     tokens.expect(&["VIEW"])?;
     let if_not_exists = tokens.take(&["IF", "NOT", "EXISTS"]);
     let (name, columns, query, query_text) = named_query(tokens)?;
-    Ok(Statement::CreateView(Box::new(CreateView { name, if_not_exists, columns, query, query_text })))
+    Ok(Statement::CreateView(Box::new(CreateView {
+        name,
+        if_not_exists,
+        columns,
+        query,
+        query_text,
+    })))
 }
 
 /// `name [(columns)] AS query` up to the statement's end.
@@ -45,9 +51,15 @@ pub(super) fn named_query(
     mut tokens: Tokens<'_>,
 ) -> Result<(String, Vec<String>, Box<Query>, String), PlanError> {
     let name = tokens.object_name()?;
-    let columns = if *tokens.peek() == Token::LParen { tokens.name_list()? } else { Vec::new() };
+    let columns = if *tokens.peek() == Token::LParen {
+        tokens.name_list()?
+    } else {
+        Vec::new()
+    };
     if tokens.peek_is(&["with"]) {
-        return Err(PlanError::unsupported("WITH (options) of a view", "Leave it out.").at(tokens.position()));
+        return Err(
+            PlanError::unsupported("WITH (options) of a view", "Leave it out.").at(tokens.position()),
+        );
     }
     tokens.expect(&["AS"])?;
     let query_text = tokens.rest_text().to_owned();

@@ -34,7 +34,10 @@ impl BoundedDialect {
     /// For a statement of so many tokens.
     pub(super) fn new(tokens: usize) -> Self {
         let budget = OPERANDS_MIN.saturating_add(tokens.saturating_mul(OPERANDS_PER_TOKEN_MAX));
-        Self { postgres: PostgreSqlDialect {}, budget: Cell::new(budget) }
+        Self {
+            postgres: PostgreSqlDialect {},
+            budget: Cell::new(budget),
+        }
     }
 }
 

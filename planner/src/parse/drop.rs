@@ -70,5 +70,10 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
         tokens.take(&["RESTRICT"]);
     }
     tokens.end()?;
-    Ok(Statement::Drop(Drop { kind, if_exists, names, cascade }))
+    Ok(Statement::Drop(Drop {
+        kind,
+        if_exists,
+        names,
+        cascade,
+    }))
 }

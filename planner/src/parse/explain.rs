@@ -10,7 +10,9 @@ use crate::error::PlanError;
 pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     if tokens.peek_is(&["explain", "create", "materialized", "view"]) {
         tokens.take(&["explain", "create"]);
-        return Ok(Statement::ExplainCreateMaterializedView(Box::new(parse_view(tokens)?)));
+        return Ok(Statement::ExplainCreateMaterializedView(Box::new(parse_view(
+            tokens,
+        )?)));
     }
     if tokens.take(&["explain", "materialized", "view"]) {
         let name = tokens.object_name()?;
@@ -20,9 +22,9 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     let position = tokens.position();
     let statement = tokens.parse_rest(|parser| parser.parse_statement())?;
     match &statement {
-        ast::Statement::Explain { statement: explained, .. }
-            if matches!(explained.as_ref(), ast::Statement::Query(_)) =>
-        {
+        ast::Statement::Explain {
+            statement: explained, ..
+        } if matches!(explained.as_ref(), ast::Statement::Query(_)) => {
             Ok(Statement::Sql(Box::new(statement)))
         }
         _ => Err(PlanError::unsupported(

@@ -39,9 +39,9 @@ pub use create_table::{CreateTable, LocalityClause};
 pub use create_view::CreateView;
 pub use drop::{Drop, DropKind};
 pub use names::{fold, public_name};
+use position::{Offsets, position};
 pub use relations::relation_names;
 pub use statement::Statement;
-use position::{Offsets, position};
 use tokens::Tokens;
 
 /// A statement and the text it was parsed from.
@@ -59,9 +59,12 @@ pub struct Parsed {
 /// `TooLong` and `TooDeep` before parsing; `Syntax` and `Unsupported`. Positions are characters of `sql` from 1.
 pub fn parse(sql: &str) -> Result<Vec<Parsed>, PlanError> {
     limits::check_text(sql)?;
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().map_err(|error| {
-        PlanError::new(PlanErrorKind::Syntax, tokens::lower_first(&error.message)).at(position(sql, error.location))
-    })?;
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
+        .tokenize_with_location()
+        .map_err(|error| {
+            PlanError::new(PlanErrorKind::Syntax, tokens::lower_first(&error.message))
+                .at(position(sql, error.location))
+        })?;
     limits::check_tokens(sql, &tokens)?;
 
     let mut offsets = Offsets::new(sql);

@@ -27,7 +27,10 @@ pub fn public_name(name: &ObjectName) -> Result<String, PlanError> {
         match part {
             ObjectNamePart::Identifier(ident) => parts.push(fold(ident)),
             ObjectNamePart::Function(_) => {
-                return Err(PlanError::unsupported("a function in place of a name", "Write the name itself."));
+                return Err(PlanError::unsupported(
+                    "a function in place of a name",
+                    "Write the name itself.",
+                ));
             }
         }
     }

@@ -9,8 +9,11 @@ use sqlparser::tokenizer::Location;
 /// is the first character.
 pub(super) fn position(text: &str, location: Location) -> usize {
     let lines_before = usize::try_from(location.line).unwrap_or(1).saturating_sub(1);
-    let characters_before: usize =
-        text.split_inclusive('\n').take(lines_before).map(|line| line.chars().count()).sum();
+    let characters_before: usize = text
+        .split_inclusive('\n')
+        .take(lines_before)
+        .map(|line| line.chars().count())
+        .sum();
     characters_before + usize::try_from(location.column).unwrap_or(1).max(1)
 }
 
@@ -29,19 +32,31 @@ impl<'a> Offsets<'a> {
 
     /// Starts at a location whose offset is known.
     pub(super) fn starting_at(text: &'a str, start: usize, at: Location) -> Self {
-        Self { text, start, characters: text[start..].char_indices().peekable(), at }
+        Self {
+            text,
+            start,
+            characters: text[start..].char_indices().peekable(),
+            at,
+        }
     }
 
     /// The offset of a location that is not before the last one asked for.
     pub(super) fn of(&mut self, location: Location) -> usize {
         while (self.at.line, self.at.column) < (location.line, location.column) {
             match self.characters.next() {
-                Some((_, '\n')) => self.at = Location { line: self.at.line + 1, column: 1 },
+                Some((_, '\n')) => {
+                    self.at = Location {
+                        line: self.at.line + 1,
+                        column: 1,
+                    }
+                }
                 Some(_) => self.at.column += 1,
                 None => break,
             }
         }
-        self.characters.peek().map_or(self.text.len(), |(offset, _)| self.start + *offset)
+        self.characters
+            .peek()
+            .map_or(self.text.len(), |(offset, _)| self.start + *offset)
     }
 }
 
@@ -57,6 +72,9 @@ mod tests {
         assert_eq!(position(text, at(2, 2)), 4);
         assert_eq!(position(text, at(0, 0)), 1);
         let mut offsets = Offsets::new(text);
-        assert_eq!((offsets.of(at(1, 1)), offsets.of(at(2, 2)), offsets.of(at(2, 9))), (0, 5, text.len()));
+        assert_eq!(
+            (offsets.of(at(1, 1)), offsets.of(at(2, 2)), offsets.of(at(2, 9))),
+            (0, 5, text.len())
+        );
     }
 }

@@ -35,7 +35,10 @@ impl Visitor for Collector {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-        let mut scope = Scope { definitions: Vec::new(), defined: BTreeSet::new() };
+        let mut scope = Scope {
+            definitions: Vec::new(),
+            defined: BTreeSet::new(),
+        };
         if let Some(with) = &query.with {
             scope.definitions = with
                 .cte_tables
@@ -78,22 +81,34 @@ mod tests {
     use sqlparser::parser::Parser;
 
     fn names(sql: &str) -> Vec<String> {
-        let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).expect("it tokenizes");
-        relation_names(&parser.parse_query().expect("it is a query")).into_iter().collect()
+        let mut parser = Parser::new(&PostgreSqlDialect {})
+            .try_with_sql(sql)
+            .expect("it tokenizes");
+        relation_names(&parser.parse_query().expect("it is a query"))
+            .into_iter()
+            .collect()
     }
 
     #[test]
     fn names_in_scope_of_with_are_not_relations() {
-        assert_eq!(names("SELECT * FROM A, public.b, pg_catalog.c, \"D\""), ["D", "a", "b"]);
+        assert_eq!(
+            names("SELECT * FROM A, public.b, pg_catalog.c, \"D\""),
+            ["D", "a", "b"]
+        );
         assert_eq!(names("WITH t AS (SELECT * FROM u) SELECT * FROM t"), ["u"]);
         assert_eq!(names("WITH t AS (SELECT * FROM t) SELECT * FROM t"), ["t"]);
         assert_eq!(names("WITH t AS (SELECT 1) SELECT * FROM public.t"), ["t"]);
-        assert_eq!(names("WITH RECURSIVE t AS (SELECT 1 UNION ALL SELECT * FROM t) SELECT * FROM t"), [""; 0]);
-        assert_eq!(names("SELECT (SELECT max(x) FROM s) FROM (WITH w AS (SELECT 1) SELECT * FROM w) q, w"), [
-            "s", "w"
-        ]);
-        assert_eq!(names("SELECT * FROM t WHERE a IN (SELECT b FROM u WHERE EXISTS (SELECT 1 FROM v))"), [
-            "t", "u", "v"
-        ]);
+        assert_eq!(
+            names("WITH RECURSIVE t AS (SELECT 1 UNION ALL SELECT * FROM t) SELECT * FROM t"),
+            [""; 0]
+        );
+        assert_eq!(
+            names("SELECT (SELECT max(x) FROM s) FROM (WITH w AS (SELECT 1) SELECT * FROM w) q, w"),
+            ["s", "w"]
+        );
+        assert_eq!(
+            names("SELECT * FROM t WHERE a IN (SELECT b FROM u WHERE EXISTS (SELECT 1 FROM v))"),
+            ["t", "u", "v"]
+        );
     }
 }

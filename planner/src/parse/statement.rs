@@ -63,7 +63,10 @@ impl Statement {
 
     /// Whether [`crate::dml::bind_dml`] binds it.
     pub fn is_dml(&self) -> bool {
-        matches!(self, Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_))
+        matches!(
+            self,
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)
+        )
     }
 }
 
@@ -113,7 +116,10 @@ pub(super) fn parse_statement(mut tokens: Tokens<'_>) -> Result<Statement, PlanE
             // PostgreSQL's other word for ROLLBACK.
             tokens.next();
             tokens.end()?;
-            let rollback = ast::Statement::Rollback { chain: false, savepoint: None };
+            let rollback = ast::Statement::Rollback {
+                chain: false,
+                savepoint: None,
+            };
             Ok(Statement::Sql(Box::new(rollback)))
         }
         Keyword::TABLE => {
@@ -180,7 +186,11 @@ pub(super) fn refuse_writes_within(statement: &impl ast::Visit) -> Result<(), Pl
 
 /// The refusal of a statement that is not listed, with what to do instead where there is something.
 fn refused(tokens: &Tokens<'_>) -> PlanError {
-    let words: Vec<String> = tokens.peek_words().take(2).map(|word| word.value.to_uppercase()).collect();
+    let words: Vec<String> = tokens
+        .peek_words()
+        .take(2)
+        .map(|word| word.value.to_uppercase())
+        .collect();
     let Some(first) = words.first() else {
         return tokens.unexpected("a statement");
     };
@@ -206,6 +216,10 @@ fn refused(tokens: &Tokens<'_>) -> PlanError {
             return PlanError::new(PlanErrorKind::Syntax, message).at(tokens.position());
         }
     };
-    let named = if matches!(first.as_str(), "CREATE" | "ALTER") { words.join(" ") } else { first.clone() };
+    let named = if matches!(first.as_str(), "CREATE" | "ALTER") {
+        words.join(" ")
+    } else {
+        first.clone()
+    };
     PlanError::unsupported(named, hint).at(tokens.position())
 }

@@ -1,10 +1,14 @@
 //! Golden scripts, limits, and texts that must not overflow the stack or take for ever.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::golden;
 
 fn kind(sql: &str) -> Result<usize, PlanErrorKind> {
-    parse(sql).map(|statements| statements.len()).map_err(|error| error.kind)
+    parse(sql)
+        .map(|statements| statements.len())
+        .map_err(|error| error.kind)
 }
 
 fn shown(statement: &Statement) -> String {
@@ -14,7 +18,10 @@ fn shown(statement: &Statement) -> String {
         Statement::Update(update) => format!("Update {update}"),
         Statement::Delete(delete) => format!("Delete {delete}"),
         Statement::CreateTable(create) => format!("CreateTable {}\n  {:?}", create.table, create.locality),
-        Statement::CreateView(view) => format!("CreateView {:?} {:?} {:?}", view.name, view.columns, view.query_text),
+        Statement::CreateView(view) => format!(
+            "CreateView {:?} {:?} {:?}",
+            view.name, view.columns, view.query_text
+        ),
         Statement::CreateMaterializedView(view) | Statement::ExplainCreateMaterializedView(view) => {
             let explain = matches!(statement, Statement::ExplainCreateMaterializedView(_));
             let exists = if view.if_not_exists { " if not exists" } else { "" };
@@ -45,22 +52,34 @@ fn golden_scripts() {
 
 #[test]
 fn texts_are_those_of_the_statements() {
-    let parsed = parse(" ;; SELECT 'ä;' ; -- a comment;\n\tCREATE SOURCE s WITH (a = 1) -- end\n;").expect("valid");
+    let parsed =
+        parse(" ;; SELECT 'ä;' ; -- a comment;\n\tCREATE SOURCE s WITH (a = 1) -- end\n;").expect("valid");
     let texts: Vec<&str> = parsed.iter().map(|parsed| parsed.text.as_str()).collect();
-    assert_eq!(texts, ["SELECT 'ä;'", "-- a comment;\n\tCREATE SOURCE s WITH (a = 1)"].map(|text| {
-        text.trim_start_matches("-- a comment;\n\t")
-    }));
+    assert_eq!(
+        texts,
+        ["SELECT 'ä;'", "-- a comment;\n\tCREATE SOURCE s WITH (a = 1)"]
+            .map(|text| { text.trim_start_matches("-- a comment;\n\t") })
+    );
     assert_eq!(kind(" ; -- nothing\n;;"), Ok(0));
 }
 
 #[test]
 fn too_long_texts_are_refused_before_parsing() {
-    assert_eq!(kind(&format!("SELECT '{}'", "x".repeat(limits::TEXT_BYTES_MAX))), Err(PlanErrorKind::TooLong));
-    assert_eq!(kind(&"a ".repeat(limits::TOKENS_MAX + 1)), Err(PlanErrorKind::TooLong));
+    assert_eq!(
+        kind(&format!("SELECT '{}'", "x".repeat(limits::TEXT_BYTES_MAX))),
+        Err(PlanErrorKind::TooLong)
+    );
+    assert_eq!(
+        kind(&"a ".repeat(limits::TOKENS_MAX + 1)),
+        Err(PlanErrorKind::TooLong)
+    );
     assert_eq!(kind(&",".repeat(16_000_000)), Err(PlanErrorKind::TooLong));
     // One long string is one token, however it is quoted.
     let long = ",".repeat(3_000_000);
-    assert_eq!(kind(&format!("SELECT '{long}', $${long}$$, $t${long}$t$ -- {long}")), Ok(1));
+    assert_eq!(
+        kind(&format!("SELECT '{long}', $${long}$$, $t${long}$t$ -- {long}")),
+        Ok(1)
+    );
 }
 
 #[test]
@@ -83,6 +102,9 @@ fn deep_texts_are_refused_before_parsing() {
         format!("SELECT {} '1'", "INTERVAL ".repeat(n)),
         format!("SELECT 1 WHERE a {}", "IS NULL ".repeat(n / 2)),
         format!("SELECT NOT a {}", "= NOT a ".repeat(n / 4)),
+        format!("{}SELECT 1{}", "(".repeat(400), ")".repeat(400)),
+        format!("SELECT {}SELECT 1{}", "(".repeat(400), ")".repeat(400)),
+        format!("SELECT {}1{}", "(SELECT ".repeat(400), ")".repeat(400)),
     ] {
         let start = sql[..20.min(sql.len())].to_owned();
         assert_eq!(kind(&sql), Err(PlanErrorKind::TooDeep), "{start}");
@@ -92,34 +114,59 @@ fn deep_texts_are_refused_before_parsing() {
 /// The stack of the server's threads.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
 
-/// What is just within the limits has to be parsed, printed, copied, compared and dropped on half of the stack of the
-/// server's threads.
+/// What is just within the limits has to be parsed, printed, copied, compared and dropped on three quarters of the
+/// stack of the server's threads.
 #[test]
 fn texts_within_the_limits_do_not_overflow() {
     let run = std::thread::Builder::new().stack_size(STACK_BYTES / 2 + STACK_BYTES / 4);
-    run.spawn(deepest_texts).expect("a thread").join().expect("no panic");
+    run.spawn(deepest_texts)
+        .expect("a thread")
+        .join()
+        .expect("no panic");
 }
 
 fn deepest_texts() {
     let terms = limits::DEPTH_MAX - 100;
     let depth = limits::NESTING_MAX - 2;
-    let subqueries = terms / 32;
+    let subqueries = terms / 23;
     for sql in [
         format!("SELECT 1{}", "+1".repeat(terms)),
         format!("SELECT {}1{}", "(".repeat(depth), ")".repeat(depth)),
         format!("SELECT {} true", "NOT ".repeat(depth)),
         format!("SELECT a{}", " OR a".repeat(terms)),
         format!("SELECT 1 {}", "UNION SELECT 1 ".repeat(terms / 4)),
-        format!("SELECT {}1{}", "(SELECT ".repeat(subqueries), ")".repeat(subqueries)),
-        format!("SELECT * FROM {}t{}", "(SELECT * FROM ".repeat(subqueries), ") t".repeat(subqueries)),
-        format!("{}SELECT 1{}", "WITH t AS (".repeat(subqueries), ") SELECT 1".repeat(subqueries)),
-        format!("SELECT * FROM {}t JOIN t ON true{}", "(".repeat(depth), ")".repeat(depth)),
+        format!(
+            "SELECT {}1{}",
+            "(SELECT ".repeat(subqueries),
+            ")".repeat(subqueries)
+        ),
+        format!(
+            "SELECT * FROM {}t{}",
+            "(SELECT * FROM ".repeat(subqueries),
+            ") t".repeat(subqueries)
+        ),
+        format!(
+            "{}SELECT 1{}",
+            "WITH t AS (".repeat(subqueries),
+            ") SELECT 1".repeat(subqueries)
+        ),
+        format!(
+            "SELECT * FROM {}t JOIN t ON true{}",
+            "(".repeat(terms / 7),
+            ")".repeat(terms / 7)
+        ),
+        format!("{}SELECT 1{}", "(".repeat(subqueries), ")".repeat(subqueries)),
+        format!("SELECT {}'1'", "interval ".repeat(depth / 5 - 1)),
         format!("SELECT * FROM t{}", " JOIN t ON true".repeat(terms / 2)),
-        format!("SELECT {}0{}", "CASE WHEN true THEN ".repeat(depth), " END".repeat(depth)),
+        format!(
+            "SELECT {}0{}",
+            "CASE WHEN true THEN ".repeat(terms / 4),
+            " END".repeat(terms / 4)
+        ),
         format!("SELECT f{}1{}", "(f".repeat(depth), ")".repeat(depth)),
         format!("SELECT {}1{}", "cast(".repeat(depth), " as int)".repeat(depth)),
         format!("SELECT {}1{}", "coalesce(a, ".repeat(depth), ")".repeat(depth)),
-        format!("SELECT {}a{}", "a in (".repeat(depth), ")".repeat(depth)),
+        format!("SELECT {}a{}", "a in (".repeat(terms / 2), ")".repeat(terms / 2)),
         format!("SELECT {}1{}", "array[".repeat(depth), "]".repeat(depth)),
     ] {
         let start = sql[..30].to_owned();
@@ -150,8 +197,24 @@ fn many_rows_are_not_many_terms() {
 fn errors_at_depth_take_no_exponential_time() {
     let depth = limits::NESTING_MAX / 2 - 2;
     for opening in [
-        "not (", "cast(", "exists (", "f(", "(", "case when ", "interval (", "date (", "array[", "(select ",
-        "coalesce(a, ", "position(", "cast(f(", "substring(", "row(", "any(", "lateral (", "extract(year from ",
+        "not (",
+        "cast(",
+        "exists (",
+        "f(",
+        "(",
+        "case when ",
+        "interval (",
+        "date (",
+        "array[",
+        "(select ",
+        "coalesce(a, ",
+        "position(",
+        "cast(f(",
+        "substring(",
+        "row(",
+        "any(",
+        "lateral (",
+        "extract(year from ",
     ] {
         for depth in [10, 30, depth] {
             let sql = format!("SELECT {} 1 !! FROM", opening.repeat(depth));
@@ -166,4 +229,101 @@ fn errors_at_depth_take_no_exponential_time() {
 #[test]
 fn named_arguments_are_parsed() {
     assert_eq!(kind("SELECT make_interval(days => 10, hours := f(1))"), Ok(1));
+}
+
+/// Texts of words that mean something, in any order.
+fn soup() -> impl Strategy<Value = String> {
+    let words = prop::sample::select(vec![
+        "SELECT",
+        "FROM",
+        "WHERE",
+        "t",
+        "\"T\"",
+        "a",
+        "1",
+        "'x'",
+        "$1",
+        "(",
+        ")",
+        ",",
+        ";",
+        "*",
+        "+",
+        "NOT",
+        "AND",
+        "CASE",
+        "WHEN",
+        "THEN",
+        "END",
+        "CREATE",
+        "TABLE",
+        "VIEW",
+        "MATERIALIZED",
+        "SOURCE",
+        "AS",
+        "WITH",
+        "LOCALITY",
+        "GLOBAL",
+        "REGIONAL",
+        "BY",
+        "ROW",
+        "IN",
+        "DROP",
+        "IF",
+        "EXISTS",
+        "CASCADE",
+        "EXPLAIN",
+        "COPY",
+        "STDIN",
+        "CSV",
+        "INSERT",
+        "INTO",
+        "VALUES",
+        "DEFAULT",
+        "UPDATE",
+        "SET",
+        "=",
+        "DELETE",
+        "RETURNING",
+        "ON",
+        "CONFLICT",
+        "DO",
+        "NOTHING",
+        "UNION",
+        "JOIN",
+        "cast",
+        "int",
+        "::",
+        "[",
+        "]",
+        "é",
+        "--",
+        "\n",
+        "interval",
+        "SHOW",
+        "FLUSH",
+        ".",
+    ]);
+    prop::collection::vec(words, 0..30).prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_panics(text in prop_oneof![soup(), ".{0,60}"]) {
+        let _ = parse(&text);
+    }
+
+    /// The text kept with a statement is that statement.
+    #[test]
+    fn texts_parse_to_their_statements(text in prop_oneof![
+        soup(),
+        soup().prop_map(|text| format!("SELECT a; {text}; FLUSH")),
+    ]) {
+        for Parsed { statement, text } in parse(&text).unwrap_or_default() {
+            let again = parse(&text).map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?;
+            prop_assert_eq!(again, [Parsed { statement, text }]);
+        }
+    }
 }

@@ -30,8 +30,15 @@ pub(super) struct Tokens<'a> {
 impl<'a> Tokens<'a> {
     /// `tokens` are those of a statement that starts at byte `start` of `sql`; the first is no white space.
     pub(super) fn new(sql: &'a str, start: usize, tokens: Vec<TokenWithSpan>) -> Self {
-        let location = tokens.first().map_or(Location { line: 1, column: 1 }, |token| token.span.start);
-        Self { sql, start: (start, location), tokens, at: 0 }
+        let location = tokens
+            .first()
+            .map_or(Location { line: 1, column: 1 }, |token| token.span.start);
+        Self {
+            sql,
+            start: (start, location),
+            tokens,
+            at: 0,
+        }
     }
 
     /// The next token, `EOF` after the last.
@@ -47,16 +54,20 @@ impl<'a> Tokens<'a> {
     /// The run of unquoted words that begins with the next token.
     pub(super) fn peek_words(&self) -> impl Iterator<Item = &Word> {
         let rest = self.tokens[self.at.min(self.tokens.len())..].iter();
-        rest.filter(|token| !matches!(token.token, Token::Whitespace(_))).map_while(|token| match &token.token {
-            Token::Word(word) if word.quote_style.is_none() => Some(word),
-            _ => None,
-        })
+        rest.filter(|token| !matches!(token.token, Token::Whitespace(_)))
+            .map_while(|token| match &token.token {
+                Token::Word(word) if word.quote_style.is_none() => Some(word),
+                _ => None,
+            })
     }
 
     /// Whether the next tokens are these words, in any case.
     pub(super) fn peek_is(&self, words: &[&str]) -> bool {
         let mut next = self.peek_words();
-        words.iter().all(|word| next.next().is_some_and(|next| next.value.eq_ignore_ascii_case(word)))
+        words.iter().all(|word| {
+            next.next()
+                .is_some_and(|next| next.value.eq_ignore_ascii_case(word))
+        })
     }
 
     /// Takes the next token.
@@ -89,21 +100,31 @@ impl<'a> Tokens<'a> {
 
     /// Takes these words.
     pub(super) fn expect(&mut self, words: &[&str]) -> Result<(), PlanError> {
-        if self.take(words) { Ok(()) } else { Err(self.unexpected(&words.join(" "))) }
+        if self.take(words) {
+            Ok(())
+        } else {
+            Err(self.unexpected(&words.join(" ")))
+        }
     }
 
     /// Takes this token.
     pub(super) fn expect_token(&mut self, token: &Token) -> Result<(), PlanError> {
-        if self.take_token(token) { Ok(()) } else { Err(self.unexpected(&format!("\"{token}\""))) }
+        if self.take_token(token) {
+            Ok(())
+        } else {
+            Err(self.unexpected(&format!("\"{token}\"")))
+        }
     }
 
     /// Takes an identifier.
     pub(super) fn identifier(&mut self) -> Result<Ident, PlanError> {
         match self.peek() {
             Token::Word(_) => match self.next() {
-                Token::Word(word) => {
-                    Ok(Ident { value: word.value, quote_style: word.quote_style, span: Span::empty() })
-                }
+                Token::Word(word) => Ok(Ident {
+                    value: word.value,
+                    quote_style: word.quote_style,
+                    span: Span::empty(),
+                }),
                 _ => Err(PlanError::internal("a token changed between peek and next")),
             },
             _ => Err(self.unexpected("a name")),
@@ -146,7 +167,11 @@ impl<'a> Tokens<'a> {
 
     /// Nothing may follow.
     pub(super) fn end(&self) -> Result<(), PlanError> {
-        if *self.peek() == Token::EOF { Ok(()) } else { Err(self.unexpected("the end of the statement")) }
+        if *self.peek() == Token::EOF {
+            Ok(())
+        } else {
+            Err(self.unexpected("the end of the statement"))
+        }
     }
 
     /// Cuts the statement before the first token outside of brackets for which `found` holds.
@@ -160,7 +185,12 @@ impl<'a> Tokens<'a> {
             }
             if depth == 0 && found(&self.tokens[index].token) {
                 let rest = self.tokens.split_off(index);
-                return Some(Tokens { sql: self.sql, start: self.start, tokens: rest, at: 0 });
+                return Some(Tokens {
+                    sql: self.sql,
+                    start: self.start,
+                    tokens: rest,
+                    at: 0,
+                });
             }
         }
         None
@@ -198,14 +228,20 @@ impl<'a> Tokens<'a> {
     pub(super) fn unexpected(&self, expected: &str) -> PlanError {
         match self.tokens.get(self.at) {
             None => syntax_at_end(expected, self.sql),
-            Some(found) => syntax(&found.token.to_string(), expected, position(self.sql, found.span.start)),
+            Some(found) => syntax(
+                &found.token.to_string(),
+                expected,
+                position(self.sql, found.span.start),
+            ),
         }
     }
 
     /// The position of the next token.
     pub(super) fn position(&self) -> usize {
         let end = || self.sql.chars().count() + 1;
-        self.tokens.get(self.at).map_or_else(end, |token| position(self.sql, token.span.start))
+        self.tokens
+            .get(self.at)
+            .map_or_else(end, |token| position(self.sql, token.span.start))
     }
 
     /// The leading keyword, `NoKeyword` if there is none.
@@ -235,7 +271,9 @@ fn from_sqlparser(sql: &str, error: ParserError) -> PlanError {
         }
     };
     let (message, location) = split_location(&message);
-    let found = message.strip_prefix("Expected: ").and_then(|message| message.rsplit_once(", found: "));
+    let found = message
+        .strip_prefix("Expected: ")
+        .and_then(|message| message.rsplit_once(", found: "));
     match (found, location) {
         (Some((expected, "EOF")), _) => syntax_at_end(expected, sql),
         (Some((expected, found)), Some(location)) => syntax(found, expected, position(sql, location)),
@@ -250,7 +288,13 @@ fn split_location(message: &str) -> (&str, Option<Location>) {
     let location = || {
         let (before, location) = message.rsplit_once(" at Line: ")?;
         let (line, column) = location.split_once(", Column: ")?;
-        Some((before, Location { line: line.parse().ok()?, column: column.trim().parse().ok()? }))
+        Some((
+            before,
+            Location {
+                line: line.parse().ok()?,
+                column: column.trim().parse().ok()?,
+            },
+        ))
     };
     match location() {
         Some((before, location)) => (before, Some(location)),

@@ -36,7 +36,10 @@ impl SqlType {
                 TimezoneInfo::None | TimezoneInfo::WithoutTimeZone => SqlType::Timestamp,
                 TimezoneInfo::WithTimeZone | TimezoneInfo::Tz => SqlType::TimestampTz,
             },
-            AstType::Interval { fields: None, precision: None | Some(6) } => SqlType::Interval,
+            AstType::Interval {
+                fields: None,
+                precision: None | Some(6),
+            } => SqlType::Interval,
             AstType::Uuid => SqlType::Uuid,
             AstType::Bytea => SqlType::Bytea,
             other => return Err(refused(other)),
@@ -71,7 +74,10 @@ impl SqlType {
             SqlType::Date => AstType::Date,
             SqlType::Timestamp => AstType::Timestamp(None, TimezoneInfo::None),
             SqlType::TimestampTz => AstType::Timestamp(None, TimezoneInfo::WithTimeZone),
-            SqlType::Interval => AstType::Interval { fields: None, precision: None },
+            SqlType::Interval => AstType::Interval {
+                fields: None,
+                precision: None,
+            },
             SqlType::Uuid => AstType::Uuid,
             SqlType::Bytea => AstType::Bytea,
         }
@@ -171,7 +177,9 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<SqlType, PlanError> {
-        let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(text).expect("it tokenizes");
+        let mut parser = Parser::new(&PostgreSqlDialect {})
+            .try_with_sql(text)
+            .expect("it tokenizes");
         SqlType::from_ast(&parser.parse_data_type().expect("it is a type"))
     }
 
@@ -185,8 +193,20 @@ mod tests {
             ("float", SqlType::Float8),
             ("float(24)", SqlType::Float4),
             ("double precision", SqlType::Float8),
-            ("decimal(10,2)", SqlType::Numeric { precision: 10, scale: 2 }),
-            ("numeric(5)", SqlType::Numeric { precision: 5, scale: 0 }),
+            (
+                "decimal(10,2)",
+                SqlType::Numeric {
+                    precision: 10,
+                    scale: 2,
+                },
+            ),
+            (
+                "numeric(5)",
+                SqlType::Numeric {
+                    precision: 5,
+                    scale: 0,
+                },
+            ),
             ("numeric", SqlType::NUMERIC),
             ("string", SqlType::Text),
             ("character varying(8)", SqlType::Varchar(Some(8))),
@@ -225,7 +245,10 @@ mod tests {
         ] {
             let error = parsed(text).expect_err(text);
             assert_eq!(error.kind, PlanErrorKind::Unsupported, "{text}");
-            assert!(error.hint.as_deref().is_some_and(|given| given.contains(hint)), "{text}: {error}");
+            assert!(
+                error.hint.as_deref().is_some_and(|given| given.contains(hint)),
+                "{text}: {error}"
+            );
         }
     }
 }

@@ -23,7 +23,11 @@ impl SqlType {
             SqlType::Int2 => integer(text, i16::MIN.into(), i16::MAX.into()),
             SqlType::Int4 => integer(text, i32::MIN.into(), i32::MAX.into()),
             SqlType::Int8 => integer(text, i64::MIN.into(), i64::MAX.into()),
-            SqlType::Float4 => text.trim().parse::<f32>().ok().map(|value| float(f64::from(value))),
+            SqlType::Float4 => text
+                .trim()
+                .parse::<f32>()
+                .ok()
+                .map(|value| float(f64::from(value))),
             SqlType::Float8 => text.trim().parse::<f64>().ok().map(float),
             SqlType::Numeric { precision, scale } => decimal(text.trim(), *precision, *scale),
             SqlType::Text | SqlType::Varchar(None) => Some(LiteralValue::Text(text.to_owned())),
@@ -42,7 +46,10 @@ impl SqlType {
             let message = format!("invalid value for type {self}: \"{text}\"");
             PlanError::new(PlanErrorKind::DatatypeMismatch, message)
         })?;
-        Ok(Literal { data_type: self.arrow(), value: Some(value) })
+        Ok(Literal {
+            data_type: self.arrow(),
+            value: Some(value),
+        })
     }
 }
 
@@ -60,7 +67,14 @@ pub(crate) fn literal_text(literal: &Literal) -> Option<String> {
         (LiteralValue::Integer(value), _) => value.to_string(),
         (LiteralValue::Bytes(bytes), DataType::FixedSizeBinary(16)) => uuid_text(bytes),
         (LiteralValue::Bytes(bytes), _) => format!("\\x{}", hex(bytes)),
-        (LiteralValue::Interval { months, days, nanoseconds }, _) => {
+        (
+            LiteralValue::Interval {
+                months,
+                days,
+                nanoseconds,
+            },
+            _,
+        ) => {
             format!("{months} months {days} days {nanoseconds} nanoseconds")
         }
     })
@@ -76,7 +90,9 @@ fn boolean(text: &str) -> Option<bool> {
 
 fn integer(text: &str, minimum: i128, maximum: i128) -> Option<LiteralValue> {
     let value: i128 = text.trim().parse().ok()?;
-    (minimum..=maximum).contains(&value).then_some(LiteralValue::Integer(value))
+    (minimum..=maximum)
+        .contains(&value)
+        .then_some(LiteralValue::Integer(value))
 }
 
 fn float(value: f64) -> LiteralValue {
@@ -94,7 +110,8 @@ fn decimal(text: &str, precision: u8, scale: i8) -> Option<LiteralValue> {
         None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.len() + fraction.len() == 0 || !digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+    if whole.len() + fraction.len() == 0 || !digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
         return None;
     }
     if whole.len() + fraction.len() > 200 || exponent.abs() > 200 || fraction.contains('.') {
@@ -114,7 +131,11 @@ fn decimal(text: &str, precision: u8, scale: i8) -> Option<LiteralValue> {
         all.truncate(kept);
     }
     let digits = all.trim_start_matches('0');
-    let unscaled = if digits.is_empty() { 0 } else { digits.parse::<i128>().ok()? } + i128::from(round_up);
+    let unscaled = if digits.is_empty() {
+        0
+    } else {
+        digits.parse::<i128>().ok()?
+    } + i128::from(round_up);
     if unscaled >= 10_i128.checked_pow(u32::from(precision))? {
         return None;
     }
@@ -126,13 +147,21 @@ fn decimal_text(unscaled: i128, scale: i8) -> String {
     let scale = usize::try_from(scale).unwrap_or(0);
     let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale);
-    if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+    if scale == 0 {
+        format!("{sign}{whole}")
+    } else {
+        format!("{sign}{whole}.{fraction}")
+    }
 }
 
 fn date_text(days: i128) -> Option<String> {
     let epoch = NaiveDate::default();
     let distance = Days::new(u64::try_from(days.unsigned_abs()).ok()?);
-    let date = if days < 0 { epoch.checked_sub_days(distance) } else { epoch.checked_add_days(distance) };
+    let date = if days < 0 {
+        epoch.checked_sub_days(distance)
+    } else {
+        epoch.checked_add_days(distance)
+    };
     Some(date?.format("%Y-%m-%d").to_string())
 }
 
@@ -156,15 +185,25 @@ fn instant_text(value: i128, unit: TimeUnit, zoned: bool) -> Option<String> {
 
 fn interval(text: &str) -> Option<LiteralValue> {
     let value = parse_interval_month_day_nano(text).ok()?;
-    Some(LiteralValue::Interval { months: value.months, days: value.days, nanoseconds: value.nanoseconds })
+    Some(LiteralValue::Interval {
+        months: value.months,
+        days: value.days,
+        nanoseconds: value.nanoseconds,
+    })
 }
 
 /// 32 hexadecimal digits, with hyphens after any four and optional braces, as in PostgreSQL.
 fn uuid(text: &str) -> Option<Vec<u8>> {
     let text = text.trim();
-    let text = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(text);
+    let text = text
+        .strip_prefix('{')
+        .and_then(|text| text.strip_suffix('}'))
+        .unwrap_or(text);
     let groups: Vec<&str> = text.split('-').collect();
-    if groups.iter().any(|group| group.is_empty() || group.len() % 4 != 0) {
+    if groups
+        .iter()
+        .any(|group| group.is_empty() || group.len() % 4 != 0)
+    {
         return None;
     }
     let bytes = unhex(&groups.concat())?;
@@ -191,10 +230,12 @@ fn bytea(text: &str) -> Option<Vec<u8>> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+            text
+        })
 }
 
 fn unhex(digits: &str) -> Option<Vec<u8>> {
@@ -202,8 +243,15 @@ fn unhex(digits: &str) -> Option<Vec<u8>> {
     if !digits.len().is_multiple_of(2) {
         return None;
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    digits.chunks(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    digits
+        .chunks(2)
+        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
+        .collect()
 }
 
 #[cfg(test)]
@@ -217,8 +265,20 @@ mod tests {
             (SqlType::Int2, "-32768"),
             (SqlType::Float8, "-0.1"),
             (SqlType::Float8, "NaN"),
-            (SqlType::Numeric { precision: 10, scale: 2 }, "-0.05"),
-            (SqlType::Numeric { precision: 10, scale: 0 }, "12"),
+            (
+                SqlType::Numeric {
+                    precision: 10,
+                    scale: 2,
+                },
+                "-0.05",
+            ),
+            (
+                SqlType::Numeric {
+                    precision: 10,
+                    scale: 0,
+                },
+                "12",
+            ),
             (SqlType::Text, "it's"),
             (SqlType::Date, "1969-12-31"),
             (SqlType::Timestamp, "2024-02-29 12:00:00.000001"),
@@ -237,9 +297,27 @@ mod tests {
         for (sql_type, text) in [
             (SqlType::Int2, "32768"),
             (SqlType::Int4, "1.5"),
-            (SqlType::Numeric { precision: 3, scale: 1 }, "99.95"),
-            (SqlType::Numeric { precision: 3, scale: 1 }, "."),
-            (SqlType::Numeric { precision: 3, scale: 1 }, "1.2.3"),
+            (
+                SqlType::Numeric {
+                    precision: 3,
+                    scale: 1,
+                },
+                "99.95",
+            ),
+            (
+                SqlType::Numeric {
+                    precision: 3,
+                    scale: 1,
+                },
+                ".",
+            ),
+            (
+                SqlType::Numeric {
+                    precision: 3,
+                    scale: 1,
+                },
+                "1.2.3",
+            ),
             (SqlType::Varchar(Some(2)), "äöü"),
             (SqlType::Date, "2024-02-30"),
             (SqlType::Uuid, "0011"),
@@ -254,8 +332,16 @@ mod tests {
 
     #[test]
     fn decimals_round_half_away_from_zero() {
-        let decimal = |text| match (SqlType::Numeric { precision: 8, scale: 2 }).literal(text, "UTC") {
-            Ok(Literal { value: Some(LiteralValue::Integer(value)), .. }) => Some(value),
+        let decimal = |text| match (SqlType::Numeric {
+            precision: 8,
+            scale: 2,
+        })
+        .literal(text, "UTC")
+        {
+            Ok(Literal {
+                value: Some(LiteralValue::Integer(value)),
+                ..
+            }) => Some(value),
             _ => None,
         };
         assert_eq!(decimal("1.005"), Some(101));
@@ -269,8 +355,16 @@ mod tests {
 
     #[test]
     fn the_time_zone_applies_where_none_is_written() {
-        let micros = |text| SqlType::TimestampTz.literal(text, "Europe/Berlin").expect(text).value;
+        let micros = |text| {
+            SqlType::TimestampTz
+                .literal(text, "Europe/Berlin")
+                .expect(text)
+                .value
+        };
         assert_eq!(micros("1970-01-01 01:00:00"), Some(LiteralValue::Integer(0)));
-        assert_eq!(micros("1970-01-01 01:00:00Z"), Some(LiteralValue::Integer(3_600_000_000)));
+        assert_eq!(
+            micros("1970-01-01 01:00:00Z"),
+            Some(LiteralValue::Integer(3_600_000_000))
+        );
     }
 }

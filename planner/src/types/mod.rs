@@ -61,7 +61,10 @@ pub enum SqlType {
 
 impl SqlType {
     /// What `numeric` without precision means.
-    pub const NUMERIC: SqlType = SqlType::Numeric { precision: 38, scale: 10 };
+    pub const NUMERIC: SqlType = SqlType::Numeric {
+        precision: 38,
+        scale: 10,
+    };
 
     /// The Arrow type in which columns of this type are kept.
     pub fn arrow(&self) -> DataType {
@@ -91,12 +94,16 @@ impl SqlType {
             DataType::Int8 | DataType::UInt8 | DataType::Int16 => SqlType::Int2,
             DataType::UInt16 | DataType::Int32 => SqlType::Int4,
             DataType::UInt32 | DataType::Int64 => SqlType::Int8,
-            DataType::UInt64 => SqlType::Numeric { precision: 20, scale: 0 },
+            DataType::UInt64 => SqlType::Numeric {
+                precision: 20,
+                scale: 0,
+            },
             DataType::Float16 | DataType::Float32 => SqlType::Float4,
             DataType::Float64 => SqlType::Float8,
-            DataType::Decimal128(precision, scale) if *scale >= 0 => {
-                SqlType::Numeric { precision: *precision, scale: *scale }
-            }
+            DataType::Decimal128(precision, scale) if *scale >= 0 => SqlType::Numeric {
+                precision: *precision,
+                scale: *scale,
+            },
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => SqlType::Text,
             DataType::Date32 | DataType::Date64 => SqlType::Date,
             DataType::Timestamp(_, None) => SqlType::Timestamp,
@@ -229,8 +236,16 @@ mod tests {
     #[test]
     fn arrow_round_trips() {
         for sql_type in SqlType::ALL {
-            let expected = if sql_type == SqlType::Varchar(None) { SqlType::Text } else { sql_type };
-            assert_eq!(SqlType::from_arrow(&sql_type.arrow()), Some(expected), "{sql_type}");
+            let expected = if sql_type == SqlType::Varchar(None) {
+                SqlType::Text
+            } else {
+                sql_type
+            };
+            assert_eq!(
+                SqlType::from_arrow(&sql_type.arrow()),
+                Some(expected),
+                "{sql_type}"
+            );
         }
     }
 
@@ -245,8 +260,22 @@ mod tests {
     #[test]
     fn modifiers_are_those_of_postgres() {
         assert_eq!(SqlType::Varchar(Some(20)).typmod(), 24);
-        assert_eq!(SqlType::Numeric { precision: 10, scale: 2 }.typmod(), 655_366);
-        assert_eq!(SqlType::Numeric { precision: 10, scale: 2 }.name(), "numeric(10,2)");
+        assert_eq!(
+            SqlType::Numeric {
+                precision: 10,
+                scale: 2
+            }
+            .typmod(),
+            655_366
+        );
+        assert_eq!(
+            SqlType::Numeric {
+                precision: 10,
+                scale: 2
+            }
+            .name(),
+            "numeric(10,2)"
+        );
         assert_eq!(SqlType::Text.typmod(), -1);
     }
 }
