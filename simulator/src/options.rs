@@ -82,6 +82,21 @@ pub struct FaultProfile {
     pub clock_jump_every_ms: u64,
     /// Disks that are full for a while.
     pub full_disk_every_ms: u64,
+    /// Processes that stand still for a while.
+    pub pause_every_ms: u64,
+}
+
+/// Limits of a region that a run makes small, so that they are met.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Rows that a backfill takes at once.
+    pub backfill_rows_max: usize,
+    /// Sealed records that wait for the dataflow.
+    pub sealed_records_max: usize,
+    /// Changed keys that a link remembers.
+    pub pending_keys_max: usize,
+    /// Bundles that a link has under way.
+    pub window_bundles_max: usize,
 }
 
 /// Everything a run depends on.
@@ -109,8 +124,8 @@ pub struct Options {
     pub work_ms: u64,
     /// Mean milliseconds between two checkpoints of a region.
     pub checkpoint_every_ms: u64,
-    /// Rows that a backfill takes at once.
-    pub backfill_rows_max: usize,
+    /// Limits of each region.
+    pub limits: Limits,
     /// Of a hundred views so many are planned from SQL; the others are built by hand.
     pub sql_views: u64,
     /// Of a hundred publications so many are compared with the oracle in full.
@@ -145,14 +160,20 @@ impl Options {
                 partition_every_ms: unless_calm(*rng.pick(&[0, 1_000, 2_500])),
                 reset_every_ms: unless_calm(*rng.pick(&[0, 500, 2_000])),
                 clock_jump_every_ms: unless_calm(*rng.pick(&[0, 0, 1_500])),
-                full_disk_every_ms: unless_calm(*rng.pick(&[0, 0, 4_000])),
+                full_disk_every_ms: unless_calm(*rng.pick(&[0, 0, 2_000])),
+                pause_every_ms: unless_calm(*rng.pick(&[0, 0, 2_000])),
             },
-            clock_skew_ms: *rng.pick(&[0, 5, 100, 100, 2_000]),
+            clock_skew_ms: *rng.pick(&[0, 5, 100, 100, 2_000, 12_000]),
             write_every_ms: *rng.pick(&[15, 30, 60]),
             sync_ms: *rng.pick(&[1, 5, 20, 60]),
             work_ms: *rng.pick(&[0, 2, 10, 40]),
             checkpoint_every_ms: *rng.pick(&[300, 1_000, 3_000]),
-            backfill_rows_max: *rng.pick(&[3, 50, 16_384]),
+            limits: Limits {
+                backfill_rows_max: *rng.pick(&[3, 50, 16_384]),
+                sealed_records_max: *rng.pick(&[8, 4_096, 4_096]),
+                pending_keys_max: *rng.pick(&[4, 1_000_000, 1_000_000]),
+                window_bundles_max: *rng.pick(&[1, 8, 8]),
+            },
             sql_views: *rng.pick(&[60, 90, 100]),
             compared: 6,
             control: None,

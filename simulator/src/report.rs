@@ -26,6 +26,8 @@ pub struct Report {
     pub settle_ms_max: u64,
     /// Snapshots published.
     pub publications: u64,
+    /// Bundles sent.
+    pub bundles_sent: u64,
     /// Checkpoints written.
     pub checkpoints: u64,
     /// Crashes.

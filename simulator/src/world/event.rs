@@ -94,6 +94,31 @@ pub enum Event {
     Settled,
 }
 
+impl Event {
+    /// The region whose process takes part in it, where that can stand still.
+    pub fn process(&self) -> Option<usize> {
+        match self {
+            Event::Timer { node, .. }
+            | Event::Work { node, .. }
+            | Event::Sync { node, .. }
+            | Event::Synced { node, .. }
+            | Event::CheckpointDue { node, .. }
+            | Event::WriteCheckpoint { node, .. }
+            | Event::Hangup { node, .. }
+            | Event::Write(node) => Some(*node),
+            Event::Deliver { direction: (_, to), .. } => Some(*to),
+            Event::Ddl => Some(0),
+            Event::Connect(_)
+            | Event::Restart(_)
+            | Event::Fault(_)
+            | Event::Mend(_)
+            | Event::DiskSpace(_)
+            | Event::Heal
+            | Event::Settled => None,
+        }
+    }
+}
+
 /// Faults that happen again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -107,12 +132,14 @@ pub enum Fault {
     ClockJump,
     /// A disk is full for a while.
     FullDisk,
+    /// A process stands still for a while.
+    Pause,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 5] =
-        [Fault::Crash, Fault::Partition, Fault::Reset, Fault::ClockJump, Fault::FullDisk];
+    pub const ALL: [Fault; 6] =
+        [Fault::Crash, Fault::Partition, Fault::Reset, Fault::ClockJump, Fault::FullDisk, Fault::Pause];
 }
 
 /// Events in the order in which they happen: by time, then by when they were planned.

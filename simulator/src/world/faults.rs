@@ -27,6 +27,7 @@ impl World {
             Fault::Reset => faults.reset_every_ms,
             Fault::ClockJump => faults.clock_jump_every_ms,
             Fault::FullDisk => faults.full_disk_every_ms,
+            Fault::Pause => faults.pause_every_ms,
         };
         if every_ms > 0 {
             let at = self.now_ms + self.rng.between(every_ms / 2, every_ms * 3 / 2);
@@ -41,7 +42,12 @@ impl World {
         }
         let node = self.rng.index(self.nodes.len());
         match fault {
-            Fault::Crash => self.crash(node)?,
+            // Power fails at once, or during one of the next writes.
+            Fault::Crash if self.rng.percent(60) => self.crash(node)?,
+            Fault::Crash if self.nodes[node].process.is_some() => {
+                self.nodes[node].log_disk.set_power_fails_after(self.rng.below(6));
+            }
+            Fault::Crash => {}
             Fault::Partition => {
                 let cut = draw_partition(&mut self.rng, self.nodes.len());
                 let until = self.now_ms + self.rng.between(100, 1_500);
@@ -66,7 +72,15 @@ impl World {
                 let until = self.now_ms + self.rng.between(50, 400);
                 self.queue.plan(until, Event::DiskSpace(node));
                 self.nodes[node].state_disk.set_full(true);
-                self.step(node, Input::DiskFull(true))?;
+                self.nodes[node].log_disk.set_full(true);
+                if self.rng.percent(50) {
+                    // The shell may learn of it before it hits it, or by hitting it.
+                    self.step(node, Input::DiskFull(true))?;
+                }
+            }
+            Fault::Pause => {
+                self.nodes[node].paused_until_ms = self.now_ms + self.rng.between(50, 7_000);
+                self.trace.add(self.now_ms, node, "stands still", &[]);
             }
         }
         Ok(())
@@ -75,6 +89,12 @@ impl World {
     pub(super) fn disk_space(&mut self, node: usize) -> Checked {
         self.nodes[node].full = false;
         self.nodes[node].state_disk.set_full(false);
+        self.nodes[node].log_disk.set_full(false);
+        let waiting = self.nodes[node].process.as_mut().map(|process| std::mem::take(&mut process.unwritten));
+        for record in waiting.into_iter().flatten() {
+            self.write_record(node, record)?;
+        }
+        self.plan_sync(node);
         self.step(node, Input::DiskFull(false))
     }
 
@@ -82,6 +102,7 @@ impl World {
     pub(super) fn crash(&mut self, index: usize) -> Checked {
         let node = &mut self.nodes[index];
         let Some(process) = node.process.take() else { return Ok(()) };
+        node.paused_until_ms = 0;
         self.report.crashes += 1;
         self.report.absorb(&process.region);
         let mut faults = || draw_losses(&mut self.rng);
@@ -107,6 +128,11 @@ impl World {
         if node.process.is_some() {
             return Ok(());
         }
+        if node.full {
+            // A server that cannot write does not start; it is tried again.
+            self.queue.plan(self.now_ms + 100, Event::Restart(index));
+            return Ok(());
+        }
         let stored = node.read_disks().map_err(|error| unreadable(error.to_string()))?;
         let last = stored.log.last().map_err(|error| unreadable(error.to_string()))?;
         let (last, chain) = last.map_or((0, None), |(position, chain)| (position.0, Some(chain)));
@@ -127,16 +153,18 @@ impl World {
         let region = opened.map_err(|error| unreadable(error.to_string()))?;
         node.boot += 1;
         node.published = 0;
-        let log = stored.log;
-        let snapshots = Default::default();
-        node.process =
-            Some(Process { region, log, appended: covered, syncing: false, working: false, snapshots });
+        node.process = Some(Process {
+            region,
+            log: stored.log,
+            appended: covered,
+            syncing: false,
+            working: false,
+            unwritten: Vec::new(),
+            snapshots: Default::default(),
+        });
         let boot = node.boot;
         self.trace.add(self.now_ms, index, format_args!("starts at {covered}"), &[]);
         self.carry_out(index, effects, None)?;
-        if self.nodes[index].full {
-            self.step(index, Input::DiskFull(true))?;
-        }
         self.queue.plan(self.now_ms, Event::Timer { node: index, boot });
         self.plan_work(index);
         self.plan_checkpoint(index);

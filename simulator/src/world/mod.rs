@@ -51,6 +51,8 @@ pub struct World {
     /// Ends of connections that have not learned yet that their connection is gone.
     hanging: BTreeSet<(usize, usize)>,
     heal_deadline_ms: u64,
+    /// Records of each log and bundles sent when all regions agreed.
+    idle_since: Option<(Vec<u64>, u64)>,
     rounds_done: u32,
     finished: bool,
 }
@@ -105,6 +107,7 @@ impl World {
             healed: false,
             hanging: BTreeSet::new(),
             heal_deadline_ms: 0,
+            idle_since: None,
             rounds_done: 0,
             finished: false,
             rng: rng.fork("world"),
@@ -133,6 +136,12 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) -> Checked {
+        let still_until_ms = event.process().map_or(0, |node| self.nodes[node].paused_until_ms);
+        if still_until_ms > self.now_ms {
+            // In the order in which they would have happened.
+            self.queue.plan(still_until_ms, event);
+            return Ok(());
+        }
         match event {
             Event::Timer { node, boot } if self.runs(node, boot) => self.timer(node),
             Event::Work { node, boot } if self.runs(node, boot) => self.work(node),

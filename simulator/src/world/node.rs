@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tributary_region::{Defects, Founding, Region, RegionConfig, Snapshot};
 use tributary_replication::Frontier;
 use tributary_storage::kv::Defect;
-use tributary_storage::{KvLog, Log, MemKv, StorageError, checkpoint};
+use tributary_storage::{KvLog, Log, MemKv, Position, Record, StorageError, checkpoint};
 
 use crate::clock::Clock;
 use crate::options::{Control, Options};
@@ -26,6 +26,8 @@ pub struct Process {
     pub syncing: bool,
     /// Whether the dataflow's turn is planned.
     pub working: bool,
+    /// Records that found no space on the disk and wait for it, in order.
+    pub unwritten: Vec<Record>,
     /// Snapshots that clients read a while ago, oldest first.
     pub snapshots: VecDeque<Arc<Snapshot>>,
 }
@@ -48,8 +50,12 @@ pub struct Node {
     pub announced: Frontier,
     /// The log position of its last publication; 0 after a start.
     pub published: u64,
+    /// The position of the checkpoint on its disk.
+    pub checkpointed: u64,
     /// Whether its disk is full.
     pub full: bool,
+    /// Until when the process stands still.
+    pub paused_until_ms: u64,
 }
 
 /// The name of region number `index`.
@@ -62,7 +68,10 @@ impl Node {
     pub fn new(index: usize, options: &Options, clock: Clock) -> Self {
         let peers = (0..options.regions).filter(|peer| *peer != index).map(name).collect();
         let mut config = RegionConfig::new(name(index), peers);
-        config.backfill_rows_max = options.backfill_rows_max;
+        config.backfill_rows_max = options.limits.backfill_rows_max;
+        config.sealed_records_max = options.limits.sealed_records_max;
+        config.link.pending_keys_max = options.limits.pending_keys_max;
+        config.link.window_bundles_max = options.limits.window_bundles_max;
         config.defects = defects(options.control);
         if index == 0 {
             let mut cluster = [0; 16];
@@ -83,7 +92,9 @@ impl Node {
             clock,
             announced: Frontier::default(),
             published: 0,
+            checkpointed: 0,
             full: false,
+            paused_until_ms: 0,
         }
     }
 
@@ -100,7 +111,7 @@ impl Node {
         let log = KvLog::open(self.log_disk.clone())?;
         let loaded = checkpoint::load(&self.state_disk)?;
         let after = loaded.as_ref().map_or(0, |loaded| loaded.position.0);
-        let tail = log.read(tributary_storage::Position(after + 1), usize::MAX)?;
+        let tail = log.read(Position(after + 1), usize::MAX)?;
         Ok(Stored { log, loaded, tail })
     }
 }
@@ -112,7 +123,7 @@ pub struct Stored {
     /// The newest checkpoint.
     pub loaded: Option<checkpoint::Loaded>,
     /// The records after it.
-    pub tail: Vec<tributary_storage::Record>,
+    pub tail: Vec<Record>,
 }
 
 impl Process {

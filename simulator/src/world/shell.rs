@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use tributary_region::{Effect, Input};
-use tributary_storage::{Log, StorageError};
+use tributary_replication::Message;
+use tributary_storage::checkpoint::{self, Checkpoint};
+use tributary_storage::{Log, Position, Record, StorageError};
 
 use super::World;
 use super::event::Event;
@@ -58,6 +60,7 @@ impl World {
             }
             Effect::Send { peer, message } => {
                 let bytes = message.encode();
+                self.report.bundles_sent += u64::from(matches!(message, Message::Bundle(_)));
                 self.trace.add(now, node, format_args!("send to {peer}: {}", describe(&message)), &bytes);
                 self.send(node, &peer, bytes);
             }
@@ -83,7 +86,10 @@ impl World {
                 self.trace.add(now, node, format_args!("truncate before {}", position.0), &[]);
                 let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
                 let result = process.log.truncate_before(position);
-                self.disk_result(node, result)?;
+                // On a full disk the records stay until the next checkpoint.
+                if !matches!(result, Err(StorageError::Full { .. })) {
+                    self.disk_result(node, result)?;
+                }
             }
             Effect::Close { peer, reason } => {
                 self.trace.add(now, node, format_args!("close {peer}: {reason}"), &[]);
@@ -103,20 +109,37 @@ impl World {
         Ok(())
     }
 
-    fn append(&mut self, node: usize, record: &tributary_storage::Record, token: Option<u64>) -> Checked {
-        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
-        let result = process.log.append(std::slice::from_ref(record));
-        if result.is_ok() {
-            process.appended = record.position.0;
-        }
+    fn append(&mut self, node: usize, record: &Record, token: Option<u64>) -> Checked {
         let submission = token.map(|token| Submission { token, writes: self.ledger.writes(token) });
         self.model.append(origin_of(node), record, submission)?;
         if let Some(token) = token {
             self.ledger.seal(token, record.position.0)?;
         }
-        self.disk_result(node, result)?;
-        self.plan_sync(node);
-        Ok(())
+        self.write_record(node, record.clone())
+    }
+
+    /// Writes a record, or keeps it until there is space: it is sealed, so it must come next.
+    pub(super) fn write_record(&mut self, node: usize, record: Record) -> Checked {
+        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+        if !process.unwritten.is_empty() {
+            process.unwritten.push(record);
+            return Ok(());
+        }
+        match process.log.append(std::slice::from_ref(&record)) {
+            Err(StorageError::Full { .. }) => {
+                process.unwritten.push(record);
+                self.report.full_disks += 1;
+                Ok(())
+            }
+            result => {
+                if result.is_ok() {
+                    process.appended = record.position.0;
+                }
+                self.disk_result(node, result)?;
+                self.plan_sync(node);
+                Ok(())
+            }
+        }
     }
 
     /// A disk that failed takes its process with it.
@@ -202,6 +225,10 @@ impl World {
         process.syncing = false;
         let more = process.appended > position;
         let result = process.log.sync();
+        if matches!(result, Err(StorageError::Full { .. })) {
+            // Nothing more is durable; it is synced again when there is space.
+            return Ok(());
+        }
         if self.disk_result(node, result)?.is_none() {
             return Ok(());
         }
@@ -209,19 +236,23 @@ impl World {
         if more {
             self.plan_sync(node);
         }
-        self.step(node, Input::Persisted { position: tributary_storage::Position(position) })
+        self.step(node, Input::Persisted { position: Position(position) })
     }
 
     pub(super) fn write_checkpoint(
         &mut self,
         node: usize,
-        checkpoint: &tributary_storage::checkpoint::Checkpoint,
+        checkpoint: &Checkpoint,
     ) -> Checked {
+        if checkpoint.position.0 <= self.nodes[node].checkpointed {
+            // A newer one overtook it; the log may be truncated up to there.
+            return Ok(());
+        }
         // Now and then power fails somewhere in the middle.
         if !self.healed && self.rng.percent(10) {
             self.nodes[node].state_disk.set_power_fails_after(self.rng.below(8));
         }
-        let result = tributary_storage::checkpoint::write(&self.nodes[node].state_disk, checkpoint);
+        let result = checkpoint::write(&self.nodes[node].state_disk, checkpoint);
         if matches!(result, Err(StorageError::Full { .. })) {
             // The old checkpoint stands; a later one is tried when its time comes.
             self.report.full_disks += 1;
@@ -231,12 +262,12 @@ impl World {
             return Ok(());
         }
         self.report.checkpoints += 1;
+        self.nodes[node].checkpointed = checkpoint.position.0;
         self.step(node, Input::Checkpointed { position: checkpoint.position })
     }
 }
 
-fn describe(message: &tributary_replication::Message) -> String {
-    use tributary_replication::Message;
+fn describe(message: &Message) -> String {
     match message {
         Message::Hello(_) => "hello".into(),
         Message::Refuse { reason } => format!("refuse: {reason}"),
