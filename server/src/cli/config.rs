@@ -15,16 +15,36 @@ pub struct StartArgs {
     #[arg(long, env = "TRIBUTARY_DATA", default_value = "./tributary-data")]
     pub data: PathBuf,
     /// Where SQL clients connect.
-    #[arg(long, env = "TRIBUTARY_LISTEN", default_value = "127.0.0.1:5450", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        env = "TRIBUTARY_LISTEN",
+        default_value = "127.0.0.1:5450",
+        value_name = "HOST:PORT"
+    )]
     pub listen: String,
     /// Where the other regions connect.
-    #[arg(long, env = "TRIBUTARY_PEER_LISTEN", default_value = "127.0.0.1:5460", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        env = "TRIBUTARY_PEER_LISTEN",
+        default_value = "127.0.0.1:5460",
+        value_name = "HOST:PORT"
+    )]
     pub peer_listen: String,
     /// Another region of the cluster and the address at which it is dialled (repeatable).
-    #[arg(long = "peer", env = "TRIBUTARY_PEER", value_name = "NAME=HOST:PORT", value_delimiter = ',')]
+    #[arg(
+        long = "peer",
+        env = "TRIBUTARY_PEER",
+        value_name = "NAME=HOST:PORT",
+        value_delimiter = ','
+    )]
     pub peers: Vec<String>,
     /// Where health and metrics are served.
-    #[arg(long, env = "TRIBUTARY_HTTP", default_value = "127.0.0.1:8450", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        env = "TRIBUTARY_HTTP",
+        default_value = "127.0.0.1:8450",
+        value_name = "HOST:PORT"
+    )]
     pub http: String,
     /// The region that serializes DDL; its first start founds the cluster. A region alone is its own.
     #[arg(long, env = "TRIBUTARY_PRIMARY_REGION")]
@@ -87,7 +107,9 @@ impl NodeConfig {
         check_name(&args.region)?;
         let mut peers = BTreeMap::new();
         for peer in args.peers.iter().filter(|peer| !peer.is_empty()) {
-            let (name, address) = peer.split_once('=').ok_or_else(|| ConfigError::Peer(peer.clone()))?;
+            let (name, address) = peer
+                .split_once('=')
+                .ok_or_else(|| ConfigError::Peer(peer.clone()))?;
             check_name(name)?;
             if !is_address(address) {
                 return Err(ConfigError::Peer(peer.clone()));
@@ -96,11 +118,17 @@ impl NodeConfig {
                 return Err(ConfigError::PeerTwice(name.to_owned()));
             }
         }
-        let addresses =
-            [("--listen", &args.listen), ("--peer-listen", &args.peer_listen), ("--http", &args.http)];
+        let addresses = [
+            ("--listen", &args.listen),
+            ("--peer-listen", &args.peer_listen),
+            ("--http", &args.http),
+        ];
         for (flag, value) in addresses {
             if !is_address(value) {
-                return Err(ConfigError::Address { flag, value: value.clone() });
+                return Err(ConfigError::Address {
+                    flag,
+                    value: value.clone(),
+                });
             }
         }
         let primary = match args.primary_region {
@@ -131,12 +159,20 @@ impl NodeConfig {
 fn check_name(name: &str) -> Result<(), ConfigError> {
     let usable = name.len() <= 63
         && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
-    if usable { Ok(()) } else { Err(ConfigError::RegionName(name.to_owned())) }
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
+    if usable {
+        Ok(())
+    } else {
+        Err(ConfigError::RegionName(name.to_owned()))
+    }
 }
 
 fn is_address(address: &str) -> bool {
-    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]
@@ -173,12 +209,24 @@ mod tests {
             })
         };
         assert_eq!(with(&["eu=h:1"], None), Err(ConfigError::NoPrimary));
-        assert_eq!(with(&["eu=h:1"], Some("ap")), Err(ConfigError::UnknownPrimary("ap".into())));
+        assert_eq!(
+            with(&["eu=h:1"], Some("ap")),
+            Err(ConfigError::UnknownPrimary("ap".into()))
+        );
         assert_eq!(with(&["eu"], Some("us")), Err(ConfigError::Peer("eu".into())));
         assert_eq!(with(&["eu=h"], Some("us")), Err(ConfigError::Peer("eu=h".into())));
-        assert_eq!(with(&["us=h:1"], Some("us")), Err(ConfigError::PeerTwice("us".into())));
-        assert_eq!(with(&["eu=h:1", "eu=h:2"], Some("us")), Err(ConfigError::PeerTwice("eu".into())));
-        assert_eq!(with(&["EU=h:1"], Some("us")), Err(ConfigError::RegionName("EU".into())));
+        assert_eq!(
+            with(&["us=h:1"], Some("us")),
+            Err(ConfigError::PeerTwice("us".into()))
+        );
+        assert_eq!(
+            with(&["eu=h:1", "eu=h:2"], Some("us")),
+            Err(ConfigError::PeerTwice("eu".into()))
+        );
+        assert_eq!(
+            with(&["EU=h:1"], Some("us")),
+            Err(ConfigError::RegionName("EU".into()))
+        );
         let config = with(&["eu=h:1", "ap=h:2"], Some("eu")).expect("the flags are good");
         assert!(!config.is_primary());
         assert_eq!(config.peers["ap"], "h:2");
@@ -186,10 +234,16 @@ mod tests {
 
     #[test]
     fn addresses_need_a_port() {
-        let bad = StartArgs { http: "localhost".into(), ..args() };
+        let bad = StartArgs {
+            http: "localhost".into(),
+            ..args()
+        };
         assert_eq!(
             NodeConfig::from_args(bad),
-            Err(ConfigError::Address { flag: "--http", value: "localhost".into() })
+            Err(ConfigError::Address {
+                flag: "--http",
+                value: "localhost".into()
+            })
         );
     }
 }

@@ -51,7 +51,9 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Start(args) => runtime.block_on(start(args)),
-        Command::Demo(args) => runtime.block_on(crate::demo::run(args)).map_err(|error| error.to_string()),
+        Command::Demo(args) => runtime
+            .block_on(crate::demo::run(args))
+            .map_err(|error| error.to_string()),
     };
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match outcome {
@@ -66,7 +68,9 @@ const WORKER_STACK_BYTES: usize = 8 << 20;
 async fn start(args: StartArgs) -> Result<(), String> {
     let until_stdin_ends = args.stop_with_stdin;
     let config = NodeConfig::from_args(args).map_err(|error| error.to_string())?;
-    run(config, until_stdin_ends).await.map_err(|error| error.to_string())
+    run(config, until_stdin_ends)
+        .await
+        .map_err(|error| error.to_string())
 }
 
 fn start_logging(default_level: &str) {
@@ -76,7 +80,9 @@ fn start_logging(default_level: &str) {
     let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new(default_level));
     // A second call (tests that start several commands in one process) keeps the first subscriber.
     let colours = std::io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours);
     let _ = subscriber.with_writer(std::io::stderr).try_init();
 }
 

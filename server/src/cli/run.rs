@@ -73,7 +73,12 @@ pub async fn run(config: NodeConfig, until_stdin_ends: bool) -> Result<(), RunEr
     let sql_address = sql.local_addr()?;
     let (drain, drained) = watch::channel(false);
     let (stop, stopped) = watch::channel(false);
-    let sessions = tokio::spawn(pgwire::serve(sql, node.clone(), pgwire::ServeOptions::default(), drained.clone()));
+    let sessions = tokio::spawn(pgwire::serve(
+        sql,
+        node.clone(),
+        pgwire::ServeOptions::default(),
+        drained.clone(),
+    ));
     let sources = tokio::spawn(source::run(node.clone(), drained));
     let links = tokio::spawn(links::serve(node.clone(), peer_listener, peers, stopped.clone()));
     let http_address = http_listener.local_addr()?;
@@ -106,13 +111,20 @@ pub async fn run(config: NodeConfig, until_stdin_ends: bool) -> Result<(), RunEr
 
 async fn listen(flag: &'static str, address: &str) -> Result<TcpListener, RunError> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| RunError::Listen { flag, address: address.to_owned(), source })
+    bound.map_err(|source| RunError::Listen {
+        flag,
+        address: address.to_owned(),
+        source,
+    })
 }
 
 fn peer_clients(config: &NodeConfig) -> Result<BTreeMap<String, PeerClient>, RunError> {
     let client = |(peer, address): (&String, &String)| match PeerClient::new(address) {
         Ok(client) => Ok((peer.clone(), client)),
-        Err(source) => Err(RunError::Peer { peer: peer.clone(), source }),
+        Err(source) => Err(RunError::Peer {
+            peer: peer.clone(),
+            source,
+        }),
     };
     config.peers.iter().map(client).collect()
 }
@@ -144,7 +156,12 @@ async fn open(
 fn announce(config: &NodeConfig, sql: std::net::SocketAddr, http: std::net::SocketAddr) {
     let mut out = std::io::stdout().lock();
     // Nobody may be reading it.
-    let _ = writeln!(out, "region {} is up (data in {})", config.region, config.data.display());
+    let _ = writeln!(
+        out,
+        "region {} is up (data in {})",
+        config.region,
+        config.data.display()
+    );
     let _ = writeln!(out, "  psql -h {} -p {} -U postgres", sql.ip(), sql.port());
     let _ = writeln!(out, "  curl http://{http}/health/ready");
     tracing::info!(region = config.region, %sql, %http, primary = config.primary, "started");

@@ -50,8 +50,15 @@ impl ChildConfig {
     pub fn spawn(&self) -> Result<RegionProcess, DemoError> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = self.command();
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
-        Ok(RegionProcess { config: self.clone(), child: command.spawn()? })
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true);
+        Ok(RegionProcess {
+            config: self.clone(),
+            child: command.spawn()?,
+        })
     }
 
     /// The command by which it is started.
@@ -62,7 +69,12 @@ impl ChildConfig {
             .args(["--region", &self.region, "--primary-region", &self.primary])
             .arg("--data")
             .arg(&self.data)
-            .args(["--listen", &self.sql.to_string(), "--peer-listen", &self.peer.to_string()])
+            .args([
+                "--listen",
+                &self.sql.to_string(),
+                "--peer-listen",
+                &self.peer.to_string(),
+            ])
             .args(["--http", &self.http.to_string(), "--stop-with-stdin"]);
         for peer in &self.peers {
             command.args(["--peer", peer]);
@@ -107,14 +119,13 @@ impl RegionProcess {
         }
     }
 
-    /// Its process id, while it runs.
-    pub fn pid(&self) -> Option<u32> {
-        self.child.id()
-    }
-
     fn problem(&self, problem: String) -> DemoError {
         let log_tail = self.config.log_tail();
-        DemoError::Region { region: self.config.region.clone(), problem, log_tail }
+        DemoError::Region {
+            region: self.config.region.clone(),
+            problem,
+            log_tail,
+        }
     }
 }
 
@@ -126,7 +137,8 @@ fn tail(path: &Path) -> String {
 
 /// Loopback addresses that were free a moment ago.
 pub fn free_ports(count: usize) -> std::io::Result<Vec<SocketAddr>> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<std::io::Result<_>>()?;
     listeners.iter().map(TcpListener::local_addr).collect()
 }

@@ -42,7 +42,8 @@ impl Cluster {
 
     /// Starts the regions with the given binary, without waiting.
     pub async fn spawn(binary: &Path, names: &[&str]) -> Result<Cluster, DemoError> {
-        let directory = std::env::temp_dir().join(format!("tributary-demo-{}", uuid::Uuid::new_v4().simple()));
+        let directory =
+            std::env::temp_dir().join(format!("tributary-demo-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir_all(&directory)?;
         let ports = free_ports(names.len() * 3)?;
         let addresses: BTreeMap<&str, &[SocketAddr]> = names.iter().copied().zip(ports.chunks(3)).collect();
@@ -53,7 +54,11 @@ impl Cluster {
                 proxies.insert(((*from).to_owned(), (*to).to_owned()), proxy);
             }
         }
-        let mut cluster = Cluster { directory, members: BTreeMap::new(), proxies };
+        let mut cluster = Cluster {
+            directory,
+            members: BTreeMap::new(),
+            proxies,
+        };
         for name in names {
             let peers = cluster.proxies.iter().filter(|((from, _), _)| from == name);
             let config = ChildConfig {
@@ -64,11 +69,15 @@ impl Cluster {
                 sql: addresses[name][0],
                 peer: addresses[name][1],
                 http: addresses[name][2],
-                peers: peers.map(|((_, to), proxy)| format!("{to}={}", proxy.address())).collect(),
+                peers: peers
+                    .map(|((_, to), proxy)| format!("{to}={}", proxy.address()))
+                    .collect(),
                 primary: names[0].to_owned(),
             };
             let process = Some(config.spawn()?);
-            cluster.members.insert((*name).to_owned(), Member { config, process });
+            cluster
+                .members
+                .insert((*name).to_owned(), Member { config, process });
         }
         Ok(cluster)
     }
@@ -96,7 +105,11 @@ impl Cluster {
             if started.elapsed() > READY_MAX {
                 let problem = format!("not ready after {} s", READY_MAX.as_secs());
                 let log_tail = member.config.log_tail();
-                return Err(DemoError::Region { region: name.to_owned(), problem, log_tail });
+                return Err(DemoError::Region {
+                    region: name.to_owned(),
+                    problem,
+                    log_tail,
+                });
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
@@ -139,7 +152,11 @@ impl Cluster {
 
     /// kill -9.
     pub async fn kill(&mut self, region: &str) -> Result<(), DemoError> {
-        match self.members.get_mut(region).and_then(|member| member.process.take()) {
+        match self
+            .members
+            .get_mut(region)
+            .and_then(|member| member.process.take())
+        {
             Some(process) => process.kill().await,
             None => Ok(()),
         }
@@ -154,7 +171,10 @@ impl Cluster {
 
     /// Stops all regions cleanly and removes their data.
     pub async fn stop(mut self) -> Result<(), DemoError> {
-        let processes = self.members.values_mut().filter_map(|member| member.process.take());
+        let processes = self
+            .members
+            .values_mut()
+            .filter_map(|member| member.process.take());
         let stopped = futures::future::join_all(processes.map(RegionProcess::stop)).await;
         stopped.into_iter().collect::<Result<(), _>>()
     }
@@ -163,7 +183,12 @@ impl Cluster {
     pub fn print_addresses(&self) {
         for (name, member) in &self.members {
             let sql = member.config.sql;
-            println!("{name}: psql -h {} -p {} -U postgres   (log: {})", sql.ip(), sql.port(), member.config.log.display());
+            println!(
+                "{name}: psql -h {} -p {} -U postgres   (log: {})",
+                sql.ip(),
+                sql.port(),
+                member.config.log.display()
+            );
         }
     }
 }
@@ -194,10 +219,17 @@ pub async fn connect(address: SocketAddr) -> Result<Client, DemoError> {
 async fn is_ready(http: SocketAddr) -> bool {
     let asking = async {
         let mut socket = TcpStream::connect(http).await.ok()?;
-        socket.write_all(b"GET /health/ready HTTP/1.1\r\nhost: demo\r\nconnection: close\r\n\r\n").await.ok()?;
+        socket
+            .write_all(b"GET /health/ready HTTP/1.1\r\nhost: demo\r\nconnection: close\r\n\r\n")
+            .await
+            .ok()?;
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer).await.ok()?;
         Some(answer.starts_with(b"HTTP/1.1 200"))
     };
-    tokio::time::timeout(Duration::from_secs(2), asking).await.ok().flatten().unwrap_or(false)
+    tokio::time::timeout(Duration::from_secs(2), asking)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or(false)
 }

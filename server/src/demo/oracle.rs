@@ -78,14 +78,20 @@ impl Rows {
         let mut by_channel = Answer::new();
         let mut by_auction = Answer::new();
         for (channel, auction, price) in &self.bids {
-            let row = by_channel.entry(channel.clone()).or_insert_with(|| vec![0, 0, *price]);
+            let row = by_channel
+                .entry(channel.clone())
+                .or_insert_with(|| vec![0, 0, *price]);
             (row[0], row[1], row[2]) = (row[0] + 1, row[1] + price, row[2].max(*price));
-            let row = by_auction.entry(auction.clone()).or_insert_with(|| vec![0, *price, *price]);
+            let row = by_auction
+                .entry(auction.clone())
+                .or_insert_with(|| vec![0, *price, *price]);
             (row[0], row[1], row[2]) = (row[0] + 1, row[1].min(*price), row[2].max(*price));
         }
         let mut by_category = Answer::new();
         for (category, reserve) in &self.auctions {
-            let Some(name) = self.categories.get(category) else { continue };
+            let Some(name) = self.categories.get(category) else {
+                continue;
+            };
             let row = by_category.entry(name.clone()).or_insert_with(|| vec![0, 0]);
             (row[0], row[1]) = (row[0] + 1, row[1] + reserve);
         }
@@ -97,9 +103,14 @@ impl Rows {
 pub async fn read_view(client: &Client, name: &str) -> Result<Answer, DemoError> {
     let mut answer = Answer::new();
     for row in query(client, &format!("SELECT * FROM {name}")).await? {
-        let numbers = (1..row.len()).map(|column| number(&row, column)).collect::<Result<_, _>>()?;
+        let numbers = (1..row.len())
+            .map(|column| number(&row, column))
+            .collect::<Result<_, _>>()?;
         if answer.insert(text(&row, 0)?, numbers).is_some() {
-            return Err(DemoError::Answer(format!("view {name} shows key {} twice", text(&row, 0)?)));
+            return Err(DemoError::Answer(format!(
+                "view {name} shows key {} twice",
+                text(&row, 0)?
+            )));
         }
     }
     Ok(answer)
@@ -117,14 +128,18 @@ pub async fn query(client: &Client, sql: &str) -> Result<Vec<SimpleQueryRow>, De
 
 /// A text column that is not null.
 pub fn text(row: &SimpleQueryRow, column: usize) -> Result<String, DemoError> {
-    let value = row.get(column).ok_or_else(|| DemoError::Answer(format!("null in column {column}")))?;
+    let value = row
+        .get(column)
+        .ok_or_else(|| DemoError::Answer(format!("null in column {column}")))?;
     Ok(value.to_owned())
 }
 
 /// A whole number that is not null.
 pub fn number(row: &SimpleQueryRow, column: usize) -> Result<i128, DemoError> {
     let value = text(row, column)?;
-    value.parse().map_err(|_| DemoError::Answer(format!("\"{value}\" is not a whole number")))
+    value
+        .parse()
+        .map_err(|_| DemoError::Answer(format!("\"{value}\" is not a whole number")))
 }
 
 #[cfg(test)]

@@ -19,7 +19,9 @@ pub struct Step {
 impl Progress {
     /// Bars when stderr is a terminal.
     pub fn new() -> Progress {
-        Progress { terminal: std::io::stderr().is_terminal() }
+        Progress {
+            terminal: std::io::stderr().is_terminal(),
+        }
     }
 
     /// A step of unknown length.
@@ -29,7 +31,11 @@ impl Progress {
 
     /// A step of a known length.
     pub fn counted(&self, title: &str, total: u64) -> Step {
-        self.begin(title, ProgressBar::new(total), "{spinner} {msg} {wide_bar} {human_pos}/{human_len} [{elapsed}]")
+        self.begin(
+            title,
+            ProgressBar::new(total),
+            "{spinner} {msg} {wide_bar} {human_pos}/{human_len} [{elapsed}]",
+        )
     }
 
     fn begin(&self, title: &str, bar: ProgressBar, template: &str) -> Step {
@@ -42,7 +48,10 @@ impl Progress {
         bar.set_style(style);
         bar.set_message(title.clone());
         bar.enable_steady_tick(Duration::from_millis(100));
-        Step { title, bar: Some(bar) }
+        Step {
+            title,
+            bar: Some(bar),
+        }
     }
 }
 

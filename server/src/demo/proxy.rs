@@ -31,7 +31,12 @@ impl Proxy {
         let (cut, is_cut) = watch::channel(false);
         let bytes = Arc::new(AtomicU64::new(0));
         let task = tokio::spawn(accept(listener, target, is_cut, bytes.clone()));
-        Ok(Proxy { address, cut, bytes, task })
+        Ok(Proxy {
+            address,
+            cut,
+            bytes,
+            task,
+        })
     }
 
     /// Where to connect.
@@ -59,7 +64,9 @@ impl Drop for Proxy {
 
 async fn accept(listener: TcpListener, target: String, is_cut: watch::Receiver<bool>, bytes: Arc<AtomicU64>) {
     loop {
-        let Ok((client, _)) = listener.accept().await else { continue };
+        let Ok((client, _)) = listener.accept().await else {
+            continue;
+        };
         if *is_cut.borrow() {
             drop(client);
             continue;
@@ -123,10 +130,16 @@ mod tests {
         assert_eq!(proxy.bytes(), 8);
 
         proxy.set_cut(true);
-        assert!(matches!(before.read(&mut buffer).await, Ok(0) | Err(_)), "dropped");
+        assert!(
+            matches!(before.read(&mut buffer).await, Ok(0) | Err(_)),
+            "dropped"
+        );
         if let Ok(mut during) = TcpStream::connect(proxy.address()).await {
             let _ = during.write_all(b"ping").await;
-            assert!(matches!(during.read(&mut buffer).await, Ok(0) | Err(_)), "refused");
+            assert!(
+                matches!(during.read(&mut buffer).await, Ok(0) | Err(_)),
+                "refused"
+            );
         }
 
         proxy.set_cut(false);

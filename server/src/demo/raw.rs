@@ -10,8 +10,10 @@ use super::DemoError;
 use crate::source::nexmark::{Kind, all_columns, event_rows};
 
 /// Columns of the events that the demo's views read.
-const USED: [(Kind, &[&str]); 2] =
-    [(Kind::Bid, &["auction", "price", "channel"]), (Kind::Auction, &["category", "reserve"])];
+const USED: [(Kind, &[&str]); 2] = [
+    (Kind::Bid, &["auction", "price", "channel"]),
+    (Kind::Auction, &["category", "reserve"]),
+];
 
 /// Sizes of all rows of the tables the views read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,8 +32,11 @@ pub fn measure(events: u64, batch: u64) -> Result<RawBytes, DemoError> {
         let to = (from + batch).min(events);
         for (kind, used) in USED {
             let whole: Vec<(&str, DataType)> = all_columns(kind);
-            let used: Vec<(&str, DataType)> =
-                whole.iter().filter(|(name, _)| used.contains(name)).cloned().collect();
+            let used: Vec<(&str, DataType)> = whole
+                .iter()
+                .filter(|(name, _)| used.contains(name))
+                .cloned()
+                .collect();
             bytes.whole += size(from..to, kind, &whole)?;
             bytes.used += size(from..to, kind, &used)?;
         }

@@ -16,12 +16,20 @@ struct Line {
 impl Report {
     /// A figure without a promise.
     pub fn figure(&mut self, what: &str, figure: impl Into<String>) {
-        self.lines.push(Line { what: what.to_owned(), figure: figure.into(), check: None });
+        self.lines.push(Line {
+            what: what.to_owned(),
+            figure: figure.into(),
+            check: None,
+        });
     }
 
     /// A promise, whether it was kept, and the figure that shows it.
     pub fn check(&mut self, what: &str, kept: bool, figure: impl Into<String>) {
-        self.lines.push(Line { what: what.to_owned(), figure: figure.into(), check: Some(kept) });
+        self.lines.push(Line {
+            what: what.to_owned(),
+            figure: figure.into(),
+            check: Some(kept),
+        });
     }
 
     /// How many promises were not kept.
@@ -35,7 +43,12 @@ impl Report {
     }
 
     fn render(&self) -> String {
-        let width = self.lines.iter().map(|line| line.what.chars().count()).max().unwrap_or(0);
+        let width = self
+            .lines
+            .iter()
+            .map(|line| line.what.chars().count())
+            .max()
+            .unwrap_or(0);
         let mut text = String::from("\nReport\n");
         for line in &self.lines {
             let mark = match line.check {

@@ -67,7 +67,12 @@ impl Load {
     }
 }
 
-async fn write(address: SocketAddr, first: u64, written: Arc<Mutex<Written>>, stopped: watch::Receiver<bool>) {
+async fn write(
+    address: SocketAddr,
+    first: u64,
+    written: Arc<Mutex<Written>>,
+    stopped: watch::Receiver<bool>,
+) {
     let mut id = first;
     let mut client = None;
     while !*stopped.borrow() {
@@ -77,7 +82,11 @@ async fn write(address: SocketAddr, first: u64, written: Arc<Mutex<Written>>, st
         };
         written.lock().await.sent.insert(id);
         let started = Instant::now();
-        let sql = format!("INSERT INTO payment VALUES ({id}, {}, {})", id % ACCOUNTS, amount(id));
+        let sql = format!(
+            "INSERT INTO payment VALUES ({id}, {}, {})",
+            id % ACCOUNTS,
+            amount(id)
+        );
         let outcome = query(connected, &sql).await;
         let mut written = written.lock().await;
         match outcome {

@@ -48,7 +48,10 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
     if shared.node.newest().origin.is_some() {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "joining: no catalog of a cluster has arrived yet\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "joining: no catalog of a cluster has arrived yet\n",
+        )
     }
 }
 

@@ -143,8 +143,16 @@ impl DdlRefusal {
     /// What the asking session is told.
     pub fn into_error(self) -> DdlError {
         match self {
-            DdlRefusal::Plan { kind, message, hint, position } => DdlError::Plan(PlanError {
-                kind: PLAN_ERRORS.get(usize::from(kind)).copied().unwrap_or(PlanErrorKind::Internal),
+            DdlRefusal::Plan {
+                kind,
+                message,
+                hint,
+                position,
+            } => DdlError::Plan(PlanError {
+                kind: PLAN_ERRORS
+                    .get(usize::from(kind))
+                    .copied()
+                    .unwrap_or(PlanErrorKind::Internal),
                 message,
                 hint,
                 position: position.and_then(|position| usize::try_from(position).ok()),
@@ -178,7 +186,12 @@ mod tests {
 
     #[test]
     fn an_unknown_number_is_an_internal_error() {
-        let refusal = DdlRefusal::Plan { kind: 200, message: "x".into(), hint: None, position: None };
+        let refusal = DdlRefusal::Plan {
+            kind: 200,
+            message: "x".into(),
+            hint: None,
+            position: None,
+        };
         match refusal.into_error() {
             DdlError::Plan(read) => assert_eq!(read.kind, PlanErrorKind::Internal),
             other => panic!("expected a planning error, got {other:?}"),

@@ -64,7 +64,10 @@ impl PeerClient {
     /// A connection of its own.
     pub(crate) async fn connect(&self) -> Result<FlightServiceClient<Channel>, PeerError> {
         let connecting = tokio::time::timeout(CONNECT_MAX, self.endpoint.connect());
-        let channel = connecting.await.map_err(|_| PeerError::Timeout)?.map_err(PeerError::Connect)?;
+        let channel = connecting
+            .await
+            .map_err(|_| PeerError::Timeout)?
+            .map_err(PeerError::Connect)?;
         Ok(FlightServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX))
@@ -88,14 +91,23 @@ impl PeerClient {
         max: Duration,
     ) -> Result<T, PeerError> {
         let body = postcard::to_stdvec(body).expect("a request is plain data");
-        let action = Action { r#type: kind.name().to_owned(), body: body.into() };
+        let action = Action {
+            r#type: kind.name().to_owned(),
+            body: body.into(),
+        };
         let asking = async {
             let mut client = self.connect().await?;
             let status = |status| PeerError::Call(Box::new(status));
             let mut answers = client.do_action(action).await.map_err(status)?.into_inner();
-            let answer = answers.message().await.map_err(status)?.ok_or(PeerError::Answer)?;
+            let answer = answers
+                .message()
+                .await
+                .map_err(status)?
+                .ok_or(PeerError::Answer)?;
             postcard::from_bytes(&answer.body).map_err(|_| PeerError::Answer)
         };
-        tokio::time::timeout(max, asking).await.map_err(|_| PeerError::Timeout)?
+        tokio::time::timeout(max, asking)
+            .await
+            .map_err(|_| PeerError::Timeout)?
     }
 }

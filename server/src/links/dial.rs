@@ -50,10 +50,24 @@ async fn connect_once(shared: &Arc<Shared>, peer: &str, client: &PeerClient) -> 
     let mut flight = client.connect().await?;
     let (outbox, queue, closed) = Outbox::new(OUTBOX_MESSAGES_MAX);
     let exchange = flight.do_exchange(Request::new(outgoing(queue)));
-    let stream = exchange.await.map_err(|status| PeerError::Call(Box::new(status)))?.into_inner();
+    let stream = exchange
+        .await
+        .map_err(|status| PeerError::Call(Box::new(status)))?
+        .into_inner();
     let Some(claim) = shared.registry.claim(peer, true) else {
         return Ok("the peer's own connection stays".to_owned());
     };
     tracing::info!(peer, "connected");
-    Ok(carry(shared, peer, claim, outbox, Incoming { stream, closed, first: None }).await)
+    Ok(carry(
+        shared,
+        peer,
+        claim,
+        outbox,
+        Incoming {
+            stream,
+            closed,
+            first: None,
+        },
+    )
+    .await)
 }

@@ -67,14 +67,28 @@ impl Registry {
         inner.generation += 1;
         let generation = inner.generation;
         let (cancel, cancelled) = watch::channel(false);
-        inner.current.insert(peer.to_owned(), Current { generation, dialled_by_us, cancel });
-        Some(Claim { generation, cancelled })
+        inner.current.insert(
+            peer.to_owned(),
+            Current {
+                generation,
+                dialled_by_us,
+                cancel,
+            },
+        );
+        Some(Claim {
+            generation,
+            cancelled,
+        })
     }
 
     /// Gives a claim back, if it still is the current one.
     pub fn release(&self, peer: &str, generation: u64) {
         let mut inner = self.lock();
-        if inner.current.get(peer).is_some_and(|current| current.generation == generation) {
+        if inner
+            .current
+            .get(peer)
+            .is_some_and(|current| current.generation == generation)
+        {
             inner.current.remove(peer);
             self.changed.send_replace(());
         }
@@ -96,7 +110,9 @@ impl Registry {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().expect("nothing panics while it holds this lock")
+        self.inner
+            .lock()
+            .expect("nothing panics while it holds this lock")
     }
 }
 

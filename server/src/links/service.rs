@@ -42,7 +42,10 @@ pub(super) async fn serve(
     listener: TcpListener,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
-    let service = Service { shared, strangers: Arc::new(Semaphore::new(STRANGERS_MAX)) };
+    let service = Service {
+        shared,
+        strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+    };
     let service = FlightServiceServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -88,14 +91,21 @@ async fn accept(
     };
     if !shared.peers.contains(&peer) {
         let peer: String = peer.chars().take(64).collect();
-        return refuse(outbox, format!("region {peer:?} is not a configured peer of {:?}", shared.region));
+        return refuse(
+            outbox,
+            format!("region {peer:?} is not a configured peer of {:?}", shared.region),
+        );
     }
     let Some(claim) = shared.registry.claim(&peer, false) else {
         tracing::debug!(peer, "a second connection is not needed");
         return;
     };
     tracing::info!(peer, "connected by the peer");
-    let incoming = Incoming { stream, closed, first: Some((message, size)) };
+    let incoming = Incoming {
+        stream,
+        closed,
+        first: Some((message, size)),
+    };
     let reason = carry(&shared, &peer, claim, outbox, incoming).await;
     tracing::info!(peer, reason, "connection ended");
 }
@@ -115,7 +125,9 @@ fn answer<T: Serialize>(answer: &T) -> Response<Answers<arrow_flight::Result>> {
 }
 
 fn not_served<T>(what: &str) -> Result<T, Status> {
-    Err(Status::unimplemented(format!("{what} is not served here; SQL clients connect to the SQL port")))
+    Err(Status::unimplemented(format!(
+        "{what} is not served here; SQL clients connect to the SQL port"
+    )))
 }
 
 #[tonic::async_trait]
@@ -133,11 +145,19 @@ impl FlightService for Service {
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoExchangeStream>, Status> {
         let Ok(stranger) = self.strangers.clone().try_acquire_owned() else {
-            return Err(Status::resource_exhausted("too many connections without an introduction"));
+            return Err(Status::resource_exhausted(
+                "too many connections without an introduction",
+            ));
         };
         let (outbox, queue, closed) = Outbox::new(OUTBOX_MESSAGES_MAX);
         // The answer's headers must go out before the peer introduces itself, so that happens beside.
-        tokio::spawn(accept(self.shared.clone(), request.into_inner(), outbox, closed, stranger));
+        tokio::spawn(accept(
+            self.shared.clone(),
+            request.into_inner(),
+            outbox,
+            closed,
+            stranger,
+        ));
         let sent = outgoing(queue).map(Ok);
         Ok(Response::new(Box::pin(sent)))
     }
@@ -167,7 +187,10 @@ impl FlightService for Service {
 
     async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
         let types = Kind::ALL.map(|kind| {
-            Ok(ActionType { r#type: kind.name().to_owned(), description: "between regions".to_owned() })
+            Ok(ActionType {
+                r#type: kind.name().to_owned(),
+                description: "between regions".to_owned(),
+            })
         });
         Ok(Response::new(Box::pin(futures::stream::iter(types))))
     }

@@ -19,7 +19,10 @@ pub(super) fn outgoing(queue: mpsc::Receiver<Message>) -> impl futures::Stream<I
     ReceiverStream::new(queue).map(move |message| {
         let bytes = message.encode();
         sent.increment(bytes.len() as u64);
-        FlightData { data_body: bytes, ..FlightData::default() }
+        FlightData {
+            data_body: bytes,
+            ..FlightData::default()
+        }
     })
 }
 
@@ -41,8 +44,17 @@ pub(super) async fn carry(
     outbox: Outbox,
     mut incoming: Incoming,
 ) -> String {
-    let Claim { generation, mut cancelled } = claim;
-    let event = |news| Request::Link(LinkEvent { peer: peer.to_owned(), generation, news });
+    let Claim {
+        generation,
+        mut cancelled,
+    } = claim;
+    let event = |news| {
+        Request::Link(LinkEvent {
+            peer: peer.to_owned(),
+            generation,
+            news,
+        })
+    };
     let mut ended = None;
     if shared.requests.send(event(LinkNews::Up(outbox))).await.is_err() {
         ended = Some("the node is stopping".to_owned());
@@ -71,8 +83,15 @@ pub(super) async fn carry(
         received.increment(size as u64);
         let permits = size.min(INBOUND_BYTES_MAX) / PERMIT_BYTES;
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-        let Ok(permit) = shared.inbound.clone().acquire_many_owned(permits).await else { break };
-        if shared.requests.send(event(LinkNews::Message { message, permit })).await.is_err() {
+        let Ok(permit) = shared.inbound.clone().acquire_many_owned(permits).await else {
+            break;
+        };
+        if shared
+            .requests
+            .send(event(LinkNews::Message { message, permit }))
+            .await
+            .is_err()
+        {
             ended = Some("the node is stopping".to_owned());
         }
     }

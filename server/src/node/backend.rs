@@ -18,7 +18,10 @@ impl Backend for Node {
     }
 
     async fn wait_for(&self, position: Position, timeout: Duration) -> Result<Arc<Snapshot>, WaitError> {
-        match self.wait_until(timeout, |snapshot| snapshot.position >= position).await {
+        match self
+            .wait_until(timeout, |snapshot| snapshot.position >= position)
+            .await
+        {
             Ok(Some(snapshot)) => Ok(snapshot),
             Ok(None) => Err(WaitError::Timeout),
             Err(_) => Err(WaitError::Stopped),
@@ -53,8 +56,16 @@ impl Backend for Node {
 impl Node {
     fn missing_regions(&self, view: ObjectId) -> Vec<String> {
         let snapshot = self.newest();
-        let Some(found) = snapshot.views.get(&view) else { return vec![self.region.clone()] };
-        let name = |id| snapshot.catalog.regions.get(id).map_or_else(|| "?".to_owned(), |def| def.name.clone());
+        let Some(found) = snapshot.views.get(&view) else {
+            return vec![self.region.clone()];
+        };
+        let name = |id| {
+            snapshot
+                .catalog
+                .regions
+                .get(id)
+                .map_or_else(|| "?".to_owned(), |def| def.name.clone())
+        };
         found.missing.iter().map(name).collect()
     }
 }

@@ -16,7 +16,7 @@ use tributary_storage::kv::{Kv, RocksKv};
 use tributary_storage::log::Position;
 
 const INTERVAL: Duration = Duration::from_secs(30);
-const LOG_BYTES_MAX: u64 = 64 << 20;
+const LOG_BYTES_MAX: u64 = 16 << 20;
 const LOG_RECORDS_MAX: u64 = 20_000;
 /// After a failed attempt (a full disk) the next one waits this long.
 const RETRY: Duration = Duration::from_secs(5);
@@ -48,11 +48,13 @@ impl Checkpoints {
     /// Starts the thread. `report` is called on it after each attempt and must not block for long.
     pub fn start(state: RocksKv, report: impl Fn(Outcome) + Send + 'static) -> std::io::Result<Checkpoints> {
         let (commands, queue) = mpsc::channel::<Checkpoint>();
-        let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
-            while let Ok(checkpoint) = queue.recv() {
-                report(attempt(&state, &checkpoint));
-            }
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || {
+                while let Ok(checkpoint) = queue.recv() {
+                    report(attempt(&state, &checkpoint));
+                }
+            })?;
         Ok(Checkpoints {
             commands: Some(commands),
             thread: Some(thread),
@@ -139,7 +141,11 @@ fn attempt(state: &RocksKv, checkpoint: &Checkpoint) -> Outcome {
     match checkpoint::write(state as &dyn Kv, checkpoint) {
         Ok(written) => {
             metrics::histogram!("tributary_checkpoint_seconds").record(started.elapsed().as_secs_f64());
-            tracing::debug!(position = checkpoint.position.0, bytes = written.bytes_written, "checkpoint written");
+            tracing::debug!(
+                position = checkpoint.position.0,
+                bytes = written.bytes_written,
+                "checkpoint written"
+            );
             Outcome::Written(checkpoint.position)
         }
         Err(StorageError::Full { operation }) => {

@@ -14,7 +14,10 @@ pub struct Clock {
 impl Clock {
     /// Starts at the wall clock's time.
     pub fn start() -> Clock {
-        Clock { started: Instant::now(), started_ms: wall_ms() }
+        Clock {
+            started: Instant::now(),
+            started_ms: wall_ms(),
+        }
     }
 
     /// Now.

@@ -25,7 +25,9 @@ pub struct DataDir {
 #[derive(Debug, Error)]
 pub enum DataDirError {
     /// Another process runs on it.
-    #[error("the data directory {path} is in use by process {pid}; stop it first, or give --data another directory")]
+    #[error(
+        "the data directory {path} is in use by process {pid}; stop it first, or give --data another directory"
+    )]
     Locked {
         /// The directory.
         path: PathBuf,
@@ -45,7 +47,10 @@ pub enum DataDirError {
 impl DataDir {
     /// Creates the directory when it is missing, and locks it.
     pub fn lock(path: &Path) -> Result<DataDir, DataDirError> {
-        let io = |source| DataDirError::Io { path: path.to_owned(), source };
+        let io = |source| DataDirError::Io {
+            path: path.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(path).map_err(io)?;
         let mut lock = OpenOptions::new()
             .read(true)
@@ -59,15 +64,25 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
                 lock.read_to_string(&mut pid).map_err(io)?;
-                let pid = if pid.trim().is_empty() { "?".to_owned() } else { pid.trim().to_owned() };
-                return Err(DataDirError::Locked { path: path.to_owned(), pid });
+                let pid = if pid.trim().is_empty() {
+                    "?".to_owned()
+                } else {
+                    pid.trim().to_owned()
+                };
+                return Err(DataDirError::Locked {
+                    path: path.to_owned(),
+                    pid,
+                });
             }
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
         lock.set_len(0).map_err(io)?;
         lock.rewind().map_err(io)?;
         writeln!(lock, "{}", std::process::id()).map_err(io)?;
-        Ok(DataDir { path: path.to_owned(), _lock: lock })
+        Ok(DataDir {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// The directory itself.

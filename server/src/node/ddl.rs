@@ -42,20 +42,38 @@ impl Node {
     pub(super) async fn run_ddl(&self, sql: String, settings: PlanSettings) -> Result<DdlDone, DdlError> {
         let Some(client) = &self.primary_client else {
             let made = self.make(sql, settings).await?;
-            return Ok(DdlDone { tag: made.tag, notices: made.notices, position: made.position });
+            return Ok(DdlDone {
+                tag: made.tag,
+                notices: made.notices,
+                position: made.position,
+            });
         };
-        let request = DdlRequest { from: self.region.clone(), sql, time_zone: settings.time_zone };
-        let unreachable = || DdlError::Unreachable { primary: self.primary.clone() };
+        let request = DdlRequest {
+            from: self.region.clone(),
+            sql,
+            time_zone: settings.time_zone,
+        };
+        let unreachable = || DdlError::Unreachable {
+            primary: self.primary.clone(),
+        };
         let reply = client.ddl(&request).await.map_err(|error| {
             tracing::warn!(primary = self.primary, %error, "DDL cannot be forwarded");
             unreachable()
         })?;
         let (tag, mut notices, version) = match reply {
-            DdlReply::Made { tag, notices, catalog_version } => (tag, notices, catalog_version),
-            DdlReply::Refused(DdlRefusal::NotPrimary) => return Err(DdlError::Rejected(Rejected::NotPrimary)),
+            DdlReply::Made {
+                tag,
+                notices,
+                catalog_version,
+            } => (tag, notices, catalog_version),
+            DdlReply::Refused(DdlRefusal::NotPrimary) => {
+                return Err(DdlError::Rejected(Rejected::NotPrimary));
+            }
             DdlReply::Refused(refusal) => return Err(refusal.into_error()),
         };
-        let seen = self.wait_until(ARRIVE_MAX, |snapshot| snapshot.catalog.version >= version).await;
+        let seen = self
+            .wait_until(ARRIVE_MAX, |snapshot| snapshot.catalog.version >= version)
+            .await;
         let position = match seen {
             Ok(Some(snapshot)) => snapshot.position,
             Ok(None) => {
@@ -67,7 +85,11 @@ impl Node {
             }
             Err(_) => return Err(unreachable()),
         };
-        Ok(DdlDone { tag, notices, position })
+        Ok(DdlDone {
+            tag,
+            notices,
+            position,
+        })
     }
 
     /// Answers another region's request. At the primary only.
@@ -75,7 +97,9 @@ impl Node {
         if self.primary_client.is_some() {
             return DdlReply::Refused(DdlRefusal::NotPrimary);
         }
-        let settings = PlanSettings { time_zone: request.time_zone };
+        let settings = PlanSettings {
+            time_zone: request.time_zone,
+        };
         match self.make(request.sql, settings).await {
             Ok(made) => DdlReply::Made {
                 tag: made.tag,
@@ -114,8 +138,9 @@ impl Node {
             }
             match self.submit_ddl(plan.changes, base_version).await {
                 Ok(committed) => {
-                    let published =
-                        self.wait_until(PUBLISH_MAX, |seen| seen.position >= committed.position).await;
+                    let published = self
+                        .wait_until(PUBLISH_MAX, |seen| seen.position >= committed.position)
+                        .await;
                     let version = match published {
                         Ok(Some(snapshot)) => snapshot.catalog.version,
                         Ok(None) | Err(_) => base_version + 1,
@@ -143,6 +168,9 @@ fn one_statement(sql: &str) -> Result<parse::Statement, PlanError> {
     let mut parsed = parse::parse(sql)?;
     match (parsed.pop(), parsed.is_empty()) {
         (Some(only), true) => Ok(only.statement),
-        _ => Err(PlanError::new(PlanErrorKind::Syntax, "exactly one statement is expected here")),
+        _ => Err(PlanError::new(
+            PlanErrorKind::Syntax,
+            "exactly one statement is expected here",
+        )),
     }
 }

@@ -65,7 +65,10 @@ pub struct Driver {
 enum Phase {
     Running,
     /// Asked to stop: no more requests; waiting for the log, then for a checkpoint.
-    Stopping { deadline: Instant, asked: bool },
+    Stopping {
+        deadline: Instant,
+        asked: bool,
+    },
 }
 
 impl Driver {
@@ -88,7 +91,11 @@ impl Driver {
         let mut last_busy = Instant::now();
         loop {
             // A backfill goes on between requests, without starving the log's news.
-            let wake = if self.region.has_work() { Instant::now() + WORK_PAUSE } else { next_timer };
+            let wake = if self.region.has_work() {
+                Instant::now() + WORK_PAUSE
+            } else {
+                next_timer
+            };
             self.wait(runtime, &mut batch, wake.min(next_timer));
             if !batch.is_empty() {
                 last_busy = Instant::now();
@@ -100,7 +107,10 @@ impl Driver {
             for request in batch.drain(..) {
                 if matches!(request, Request::Stop) {
                     self.requests.close();
-                    phase = Phase::Stopping { deadline: Instant::now() + STOP_CHECKPOINT_MAX, asked: false };
+                    phase = Phase::Stopping {
+                        deadline: Instant::now() + STOP_CHECKPOINT_MAX,
+                        asked: false,
+                    };
                     continue;
                 }
                 self.take_request(request, effects);
@@ -158,7 +168,12 @@ impl Driver {
         }
         if status.persisted > self.persisted {
             self.persisted = status.persisted;
-            self.step(Input::Persisted { position: status.persisted }, effects);
+            self.step(
+                Input::Persisted {
+                    position: status.persisted,
+                },
+                effects,
+            );
         }
         Ok(())
     }
@@ -179,9 +194,20 @@ impl Driver {
                 let token = self.expect_reply(reply);
                 self.step(Input::Commit { token, writes }, effects);
             }
-            Request::Ddl { changes, base_version, reply } => {
+            Request::Ddl {
+                changes,
+                base_version,
+                reply,
+            } => {
                 let token = self.expect_reply(reply);
-                self.step(Input::Ddl { token, changes, base_version }, effects);
+                self.step(
+                    Input::Ddl {
+                        token,
+                        changes,
+                        base_version,
+                    },
+                    effects,
+                );
             }
             Request::Link(event) => self.take_link_event(event, effects),
             Request::Stop => {}
@@ -196,7 +222,11 @@ impl Driver {
     }
 
     fn take_link_event(&mut self, event: LinkEvent, effects: &mut Vec<Effect>) {
-        let LinkEvent { peer, generation, news } = event;
+        let LinkEvent {
+            peer,
+            generation,
+            news,
+        } = event;
         let current = self.links.get(&peer).map(|(generation, _)| *generation);
         match news {
             LinkNews::Up(outbox) => {
@@ -217,7 +247,12 @@ impl Driver {
 
     fn close_link(&mut self, peer: &str, effects: &mut Vec<Effect>) {
         if self.links.remove(peer).is_some() {
-            self.step(Input::Disconnected { peer: peer.to_owned() }, effects);
+            self.step(
+                Input::Disconnected {
+                    peer: peer.to_owned(),
+                },
+                effects,
+            );
         }
     }
 
@@ -237,7 +272,10 @@ impl Driver {
                         records.push(record);
                     }
                     Effect::Send { peer, message } => {
-                        let sent = self.links.get(&peer).is_none_or(|(_, outbox)| outbox.send(message));
+                        let sent = self
+                            .links
+                            .get(&peer)
+                            .is_none_or(|(_, outbox)| outbox.send(message));
                         if !sent {
                             tracing::info!(peer, "the connection does not keep up or is gone; it is dropped");
                             self.close_link(&peer, effects);
@@ -275,7 +313,9 @@ impl Driver {
 
     /// In `Stopping`: first the log, then a checkpoint, then the end.
     fn is_finished(&mut self, phase: &mut Phase, effects: &mut Vec<Effect>) -> Result<bool, String> {
-        let Phase::Stopping { deadline, asked } = phase else { return Ok(false) };
+        let Phase::Stopping { deadline, asked } = phase else {
+            return Ok(false);
+        };
         if Instant::now() >= *deadline || self.disk_full {
             tracing::warn!("stopping without a checkpoint; the log has everything that was acknowledged");
             return Ok(true);

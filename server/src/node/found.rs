@@ -27,10 +27,17 @@ pub struct FoundError {
 
 /// Asks the peers, and draws the new cluster's identity when none of them has one.
 pub async fn founding(peers: &BTreeMap<String, PeerClient>) -> Result<Founding, FoundError> {
-    let asked = peers.iter().map(|(name, client)| async move { (name, client.cluster().await) });
+    let asked = peers
+        .iter()
+        .map(|(name, client)| async move { (name, client.cluster().await) });
     for (peer, answer) in futures::future::join_all(asked).await {
         match answer {
-            Ok(Some(cluster)) => return Err(FoundError { peer: peer.clone(), cluster: hex(&cluster) }),
+            Ok(Some(cluster)) => {
+                return Err(FoundError {
+                    peer: peer.clone(),
+                    cluster: hex(&cluster),
+                });
+            }
             Ok(None) => {}
             Err(error) => tracing::info!(peer, %error, "not reachable; taken as new"),
         }

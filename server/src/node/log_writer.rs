@@ -66,7 +66,11 @@ impl LogWriter {
         reopen: Reopen,
     ) -> std::io::Result<(LogWriter, watch::Receiver<LogStatus>)> {
         let (commands, queue) = mpsc::channel();
-        let (status, status_reader) = watch::channel(LogStatus { persisted, full: false, failed: None });
+        let (status, status_reader) = watch::channel(LogStatus {
+            persisted,
+            full: false,
+            failed: None,
+        });
         let backlog_bytes = Arc::new(AtomicUsize::new(0));
         let closing = Arc::new(AtomicBool::new(false));
         let mut worker = Worker {
@@ -77,14 +81,22 @@ impl LogWriter {
             closing: closing.clone(),
             reopen,
         };
-        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || worker.run())?;
-        let writer = LogWriter { commands: Some(commands), backlog_bytes, closing, thread: Some(thread) };
+        let thread = std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || worker.run())?;
+        let writer = LogWriter {
+            commands: Some(commands),
+            backlog_bytes,
+            closing,
+            thread: Some(thread),
+        };
         Ok((writer, status_reader))
     }
 
     /// Queues records for the next sync.
     pub fn append(&self, records: Vec<Record>) {
-        self.backlog_bytes.fetch_add(bytes_of(&records), Ordering::Relaxed);
+        self.backlog_bytes
+            .fetch_add(bytes_of(&records), Ordering::Relaxed);
         self.send(Command::Append(records));
     }
 
@@ -145,10 +157,12 @@ impl Worker {
             }
             if let Err(error) = self.persist(&records) {
                 tracing::error!(%error, "the log cannot be written");
-                self.status.send_modify(|status| status.failed = Some(error.to_string()));
+                self.status
+                    .send_modify(|status| status.failed = Some(error.to_string()));
                 return;
             }
-            self.backlog_bytes.fetch_sub(bytes_of(&records), Ordering::Relaxed);
+            self.backlog_bytes
+                .fetch_sub(bytes_of(&records), Ordering::Relaxed);
             if let Some(position) = truncate {
                 self.truncate(position);
             }
@@ -157,13 +171,18 @@ impl Worker {
 
     /// Appends and syncs the records, waiting for space as long as it takes.
     fn persist(&mut self, records: &[Record]) -> Result<(), StorageError> {
-        let Some(last) = records.last().map(|record| record.position) else { return Ok(()) };
+        let Some(last) = records.last().map(|record| record.position) else {
+            return Ok(());
+        };
         loop {
             match self.attempt(records) {
                 Ok(()) => break,
                 Err(StorageError::Full { operation }) if !self.closing.load(Ordering::Relaxed) => {
                     if !self.status.borrow().full {
-                        tracing::error!(operation, "the disk is full; writes are refused until there is space");
+                        tracing::error!(
+                            operation,
+                            "the disk is full; writes are refused until there is space"
+                        );
                     }
                     self.status.send_modify(|status| status.full = true);
                     std::thread::sleep(FULL_RETRY);
@@ -249,7 +268,10 @@ mod tests {
         let records = records(5);
         writer.append(records[..2].to_vec());
         writer.append(records[2..].to_vec());
-        let seen = status.wait_for(|status| status.persisted == Position(5)).await.expect("the thread lives");
+        let seen = status
+            .wait_for(|status| status.persisted == Position(5))
+            .await
+            .expect("the thread lives");
         assert!(!seen.full && seen.failed.is_none());
         drop(seen);
         drop(writer);
@@ -264,10 +286,16 @@ mod tests {
         let (writer, mut status) = start(&disk);
         let records = records(5);
         writer.append(records[..2].to_vec());
-        status.wait_for(|status| status.persisted == Position(2)).await.expect("the thread lives");
+        status
+            .wait_for(|status| status.persisted == Position(2))
+            .await
+            .expect("the thread lives");
         disk.set_full(true);
         writer.append(records[2..4].to_vec());
-        status.wait_for(|status| status.full).await.expect("the thread lives");
+        status
+            .wait_for(|status| status.full)
+            .await
+            .expect("the thread lives");
         assert_eq!(status.borrow().persisted, Position(2));
         assert!(writer.backlog_bytes() > 0);
         disk.set_full(false);
@@ -278,6 +306,12 @@ mod tests {
         writer.append(records[4..].to_vec());
         drop(writer);
         disk.set_full(false);
-        assert_eq!(KvLog::open(disk).expect("whole").read(Position(1), 10).expect("readable"), records[..4]);
+        assert_eq!(
+            KvLog::open(disk)
+                .expect("whole")
+                .read(Position(1), 10)
+                .expect("readable"),
+            records[..4]
+        );
     }
 }

@@ -88,7 +88,9 @@ impl Node {
     /// stops first.
     pub async fn replayed(&self) -> Option<Arc<Snapshot>> {
         let mut snapshots = self.snapshots.clone();
-        let replayed = snapshots.wait_for(|snapshot| snapshot.position >= self.opened_at).await;
+        let replayed = snapshots
+            .wait_for(|snapshot| snapshot.position >= self.opened_at)
+            .await;
         replayed.ok().map(|snapshot| snapshot.clone())
     }
 
@@ -121,7 +123,15 @@ impl Node {
         base_version: u64,
     ) -> Result<Committed, Rejected> {
         let (reply, outcome) = oneshot::channel();
-        self.ask(Request::Ddl { changes, base_version, reply }, outcome).await
+        self.ask(
+            Request::Ddl {
+                changes,
+                base_version,
+                reply,
+            },
+            outcome,
+        )
+        .await
     }
 
     async fn ask(

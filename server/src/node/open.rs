@@ -83,16 +83,30 @@ impl Stored {
                     StorageError::Io { .. } => ADVICE_IO,
                     StorageError::Full { .. } => ADVICE_FULL,
                 };
-                OpenError::Storage { source, place: place.clone(), advice }
+                OpenError::Storage {
+                    source,
+                    place: place.clone(),
+                    advice,
+                }
             }
         };
         let state = RocksKv::open(&state_path).map_err(at(&state_path))?;
         let checkpoint = checkpoint::load(&state).map_err(at(&state_path))?;
-        let log = RocksKv::open(&log_path).and_then(KvLog::open).map_err(at(&log_path))?;
-        let from = checkpoint.as_ref().map_or(Position(1), |loaded| loaded.position.next());
+        let log = RocksKv::open(&log_path)
+            .and_then(KvLog::open)
+            .map_err(at(&log_path))?;
+        let from = checkpoint
+            .as_ref()
+            .map_or(Position(1), |loaded| loaded.position.next());
         let tail = read_tail(&log, from).map_err(at(&log_path))?;
         check_log_reaches(&log, from).map_err(at(&log_path))?;
-        Ok(Stored { dir, state, log, checkpoint, tail })
+        Ok(Stored {
+            dir,
+            state,
+            log,
+            checkpoint,
+            tail,
+        })
     }
 
     /// Whether this region has no past: a first start, or a wiped directory.
@@ -106,7 +120,13 @@ impl Stored {
         settings: &NodeSettings,
         found: Option<Founding>,
     ) -> Result<(Arc<Node>, oneshot::Receiver<Ended>), OpenError> {
-        let Stored { dir, state, log, checkpoint, tail } = self;
+        let Stored {
+            dir,
+            state,
+            log,
+            checkpoint,
+            tail,
+        } = self;
         let place = dir.path().display().to_string();
         let mut config = RegionConfig::new(settings.region.clone(), settings.peers.clone());
         config.found = found;
@@ -123,9 +143,12 @@ impl Stored {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let log_path = dir.log();
         let reopen = Box::new(move || {
-            RocksKv::open(&log_path).and_then(KvLog::open).map(|log| Box::new(log) as Box<dyn Log>)
+            RocksKv::open(&log_path)
+                .and_then(KvLog::open)
+                .map(|log| Box::new(log) as Box<dyn Log>)
         });
-        let (log, log_status) = LogWriter::start(Box::new(log), durable, reopen).map_err(OpenError::Thread)?;
+        let (log, log_status) =
+            LogWriter::start(Box::new(log), durable, reopen).map_err(OpenError::Thread)?;
         let (outcomes, checkpoint_outcomes) = mpsc::unbounded_channel();
         let report = move |outcome| drop(outcomes.send(outcome));
         let checkpoints = Checkpoints::start(state, report).map_err(OpenError::Thread)?;
@@ -157,7 +180,10 @@ impl Stored {
                 let _ = ended.send(why);
             })
             .map_err(OpenError::Thread)?;
-        Ok((Arc::new(Node::new(settings, sender, snapshot_reader, durable)), ended_reader))
+        Ok((
+            Arc::new(Node::new(settings, sender, snapshot_reader, durable)),
+            ended_reader,
+        ))
     }
 }
 
@@ -181,7 +207,10 @@ fn check_log_reaches(log: &KvLog<RocksKv>, from: Position) -> Result<(), Storage
     }
     Err(StorageError::Corrupt {
         what: "the log".to_owned(),
-        detail: format!("it ends at position {last}, before the checkpoint at {}", from.0 - 1),
+        detail: format!(
+            "it ends at position {last}, before the checkpoint at {}",
+            from.0 - 1
+        ),
     })
 }
 

@@ -77,16 +77,28 @@ async fn feed(node: Arc<Node>, id: ObjectId, name: String, source: SourceDef) {
 
 async fn try_feed(node: &Node, id: ObjectId, name: &str, source: &SourceDef) -> Result<u64, String> {
     if source.connector != "nexmark" {
-        return Err(format!("connector \"{}\" is not known to this version", source.connector));
+        return Err(format!(
+            "connector \"{}\" is not known to this version",
+            source.connector
+        ));
     }
     let mut snapshot = node.replayed().await.ok_or("the node is stopping")?;
     let region = own_region(&snapshot)?;
     let generator = Arc::new(nexmark::Generator::new(id, source, &snapshot.catalog, region)?);
     let mut consumed = snapshot.sources.get(&id).copied().unwrap_or(0);
-    tracing::info!(source = name, consumed, share = generator.events_total(), "the source starts");
+    tracing::info!(
+        source = name,
+        consumed,
+        share = generator.events_total(),
+        "the source starts"
+    );
     let mut pace = Pace::start(generator.rate());
     let generated = metrics::counter!("tributary_source_events_total", "source" => name.to_owned());
-    while let Some(left) = generator.events_total().checked_sub(consumed).filter(|left| *left > 0) {
+    while let Some(left) = generator
+        .events_total()
+        .checked_sub(consumed)
+        .filter(|left| *left > 0)
+    {
         let count = pace.due(left.min(nexmark::BATCH_EVENTS_MAX)).await;
         let maker = generator.clone();
         let tables = tokio::task::spawn_blocking(move || maker.batch(consumed, count))
@@ -104,7 +116,12 @@ async fn try_feed(node: &Node, id: ObjectId, name: &str, source: &SourceDef) -> 
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     snapshot = node.newest();
                 }
-                Err(Rejected::Overloaded | Rejected::DiskFull | Rejected::Joining | Rejected::ClockDrift { .. }) => {
+                Err(
+                    Rejected::Overloaded
+                    | Rejected::DiskFull
+                    | Rejected::Joining
+                    | Rejected::ClockDrift { .. },
+                ) => {
                     tokio::time::sleep(RETRY).await;
                 }
                 Err(rejected) => return Err(rejected.to_string()),
@@ -117,5 +134,8 @@ async fn try_feed(node: &Node, id: ObjectId, name: &str, source: &SourceDef) -> 
 }
 
 fn own_region(snapshot: &Snapshot) -> Result<RegionId, String> {
-    snapshot.origin.map(|origin| origin.region).ok_or_else(|| "the region has not joined a cluster".to_owned())
+    snapshot
+        .origin
+        .map(|origin| origin.region)
+        .ok_or_else(|| "the region has not joined a cluster".to_owned())
 }

@@ -4,5 +4,6 @@
 //! modules test; here is what only processes show: exit codes, locks, signals, and what is left on a disk.
 
 mod one_region;
+mod peer_port;
 mod running;
 mod three_regions;

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use tributary_server::demo::free_ports;
@@ -16,33 +18,44 @@ const READY_MAX: Duration = Duration::from_secs(30);
 pub struct Running {
     pub child: Child,
     pub sql: SocketAddr,
+    pub peer: SocketAddr,
     pub http: SocketAddr,
 }
 
 /// The command that starts region `local` on a directory, with free ports.
-pub fn command(data: &Path) -> (Command, SocketAddr, SocketAddr) {
+pub fn command(data: &Path) -> (Command, [SocketAddr; 3]) {
     let ports = free_ports(3).expect("free ports");
     let mut command = Command::new(BINARY);
     command
         .arg("start")
         .arg("--data")
         .arg(data)
-        .args(["--listen", &ports[0].to_string(), "--peer-listen", &ports[1].to_string()])
+        .args([
+            "--listen",
+            &ports[0].to_string(),
+            "--peer-listen",
+            &ports[1].to_string(),
+        ])
         .args(["--http", &ports[2].to_string()])
         .kill_on_drop(true)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    (command, ports[0], ports[2])
+    (command, [ports[0], ports[1], ports[2]])
 }
 
 impl Running {
     /// Starts it and waits until it answers SQL.
     pub async fn start(data: &Path) -> Running {
-        let (mut command, sql, http) = command(data);
+        let (mut command, [sql, peer, http]) = command(data);
         // Nobody reads these here, and a full pipe would stop the region.
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        let running = Running { child: command.spawn().expect("the binary runs"), sql, http };
+        let running = Running {
+            child: command.spawn().expect("the binary runs"),
+            sql,
+            peer,
+            http,
+        };
         running.connect().await;
         running
     }
@@ -51,7 +64,10 @@ impl Running {
     pub async fn connect(&self) -> Client {
         let started = Instant::now();
         loop {
-            let config = format!("host=127.0.0.1 port={} user=postgres dbname=tributary", self.sql.port());
+            let config = format!(
+                "host=127.0.0.1 port={} user=postgres dbname=tributary",
+                self.sql.port()
+            );
             match tokio_postgres::connect(&config, NoTls).await {
                 Ok((client, connection)) => {
                     tokio::spawn(connection);
@@ -66,12 +82,28 @@ impl Running {
         }
     }
 
+    /// The answer to an HTTP request, headers and all.
+    pub async fn get(&self, path: &str) -> String {
+        let mut socket = TcpStream::connect(self.http).await.expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.expect("it answers");
+        answer
+    }
+
     /// SIGTERM, and the exit code.
     pub async fn terminate(mut self) -> Option<i32> {
         let pid = self.child.id().expect("it runs").to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
+        let sent = Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .await
+            .expect("kill runs");
         assert!(sent.success());
-        let status = tokio::time::timeout(READY_MAX, self.child.wait()).await.expect("it ends in time");
+        let status = tokio::time::timeout(READY_MAX, self.child.wait())
+            .await
+            .expect("it ends in time");
         status.expect("it can be waited for").code()
     }
 
@@ -83,17 +115,26 @@ impl Running {
 
 /// Runs a start that is expected to fail, to its end.
 pub async fn failed_start(data: &Path) -> Output {
-    let (mut command, _, _) = command(data);
-    let output = tokio::time::timeout(READY_MAX, command.output()).await.expect("it ends in time");
+    let (mut command, _) = command(data);
+    let output = tokio::time::timeout(READY_MAX, command.output())
+        .await
+        .expect("it ends in time");
     let output = output.expect("the binary runs");
-    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     output
 }
 
 /// The same for a command of somebody else; its message.
 pub async fn failed_start_as(mut command: Command) -> String {
     command.stderr(Stdio::piped());
-    let output = tokio::time::timeout(READY_MAX, command.output()).await.expect("it ends in time");
+    let output = tokio::time::timeout(READY_MAX, command.output())
+        .await
+        .expect("it ends in time");
     let output = output.expect("the binary runs");
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{message}");
@@ -102,11 +143,16 @@ pub async fn failed_start_as(mut command: Command) -> String {
 
 /// The rows of a statement, columns separated by `|`, in the order given.
 pub async fn rows(client: &Client, sql: &str) -> Vec<String> {
-    let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    let messages = client
+        .simple_query(sql)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     let mut rows = Vec::new();
     for message in messages {
         if let SimpleQueryMessage::Row(row) = message {
-            let columns: Vec<&str> = (0..row.len()).map(|column| row.get(column).unwrap_or("NULL")).collect();
+            let columns: Vec<&str> = (0..row.len())
+                .map(|column| row.get(column).unwrap_or("NULL"))
+                .collect();
             rows.push(columns.join("|"));
         }
     }
@@ -115,7 +161,10 @@ pub async fn rows(client: &Client, sql: &str) -> Vec<String> {
 
 /// Runs a statement that must succeed.
 pub async fn run(client: &Client, sql: &str) {
-    client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    client
+        .batch_execute(sql)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
 /// Waits until a statement gives these rows.
@@ -123,7 +172,10 @@ pub async fn wait_for_rows(client: &Client, sql: &str, expected: &[String]) {
     let started = Instant::now();
     let mut seen = rows(client, sql).await;
     while seen != expected {
-        assert!(started.elapsed() < READY_MAX, "{sql}: {seen:?} instead of {expected:?}");
+        assert!(
+            started.elapsed() < READY_MAX,
+            "{sql}: {seen:?} instead of {expected:?}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
         seen = rows(client, sql).await;
     }

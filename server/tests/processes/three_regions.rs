@@ -10,7 +10,9 @@ use crate::running::{BINARY, failed_start_as, rows, run, wait_for_rows};
 const VIEW: &str = "SELECT product, orders, units FROM by_product ORDER BY product";
 
 async fn start() -> Cluster {
-    let mut cluster = Cluster::spawn(Path::new(BINARY), &["us", "eu", "ap"]).await.expect("three processes");
+    let mut cluster = Cluster::spawn(Path::new(BINARY), &["us", "eu", "ap"])
+        .await
+        .expect("three processes");
     cluster.wait_ready().await.expect("they find each other");
     cluster
 }
@@ -28,8 +30,16 @@ async fn a_cut_region_goes_on_and_everything_is_counted_once_afterwards() {
     let mut cluster = start().await;
     // DDL in a region that is not the primary reaches all.
     let eu = cluster.connect("eu").await.expect("eu answers");
-    run(&eu, "CREATE TABLE product (id bigint PRIMARY KEY, name text NOT NULL) LOCALITY GLOBAL").await;
-    run(&eu, "CREATE TABLE orders (id bigint PRIMARY KEY, product bigint NOT NULL, units bigint NOT NULL)").await;
+    run(
+        &eu,
+        "CREATE TABLE product (id bigint PRIMARY KEY, name text NOT NULL) LOCALITY GLOBAL",
+    )
+    .await;
+    run(
+        &eu,
+        "CREATE TABLE orders (id bigint PRIMARY KEY, product bigint NOT NULL, units bigint NOT NULL)",
+    )
+    .await;
     run(
         &eu,
         "CREATE MATERIALIZED VIEW by_product AS SELECT p.name AS product, count(*) AS orders, \
@@ -37,7 +47,12 @@ async fn a_cut_region_goes_on_and_everything_is_counted_once_afterwards() {
     )
     .await;
     run(&eu, "INSERT INTO product VALUES (1, 'tea'), (2, 'milk')").await;
-    expect_everywhere(&cluster, "SELECT name FROM product ORDER BY name", &["milk", "tea"]).await;
+    expect_everywhere(
+        &cluster,
+        "SELECT name FROM product ORDER BY name",
+        &["milk", "tea"],
+    )
+    .await;
     for (id, region) in cluster.names().iter().enumerate() {
         let client = cluster.connect(region).await.expect("the region answers");
         run(&client, &format!("INSERT INTO orders VALUES ({id}, 1, 10)")).await;
@@ -47,12 +62,18 @@ async fn a_cut_region_goes_on_and_everything_is_counted_once_afterwards() {
     cluster.set_cut("eu", true);
     for (id, region) in cluster.names().iter().enumerate() {
         let client = cluster.connect(region).await.expect("the region answers");
-        run(&client, &format!("INSERT INTO orders VALUES ({}, 2, 1)", 100 + id)).await;
+        run(
+            &client,
+            &format!("INSERT INTO orders VALUES ({}, 2, 1)", 100 + id),
+        )
+        .await;
     }
     let us = cluster.connect("us").await.expect("us answers");
     wait_for_rows(&us, VIEW, &["milk|2|2".to_owned(), "tea|3|30".to_owned()]).await;
     wait_for_rows(&eu, VIEW, &["milk|1|1".to_owned(), "tea|3|30".to_owned()]).await;
-    let refused = eu.batch_execute("CREATE TABLE later (id bigint PRIMARY KEY)").await;
+    let refused = eu
+        .batch_execute("CREATE TABLE later (id bigint PRIMARY KEY)")
+        .await;
     let refused = refused.expect_err("the primary cannot be reached");
     assert_eq!(refused.code(), Some(&SqlState::CANNOT_CONNECT_NOW), "{refused:?}");
     run(&us, "CREATE TABLE sooner (id bigint PRIMARY KEY)").await;
@@ -78,7 +99,11 @@ async fn a_source_fills_each_region_once_also_over_a_kill() {
         "CREATE SOURCE auctions WITH (connector = 'nexmark', events = 6000, rate = 3000)",
     )
     .await;
-    run(&us, "CREATE MATERIALIZED VIEW bids AS SELECT count(*) AS bids, sum(price) AS total FROM bid").await;
+    run(
+        &us,
+        "CREATE MATERIALIZED VIEW bids AS SELECT count(*) AS bids, sum(price) AS total FROM bid",
+    )
+    .await;
     tokio::time::sleep(std::time::Duration::from_millis(700)).await;
     cluster.kill("us").await.expect("us can be killed");
     cluster.restart("us").await.expect("us comes back");

@@ -10,8 +10,13 @@ use super::super::{DemoArgs, DemoError, raw};
 use super::seconds;
 use crate::source::nexmark::BATCH_EVENTS_MAX;
 
-const CATEGORIES: [(u32, &str); 5] =
-    [(10, "art"), (11, "books"), (12, "cars"), (13, "music"), (14, "wine")];
+const CATEGORIES: [(u32, &str); 5] = [
+    (10, "art"),
+    (11, "books"),
+    (12, "cars"),
+    (13, "music"),
+    (14, "wine"),
+];
 /// Events per second of the whole source; what the machine makes of them is measured.
 const SOURCE_RATE: u64 = 100_000;
 const LOAD_MAX: Duration = Duration::from_secs(600);
@@ -36,9 +41,15 @@ pub(super) async fn tell(
     let loading = started.elapsed();
     let shipped = cluster.wire_bytes() - before;
     report.figure("Nexmark events, over three regions", args.events.to_string());
-    report.figure("time from CREATE SOURCE until every region shows all of them", seconds(loading));
+    report.figure(
+        "time from CREATE SOURCE until every region shows all of them",
+        seconds(loading),
+    );
     let rate = args.events as f64 / loading.as_secs_f64();
-    report.figure("events per second", format!("{rate:.0} (the source makes {SOURCE_RATE} at most)"));
+    report.figure(
+        "events per second",
+        format!("{rate:.0} (the source makes {SOURCE_RATE} at most)"),
+    );
 
     compare(cluster, progress, report, bids + auctions).await?;
     bytes(args, progress, report, shipped).await
@@ -46,9 +57,11 @@ pub(super) async fn tell(
 
 async fn define_tables(cluster: &Cluster) -> Result<(), DemoError> {
     let us = cluster.connect("us").await?;
-    us.batch_execute("CREATE TABLE category (id bigint PRIMARY KEY, name text NOT NULL) LOCALITY GLOBAL").await?;
+    us.batch_execute("CREATE TABLE category (id bigint PRIMARY KEY, name text NOT NULL) LOCALITY GLOBAL")
+        .await?;
     for (id, name) in CATEGORIES {
-        us.batch_execute(&format!("INSERT INTO category VALUES ({id}, '{name}')")).await?;
+        us.batch_execute(&format!("INSERT INTO category VALUES ({id}, '{name}')"))
+            .await?;
     }
     us.batch_execute(
         "CREATE TABLE payment (id bigint PRIMARY KEY, account bigint NOT NULL, amount bigint NOT NULL)",
@@ -74,7 +87,8 @@ async fn define_source_and_views(args: &DemoArgs, cluster: &Cluster) -> Result<(
     ))
     .await?;
     for view in VIEWS {
-        us.batch_execute(&format!("CREATE MATERIALIZED VIEW {} AS {}", view.name, view.sql)).await?;
+        us.batch_execute(&format!("CREATE MATERIALIZED VIEW {} AS {}", view.name, view.sql))
+            .await?;
     }
     Ok(())
 }
@@ -82,7 +96,10 @@ async fn define_source_and_views(args: &DemoArgs, cluster: &Cluster) -> Result<(
 /// Bids and auctions among the first `events`: of every fifty, one is a person and three are auctions.
 fn expected_events(events: u64) -> (u64, u64) {
     let (rounds, rest) = (events / 50, events % 50);
-    (rounds * 46 + rest.saturating_sub(4), rounds * 3 + rest.saturating_sub(1).min(3))
+    (
+        rounds * 46 + rest.saturating_sub(4),
+        rounds * 3 + rest.saturating_sub(1).min(3),
+    )
 }
 
 async fn load(
@@ -101,7 +118,9 @@ async fn load(
                        (SELECT coalesce(sum(auctions), 0) FROM auctions_by_category)";
             match query(&client, sql).await {
                 Ok(rows) => {
-                    let row = rows.first().ok_or_else(|| DemoError::Answer("no row".to_owned()))?;
+                    let row = rows
+                        .first()
+                        .ok_or_else(|| DemoError::Answer("no row".to_owned()))?;
                     let seen = (number(row, 0)?, number(row, 1)?);
                     step.set(u64::try_from(seen.0 * 50 / 46).unwrap_or(0).min(args.events));
                     if seen == (i128::from(bids), i128::from(auctions)) {
@@ -114,19 +133,30 @@ async fn load(
             }
             if started.elapsed() > LOAD_MAX {
                 let what = format!("all events in the views at {region}");
-                return Err(DemoError::Timeout { what, seconds: LOAD_MAX.as_secs() });
+                return Err(DemoError::Timeout {
+                    what,
+                    seconds: LOAD_MAX.as_secs(),
+                });
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    step.done(&format!("all in all regions after {}", seconds(started.elapsed())));
+    step.done(&format!(
+        "all in all regions after {}",
+        seconds(started.elapsed())
+    ));
     Ok(())
 }
 
 fn is_not_ready(error: &DemoError) -> bool {
     use tokio_postgres::error::SqlState;
-    let DemoError::Sql(error) = error else { return false };
-    let states = [SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, SqlState::UNDEFINED_TABLE];
+    let DemoError::Sql(error) = error else {
+        return false;
+    };
+    let states = [
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        SqlState::UNDEFINED_TABLE,
+    ];
     error.code().is_some_and(|code| states.contains(code))
 }
 
@@ -165,10 +195,18 @@ async fn compare(
         }
     }
     let figure = match differing.is_empty() {
-        true => format!("{} views, {groups} groups, in {} regions", VIEWS.len(), cluster.names().len()),
+        true => format!(
+            "{} views, {groups} groups, in {} regions",
+            VIEWS.len(),
+            cluster.names().len()
+        ),
         false => format!("differing: {}", differing.join(", ")),
     };
-    report.check("views equal to a recomputation from all rows", differing.is_empty(), figure.clone());
+    report.check(
+        "views equal to a recomputation from all rows",
+        differing.is_empty(),
+        figure.clone(),
+    );
     step.done(&figure);
     Ok(())
 }
@@ -185,7 +223,13 @@ async fn bytes(
     let raw = measured.map_err(|error| DemoError::Answer(error.to_string()))??;
     // Each row would have to go to the two regions that do not own it.
     let (whole, used) = (raw.whole * 2, raw.used * 2);
-    let times = |bytes: u64| format!("{} ({:.1} times)", human_bytes(bytes), bytes as f64 / shipped as f64);
+    let times = |bytes: u64| {
+        format!(
+            "{} ({:.1} times)",
+            human_bytes(bytes),
+            bytes as f64 / shipped as f64
+        )
+    };
     report.figure("bytes between regions for the three views", human_bytes(shipped));
     report.figure("  raw rows instead, Arrow and zstd", times(whole));
     report.figure("  only the columns the views read", times(used));

@@ -44,7 +44,10 @@ pub(super) async fn tell(
     step.done(&format!("for {}", seconds(CUT)));
     during(&all, &lag, report);
     let sees = payment_totals(&cluster.connect("us").await?).await?.0;
-    let acknowledged: u64 = all.iter().map(|(_, written)| written.acknowledged.len() as u64).sum();
+    let acknowledged: u64 = all
+        .iter()
+        .map(|(_, written)| written.acknowledged.len() as u64)
+        .sum();
     report.check(
         "during the cut us did not see what eu wrote",
         sees < i128::from(acknowledged),
@@ -65,14 +68,26 @@ async fn heal(
     cluster.set_cut("eu", false);
     wait_for_payments(cluster, acknowledged, GIVE_UP).await?;
     let took = healed.elapsed();
-    report.check("after healing all regions agree within 5 s", took < AGREE_MAX, seconds(took));
-    let sum: u64 = all.iter().flat_map(|(_, written)| &written.acknowledged).map(|id| amount(*id)).sum();
+    report.check(
+        "after healing all regions agree within 5 s",
+        took < AGREE_MAX,
+        seconds(took),
+    );
+    let sum: u64 = all
+        .iter()
+        .flat_map(|(_, written)| &written.acknowledged)
+        .map(|id| amount(*id))
+        .sum();
     let mut sums = Vec::new();
     for region in cluster.names() {
         sums.push(payment_totals(&cluster.connect(&region).await?).await?.1);
     }
     let right = sums.iter().all(|seen| *seen == i128::from(sum));
-    report.check("their sums are those of the acknowledged writes", right, format!("{sum} expected, {sums:?}"));
+    report.check(
+        "their sums are those of the acknowledged writes",
+        right,
+        format!("{sum} expected, {sums:?}"),
+    );
     step.done(&format!("all agree after {}", seconds(took)));
     Ok(())
 }
@@ -99,8 +114,17 @@ fn during(all: &[(String, Written)], lag: &str, report: &mut Report) {
 async fn lags(cluster: &Cluster, region: &str) -> Result<String, DemoError> {
     let client = cluster.connect(region).await?;
     let mut lags = Vec::new();
-    for row in query(&client, "SELECT origin, lag_ms FROM tributary.frontier ORDER BY origin").await? {
-        lags.push(format!("{} {} ms", row.get(0).unwrap_or("?"), row.get(1).unwrap_or("?")));
+    for row in query(
+        &client,
+        "SELECT origin, lag_ms FROM tributary.frontier ORDER BY origin",
+    )
+    .await?
+    {
+        lags.push(format!(
+            "{} {} ms",
+            row.get(0).unwrap_or("?"),
+            row.get(1).unwrap_or("?")
+        ));
     }
     Ok(lags.join(", "))
 }
@@ -108,7 +132,9 @@ async fn lags(cluster: &Cluster, region: &str) -> Result<String, DemoError> {
 /// DDL needs the primary region; without it there is a clear refusal and nothing else suffers.
 async fn ddl_is_refused_in(cluster: &Cluster, region: &str, report: &mut Report) -> Result<(), DemoError> {
     let client = cluster.connect(region).await?;
-    let refused = client.batch_execute("CREATE TABLE too_early (id bigint PRIMARY KEY)").await;
+    let refused = client
+        .batch_execute("CREATE TABLE too_early (id bigint PRIMARY KEY)")
+        .await;
     let code = refused.err().and_then(|error| error.code().cloned());
     report.check(
         "during the cut DDL in eu is refused with 57P03",

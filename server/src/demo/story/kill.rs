@@ -54,18 +54,26 @@ async fn check(
     all: &[Written],
 ) -> Result<(), DemoError> {
     let step = progress.step("looking for every acknowledged write");
-    let sent: BTreeSet<u64> = all.iter().flat_map(|written| written.sent.iter().copied()).collect();
-    let acknowledged: BTreeSet<u64> =
-        all.iter().flat_map(|written| written.acknowledged.iter().copied()).collect();
+    let sent: BTreeSet<u64> = all
+        .iter()
+        .flat_map(|written| written.sent.iter().copied())
+        .collect();
+    let acknowledged: BTreeSet<u64> = all
+        .iter()
+        .flat_map(|written| written.acknowledged.iter().copied())
+        .collect();
     let mut present = Vec::new();
     let mut sum = 0;
     for region in cluster.names() {
         let client = cluster.connect(&region).await?;
         let sql = "SELECT id, amount FROM payment WHERE tributary_region = gateway_region()";
         for row in query(&client, sql).await? {
-            let id = u64::try_from(number(&row, 0)?).map_err(|_| DemoError::Answer("a negative id".to_owned()))?;
+            let id =
+                u64::try_from(number(&row, 0)?).map_err(|_| DemoError::Answer("a negative id".to_owned()))?;
             if number(&row, 1)? != i128::from(amount(id)) {
-                return Err(DemoError::Answer(format!("payment {id} has another amount than was written")));
+                return Err(DemoError::Answer(format!(
+                    "payment {id} has another amount than was written"
+                )));
             }
             sum += i128::from(amount(id));
             present.push(id);
@@ -81,8 +89,15 @@ async fn check(
         missing == 0,
         format!("{missing} missing of {} acknowledged", acknowledged.len()),
     );
-    let figure = format!("{doubled} doubled, {unexpected} never sent, {} rows", present.len());
-    report.check("none is doubled or made up", doubled == 0 && unexpected == 0, figure);
+    let figure = format!(
+        "{doubled} doubled, {unexpected} never sent, {} rows",
+        present.len()
+    );
+    report.check(
+        "none is doubled or made up",
+        doubled == 0 && unexpected == 0,
+        figure,
+    );
     let took = wait_for_payments(cluster, present.len() as u64, GIVE_UP).await?;
     let mut right = true;
     for region in cluster.names() {
@@ -90,7 +105,11 @@ async fn check(
         right &= totals == (i128::try_from(present.len()).unwrap_or(-1), sum);
     }
     let figure = format!("{} payments, sum {sum}, after {}", present.len(), seconds(took));
-    report.check("the views of all regions count exactly these", right, figure.clone());
+    report.check(
+        "the views of all regions count exactly these",
+        right,
+        figure.clone(),
+    );
     step.done(&figure);
     Ok(())
 }

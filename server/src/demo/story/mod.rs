@@ -27,14 +27,21 @@ pub(super) async fn tell(
 }
 
 /// Waits until every region's `payment_totals` shows this many payments; the time it took.
-async fn wait_for_payments(cluster: &Cluster, payments: u64, timeout: Duration) -> Result<Duration, DemoError> {
+async fn wait_for_payments(
+    cluster: &Cluster,
+    payments: u64,
+    timeout: Duration,
+) -> Result<Duration, DemoError> {
     let started = Instant::now();
     for region in cluster.names() {
         let client = cluster.connect(&region).await?;
         while payment_totals(&client).await?.0 != i128::from(payments) {
             if started.elapsed() > timeout {
                 let what = format!("{payments} payments in the view at {region}");
-                return Err(DemoError::Timeout { what, seconds: timeout.as_secs() });
+                return Err(DemoError::Timeout {
+                    what,
+                    seconds: timeout.as_secs(),
+                });
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -45,7 +52,9 @@ async fn wait_for_payments(cluster: &Cluster, payments: u64, timeout: Duration) 
 /// Number and sum of all payments, as the view has them; a sum over nothing is zero.
 async fn payment_totals(client: &Client) -> Result<(i128, i128), DemoError> {
     let rows = query(client, "SELECT payments, coalesce(total, 0) FROM payment_totals").await?;
-    let row = rows.first().ok_or_else(|| DemoError::Answer("payment_totals is empty".to_owned()))?;
+    let row = rows
+        .first()
+        .ok_or_else(|| DemoError::Answer("payment_totals is empty".to_owned()))?;
     Ok((number(row, 0)?, number(row, 1)?))
 }
 

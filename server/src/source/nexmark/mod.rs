@@ -23,8 +23,8 @@ use tributary_planner::ddl::NEXMARK_RATE_DEFAULT;
 use tributary_region::TableChange;
 use tributary_storage::{ObjectId, RegionId};
 
-pub use rows::{Kind, all_columns};
 use rows::Rows;
+pub use rows::{Kind, all_columns};
 use share::Share;
 
 /// Events of one commit, at most.
@@ -60,16 +60,21 @@ impl Generator {
     ) -> Result<Generator, String> {
         let number = |name: &str, default: u64| match def.options.get(name) {
             None => Ok(default),
-            Some(text) => {
-                text.parse::<u64>().map_err(|_| format!("option {name} = '{text}' is not a whole number"))
-            }
+            Some(text) => text
+                .parse::<u64>()
+                .map_err(|_| format!("option {name} = '{text}' is not a whole number")),
         };
-        let names: Vec<(RegionId, &str)> =
-            catalog.regions.iter().map(|(id, def)| (*id, def.name.as_str())).collect();
+        let names: Vec<(RegionId, &str)> = catalog
+            .regions
+            .iter()
+            .map(|(id, def)| (*id, def.name.as_str()))
+            .collect();
         let share = Share::of(region, &names, def.options.get("share").map(String::as_str))?;
         let mut tables = Vec::new();
         for (kind, id) in Kind::ALL.into_iter().zip(&def.tables) {
-            let object = catalog.by_id(*id).ok_or_else(|| format!("its table {id} is gone"))?;
+            let object = catalog
+                .by_id(*id)
+                .ok_or_else(|| format!("its table {id} is gone"))?;
             let ObjectKind::Table(table) = &object.kind else {
                 return Err(format!("\"{}\" is not a table", object.name));
             };
@@ -139,7 +144,11 @@ pub fn event_rows(
     kind: Kind,
     columns: &[(&str, DataType)],
 ) -> Result<Option<RecordBatch>, String> {
-    let settings = Settings { rate: NEXMARK_RATE_DEFAULT, seed: 0, base_time_ms: 0 };
+    let settings = Settings {
+        rate: NEXMARK_RATE_DEFAULT,
+        seed: 0,
+        base_time_ms: 0,
+    };
     let rows = make(ObjectId(0), settings, events)?;
     rows.batch(kind, columns)
 }

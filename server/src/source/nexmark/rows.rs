@@ -38,7 +38,10 @@ impl Kind {
 /// All columns of one kind, as the source's table has them.
 pub fn all_columns(kind: Kind) -> Vec<(&'static str, DataType)> {
     let (_, columns, _) = NEXMARK_TABLES[kind as usize];
-    columns.iter().map(|(name, sql_type)| (*name, sql_type.arrow())).collect()
+    columns
+        .iter()
+        .map(|(name, sql_type)| (*name, sql_type.arrow()))
+        .collect()
 }
 
 /// Events of one batch, by kind, each with its number.
@@ -52,7 +55,12 @@ pub struct Rows {
 impl Rows {
     /// None yet.
     pub fn new(source: ObjectId) -> Rows {
-        Rows { source, persons: Vec::new(), auctions: Vec::new(), bids: Vec::new() }
+        Rows {
+            source,
+            persons: Vec::new(),
+            auctions: Vec::new(),
+            bids: Vec::new(),
+        }
     }
 
     /// Adds the event of this number.
@@ -67,14 +75,22 @@ impl Rows {
     /// The new rows of one table; `None` when there are none.
     pub fn table(&self, kind: Kind, table: &TableDef) -> Result<Option<TableChange>, String> {
         let schema = table.schema();
-        let columns: Vec<(&str, DataType)> =
-            schema.fields().iter().map(|field| (field.name().as_str(), field.data_type().clone())).collect();
-        let Some(rows) = self.batch(kind, &columns)? else { return Ok(None) };
-        let rows =
-            RecordBatch::try_new(schema.clone(), rows.columns().to_vec()).map_err(|error| error.to_string())?;
+        let columns: Vec<(&str, DataType)> = schema
+            .fields()
+            .iter()
+            .map(|field| (field.name().as_str(), field.data_type().clone()))
+            .collect();
+        let Some(rows) = self.batch(kind, &columns)? else {
+            return Ok(None);
+        };
+        let rows = RecordBatch::try_new(schema.clone(), rows.columns().to_vec())
+            .map_err(|error| error.to_string())?;
         let deleted = BooleanArray::from(vec![false; rows.num_rows()]);
         let expected = vec![None; rows.num_rows()];
-        Ok(Some(TableChange { writes: TableWrites { rows, deleted }, expected }))
+        Ok(Some(TableChange {
+            writes: TableWrites { rows, deleted },
+            expected,
+        }))
     }
 
     /// The rows of one kind in columns of these names and types; `None` when there are none.
@@ -91,7 +107,12 @@ impl Rows {
         for (name, data_type) in columns {
             let values: ArrayRef = match (*name, kind) {
                 (ROW_ID, _) => self.row_ids(kind, &numbers)?,
-                ("event", _) => Arc::new(numbers.iter().map(|number| as_i64(*number)).collect::<Int64Array>()),
+                ("event", _) => Arc::new(
+                    numbers
+                        .iter()
+                        .map(|number| as_i64(*number))
+                        .collect::<Int64Array>(),
+                ),
                 (name, Kind::Person) => self.person_column(name)?,
                 (name, Kind::Auction) => self.auction_column(name)?,
                 (name, Kind::Bid) => self.bid_column(name)?,
@@ -99,7 +120,9 @@ impl Rows {
             let values = cast(&values, data_type).map_err(|error| error.to_string())?;
             arrays.push((*name, values));
         }
-        RecordBatch::try_from_iter(arrays).map(Some).map_err(|error| error.to_string())
+        RecordBatch::try_from_iter(arrays)
+            .map(Some)
+            .map_err(|error| error.to_string())
     }
 
     fn person_column(&self, name: &str) -> Result<ArrayRef, String> {
@@ -167,11 +190,17 @@ fn as_i64(value: u64) -> i64 {
 }
 
 fn int<T>(rows: &[(u64, T)], value: impl Fn(&T) -> u64) -> ArrayRef {
-    Arc::new(rows.iter().map(|(_, row)| as_i64(value(row))).collect::<Int64Array>())
+    Arc::new(
+        rows.iter()
+            .map(|(_, row)| as_i64(value(row)))
+            .collect::<Int64Array>(),
+    )
 }
 
 fn text<T>(rows: &[(u64, T)], value: impl Fn(&T) -> &String) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(rows.iter().map(|(_, row)| value(row))))
+    Arc::new(StringArray::from_iter_values(
+        rows.iter().map(|(_, row)| value(row)),
+    ))
 }
 
 fn time<T>(rows: &[(u64, T)], value: impl Fn(&T) -> u64) -> ArrayRef {

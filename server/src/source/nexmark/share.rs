@@ -18,7 +18,11 @@ pub struct Share {
 impl Share {
     /// The share of `region` among `regions` (ascending by id); `weights` like `us=2,eu=1`, where a region that
     /// is not named gets nothing.
-    pub fn of(region: RegionId, regions: &[(RegionId, &str)], weights: Option<&str>) -> Result<Share, String> {
+    pub fn of(
+        region: RegionId,
+        regions: &[(RegionId, &str)],
+        weights: Option<&str>,
+    ) -> Result<Share, String> {
         let weight_of = |name: &str| match weights {
             None => Ok(1),
             Some(weights) => weight(weights, name),
@@ -26,7 +30,11 @@ impl Share {
         if let Some(weights) = weights {
             check_names(weights, regions)?;
         }
-        let mut share = Share { first: 0, width: 0, period: 0 };
+        let mut share = Share {
+            first: 0,
+            width: 0,
+            period: 0,
+        };
         for (id, name) in regions {
             let weight = weight_of(name)?;
             if *id == region {
@@ -58,12 +66,18 @@ impl Share {
 }
 
 fn pairs(weights: &str) -> impl Iterator<Item = Result<(&str, u64), String>> {
-    weights.split(',').map(str::trim).filter(|pair| !pair.is_empty()).map(|pair| {
-        pair.split_once('=')
-            .and_then(|(name, weight)| Some((name.trim(), weight.trim().parse::<u64>().ok()?)))
-            .filter(|(_, weight)| *weight <= WEIGHT_MAX)
-            .ok_or_else(|| format!("option share: '{pair}' is not REGION=WEIGHT with a weight up to {WEIGHT_MAX}"))
-    })
+    weights
+        .split(',')
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            pair.split_once('=')
+                .and_then(|(name, weight)| Some((name.trim(), weight.trim().parse::<u64>().ok()?)))
+                .filter(|(_, weight)| *weight <= WEIGHT_MAX)
+                .ok_or_else(|| {
+                    format!("option share: '{pair}' is not REGION=WEIGHT with a weight up to {WEIGHT_MAX}")
+                })
+        })
 }
 
 fn weight(weights: &str, region: &str) -> Result<u64, String> {
@@ -81,7 +95,9 @@ fn check_names(weights: &str, regions: &[(RegionId, &str)]) -> Result<(), String
     for pair in pairs(weights) {
         let (name, _) = pair?;
         if !regions.iter().any(|(_, known)| *known == name) {
-            return Err(format!("option share names region \"{name}\", which is not in the cluster"));
+            return Err(format!(
+                "option share names region \"{name}\", which is not in the cluster"
+            ));
         }
     }
     Ok(())

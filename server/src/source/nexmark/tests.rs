@@ -8,13 +8,20 @@ use tributary_planner::types::SqlType;
 
 use super::*;
 
-const TABLES: [(&str, &[&str]); 3] =
-    [("person", &["id", "name"]), ("auction", &["id", "category"]), ("bid", &["auction", "price"])];
+const TABLES: [(&str, &[&str]); 3] = [
+    ("person", &["id", "name"]),
+    ("auction", &["id", "category"]),
+    ("bid", &["auction", "price"]),
+];
 
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
     let regions = vec![(RegionId(1), "us".to_owned()), (RegionId(2), "eu".to_owned())];
-    catalog.apply(&CatalogChange::Found { cluster: [1; 16], regions, primary: RegionId(1) });
+    catalog.apply(&CatalogChange::Found {
+        cluster: [1; 16],
+        regions,
+        primary: RegionId(1),
+    });
     for (index, (name, columns)) in TABLES.into_iter().enumerate() {
         let column = |name: &str, sql_type, hidden| ColumnDef {
             name: name.to_owned(),
@@ -23,12 +30,24 @@ fn catalog() -> Catalog {
             default: None,
             hidden,
         };
-        let sql_type = |name: &str| if name == "name" { SqlType::Text } else { SqlType::Int8 };
-        let mut defs: Vec<ColumnDef> =
-            columns.iter().map(|name| column(name, sql_type(name), false)).collect();
+        let sql_type = |name: &str| {
+            if name == "name" {
+                SqlType::Text
+            } else {
+                SqlType::Int8
+            }
+        };
+        let mut defs: Vec<ColumnDef> = columns
+            .iter()
+            .map(|name| column(name, sql_type(name), false))
+            .collect();
         defs.push(column(tributary_planner::catalog::ROW_ID, SqlType::Uuid, true));
         let primary_key = vec![defs.len() - 1];
-        let table = TableDef { columns: defs, primary_key, locality: TableLocality::RegionalByRow };
+        let table = TableDef {
+            columns: defs,
+            primary_key,
+            locality: TableLocality::RegionalByRow,
+        };
         let id = ObjectId(10 + u32::try_from(index).expect("three tables"));
         catalog.apply(&CatalogChange::Create(Object {
             id,
@@ -84,11 +103,16 @@ fn regions_make_different_events_and_all_of_them() {
         let rows = rows(&generator(region), &[500]);
         count += rows.values().map(RecordBatch::num_rows).sum::<usize>();
         let ids = rows.get(&ObjectId(10)).map(|rows| rows.column(0).clone());
-        let ids = ids.as_ref().and_then(|ids| ids.as_any().downcast_ref::<Int64Array>());
+        let ids = ids
+            .as_ref()
+            .and_then(|ids| ids.as_any().downcast_ref::<Int64Array>());
         persons.extend(ids.into_iter().flat_map(|ids| ids.values().to_vec()));
     }
     assert_eq!(count, 1000);
     persons.sort_unstable();
     let expected: Vec<i64> = (1000..1020).collect();
-    assert_eq!(persons, expected, "one event in fifty is a person, and each has an id of its own");
+    assert_eq!(
+        persons, expected,
+        "one event in fifty is a person, and each has an id of its own"
+    );
 }
