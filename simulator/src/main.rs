@@ -1,5 +1,8 @@
 //! The simulator's command line: ranges of seeds, one seed with its trace, and the deliberate faults.
 
+// Only to say how long a suite took.
+#![allow(clippy::disallowed_methods)]
+
 use std::process::ExitCode;
 use std::time::Instant;
 

@@ -28,7 +28,7 @@ impl Rng {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         let state = &mut self.state;
         let result = state[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let shifted = state[1] << 17;
@@ -43,7 +43,7 @@ impl Rng {
 
     /// A number in `[0, end)`; 0 when `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        if end == 0 { 0 } else { self.next() % end }
+        if end == 0 { 0 } else { self.next_u64() % end }
     }
 
     /// A number in `[from, to]`.
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_seed_is_a_stream_and_forks_are_others() {
-        let draw = |mut rng: Rng| -> Vec<u64> { (0..8).map(|_| rng.next()).collect() };
+        let draw = |mut rng: Rng| -> Vec<u64> { (0..8).map(|_| rng.next_u64()).collect() };
         assert_eq!(draw(Rng::new(7)), draw(Rng::new(7)));
         assert_ne!(draw(Rng::new(7)), draw(Rng::new(8)));
         assert_ne!(draw(Rng::new(7).fork("a")), draw(Rng::new(7).fork("b")));
