@@ -35,7 +35,7 @@ fn count(rows: usize) -> Result<Value, Trouble> {
 
 fn sum(call: &AggregateCall, values: &[&Value]) -> Result<Value, Trouble> {
     if let Some(floats) = floats(values) {
-        return Ok(Value::Float(Float::new(floats.iter().sum())));
+        return Ok(Value::Float(Float::new(float_sum(&floats))));
     }
     let (unscaled, scale) = exact(values)?;
     match call.output_type {
@@ -47,7 +47,7 @@ fn sum(call: &AggregateCall, values: &[&Value]) -> Result<Value, Trouble> {
 
 fn average(call: &AggregateCall, values: &[&Value]) -> Result<Value, Trouble> {
     if let Some(floats) = floats(values) {
-        return Ok(Value::Float(Float::new(floats.iter().sum::<f64>() / floats.len() as f64)));
+        return Ok(Value::Float(Float::new(float_mean(&floats))));
     }
     let (unscaled, scale) = exact(values)?;
     let DataType::Decimal128(_, to) = call.output_type else {
@@ -59,8 +59,53 @@ fn average(call: &AggregateCall, values: &[&Value]) -> Result<Value, Trouble> {
     Ok(Value::Decimal { scale: to, unscaled: divide_rounded(widened, count) })
 }
 
-/// The values as floats, when they are floats. The workload's floats are small multiples of a quarter, so that
-/// every order of addition gives the same sum.
+/// The sum of floats, rounded once (Shewchuk, "Adaptive precision floating-point arithmetic", 1997): every order
+/// of addition gives the same. `parts` do not overlap, and their exact sum is that of the values so far.
+fn float_sum(values: &[f64]) -> f64 {
+    let mut parts: Vec<f64> = Vec::new();
+    for &value in values {
+        let mut carried = value;
+        let mut kept = Vec::new();
+        for &part in &parts {
+            let (large, small) = if carried.abs() < part.abs() { (part, carried) } else { (carried, part) };
+            carried = large + small;
+            let lost = small - (carried - large);
+            if lost != 0.0 {
+                kept.push(lost);
+            }
+        }
+        kept.push(carried);
+        parts = kept;
+    }
+    let Some(mut high) = parts.pop() else { return 0.0 };
+    while let Some(part) = parts.pop() {
+        let sum = high + part;
+        let low = part - (sum - high);
+        high = sum;
+        if low != 0.0 {
+            // Half-way cases go towards the sign of what follows.
+            let up = parts.last().is_some_and(|next| (*next > 0.0) == (low > 0.0) && *next != 0.0);
+            let doubled = low * 2.0;
+            if up && (high + doubled) - high == doubled {
+                high += doubled;
+            }
+            break;
+        }
+    }
+    high
+}
+
+/// The mean, rounded once: a first quotient, mended by what it leaves over.
+fn float_mean(values: &[f64]) -> f64 {
+    let count = values.len() as f64;
+    let quotient = float_sum(values) / count;
+    let product = quotient * count;
+    let mut left_over = values.to_vec();
+    left_over.extend([-product, -quotient.mul_add(count, -product)]);
+    quotient + float_sum(&left_over) / count
+}
+
+/// The values as floats, when they are floats.
 fn floats(values: &[&Value]) -> Option<Vec<f64>> {
     values.iter().map(|value| if let Value::Float(float) = value { Some(float.get()) } else { None }).collect()
 }
