@@ -380,7 +380,7 @@ impl Link {
     pub fn status(&self) -> LinkStatus {
         LinkStatus {
             state: self.state,
-            peer: self.peer_identity.clone(),
+            peer: self.peer_identity,
             counts: self.counts.clone(),
             bytes_in: self.counts.bytes_in,
             bytes_out: self.counts.bytes_out,

@@ -29,8 +29,8 @@ impl Extremes {
     /// Keeps, per group, the most extreme of what is there and what is added.
     pub(crate) fn add_partials(&mut self, groups: &[u32], column: &ArrayRef) {
         let encoder = KeyEncoder::new(&[column.data_type().clone()]);
-        let own = encoder.encode(&[self.values.clone()]);
-        let added = encoder.encode(&[column.clone()]);
+        let own = encoder.encode(std::slice::from_ref(&self.values));
+        let added = encoder.encode(std::slice::from_ref(column));
         // Per group, where the best value so far is: (0, group) is the own one, (1, row) an added one.
         let mut best: Vec<(usize, usize)> = (0..self.values.len()).map(|group| (0, group)).collect();
         for (row, group) in groups.iter().enumerate() {

@@ -24,8 +24,6 @@ use std::collections::BTreeSet;
 
 use datafusion_sql::planner::{NullOrdering, ParserOptions, SqlToRel};
 use sqlparser::ast::{Query, Statement};
-use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::parser::Parser;
 
 pub use crate::catalog::PlanSettings;
 use crate::catalog::{Catalog, ViewColumn};
@@ -122,18 +120,6 @@ fn view_columns(relation: &relation::Relation, names: Vec<String>) -> Result<Vec
         columns.push(ViewColumn { name, sql_type });
     }
     Ok(columns)
-}
-
-/// The query of a plain view, from the catalog's text.
-fn parse_query(sql: &str) -> Result<Query, PlanError> {
-    let damaged = |error: String| PlanError::internal(format!("a view's text cannot be parsed: {error}"));
-    let statements =
-        Parser::parse_sql(&PostgreSqlDialect {}, sql).map_err(|error| damaged(error.to_string()))?;
-    match statements.into_iter().next() {
-        Some(Statement::Query(query)) => Ok(*query),
-        Some(Statement::CreateView(view)) => Ok(*view.query),
-        _ => Err(damaged("it is no query".to_owned())),
-    }
 }
 
 #[cfg(test)]

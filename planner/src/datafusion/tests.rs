@@ -5,6 +5,8 @@
 //! materialized view prints its plan), `analyse <query>` (the typed tree before the split), `columns <query>`,
 //! `set time zone '…'`. With BLESS=1 the scripts are rewritten with what came out.
 
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -158,7 +158,8 @@ fn concurrent_versions_are_a_conflict_on_both_sides_and_the_newest_wins() {
         &writes(&[(1, Some("eu")), (2, Some("eu"))]),
     );
     eu.write_own(origin(2), Epoch(5), Hlc::from_ms(8), &writes(&[(2, None)]));
-    (us.seal(1), eu.seal(5));
+    us.seal(1);
+    eu.seal(5);
     let (from_us, from_eu) = (since(&us, 1, 0), since(&eu, 2, 0));
     let at_us = us.merge_foreign(origin(2), &from_eu).expect("merges");
     let at_eu = eu.merge_foreign(origin(1), &from_us).expect("merges");
@@ -169,7 +170,8 @@ fn concurrent_versions_are_a_conflict_on_both_sides_and_the_newest_wins() {
     );
     assert_eq!(shown(&at_eu.delta), Vec::<String>::new());
     assert_eq!((at_us.conflicts, at_eu.conflicts), (2, 2));
-    (us.seal(2), eu.seal(6));
+    us.seal(2);
+    eu.seal(6);
     assert_eq!(state(&us), state(&eu));
     let again = us.merge_foreign(origin(2), &from_eu).expect("merges");
     assert_eq!(

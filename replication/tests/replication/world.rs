@@ -132,7 +132,7 @@ impl World {
         let until_ms = self.now_ms + for_ms;
         while self.now_ms < until_ms {
             self.now_ms += STEP_MS;
-            if self.now_ms % 100 == 0 {
+            if self.now_ms.is_multiple_of(100) {
                 for (a, b) in self.reconnect.clone() {
                     self.connect(&a, &b);
                 }
@@ -144,7 +144,7 @@ impl World {
                 self.deliver(&from, &to, &bytes);
             }
             let now_ms = self.now_ms;
-            let tick = (now_ms % 20 == 0).then_some(Tick(now_ms / 20));
+            let tick = now_ms.is_multiple_of(20).then_some(Tick(now_ms / 20));
             for name in self.regions.keys().cloned().collect::<Vec<_>>() {
                 let effects = self.region(&name).poll(now_ms, tick);
                 self.carry_out(&name, effects);

@@ -101,7 +101,7 @@ impl Converter<'_> {
             .map(|field| field.data_type().clone())
             .collect();
         if let ObjectKind::View(view) = &object.kind {
-            let query = super::parse_query(&view.sql)?;
+            let query = crate::parse::parse_query(&view.sql)?;
             let expanded = super::relation(&query, self.catalog, self.settings)?.0;
             if expanded.types != types {
                 let message = format!("the columns of view \"{}\" have changed", object.name);

@@ -234,7 +234,7 @@ fn uuid(text: &str) -> Option<Vec<u8>> {
             hyphen_allowed = false;
         } else if c.is_ascii_hexdigit() {
             digits.push(c);
-            hyphen_allowed = digits.len() % 4 == 0 && digits.len() < 32;
+            hyphen_allowed = digits.len().is_multiple_of(4) && digits.len() < 32;
         } else {
             return None;
         }
@@ -247,7 +247,7 @@ fn bytea(text: &str) -> Option<Vec<u8>> {
 }
 
 fn hex(digits: &str) -> Option<Vec<u8>> {
-    if digits.len() % 2 != 0 || !digits.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return None;
     }
     (0..digits.len())
