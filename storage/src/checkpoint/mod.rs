@@ -188,7 +188,7 @@ fn collect_garbage(kv: &dyn Kv, number: u64, live: &Manifest) -> Result<usize> {
 
 /// What a node does about stored bytes that are damaged.
 const ADVICE: &str =
-    "Restore the data directory from a copy, or remove it and let the region join its peers again";
+    "Keep this directory as evidence and restore it from a copy taken while the region was stopped";
 
 /// The families a checkpoint writes to; the log's is not among them.
 pub const FAMILIES: [Family; 2] = [Family::Runs, Family::Manifest];

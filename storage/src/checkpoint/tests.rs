@@ -339,7 +339,7 @@ fn a_missing_chunk_is_named_with_its_run() {
     kv.write(batch).expect("the disk works");
     let message = refusal(load(&kv));
     assert!(
-        message.contains(&id.to_string()) && message.contains("Restore the data directory"),
+        message.contains(&id.to_string()) && message.contains("restore it from a copy"),
         "{message}"
     );
 }

@@ -244,8 +244,8 @@ fn storage_error(path: &Path, operation: &str, error: rocksdb::Error) -> Storage
         ErrorKind::Corruption => StorageError::Corrupt {
             what: damaged_file(&message).unwrap_or_else(|| path.display().to_string()),
             detail: format!(
-                "{message} (during {operation}). Restore this directory from a copy, or remove it and let \
-                 the region join its peers again"
+                "{message} (during {operation}). Keep this directory as evidence and restore it from a copy taken while \
+                 the region was stopped"
             ),
         },
         _ => StorageError::Io { operation, message },

@@ -266,7 +266,7 @@ fn check_follows(last: (Position, ChainHash), record: &Record) -> Result<()> {
 }
 
 const ADVICE: &str =
-    "Restore the data directory from a copy, or remove it and let the region join its peers again";
+    "Keep this directory as evidence and restore it from a copy taken while the region was stopped";
 
 fn corrupt(position: Position, detail: &str) -> StorageError {
     StorageError::Corrupt {
