@@ -81,6 +81,12 @@ pub(crate) fn supports(from: &DataType, to: &DataType) -> bool {
     }
 }
 
+/// Whether two types are forms of one SQL class of types, such as text in two layouts.
+pub(crate) fn same_class(a: &DataType, b: &DataType) -> bool {
+    let integers = a.is_integer() && b.is_integer();
+    a == b || integers || (class_of(a) == Some(Class::Text) && class_of(b) == Some(Class::Text))
+}
+
 /// The column as type `to`.
 ///
 /// # Errors

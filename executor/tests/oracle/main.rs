@@ -6,6 +6,7 @@
 
 mod naive;
 mod plans;
+mod sql;
 mod values;
 
 use std::collections::BTreeMap;

@@ -94,7 +94,7 @@ pub fn single(choices: &mut Choices, number: usize) -> ViewPlan {
             inputs: vec![left, right],
         },
         _ => {
-            let kind = if number % 2 == 0 {
+            let kind = if number.is_multiple_of(2) {
                 JoinKind::Inner
             } else {
                 JoinKind::Left
