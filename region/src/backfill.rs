@@ -85,7 +85,10 @@ impl Backfill {
         self.rows_total = sources.iter().map(|(_, rows, _)| rows).sum();
         self.sources = sources.into();
         if merges.iter().any(|deltas| !deltas.is_empty()) {
-            self.pending.push_front(Pending { inputs: BTreeMap::new(), merges });
+            self.pending.push_front(Pending {
+                inputs: BTreeMap::new(),
+                merges,
+            });
         }
     }
 
@@ -98,7 +101,9 @@ impl Backfill {
     pub fn poll(&mut self, rows_max: usize) -> bool {
         let mut fed = 0;
         while fed < rows_max {
-            let Some((object, _, scan)) = self.sources.front_mut() else { break };
+            let Some((object, _, scan)) = self.sources.front_mut() else {
+                break;
+            };
             let object = *object;
             match scan.next() {
                 None => drop(self.sources.pop_front()),
@@ -122,7 +127,10 @@ impl Backfill {
     /// Rows fed and rows to feed.
     pub fn progress(&self) -> (u64, u64) {
         // The total counts versions and so is an upper bound; a job is never shown as complete before it is.
-        (self.rows_done.min(self.rows_total), self.rows_total.max(self.rows_done) + 1)
+        (
+            self.rows_done.min(self.rows_total),
+            self.rows_total.max(self.rows_done) + 1,
+        )
     }
 
     /// What readers of an unfinished view would see: nothing.
@@ -136,11 +144,19 @@ impl Backfill {
         while let Some(Pending { inputs, merges }) = self.pending.pop_front() {
             self.feed(inputs, merges);
         }
-        Finished { view: self.view, own: self.own, results: self.results }
+        Finished {
+            view: self.view,
+            own: self.own,
+            results: self.results,
+        }
     }
 
     fn feed(&mut self, inputs: BTreeMap<ObjectId, Delta>, merges: Vec<Vec<SlotDelta>>) {
-        let rounds = if merges.is_empty() { self.own.iter().map(|_| Vec::new()).collect() } else { merges };
+        let rounds = if merges.is_empty() {
+            self.own.iter().map(|_| Vec::new()).collect()
+        } else {
+            merges
+        };
         for (number, changes) in self.view.step_local(&inputs).into_iter().enumerate() {
             self.own[number].extend(changes.filter(|changes| changes.rows > 0));
         }

@@ -49,7 +49,8 @@ pub fn validate(
     for received in &set {
         for section in &received.bundle.sections {
             if section.object == SectionObject::Blob(CATALOG_BLOB.into()) {
-                let newer = decode_catalog(&section.rows).map_err(|e| (received.peer.clone(), e.to_string()))?;
+                let newer =
+                    decode_catalog(&section.rows).map_err(|e| (received.peer.clone(), e.to_string()))?;
                 if newer.version > catalog.version {
                     catalog = Arc::new(newer);
                 }
@@ -71,36 +72,56 @@ pub fn validate(
                 valid.rows.push((table, section.rows.clone()));
             }
         }
-        valid.time = valid.time.max(Hlc::from_ms(received.bundle.tick.0.saturating_mul(tick_ms)));
-        valid.advances.extend(received.bundle.included.iter().map(|part| (part.origin, part.to)));
+        valid.time = valid
+            .time
+            .max(Hlc::from_ms(received.bundle.tick.0.saturating_mul(tick_ms)));
+        valid
+            .advances
+            .extend(received.bundle.included.iter().map(|part| (part.origin, part.to)));
         valid.bytes.push(received.bytes);
         valid.bundles.push(received.bundle);
     }
     Ok(valid)
 }
 
-fn check_section(section: &Section, catalog: &Catalog, dataflow: &Dataflow) -> std::result::Result<(), String> {
+fn check_section(
+    section: &Section,
+    catalog: &Catalog,
+    dataflow: &Dataflow,
+) -> std::result::Result<(), String> {
     let unknown = |object: ObjectId| {
-        if object.0 < catalog.next_object { Ok(()) } else { Err(format!("rows of object {object}, which is unknown")) }
+        if object.0 < catalog.next_object {
+            Ok(())
+        } else {
+            Err(format!("rows of object {object}, which is unknown"))
+        }
     };
     match &section.object {
         SectionObject::Rows(id) => {
-            let Some(def) = catalog.table(*id) else { return unknown(*id) };
+            let Some(def) = catalog.table(*id) else {
+                return unknown(*id);
+            };
             if let Some(fingerprint) = dataflow.table_fingerprint(*id) {
                 same_fingerprint(section.fingerprint, fingerprint)?;
             }
             let mut scratch = RowVersions::new(def.schema(), def.primary_key.clone(), true);
-            scratch.merge_foreign(section.origin, &section.rows).map_err(|error| error.to_string())?;
+            scratch
+                .merge_foreign(section.origin, &section.rows)
+                .map_err(|error| error.to_string())?;
         }
         SectionObject::Slots(id) => {
-            let Some(def) = catalog.materialized_view(id.view) else { return unknown(id.view) };
+            let Some(def) = catalog.materialized_view(id.view) else {
+                return unknown(id.view);
+            };
             same_fingerprint(section.fingerprint, def.plan.fingerprint())?;
             if usize::from(id.number) >= def.plan.fragments.len() {
                 return Err(format!("slots of fragment {id}, which its view does not have"));
             }
             let view = View::new(id.view, def.plan.clone()).map_err(|error| error.to_string())?;
             let mut scratch = SlotSet::new(view.slot_layout(usize::from(id.number)));
-            scratch.merge_foreign(section.origin, &section.rows).map_err(|error| error.to_string())?;
+            scratch
+                .merge_foreign(section.origin, &section.rows)
+                .map_err(|error| error.to_string())?;
         }
         SectionObject::Blob(name) if name == ATTACHED_BLOB => {
             decode_attached(&section.rows).map_err(|error| error.to_string())?;
@@ -112,12 +133,19 @@ fn check_section(section: &Section, catalog: &Catalog, dataflow: &Dataflow) -> s
 }
 
 fn same_fingerprint(theirs: Fingerprint, ours: Fingerprint) -> std::result::Result<(), String> {
-    if theirs == ours { Ok(()) } else { Err("rows under another plan or schema".into()) }
+    if theirs == ours {
+        Ok(())
+    } else {
+        Err("rows under another plan or schema".into())
+    }
 }
 
 /// Decodes bundles that were checked before they were logged.
 pub fn decode_logged(bytes: &[Bytes]) -> Result<Vec<Bundle>> {
-    Ok(bytes.iter().map(|bytes| Bundle::decode(bytes)).collect::<std::result::Result<_, _>>()?)
+    Ok(bytes
+        .iter()
+        .map(|bytes| Bundle::decode(bytes))
+        .collect::<std::result::Result<_, _>>()?)
 }
 
 /// The catalog as a blob section.
@@ -127,7 +155,11 @@ pub fn encode_catalog(catalog: &Catalog) -> RecordBatch {
 
 /// The inverse of [`encode_catalog`]; the bytes may come from a peer.
 pub fn decode_catalog(rows: &RecordBatch) -> Result<Catalog> {
-    let damaged = |detail: String| RegionError::Unreadable { what: "replicated catalog", position: 0, detail };
+    let damaged = |detail: String| RegionError::Unreadable {
+        what: "replicated catalog",
+        position: 0,
+        detail,
+    };
     let bytes = blob_bytes(rows).map_err(damaged)?;
     Catalog::from_bytes(bytes).map_err(|error| damaged(error.to_string()))
 }
@@ -139,7 +171,11 @@ pub fn encode_attached(views: &BTreeSet<ObjectId>) -> RecordBatch {
 
 /// The inverse of [`encode_attached`]; the bytes may come from a peer.
 pub fn decode_attached(rows: &RecordBatch) -> Result<BTreeSet<ObjectId>> {
-    let damaged = |detail: String| RegionError::Unreadable { what: "list of attached views", position: 0, detail };
+    let damaged = |detail: String| RegionError::Unreadable {
+        what: "list of attached views",
+        position: 0,
+        detail,
+    };
     let bytes = blob_bytes(rows).map_err(damaged)?;
     postcard::from_bytes(bytes).map_err(|error| damaged(error.to_string()))
 }
@@ -151,7 +187,10 @@ fn blob(bytes: &[u8]) -> RecordBatch {
 }
 
 fn blob_bytes(rows: &RecordBatch) -> std::result::Result<&[u8], String> {
-    let column = rows.columns().first().and_then(|column| column.as_any().downcast_ref::<BinaryArray>());
+    let column = rows
+        .columns()
+        .first()
+        .and_then(|column| column.as_any().downcast_ref::<BinaryArray>());
     match column {
         Some(column) if column.len() == 1 && column.is_valid(0) => Ok(column.value(0)),
         _ => Err("not one binary value".into()),

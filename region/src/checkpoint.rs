@@ -62,7 +62,10 @@ impl Dataflow {
             position: position.0,
             detail,
         };
-        let blob = loaded.blobs.get(STATE_BLOB).ok_or_else(|| unreadable("it has no region state".into()))?;
+        let blob = loaded
+            .blobs
+            .get(STATE_BLOB)
+            .ok_or_else(|| unreadable("it has no region state".into()))?;
         let state: State = postcard::from_bytes(blob).map_err(|error| unreadable(error.to_string()))?;
         let catalog = Catalog::from_bytes(&state.catalog).map_err(|error| unreadable(error.to_string()))?;
         let mut dataflow = Self::new(name, defects);
@@ -84,7 +87,10 @@ impl Dataflow {
     /// Loads every object's traces; returns the views whose backfill must begin anew.
     fn restore_objects(&mut self, loaded: &mut Loaded) -> Result<Vec<ObjectId>> {
         let catalog = self.catalog.clone();
-        let attached = self.origin.and_then(|origin| self.attached.get(&origin)).map(|(_, views)| views.clone());
+        let attached = self
+            .origin
+            .and_then(|origin| self.attached.get(&origin))
+            .map(|(_, views)| views.clone());
         let attached = attached.unwrap_or_default();
         let mut backfills = Vec::new();
         for (&id, object) in &catalog.objects {
@@ -96,14 +102,19 @@ impl Dataflow {
                 }
                 ObjectKind::MaterializedView(def) => {
                     for number in 0..def.plan.fragments.len() {
-                        let at = FragmentId { view: id, number: fragment_number(number) };
+                        let at = FragmentId {
+                            view: id,
+                            number: fragment_number(number),
+                        };
                         let mut restore = |name: &str, layout| loaded.trace(name, layout);
-                        self.slots.insert(at, Slots::new(at, &def.plan, self.defects, &mut restore)?);
+                        self.slots
+                            .insert(at, Slots::new(at, &def.plan, self.defects, &mut restore)?);
                     }
                     let state = if attached.contains(&id) {
-                        let mut restore = |name: &str, layout| -> std::result::Result<Option<RunTrace>, StorageError> {
-                            loaded.trace(&format!("view/{id}/{name}"), layout)
-                        };
+                        let mut restore =
+                            |name: &str, layout| -> std::result::Result<Option<RunTrace>, StorageError> {
+                                loaded.trace(&format!("view/{id}/{name}"), layout)
+                            };
                         let mut view = View::restore(id, def.plan.clone(), &mut restore)?;
                         view.set_defects(self.defects.executor);
                         ViewState::Attached(Box::new(view))

@@ -58,7 +58,10 @@ pub struct Timed {
 enum Stored {
     Catalog(Vec<u8>),
     Joined,
-    Commit { tables: Vec<(ObjectId, Vec<u8>)>, source: Option<(ObjectId, u64)> },
+    Commit {
+        tables: Vec<(ObjectId, Vec<u8>)>,
+        source: Option<(ObjectId, u64)>,
+    },
     Bundles(Vec<Vec<u8>>),
     Attach(ObjectId),
 }
@@ -78,7 +81,10 @@ impl Timed {
             }
             Entry::Joined => Stored::Joined,
             Entry::Commit { tables, source } => Stored::Commit {
-                tables: tables.iter().map(|(table, writes)| (*table, encode_writes(writes))).collect(),
+                tables: tables
+                    .iter()
+                    .map(|(table, writes)| (*table, encode_writes(writes)))
+                    .collect(),
                 source: *source,
             },
             Entry::Bundles(bundles) => Stored::Bundles(bundles.iter().map(|bytes| bytes.to_vec()).collect()),
@@ -99,21 +105,27 @@ impl Timed {
         let stored: StoredEntry =
             postcard::from_bytes(payload).map_err(|error| unreadable(error.to_string()))?;
         let entry = match stored.body {
-            Stored::Catalog(json) => Entry::Catalog(
-                serde_json::from_slice(&json).map_err(|error| unreadable(error.to_string()))?,
-            ),
+            Stored::Catalog(json) => {
+                Entry::Catalog(serde_json::from_slice(&json).map_err(|error| unreadable(error.to_string()))?)
+            }
             Stored::Joined => Entry::Joined,
             Stored::Commit { tables, source } => {
                 let mut decoded = BTreeMap::new();
                 for (table, bytes) in tables {
                     decoded.insert(table, decode_writes(&bytes).map_err(unreadable)?);
                 }
-                Entry::Commit { tables: decoded, source }
+                Entry::Commit {
+                    tables: decoded,
+                    source,
+                }
             }
             Stored::Bundles(bundles) => Entry::Bundles(bundles.into_iter().map(Bytes::from).collect()),
             Stored::Attach(view) => Entry::Attach(view),
         };
-        Ok(Self { hlc: stored.hlc, entry })
+        Ok(Self {
+            hlc: stored.hlc,
+            entry,
+        })
     }
 }
 
@@ -122,7 +134,11 @@ const DELETED: &str = "tributary_deleted";
 
 fn encode_writes(writes: &TableWrites) -> Vec<u8> {
     let schema = writes.rows.schema();
-    let mut fields: Vec<_> = schema.fields().iter().map(|field| (**field).clone().with_nullable(true)).collect();
+    let mut fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|field| (**field).clone().with_nullable(true))
+        .collect();
     fields.push(Field::new(DELETED, DataType::Boolean, false));
     let mut columns = writes.rows.columns().to_vec();
     columns.push(std::sync::Arc::new(writes.deleted.clone()));
@@ -130,16 +146,27 @@ fn encode_writes(writes: &TableWrites) -> Vec<u8> {
     let batch = RecordBatch::try_new(schema.clone(), columns).expect("one flag per row");
     let mut out = Vec::new();
     let mut writer = StreamWriter::try_new(&mut out, &schema).expect("writing to memory");
-    writer.write(&batch).and_then(|()| writer.finish()).expect("writing to memory");
+    writer
+        .write(&batch)
+        .and_then(|()| writer.finish())
+        .expect("writing to memory");
     drop(writer);
     out
 }
 
 fn decode_writes(bytes: &[u8]) -> std::result::Result<TableWrites, String> {
     let mut reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(|error| error.to_string())?;
-    let batch = reader.next().ok_or("no rows")?.map_err(|error| error.to_string())?;
+    let batch = reader
+        .next()
+        .ok_or("no rows")?
+        .map_err(|error| error.to_string())?;
     let last = batch.num_columns().checked_sub(1).ok_or("no columns")?;
-    let deleted = batch.column(last).as_any().downcast_ref::<BooleanArray>().ok_or("no deletion flags")?.clone();
+    let deleted = batch
+        .column(last)
+        .as_any()
+        .downcast_ref::<BooleanArray>()
+        .ok_or("no deletion flags")?
+        .clone();
     if deleted.null_count() > 0 {
         return Err("deletion flags with nulls".into());
     }
@@ -170,13 +197,21 @@ mod tests {
             ],
         )
         .expect("columns match");
-        let writes = TableWrites { rows, deleted: BooleanArray::from(vec![false, true]) };
+        let writes = TableWrites {
+            rows,
+            deleted: BooleanArray::from(vec![false, true]),
+        };
         let timed = Timed {
             hlc: Hlc::from_ms(77),
-            entry: Entry::Commit { tables: BTreeMap::from([(ObjectId(5), writes.clone())]), source: None },
+            entry: Entry::Commit {
+                tables: BTreeMap::from([(ObjectId(5), writes.clone())]),
+                source: None,
+            },
         };
         let read = Timed::decode(Position(1), &timed.encode()).expect("just written");
-        let Entry::Commit { tables, source: None } = read.entry else { panic!("not a commit") };
+        let Entry::Commit { tables, source: None } = read.entry else {
+            panic!("not a commit")
+        };
         assert_eq!(read.hlc, timed.hlc);
         assert_eq!(tables[&ObjectId(5)].rows.columns(), writes.rows.columns());
         assert_eq!(tables[&ObjectId(5)].deleted, writes.deleted);
@@ -184,7 +219,11 @@ mod tests {
 
     #[test]
     fn damaged_payloads_are_refused() {
-        let bytes = Timed { hlc: Hlc::from_ms(1), entry: Entry::Bundles(vec![Bytes::from_static(b"x")]) }.encode();
+        let bytes = Timed {
+            hlc: Hlc::from_ms(1),
+            entry: Entry::Bundles(vec![Bytes::from_static(b"x")]),
+        }
+        .encode();
         for cut in 0..bytes.len() {
             assert!(Timed::decode(Position(1), &bytes[..cut]).is_err(), "cut at {cut}");
         }

@@ -37,14 +37,21 @@ pub struct View<'a> {
 impl View<'_> {
     fn with<R>(&self, f: impl FnOnce(&Local<'_>) -> R) -> R {
         let catalog = self.dataflow.catalog();
-        let members: BTreeMap<RegionId, String> =
-            catalog.regions.iter().map(|(id, def)| (*id, def.name.clone())).collect();
-        let identity = self.dataflow.origin().zip(catalog.cluster).map(|(origin, cluster)| Identity {
-            cluster: tributary_replication::ClusterId(cluster),
-            region: origin.region,
-            name: self.dataflow.name.clone(),
-            origin,
-        });
+        let members: BTreeMap<RegionId, String> = catalog
+            .regions
+            .iter()
+            .map(|(id, def)| (*id, def.name.clone()))
+            .collect();
+        let identity = self
+            .dataflow
+            .origin()
+            .zip(catalog.cluster)
+            .map(|(origin, cluster)| Identity {
+                cluster: tributary_replication::ClusterId(cluster),
+                region: origin.region,
+                name: self.dataflow.name.clone(),
+                origin,
+            });
         let chain_at = |origin: OriginId, epoch: Epoch| self.dataflow.chain_at(origin, epoch);
         f(&Local {
             identity: identity.as_ref(),
@@ -73,7 +80,10 @@ impl Links {
 
     /// The state of every link.
     pub fn status(&self) -> Vec<(String, LinkStatus)> {
-        self.links.iter().map(|(peer, link)| (peer.clone(), link.status())).collect()
+        self.links
+            .iter()
+            .map(|(peer, link)| (peer.clone(), link.status()))
+            .collect()
     }
 
     /// The inbox.
@@ -83,7 +93,9 @@ impl Links {
 
     /// A connection is up.
     pub fn connected(&mut self, peer: &str, view: &View<'_>, out: &mut Vec<Effect>) {
-        self.with_link(peer, view, out, |link, local, effects| link.connected(local, effects));
+        self.with_link(peer, view, out, |link, local, effects| {
+            link.connected(local, effects)
+        });
     }
 
     /// A connection is gone.
@@ -95,13 +107,17 @@ impl Links {
 
     /// A message arrived.
     pub fn receive(&mut self, peer: &str, message: Message, view: &View<'_>, out: &mut Vec<Effect>) {
-        self.with_link(peer, view, out, |link, local, effects| link.receive(message, local, effects));
+        self.with_link(peer, view, out, |link, local, effects| {
+            link.receive(message, local, effects)
+        });
     }
 
     /// The published frontier moved.
     pub fn applied(&mut self, view: &View<'_>, out: &mut Vec<Effect>) {
         for peer in self.peers() {
-            self.with_link(&peer, view, out, |link, local, effects| link.applied(local, effects));
+            self.with_link(&peer, view, out, |link, local, effects| {
+                link.applied(local, effects)
+            });
         }
     }
 
@@ -125,13 +141,17 @@ impl Links {
             by_peer.entry(peer).or_default().push((origin, epoch));
         }
         for (peer, need) in by_peer {
-            self.with_link(&peer, view, out, |link, local, effects| link.lack(need, local, effects));
+            self.with_link(&peer, view, out, |link, local, effects| {
+                link.lack(need, local, effects)
+            });
         }
     }
 
     /// Own changes of a step.
     pub fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Keys>) {
-        self.links.values_mut().for_each(|link| link.changed(epoch, changes));
+        self.links
+            .values_mut()
+            .for_each(|link| link.changed(epoch, changes));
     }
 
     /// The cuts that are due now that no record before `tick` can come any more.
@@ -140,7 +160,8 @@ impl Links {
         let mut due = Vec::new();
         for (peer, link) in &mut self.links {
             let request = view.with(|local| {
-                (first..=tick.0).find_map(|at| link.cut_due(Tick(at), local).map(|request| (Tick(at), request)))
+                (first..=tick.0)
+                    .find_map(|at| link.cut_due(Tick(at), local).map(|request| (Tick(at), request)))
             });
             due.extend(request.map(|(at, request)| (peer.clone(), at, request)));
         }
@@ -150,7 +171,9 @@ impl Links {
 
     /// A cut is durable and can go.
     pub fn cut_made(&mut self, cut: crate::outbound::HeldCut, out: &mut Vec<Effect>) {
-        let Some(link) = self.links.get_mut(&cut.peer) else { return };
+        let Some(link) = self.links.get_mut(&cut.peer) else {
+            return;
+        };
         let mut effects = Vec::new();
         link.cut_made(cut.request, &cut.bundle, cut.bytes, &mut effects);
         for effect in effects {
@@ -170,7 +193,10 @@ impl Links {
         f: impl FnOnce(&mut Link, &Local<'_>, &mut Vec<LinkEffect>),
     ) {
         let Some(link) = self.links.get_mut(peer) else {
-            out.push(Effect::Close { peer: peer.to_owned(), reason: "this peer is not configured".into() });
+            out.push(Effect::Close {
+                peer: peer.to_owned(),
+                reason: "this peer is not configured".into(),
+            });
             return;
         };
         let mut effects = Vec::new();
@@ -188,7 +214,10 @@ impl Links {
                 let Some(view) = view else { return };
                 match self.inbox.offer(&peer, bytes, view.frontier) {
                     Ok(Offered::Stale | Offered::Waiting | Offered::Dropped) => {}
-                    Err(error) => out.push(Effect::Refused { peer, reason: error.to_string() }),
+                    Err(error) => out.push(Effect::Refused {
+                        peer,
+                        reason: error.to_string(),
+                    }),
                 }
             }
             LinkEffect::Refused { reason } => out.push(Effect::Refused { peer, reason }),

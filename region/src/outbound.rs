@@ -49,7 +49,10 @@ pub struct Released {
 impl Outbound {
     /// An outbound side of a log that is durable up to `persisted`.
     pub fn new(persisted: Position) -> Self {
-        Self { persisted, ..Self::default() }
+        Self {
+            persisted,
+            ..Self::default()
+        }
     }
 
     /// The last durable position.
@@ -91,15 +94,27 @@ impl Outbound {
     pub fn release(&mut self) -> Released {
         let mut released = Released::default();
         while self.replies.front().is_some_and(|(at, ..)| *at <= self.persisted) {
-            released.replies.extend(self.replies.pop_front().map(|(_, token, committed)| (token, committed)));
+            released.replies.extend(
+                self.replies
+                    .pop_front()
+                    .map(|(_, token, committed)| (token, committed)),
+            );
         }
-        while self.snapshots.front().is_some_and(|snapshot| snapshot.position <= self.persisted) {
+        while self
+            .snapshots
+            .front()
+            .is_some_and(|snapshot| snapshot.position <= self.persisted)
+        {
             released.snapshot = self.snapshots.pop_front();
         }
         while self.cuts.front().is_some_and(|(at, _)| *at <= self.persisted) {
             released.cuts.extend(self.cuts.pop_front().map(|(_, cut)| cut));
         }
-        if self.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.position <= self.persisted) {
+        if self
+            .checkpoint
+            .as_ref()
+            .is_some_and(|checkpoint| checkpoint.position <= self.persisted)
+        {
             released.checkpoint = self.checkpoint.take();
         }
         released

@@ -94,7 +94,9 @@ impl Region {
         }
         if let Err(error) = self.try_step(now_ms, input, out) {
             self.stopped = true;
-            out.push(Effect::Stop { reason: error.to_string() });
+            out.push(Effect::Stop {
+                reason: error.to_string(),
+            });
         }
         self.stopped |= out.iter().any(|effect| matches!(effect, Effect::Stop { .. }));
     }
@@ -106,7 +108,11 @@ impl Region {
 
     /// Whether `Work` would do something at once.
     pub fn has_work(&self) -> bool {
-        let backfilling = self.dataflow.views.values().any(|view| matches!(view, ViewState::Backfilling(_)));
+        let backfilling = self
+            .dataflow
+            .views
+            .values()
+            .any(|view| matches!(view, ViewState::Backfilling(_)));
         !self.sequencer.is_level() || (backfilling && self.joined)
     }
 
@@ -123,10 +129,16 @@ impl Region {
     fn try_step(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) -> Result<()> {
         match input {
             Input::Commit { token, writes } => {
-                let sealed = self.sequencer.commit(now_ms, writes, &self.config, &self.dataflow);
+                let sealed = self
+                    .sequencer
+                    .commit(now_ms, writes, &self.config, &self.dataflow);
                 self.answer(token, sealed, out);
             }
-            Input::Ddl { token, changes, base_version } => {
+            Input::Ddl {
+                token,
+                changes,
+                base_version,
+            } => {
                 let sealed = self.sequencer.ddl(now_ms, changes, base_version, &self.dataflow);
                 self.answer(token, sealed, out);
             }
@@ -173,8 +185,16 @@ impl Region {
         names.sort();
         names.insert(0, self.config.name.clone());
         let number = |index: usize| RegionId(u16::try_from(index + 1).expect("fewer than 65,535 regions"));
-        let regions = names.into_iter().enumerate().map(|(index, name)| (number(index), name)).collect();
-        let change = CatalogChange::Found { cluster: founding.cluster, regions, primary: number(0) };
+        let regions = names
+            .into_iter()
+            .enumerate()
+            .map(|(index, name)| (number(index), name))
+            .collect();
+        let change = CatalogChange::Found {
+            cluster: founding.cluster,
+            regions,
+            primary: number(0),
+        };
         let (record, _) = self.sequencer.seal_catalog(now_ms, vec![change]);
         out.push(Effect::Append(record));
         self.joined = true;
@@ -188,10 +208,19 @@ impl Region {
     ) {
         match sealed {
             Ok((record, hlc)) => {
-                self.outbound.reply(token, Committed { position: record.position, hlc });
+                self.outbound.reply(
+                    token,
+                    Committed {
+                        position: record.position,
+                        hlc,
+                    },
+                );
                 out.push(Effect::Append(record));
             }
-            Err(rejected) => out.push(Effect::Reply { token, outcome: Err(rejected) }),
+            Err(rejected) => out.push(Effect::Reply {
+                token,
+                outcome: Err(rejected),
+            }),
         }
     }
 
@@ -207,11 +236,16 @@ impl Region {
         }
         match bundles::validate(set, self.sequencer.catalog(), &self.dataflow, self.config.tick_ms) {
             Ok(valid) => {
-                let record = self.sequencer.bundles(now_ms, valid, |table| self.dataflow.key_encoder(table));
+                let record = self
+                    .sequencer
+                    .bundles(now_ms, valid, |table| self.dataflow.key_encoder(table));
                 out.push(Effect::Append(record));
             }
             Err((peer, reason)) => {
-                out.push(Effect::Refused { peer: peer.clone(), reason: reason.clone() });
+                out.push(Effect::Refused {
+                    peer: peer.clone(),
+                    reason: reason.clone(),
+                });
                 out.push(Effect::Close { peer, reason });
             }
         }
@@ -286,7 +320,15 @@ impl Region {
             let bundle = self.dataflow.bundle(&request, tick)?;
             let bytes = bundle.encode();
             let position = self.dataflow.position();
-            self.outbound.cut(position, HeldCut { peer, request, bundle, bytes });
+            self.outbound.cut(
+                position,
+                HeldCut {
+                    peer,
+                    request,
+                    bundle,
+                    bytes,
+                },
+            );
         }
         Ok(())
     }
@@ -298,7 +340,10 @@ impl Region {
         }
         let released = self.outbound.release();
         for (token, committed) in released.replies {
-            out.push(Effect::Reply { token, outcome: Ok(committed) });
+            out.push(Effect::Reply {
+                token,
+                outcome: Ok(committed),
+            });
         }
         if let Some(snapshot) = released.snapshot {
             self.publish(snapshot, now_ms, out);
@@ -327,26 +372,51 @@ impl Region {
 }
 
 fn view<'a>(dataflow: &'a Dataflow, frontier: &'a Frontier, now_ms: u64) -> View<'a> {
-    View { dataflow, frontier, now_ms }
+    View {
+        dataflow,
+        frontier,
+        now_ms,
+    }
 }
 
 /// Whether every other region has said that it had processed this whole frontier without announcing more.
 fn is_settled(snapshot: &Snapshot) -> bool {
     let Some(own) = snapshot.origin else { return false };
-    snapshot.frontier.iter().filter(|(origin, _)| *origin != own).all(|(origin, epoch)| {
-        let name = snapshot.catalog.regions.get(&origin.region).map(|def| &def.name);
-        let status = snapshot.links.iter().find(|(peer, _)| Some(peer) == name).map(|(_, status)| status);
-        let processed = status.map(|status| &status.peer_processed);
-        processed.is_some_and(|processed| processed.covers(&snapshot.frontier) && processed.get(origin) == epoch)
-    })
+    snapshot
+        .frontier
+        .iter()
+        .filter(|(origin, _)| *origin != own)
+        .all(|(origin, epoch)| {
+            let name = snapshot.catalog.regions.get(&origin.region).map(|def| &def.name);
+            let status = snapshot
+                .links
+                .iter()
+                .find(|(peer, _)| Some(peer) == name)
+                .map(|(_, status)| status);
+            let processed = status.map(|status| &status.peer_processed);
+            processed.is_some_and(|processed| {
+                processed.covers(&snapshot.frontier) && processed.get(origin) == epoch
+            })
+        })
 }
 
 fn regions(snapshot: &Snapshot, now_ms: u64) -> Vec<RegionStatus> {
     let own = snapshot.origin.map(|origin| origin.region);
     let status = |(&id, def): (&RegionId, &tributary_planner::catalog::RegionDef)| {
-        let origin = tributary_storage::OriginId { region: id, incarnation: def.incarnation };
-        let link = snapshot.links.iter().find(|(peer, _)| *peer == def.name).map(|(_, status)| status);
-        let as_of_ms = if own == Some(id) { Some(now_ms) } else { link.and_then(|status| status.as_of_ms) };
+        let origin = tributary_storage::OriginId {
+            region: id,
+            incarnation: def.incarnation,
+        };
+        let link = snapshot
+            .links
+            .iter()
+            .find(|(peer, _)| *peer == def.name)
+            .map(|(_, status)| status);
+        let as_of_ms = if own == Some(id) {
+            Some(now_ms)
+        } else {
+            link.and_then(|status| status.as_of_ms)
+        };
         RegionStatus {
             id,
             name: def.name.clone(),

@@ -27,7 +27,12 @@ pub fn replay(dataflow: &mut Dataflow, tail: Vec<Record>) -> Result<()> {
             )));
         }
         let timed = Timed::decode(record.position, &record.payload)?;
-        dataflow.step(&[Sealed { position: record.position, chain: record.chain, timed, bundles: Vec::new() }])?;
+        dataflow.step(&[Sealed {
+            position: record.position,
+            chain: record.chain,
+            timed,
+            bundles: Vec::new(),
+        }])?;
     }
     Ok(())
 }

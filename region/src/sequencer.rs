@@ -65,7 +65,13 @@ pub struct Sequencer {
 
 impl Sequencer {
     /// A sequencer that goes on after `last`, with the clock not before `hlc`.
-    pub fn new(last: Position, chain: ChainHash, hlc: Hlc, catalog: Arc<Catalog>, frontier: Frontier) -> Self {
+    pub fn new(
+        last: Position,
+        chain: ChainHash,
+        hlc: Hlc,
+        catalog: Arc<Catalog>,
+        frontier: Frontier,
+    ) -> Self {
         let clock = HlcClock::starting_after(hlc);
         Self {
             last,
@@ -118,7 +124,9 @@ impl Sequencer {
         config: &RegionConfig,
         dataflow: &Dataflow,
     ) -> Result<(Record, Hlc), Rejected> {
-        let Some(origin) = dataflow.origin() else { return Err(Rejected::Joining) };
+        let Some(origin) = dataflow.origin() else {
+            return Err(Rejected::Joining);
+        };
         self.admit(now_ms, &writes, origin, config)?;
         let mut written = Vec::new();
         for (&table, change) in &writes.tables {
@@ -141,15 +149,29 @@ impl Sequencer {
                 written.push((key, change.writes.deleted.value(row)));
             }
         }
-        let tables = writes.tables.into_iter().map(|(table, change)| (table, change.writes)).collect();
-        let (record, hlc) = self.seal(now_ms, Entry::Commit { tables, source: writes.source });
+        let tables = writes
+            .tables
+            .into_iter()
+            .map(|(table, change)| (table, change.writes))
+            .collect();
+        let (record, hlc) = self.seal(
+            now_ms,
+            Entry::Commit {
+                tables,
+                source: writes.source,
+            },
+        );
         let position = record.position;
         for (key, deleted) in &written {
-            let version =
-                if *deleted { OverlayVersion::Deleted(position) } else { OverlayVersion::Own(position) };
+            let version = if *deleted {
+                OverlayVersion::Deleted(position)
+            } else {
+                OverlayVersion::Own(position)
+            };
             self.overlay.insert(key.clone(), version);
         }
-        self.overlay_keys.push_back((position, written.into_iter().map(|(key, _)| key).collect()));
+        self.overlay_keys
+            .push_back((position, written.into_iter().map(|(key, _)| key).collect()));
         Ok((record, hlc))
     }
 
@@ -191,7 +213,9 @@ impl Sequencer {
         base_version: u64,
         dataflow: &Dataflow,
     ) -> Result<(Record, Hlc), Rejected> {
-        let Some(origin) = dataflow.origin() else { return Err(Rejected::Joining) };
+        let Some(origin) = dataflow.origin() else {
+            return Err(Rejected::Joining);
+        };
         if self.catalog.primary != Some(origin.region) {
             return Err(Rejected::NotPrimary);
         }
@@ -229,13 +253,16 @@ impl Sequencer {
         let position = record.position;
         let mut keys = Vec::new();
         for (table, rows) in &set.rows {
-            let Some((encoder, key)) = encoders(*table) else { continue };
+            let Some((encoder, key)) = encoders(*table) else {
+                continue;
+            };
             let columns: Vec<_> = key.iter().map(|&column| rows.column(column).clone()).collect();
             let encoded = encoder.encode_rows(&columns, rows.num_rows());
             keys.extend((0..encoded.len()).map(|row| (*table, Box::from(encoded.get(row)))));
         }
         for key in &keys {
-            self.overlay.insert(key.clone(), OverlayVersion::Foreign(position));
+            self.overlay
+                .insert(key.clone(), OverlayVersion::Foreign(position));
         }
         self.overlay_keys.push_back((position, keys));
         if let Some(catalog) = set.catalog {
@@ -256,8 +283,20 @@ impl Sequencer {
         let chain = self.chain.next(position, &payload);
         self.last = position;
         self.chain = chain;
-        self.sealed.push_back(Sealed { position, chain, timed, bundles: Vec::new() });
-        (Record { position, chain, payload }, hlc)
+        self.sealed.push_back(Sealed {
+            position,
+            chain,
+            timed,
+            bundles: Vec::new(),
+        });
+        (
+            Record {
+                position,
+                chain,
+                payload,
+            },
+            hlc,
+        )
     }
 
     /// Takes the oldest sealed records that can be stepped at once: all of one tick, and catalog changes and
@@ -281,7 +320,11 @@ impl Sequencer {
         while self.overlay_keys.front().is_some_and(|(at, _)| *at <= position) {
             let (at, keys) = self.overlay_keys.pop_front().expect("looked at it just now");
             for key in keys {
-                if self.overlay.get(&key).is_some_and(|version| version.position() <= at) {
+                if self
+                    .overlay
+                    .get(&key)
+                    .is_some_and(|version| version.position() <= at)
+                {
                     self.overlay.remove(&key);
                 }
             }

@@ -71,19 +71,25 @@ impl TableSnapshot {
     /// Live rows with all trace columns, in key order.
     pub fn scan_live(&self, batch_rows_max: usize) -> impl Iterator<Item = Delta> + Send + use<> {
         let deleted = self.def.columns.len() + DELETED_OFFSET;
-        self.rows.scan(batch_rows_max).map(move |delta| without_tombstones(&delta, deleted))
+        self.rows
+            .scan(batch_rows_max)
+            .map(move |delta| without_tombstones(&delta, deleted))
     }
 
     /// Live rows in the table's own columns, in key order.
     pub fn scan_rows(&self, batch_rows_max: usize) -> impl Iterator<Item = Delta> + Send + use<> {
         let own: Vec<usize> = (0..self.def.columns.len()).collect();
-        self.scan_live(batch_rows_max).map(move |delta| delta.project(&own))
+        self.scan_live(batch_rows_max)
+            .map(move |delta| delta.project(&own))
     }
 }
 
 fn without_tombstones(delta: &Delta, deleted: usize) -> Delta {
     let flags = delta.rows().column(deleted);
-    let flags = flags.as_any().downcast_ref::<BooleanArray>().expect("the deleted column is boolean");
+    let flags = flags
+        .as_any()
+        .downcast_ref::<BooleanArray>()
+        .expect("the deleted column is boolean");
     if flags.true_count() == 0 {
         return delta.clone();
     }

@@ -48,7 +48,10 @@ impl Cluster {
     /// Starts one region, or up to three that know each other.
     pub async fn start(count: usize) -> Result<Self, String> {
         if count == 0 || count > NAMES.len() {
-            return Err(format!("1 to {} regions can be started, not {count}", NAMES.len()));
+            return Err(format!(
+                "1 to {} regions can be started, not {count}",
+                NAMES.len()
+            ));
         }
         let folder = temporary_folder()?;
         let ports: Vec<[u16; 3]> = (0..count).map(|_| free_ports()).collect::<Result<_, _>>()?;
@@ -63,14 +66,25 @@ impl Cluster {
                 .args(["--peer-listen", &format!("127.0.0.1:{}", ports[index][1])])
                 .args(["--http", &format!("127.0.0.1:{}", ports[index][2])])
                 .stdout(Stdio::null())
-                .stderr(std::fs::File::create(folder.0.join(format!("{name}.log"))).map_err(|e| e.to_string())?);
+                .stderr(
+                    std::fs::File::create(folder.0.join(format!("{name}.log"))).map_err(|e| e.to_string())?,
+                );
             for (peer, port) in ports.iter().enumerate().filter(|(peer, _)| *peer != index) {
                 command.args(["--peer", &format!("{}=127.0.0.1:{}", NAMES[peer], port[1])]);
             }
-            let process = command.spawn().map_err(|error| format!("cannot start tributary: {error}"))?;
-            regions.push(Region { name: (*name).to_owned(), port: ports[index][0], process });
+            let process = command
+                .spawn()
+                .map_err(|error| format!("cannot start tributary: {error}"))?;
+            regions.push(Region {
+                name: (*name).to_owned(),
+                port: ports[index][0],
+                process,
+            });
         }
-        Ok(Self { regions, _folder: folder })
+        Ok(Self {
+            regions,
+            _folder: folder,
+        })
     }
 
     /// One connection per region, once the region accepts writes.
@@ -116,11 +130,18 @@ pub async fn connect(port: u16, user: &str) -> Result<Client, String> {
 fn binary() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let binary = own.with_file_name("tributary");
-    if binary.exists() { Ok(binary) } else { Err(format!("{} has not been built", binary.display())) }
+    if binary.exists() {
+        Ok(binary)
+    } else {
+        Err(format!("{} has not been built", binary.display()))
+    }
 }
 
 fn temporary_folder() -> Result<Folder, String> {
-    let nanos = std::time::UNIX_EPOCH.elapsed().map_err(|error| error.to_string())?.as_nanos();
+    let nanos = std::time::UNIX_EPOCH
+        .elapsed()
+        .map_err(|error| error.to_string())?
+        .as_nanos();
     let folder = std::env::temp_dir().join(format!("tributary-slt-{}-{nanos}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     Ok(Folder(folder))

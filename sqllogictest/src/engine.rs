@@ -35,8 +35,14 @@ impl std::error::Error for EngineError {}
 impl From<tokio_postgres::Error> for EngineError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            Some(db) => Self { state: Some(db.code().code().to_owned()), message: db.message().to_owned() },
-            None => Self { state: None, message: error.to_string() },
+            Some(db) => Self {
+                state: Some(db.code().code().to_owned()),
+                message: db.message().to_owned(),
+            },
+            None => Self {
+                state: None,
+                message: error.to_string(),
+            },
         }
     }
 }

@@ -41,7 +41,11 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let files = if arguments.files.is_empty() { suites() } else { arguments.files.clone() };
+    let files = if arguments.files.is_empty() {
+        suites()
+    } else {
+        arguments.files.clone()
+    };
     let (mut passed, mut failed) = (0, 0);
     for file in files {
         match run(&arguments, &file).await {
@@ -53,7 +57,11 @@ async fn main() -> ExitCode {
         }
     }
     println!("{passed} passed, {failed} failed");
-    if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 && passed > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// The files of `slt/`, in the order of their names.
@@ -76,12 +84,19 @@ async fn run(arguments: &Arguments, file: &Path) -> Result<(), String> {
     // The server must outlive the runner, which holds the connections.
     let (connections, _server) = if label == "postgres" {
         let server = postgres::Server::start().await?;
-        (vec![("local".to_owned(), server.connect().await?)], Engine::Postgres(server))
+        (
+            vec![("local".to_owned(), server.connect().await?)],
+            Engine::Postgres(server),
+        )
     } else {
         let cluster = cluster::Cluster::start(arguments.regions).await?;
         (cluster.connect().await?, Engine::Tributary(cluster))
     };
-    let spread = std::sync::Arc::new(tokio::sync::Mutex::new(spread::Spread::new(connections, label, file)));
+    let spread = std::sync::Arc::new(tokio::sync::Mutex::new(spread::Spread::new(
+        connections,
+        label,
+        file,
+    )));
     let make = || {
         let spread = spread.clone();
         async move { Ok::<_, engine::EngineError>(engine::Connection(spread, label)) }
@@ -99,7 +114,10 @@ async fn run(arguments: &Arguments, file: &Path) -> Result<(), String> {
         );
         return update.await.map_err(|error| error.to_string());
     }
-    runner.run_file_async(file).await.map_err(|error| error.display(false).to_string())
+    runner
+        .run_file_async(file)
+        .await
+        .map_err(|error| error.display(false).to_string())
 }
 
 /// Keeps the processes of an engine alive until the file is done.

@@ -34,7 +34,8 @@ impl Server {
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let data = folder.join("data");
         // The server refuses to run as root, so a root user hands it to `postgres`.
-        let root = std::env::var("USER").is_ok_and(|user| user == "root") || std::env::var("HOME").is_ok_and(|home| home == "/root");
+        let root = std::env::var("USER").is_ok_and(|user| user == "root")
+            || std::env::var("HOME").is_ok_and(|home| home == "/root");
         if root {
             run(Command::new("chown").arg("postgres").arg(&folder))?;
         }
@@ -48,18 +49,40 @@ impl Server {
                 Command::new(program)
             }
         };
-        run(as_postgres("initdb").args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-D"]).arg(&data))?;
+        run(as_postgres("initdb")
+            .args([
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+                "-D",
+            ])
+            .arg(&data))?;
         let process = as_postgres("postgres")
             .arg("-D")
             .arg(&data)
-            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "timezone=UTC"])
+            .args([
+                "-p",
+                &port.to_string(),
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "timezone=UTC",
+            ])
             .arg("-c")
             .arg(format!("unix_socket_directories={}", folder.display()))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("cannot start postgres: {error}"))?;
-        Ok(Self { process, port, folder })
+        Ok(Self {
+            process,
+            port,
+            folder,
+        })
     }
 
     /// A connection to it.
@@ -69,18 +92,28 @@ impl Server {
 }
 
 fn programs() -> Option<PathBuf> {
-    let mut versions: Vec<PathBuf> =
-        std::fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
     versions.sort();
-    versions.pop().map(|version| version.join("bin")).filter(|bin| Path::exists(&bin.join("initdb")))
+    versions
+        .pop()
+        .map(|version| version.join("bin"))
+        .filter(|bin| Path::exists(&bin.join("initdb")))
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let output = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))
+    Err(format!(
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    ))
 }
 
 /// The statement as PostgreSQL understands it; `None` when there is nothing for it to do.
@@ -98,7 +131,10 @@ pub fn translate(sql: &str) -> Option<String> {
 /// Keeps the list of materialized views: oldest first, so that views on views are refreshed in order.
 pub fn note_materialized(sql: &str, views: &mut Vec<String>) {
     let folded = sql.to_lowercase();
-    let words: Vec<&str> = folded.split_whitespace().filter(|word| !["if", "not", "exists"].contains(word)).collect();
+    let words: Vec<&str> = folded
+        .split_whitespace()
+        .filter(|word| !["if", "not", "exists"].contains(word))
+        .collect();
     match words.as_slice() {
         ["create", "materialized", "view", name, ..] => views.push((*name).to_owned()),
         ["drop", "materialized", "view", name, ..] => {

@@ -30,9 +30,20 @@ pub struct Spread {
 impl Spread {
     /// Routes over the given regions; the file's name chooses its home.
     pub fn new(regions: Vec<(String, Client)>, engine: &'static str, file: &Path) -> Self {
-        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = file
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let home = name.bytes().map(usize::from).sum::<usize>() % regions.len();
-        Self { regions, engine, home, next: 0, written_in: None, regional: Vec::new(), materialized: Vec::new() }
+        Self {
+            regions,
+            engine,
+            home,
+            next: 0,
+            written_in: None,
+            regional: Vec::new(),
+            materialized: Vec::new(),
+        }
     }
 
     /// Runs one statement where it belongs.
@@ -54,7 +65,9 @@ impl Spread {
     fn route(&mut self, folded: &str) -> usize {
         let words = || folded.split(|c: char| !c.is_alphanumeric() && c != '_');
         let touches_regional = words().any(|word| self.regional.iter().any(|table| table == word));
-        let is_ddl = ["create", "drop", "explain"].iter().any(|verb| folded.starts_with(verb));
+        let is_ddl = ["create", "drop", "explain"]
+            .iter()
+            .any(|verb| folded.starts_with(verb));
         if (touches_regional && !is_ddl) || is_session_statement(folded) {
             return self.home;
         }
@@ -64,15 +77,25 @@ impl Spread {
 
     /// Remembers the names of REGIONAL tables.
     fn note_objects(&mut self, folded: &str) {
-        let mut words = folded.split(|c: char| c.is_whitespace() || c == '(').filter(|word| !word.is_empty());
-        if (words.next(), words.next()) == (Some("create"), Some("table")) && !folded.contains("locality global") {
-            self.regional.extend(words.find(|word| !["if", "not", "exists"].contains(word)).map(str::to_owned));
+        let mut words = folded
+            .split(|c: char| c.is_whitespace() || c == '(')
+            .filter(|word| !word.is_empty());
+        if (words.next(), words.next()) == (Some("create"), Some("table"))
+            && !folded.contains("locality global")
+        {
+            self.regional.extend(
+                words
+                    .find(|word| !["if", "not", "exists"].contains(word))
+                    .map(str::to_owned),
+            );
         }
     }
 
     /// Waits until a region's frontier covers that of the region of the last write.
     async fn cover(&mut self, region: usize) -> Result<(), EngineError> {
-        let Some(writer) = self.written_in.filter(|writer| *writer != region) else { return Ok(()) };
+        let Some(writer) = self.written_in.filter(|writer| *writer != region) else {
+            return Ok(());
+        };
         query(&self.regions[writer].1, "FLUSH").await?;
         let (name, client) = &self.regions[writer];
         let own = format!("SELECT epoch FROM tributary.frontier WHERE origin = '{name}'");
@@ -81,7 +104,8 @@ impl Spread {
         while single_number(&self.regions[region].1, &own).await? < epoch {
             if begin.elapsed() > COVERAGE_TIMEOUT {
                 let reader = &self.regions[region].0;
-                let message = format!("{reader} did not reach epoch {epoch} of {name} in {COVERAGE_TIMEOUT:?}");
+                let message =
+                    format!("{reader} did not reach epoch {epoch} of {name} in {COVERAGE_TIMEOUT:?}");
                 return Err(EngineError { state: None, message });
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -94,7 +118,9 @@ impl Spread {
         for view in &self.materialized {
             query(client, &format!("REFRESH MATERIALIZED VIEW {view}")).await?;
         }
-        let Some(translated) = postgres::translate(sql) else { return Ok(DBOutput::StatementComplete(0)) };
+        let Some(translated) = postgres::translate(sql) else {
+            return Ok(DBOutput::StatementComplete(0));
+        };
         let output = query(client, &translated).await?;
         postgres::note_materialized(&translated, &mut self.materialized);
         Ok(output)
@@ -103,9 +129,17 @@ impl Spread {
 
 /// Statements that belong to a session and so must meet the same one.
 fn is_session_statement(folded: &str) -> bool {
-    ["begin", "commit", "rollback", "set", "show", "reset", "start transaction"]
-        .iter()
-        .any(|verb| folded.starts_with(verb))
+    [
+        "begin",
+        "commit",
+        "rollback",
+        "set",
+        "show",
+        "reset",
+        "start transaction",
+    ]
+    .iter()
+    .any(|verb| folded.starts_with(verb))
 }
 
 async fn single_number(client: &Client, sql: &str) -> Result<i64, EngineError> {
@@ -137,7 +171,10 @@ async fn query(client: &Client, sql: &str) -> Result<DBOutput<DefaultColumnType>
         }
     }
     Ok(match columns {
-        Some(columns) => DBOutput::Rows { types: vec![DefaultColumnType::Any; columns], rows },
+        Some(columns) => DBOutput::Rows {
+            types: vec![DefaultColumnType::Any; columns],
+            rows,
+        },
         None => DBOutput::StatementComplete(affected),
     })
 }

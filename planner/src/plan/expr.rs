@@ -133,22 +133,34 @@ pub enum LiteralValue {
 impl Literal {
     /// A boolean constant.
     pub fn boolean(value: bool) -> Self {
-        Self { data_type: DataType::Boolean, value: Some(LiteralValue::Boolean(value)) }
+        Self {
+            data_type: DataType::Boolean,
+            value: Some(LiteralValue::Boolean(value)),
+        }
     }
 
     /// An `int8` constant.
     pub fn int64(value: i64) -> Self {
-        Self { data_type: DataType::Int64, value: Some(LiteralValue::Integer(i128::from(value))) }
+        Self {
+            data_type: DataType::Int64,
+            value: Some(LiteralValue::Integer(i128::from(value))),
+        }
     }
 
     /// A text constant.
     pub fn text(value: impl Into<String>) -> Self {
-        Self { data_type: DataType::Utf8, value: Some(LiteralValue::Text(value.into())) }
+        Self {
+            data_type: DataType::Utf8,
+            value: Some(LiteralValue::Text(value.into())),
+        }
     }
 
     /// A typed null.
     pub fn null(data_type: DataType) -> Self {
-        Self { data_type, value: None }
+        Self {
+            data_type,
+            value: None,
+        }
     }
 }
 

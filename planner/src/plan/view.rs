@@ -88,7 +88,9 @@ impl ViewPlan {
     pub fn inputs(&self) -> Vec<ObjectId> {
         let mut objects = Vec::new();
         for fragment in &self.fragments {
-            fragment.root.for_each_leaf(&mut |scan: &Scan| objects.push(scan.object));
+            fragment
+                .root
+                .for_each_leaf(&mut |scan: &Scan| objects.push(scan.object));
         }
         self.global.for_each_leaf(&mut |leaf: &GlobalLeaf| {
             if let GlobalLeaf::Scan(scan) = leaf {
@@ -156,9 +158,11 @@ impl<Leaf> Node<Leaf> {
                 types
             }
             Node::Union { inputs } => inputs[0].types(leaf_types),
-            Node::Aggregate { input, keys, aggregates } => {
-                aggregated_types(&input.types(leaf_types), keys, aggregates)
-            }
+            Node::Aggregate {
+                input,
+                keys,
+                aggregates,
+            } => aggregated_types(&input.types(leaf_types), keys, aggregates),
         }
     }
 }
@@ -177,5 +181,6 @@ impl LocalFragment {
 /// The types of grouped rows: keys, then results.
 fn aggregated_types(input: &[DataType], keys: &[usize], aggregates: &[AggregateCall]) -> Vec<DataType> {
     let keys = keys.iter().map(|&key| input[key].clone());
-    keys.chain(aggregates.iter().map(|call| call.output_type.clone())).collect()
+    keys.chain(aggregates.iter().map(|call| call.output_type.clone()))
+        .collect()
 }

@@ -9,9 +9,9 @@ use tributary_storage::{FragmentId, KeyEncoder, Keys, ObjectId, OriginId, Positi
 
 use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, Deltas, Slots, Stepped, Table, ViewState};
 use crate::backfill::Backfill;
-use crate::error::{RegionError, Result};
 use crate::bundles;
 use crate::entry::Entry;
+use crate::error::{RegionError, Result};
 use crate::sequencer::Sealed;
 
 /// What a step has gathered before the views run.
@@ -25,7 +25,9 @@ pub(super) struct Gathered {
 impl Dataflow {
     /// Steps over records that belong together (see `Sequencer::take_step`).
     pub fn step(&mut self, records: &[Sealed]) -> Result<Stepped> {
-        let Some(last) = records.last() else { return Ok(Stepped::default()) };
+        let Some(last) = records.last() else {
+            return Ok(Stepped::default());
+        };
         let mut gathered = Gathered::default();
         for record in records {
             self.note_own_chain(record);
@@ -62,7 +64,10 @@ impl Dataflow {
                 self.adopt_catalog(Arc::new(catalog), stamp, gathered)?;
                 self.note_own_chain(record);
                 gathered.stepped.announced = true;
-                gathered.stepped.changes.insert(SectionObject::Blob(CATALOG_BLOB.into()), blob_key());
+                gathered
+                    .stepped
+                    .changes
+                    .insert(SectionObject::Blob(CATALOG_BLOB.into()), blob_key());
             }
             Entry::Joined => gathered.stepped.announced = true,
             Entry::Commit { tables, source } => {
@@ -100,9 +105,13 @@ impl Dataflow {
         hlc: Hlc,
         gathered: &mut Gathered,
     ) -> Result<()> {
-        let origin = self.origin.ok_or_else(|| RegionError::Invariant("a commit before joining".into()))?;
+        let origin = self
+            .origin
+            .ok_or_else(|| RegionError::Invariant("a commit before joining".into()))?;
         // A table dropped between the commit's seal and now takes its rows with it.
-        let Some(table) = self.tables.get_mut(&table_id) else { return Ok(()) };
+        let Some(table) = self.tables.get_mut(&table_id) else {
+            return Ok(());
+        };
         let delta = table.rows.write_own(origin, stamp, hlc, writes);
         gathered.deltas.push(table_id, delta);
         if table.def.is_global() {
@@ -144,7 +153,11 @@ impl Dataflow {
             if part.to <= known && !self.defects.replication.skip_duplicate_check {
                 continue;
             }
-            for section in bundle.sections.iter().filter(|section| section.origin == part.origin) {
+            for section in bundle
+                .sections
+                .iter()
+                .filter(|section| section.origin == part.origin)
+            {
                 self.apply_section(part.origin, part.to, section, gathered)?;
             }
             self.frontier.advance(part.origin, part.to);
@@ -162,13 +175,17 @@ impl Dataflow {
     ) -> Result<()> {
         match &section.object {
             SectionObject::Rows(id) => {
-                let Some(table) = self.tables.get_mut(id) else { return Ok(()) };
+                let Some(table) = self.tables.get_mut(id) else {
+                    return Ok(());
+                };
                 let merged = table.rows.merge_foreign(origin, &section.rows)?;
                 self.counts.conflicts += merged.conflicts;
                 gathered.deltas.push(*id, merged.delta);
             }
             SectionObject::Slots(id) => {
-                let Some(slots) = self.slots.get_mut(id) else { return Ok(()) };
+                let Some(slots) = self.slots.get_mut(id) else {
+                    return Ok(());
+                };
                 let delta = slots.set.merge_foreign(origin, &section.rows)?;
                 if delta.rows > 0 {
                     gathered.merges.entry(*id).or_default().push(delta);
@@ -203,11 +220,17 @@ impl Dataflow {
                 }
                 ObjectKind::MaterializedView(def) if !self.views.contains_key(&id) => {
                     for number in 0..def.plan.fragments.len() {
-                        let fragment = FragmentId { view: id, number: fragment_number(number) };
+                        let fragment = FragmentId {
+                            view: id,
+                            number: fragment_number(number),
+                        };
                         let slots = Slots::new(fragment, &def.plan, self.defects, &mut |_, _| Ok(None))?;
                         self.slots.insert(fragment, slots);
                     }
-                    self.views.insert(id, ViewState::Backfilling(Box::new(Backfill::new(id, def.plan.clone(), self.defects)?)));
+                    self.views.insert(
+                        id,
+                        ViewState::Backfilling(Box::new(Backfill::new(id, def.plan.clone(), self.defects)?)),
+                    );
                     gathered.stepped.backfills.push(id);
                 }
                 _ => {}

@@ -17,13 +17,24 @@ impl Dataflow {
     /// A table as of the last step.
     pub fn table_snapshot(&self, id: ObjectId) -> Option<TableSnapshot> {
         let table = self.tables.get(&id)?;
-        Some(TableSnapshot { def: table.def.clone(), rows: table.rows.snapshot() })
+        Some(TableSnapshot {
+            def: table.def.clone(),
+            rows: table.rows.snapshot(),
+        })
     }
 
     /// Everything as of the last step. The caller adds what it knows of links and freshness.
     pub fn snapshot(&self) -> Snapshot {
-        let tables = self.tables.keys().filter_map(|&id| Some((id, self.table_snapshot(id)?))).collect();
-        let views = self.views.iter().map(|(&id, state)| (id, self.view_snapshot(id, state))).collect();
+        let tables = self
+            .tables
+            .keys()
+            .filter_map(|&id| Some((id, self.table_snapshot(id)?)))
+            .collect();
+        let views = self
+            .views
+            .iter()
+            .map(|(&id, state)| (id, self.view_snapshot(id, state)))
+            .collect();
         Snapshot {
             position: self.position,
             frontier: self.frontier.clone(),
@@ -61,8 +72,13 @@ impl Dataflow {
 
     /// Builds the bundle that a link asks for, from the state as of the last step.
     pub fn bundle(&self, request: &CutRequest, tick: Tick) -> Result<Bundle> {
-        let sender = self.origin.ok_or_else(|| RegionError::Invariant("a cut before joining".into()))?;
-        let cluster = self.catalog.cluster.ok_or_else(|| RegionError::Invariant("no cluster".into()))?;
+        let sender = self
+            .origin
+            .ok_or_else(|| RegionError::Invariant("a cut before joining".into()))?;
+        let cluster = self
+            .catalog
+            .cluster
+            .ok_or_else(|| RegionError::Invariant("no cluster".into()))?;
         let mut included = Vec::new();
         let mut sections = Vec::new();
         for (origin, from, changes) in &request.origins {
@@ -70,7 +86,12 @@ impl Dataflow {
             let chain = self.chain_at(*origin, to).ok_or_else(|| {
                 RegionError::Invariant(format!("the log hash of {origin} at {} is unknown", to.0))
             })?;
-            included.push(Included { origin: *origin, from: *from, to, chain });
+            included.push(Included {
+                origin: *origin,
+                from: *from,
+                to,
+                chain,
+            });
             match changes {
                 OriginChanges::Keys(objects) => {
                     for (object, keys) in objects {
@@ -87,7 +108,10 @@ impl Dataflow {
             tick,
             frontier: self.frontier.clone(),
             included,
-            chunk: Chunk { number: 0, last: true },
+            chunk: Chunk {
+                number: 0,
+                last: true,
+            },
             sections,
         })
     }
@@ -108,7 +132,12 @@ impl Dataflow {
     }
 
     /// One section; `None` when there is nothing to say or the object was dropped meanwhile.
-    fn section(&self, origin: OriginId, object: &SectionObject, changes: &Changes) -> Result<Option<Section>> {
+    fn section(
+        &self,
+        origin: OriginId,
+        object: &SectionObject,
+        changes: &Changes,
+    ) -> Result<Option<Section>> {
         let (fingerprint, rows) = match object {
             SectionObject::Rows(id) => match self.tables.get(id) {
                 Some(table) => (table.fingerprint, table.rows.section(origin, changes)),
@@ -123,7 +152,12 @@ impl Dataflow {
                 None => return Ok(None),
             },
         };
-        let section = Section { object: object.clone(), origin, fingerprint, rows };
+        let section = Section {
+            object: object.clone(),
+            origin,
+            fingerprint,
+            rows,
+        };
         Ok((section.rows.num_rows() > 0).then_some(section))
     }
 

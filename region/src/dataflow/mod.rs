@@ -23,11 +23,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use tributary_planner::catalog::Catalog;
 use tributary_replication::{Epoch, Frontier, Hlc, SectionObject};
-use tributary_storage::{ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, Keys, ObjectId, OriginId, Position, RegionId};
+use tributary_storage::{
+    ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, Keys, ObjectId, OriginId, Position, RegionId,
+};
 
+pub(crate) use apply::fragment_number;
 pub use relation::{Slots, Table};
 pub use views::ViewState;
-pub(crate) use apply::fragment_number;
 pub(crate) use views::step_global;
 
 use crate::config::Defects;
@@ -152,23 +154,39 @@ impl Dataflow {
     pub fn encode_keys(&self, table: ObjectId, rows: &RecordBatch) -> Option<Vec<Box<[u8]>>> {
         let table = self.tables.get(&table)?;
         let encoded = table.encode_keys(rows);
-        Some((0..encoded.len()).map(|row| Box::from(encoded.get(row))).collect())
+        Some(
+            (0..encoded.len())
+                .map(|row| Box::from(encoded.get(row)))
+                .collect(),
+        )
     }
 
     /// How keys of a table are encoded, and which columns they are.
     pub fn key_encoder(&self, table: ObjectId) -> Option<(Arc<KeyEncoder>, Vec<usize>)> {
-        self.tables.get(&table).map(|table| (table.encoder.clone(), table.def.primary_key.clone()))
+        self.tables
+            .get(&table)
+            .map(|table| (table.encoder.clone(), table.def.primary_key.clone()))
     }
 
     /// The live version of each row's key.
     pub fn versions(&self, table: ObjectId, rows: &RecordBatch) -> Vec<Option<(OriginId, Epoch)>> {
-        let Some(table) = self.tables.get(&table) else { return vec![None; rows.num_rows()] };
-        let keys: Vec<ArrayRef> = table.def.primary_key.iter().map(|&key| rows.column(key).clone()).collect();
+        let Some(table) = self.tables.get(&table) else {
+            return vec![None; rows.num_rows()];
+        };
+        let keys: Vec<ArrayRef> = table
+            .def
+            .primary_key
+            .iter()
+            .map(|&key| rows.column(key).clone())
+            .collect();
         let versions = table.rows.versions(&keys, rows.num_rows());
         let live = |version: tributary_replication::RowVersion| {
             (!version.deleted).then_some((version.origin, version.stamp))
         };
-        versions.into_iter().map(|version| version.and_then(live)).collect()
+        versions
+            .into_iter()
+            .map(|version| version.and_then(live))
+            .collect()
     }
 
     /// The members whose contribution to a view is not in the frontier yet.
@@ -179,9 +197,15 @@ impl Dataflow {
         let everyone = self.depends_on_fragments(view);
         let mut missing = Vec::new();
         for (&region, def) in &self.catalog.regions {
-            let origin = OriginId { region, incarnation: def.incarnation };
+            let origin = OriginId {
+                region,
+                incarnation: def.incarnation,
+            };
             let needed = own == Some(region) || (everyone && self.frontier.get(origin) > Epoch(0));
-            let attached = self.attached.get(&origin).is_some_and(|(_, views)| views.contains(&view));
+            let attached = self
+                .attached
+                .get(&origin)
+                .is_some_and(|(_, views)| views.contains(&view));
             if needed && !attached {
                 missing.push(region);
             }
@@ -191,9 +215,15 @@ impl Dataflow {
 
     /// Whether a view, or a view it reads, has local fragments: then every member contributes to it.
     fn depends_on_fragments(&self, view: ObjectId) -> bool {
-        let Some(def) = self.catalog.materialized_view(view) else { return false };
+        let Some(def) = self.catalog.materialized_view(view) else {
+            return false;
+        };
         !def.plan.fragments.is_empty()
-            || def.plan.inputs().into_iter().any(|input| self.depends_on_fragments(input))
+            || def
+                .plan
+                .inputs()
+                .into_iter()
+                .any(|input| self.depends_on_fragments(input))
     }
 
     /// The fingerprint under which a table's rows are exchanged.
@@ -233,6 +263,9 @@ impl Deltas {
     /// One consolidated delta per object.
     pub(crate) fn merged(self) -> BTreeMap<ObjectId, Delta> {
         let merge = |parts: Vec<Delta>| Delta::concat(parts[0].schema(), &parts).consolidated();
-        self.0.into_iter().map(|(object, parts)| (object, merge(parts))).collect()
+        self.0
+            .into_iter()
+            .map(|(object, parts)| (object, merge(parts)))
+            .collect()
     }
 }

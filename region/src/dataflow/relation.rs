@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
+use tributary_executor::View;
 use tributary_planner::catalog::TableDef;
 use tributary_planner::plan::ViewPlan;
-use tributary_executor::View;
 use tributary_replication::{RowVersions, SlotLayout, SlotSet};
-use tributary_storage::{Fingerprint, FragmentId, KeyEncoder, Keys, Layout, ObjectId, RunTrace, StorageError};
+use tributary_storage::{
+    Fingerprint, FragmentId, KeyEncoder, Keys, Layout, ObjectId, RunTrace, StorageError,
+};
 
 use crate::config::Defects;
 use crate::error::Result;
@@ -27,7 +29,12 @@ pub struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(id: ObjectId, def: Arc<TableDef>, defects: Defects, restore: Restore<'_>) -> Result<Self> {
+    pub(crate) fn new(
+        id: ObjectId,
+        def: Arc<TableDef>,
+        defects: Defects,
+        restore: Restore<'_>,
+    ) -> Result<Self> {
         let schema = def.schema();
         let key = def.primary_key.clone();
         let layout = RowVersions::trace_layout(schema.clone(), key.clone());
@@ -36,9 +43,17 @@ impl Table {
             None => RowVersions::new(schema.clone(), key.clone(), def.is_global()),
         };
         rows.set_defects(defects.replication);
-        let types: Vec<DataType> = key.iter().map(|&column| schema.field(column).data_type().clone()).collect();
+        let types: Vec<DataType> = key
+            .iter()
+            .map(|&column| schema.field(column).data_type().clone())
+            .collect();
         let text = format!("{id} {:?} {:?}", schema.fields(), def.primary_key);
-        Ok(Self { def, rows, encoder: Arc::new(KeyEncoder::new(&types)), fingerprint: fingerprint(&text) })
+        Ok(Self {
+            def,
+            rows,
+            encoder: Arc::new(KeyEncoder::new(&types)),
+            fingerprint: fingerprint(&text),
+        })
     }
 
     pub(crate) fn trace_name(id: ObjectId) -> String {
@@ -46,7 +61,12 @@ impl Table {
     }
 
     pub(crate) fn encode_keys(&self, rows: &RecordBatch) -> Keys {
-        let columns: Vec<ArrayRef> = self.def.primary_key.iter().map(|&key| rows.column(key).clone()).collect();
+        let columns: Vec<ArrayRef> = self
+            .def
+            .primary_key
+            .iter()
+            .map(|&key| rows.column(key).clone())
+            .collect();
         self.encoder.encode_rows(&columns, rows.num_rows())
     }
 }
@@ -73,7 +93,12 @@ impl Slots {
         };
         set.set_defects(defects.replication);
         let encoder = KeyEncoder::new(&layout.key_types);
-        Ok(Self { set, layout, encoder, fingerprint: plan.fingerprint() })
+        Ok(Self {
+            set,
+            layout,
+            encoder,
+            fingerprint: plan.fingerprint(),
+        })
     }
 
     pub(crate) fn trace_name(id: FragmentId) -> String {

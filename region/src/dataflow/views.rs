@@ -22,14 +22,23 @@ pub enum ViewState {
 impl Dataflow {
     /// Runs every view over what the step has gathered.
     pub(super) fn step_views(&mut self, gathered: Gathered) -> Result<Stepped> {
-        let Gathered { deltas, mut merges, mut stepped } = gathered;
+        let Gathered {
+            deltas,
+            mut merges,
+            mut stepped,
+        } = gathered;
         let mut inputs = deltas.merged();
         for delta in inputs.values() {
-            let retracted = delta.weights().map_or(0, |weights| weights.values().iter().filter(|w| **w < 0).count());
+            let retracted = delta
+                .weights()
+                .map_or(0, |weights| weights.values().iter().filter(|w| **w < 0).count());
             self.counts.retractions += u64::try_from(retracted).expect("a count fits");
         }
         for (&id, state) in &mut self.views {
-            let def = self.catalog.materialized_view(id).expect("views are created and dropped with the catalog");
+            let def = self
+                .catalog
+                .materialized_view(id)
+                .expect("views are created and dropped with the catalog");
             let fragments = def.plan.fragments.len();
             let mine: BTreeMap<ObjectId, Delta> = def
                 .plan
@@ -37,8 +46,9 @@ impl Dataflow {
                 .into_iter()
                 .filter_map(|input| inputs.get(&input).map(|delta| (input, delta.clone())))
                 .collect();
-            let foreign: Vec<Vec<SlotDelta>> =
-                (0..fragments).map(|number| merges.remove(&fragment(id, number)).unwrap_or_default()).collect();
+            let foreign: Vec<Vec<SlotDelta>> = (0..fragments)
+                .map(|number| merges.remove(&fragment(id, number)).unwrap_or_default())
+                .collect();
             if mine.is_empty() && foreign.iter().all(Vec::is_empty) {
                 continue;
             }
@@ -47,16 +57,26 @@ impl Dataflow {
                 continue;
             }
             match state {
-                ViewState::Backfilling(backfill) => backfill.pend(Pending { inputs: mine, merges: foreign }),
+                ViewState::Backfilling(backfill) => backfill.pend(Pending {
+                    inputs: mine,
+                    merges: foreign,
+                }),
                 ViewState::Attached(view) => {
                     let own = view.step_local(&mine);
-                    let origin = self.origin.ok_or_else(|| RegionError::Invariant("a view before joining".into()))?;
+                    let origin = self
+                        .origin
+                        .ok_or_else(|| RegionError::Invariant("a view before joining".into()))?;
                     let stamp = Epoch(self.position.0);
                     let mut rounds = foreign;
                     for (number, changes) in own.into_iter().enumerate() {
-                        let Some(changes) = changes.filter(|changes| changes.rows > 0) else { continue };
+                        let Some(changes) = changes.filter(|changes| changes.rows > 0) else {
+                            continue;
+                        };
                         let at = fragment(id, number);
-                        let slots = self.slots.get_mut(&at).expect("slots are created with their view");
+                        let slots = self
+                            .slots
+                            .get_mut(&at)
+                            .expect("slots are created with their view");
                         rounds[number].push(slots.set.write_own(origin, stamp, &changes));
                         let keys = slots.encoder.encode_rows(&changes.keys, changes.rows);
                         note_keys(&mut stepped.changes, SectionObject::Slots(at), keys);
@@ -74,16 +94,28 @@ impl Dataflow {
     /// Prepares the jobs of views that this step created: they begin with the state after the step.
     pub(crate) fn begin_backfills(&mut self, views: &[ObjectId]) -> Result<()> {
         for &id in views {
-            let def = self.catalog.materialized_view(id).expect("created by this step").clone();
+            let def = self
+                .catalog
+                .materialized_view(id)
+                .expect("created by this step")
+                .clone();
             let mut sources = Vec::new();
             for input in def.plan.inputs() {
                 if let Some(table) = self.table_snapshot(input) {
                     let rows = table.rows.row_count() as u64;
-                    sources.push((input, rows, Box::new(table.scan_rows(crate::backfill::SCAN_ROWS)) as _));
+                    sources.push((
+                        input,
+                        rows,
+                        Box::new(table.scan_rows(crate::backfill::SCAN_ROWS)) as _,
+                    ));
                 } else if let Some(ViewState::Attached(view)) = self.views.get(&input) {
                     let result = view.result();
                     let rows = result.row_count() as u64;
-                    sources.push((input, rows, Box::new(result.scan(crate::backfill::SCAN_ROWS)) as _));
+                    sources.push((
+                        input,
+                        rows,
+                        Box::new(result.scan(crate::backfill::SCAN_ROWS)) as _,
+                    ));
                 }
             }
             let mut merges: Vec<Vec<SlotDelta>> = Vec::new();
@@ -104,7 +136,9 @@ impl Dataflow {
         let mut deltas = Vec::new();
         for (origin, _) in self.frontier.iter() {
             if Some(origin) != self.origin {
-                let section = slots.set.section(origin, &tributary_replication::Changes::Since(Epoch(0)));
+                let section = slots
+                    .set
+                    .section(origin, &tributary_replication::Changes::Since(Epoch(0)));
                 let delta = scratch.merge_foreign(origin, &section)?;
                 if delta.rows > 0 {
                     deltas.push(delta);
@@ -116,8 +150,12 @@ impl Dataflow {
 
     /// Ends a view's backfill: its own slots get this step's stamp, and from here on it moves with each step.
     pub(super) fn attach(&mut self, id: ObjectId, stamp: Epoch, gathered: &mut Gathered) -> Result<()> {
-        let origin = self.origin.ok_or_else(|| RegionError::Invariant("an attach before joining".into()))?;
-        let Some(state) = self.views.remove(&id) else { return Ok(()) };
+        let origin = self
+            .origin
+            .ok_or_else(|| RegionError::Invariant("an attach before joining".into()))?;
+        let Some(state) = self.views.remove(&id) else {
+            return Ok(());
+        };
         let ViewState::Backfilling(backfill) = state else {
             return Err(RegionError::Invariant(format!("view {id} is attached twice")));
         };
@@ -143,7 +181,10 @@ impl Dataflow {
         let attached = self.attached.entry(origin).or_default();
         attached.0 = stamp;
         attached.1.insert(id);
-        gathered.stepped.changes.insert(SectionObject::Blob(ATTACHED_BLOB.into()), blob_key());
+        gathered
+            .stepped
+            .changes
+            .insert(SectionObject::Blob(ATTACHED_BLOB.into()), blob_key());
         Ok(())
     }
 
@@ -155,7 +196,10 @@ impl Dataflow {
         changes: &SlotChanges,
         stepped: &mut Stepped,
     ) -> SlotDelta {
-        let slots = self.slots.get_mut(&at).expect("slots are created with their view");
+        let slots = self
+            .slots
+            .get_mut(&at)
+            .expect("slots are created with their view");
         let keys = slots.encoder.encode_rows(&changes.keys, changes.rows);
         note_keys(&mut stepped.changes, SectionObject::Slots(at), keys);
         slots.set.write_own(origin, stamp, changes)
@@ -164,7 +208,10 @@ impl Dataflow {
 
 /// The id of a view's fragment.
 pub(crate) fn fragment(view: ObjectId, number: usize) -> FragmentId {
-    FragmentId { view, number: fragment_number(number) }
+    FragmentId {
+        view,
+        number: fragment_number(number),
+    }
 }
 
 /// Feeds the global fragment: the inputs once, then the slot changes of each fragment one after the other.

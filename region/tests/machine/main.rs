@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, Int32Array, RecordBatch};
 use arrow::util::pretty::pretty_format_batches;
 use tributary_planner::catalog::PlanSettings;
-use tributary_region::{Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, TableChange, WriteSet};
+use tributary_region::{
+    Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, TableChange, WriteSet,
+};
 use tributary_replication::{Epoch, TableWrites};
 use tributary_storage::{ObjectId, OriginId, Position, Record};
 
@@ -27,7 +29,13 @@ impl Machine {
         config.found = Some(Founding { cluster: [7; 16] });
         let mut out = Vec::new();
         let region = Region::open(config, None, log.clone(), NOW_MS, &mut out).expect("the log is whole");
-        let mut machine = Self { region, log, replies: Vec::new(), published: Vec::new(), now_ms: NOW_MS };
+        let mut machine = Self {
+            region,
+            log,
+            replies: Vec::new(),
+            published: Vec::new(),
+            now_ms: NOW_MS,
+        };
         machine.take(out);
         machine
     }
@@ -53,7 +61,8 @@ impl Machine {
             match effect {
                 Effect::Append(record) => self.log.push(record),
                 Effect::Reply { token, outcome } => {
-                    self.replies.push((token, outcome.map(|committed| committed.position)));
+                    self.replies
+                        .push((token, outcome.map(|committed| committed.position)));
                 }
                 Effect::Publish(snapshot) => self.published.push(snapshot),
                 Effect::Stop { reason } => panic!("the region stopped: {reason}"),
@@ -79,10 +88,15 @@ impl Machine {
     fn ddl(&mut self, sql: &str) {
         let catalog = self.region.snapshot().catalog.clone();
         let parsed = tributary_planner::parse::parse(sql).expect("it parses").remove(0);
-        let plan = tributary_planner::ddl::plan_ddl(&parsed.statement, &catalog, &PlanSettings::default(), NOW_MS)
-            .expect("it can be planned");
+        let plan =
+            tributary_planner::ddl::plan_ddl(&parsed.statement, &catalog, &PlanSettings::default(), NOW_MS)
+                .expect("it can be planned");
         let token = 1_000 + self.log.len() as u64;
-        self.step(Input::Ddl { token, changes: plan.changes, base_version: catalog.version });
+        self.step(Input::Ddl {
+            token,
+            changes: plan.changes,
+            base_version: catalog.version,
+        });
         self.settle();
     }
 
@@ -92,7 +106,13 @@ impl Machine {
         self.write(token, rows, expected, false);
     }
 
-    fn write(&mut self, token: u64, rows: &[(i32, i32)], expected: Vec<Option<(OriginId, Epoch)>>, deleted: bool) {
+    fn write(
+        &mut self,
+        token: u64,
+        rows: &[(i32, i32)],
+        expected: Vec<Option<(OriginId, Epoch)>>,
+        deleted: bool,
+    ) {
         let snapshot = self.region.snapshot();
         let table = self.table();
         let schema = snapshot.tables[&table].def.schema();
@@ -100,20 +120,36 @@ impl Machine {
         let values = Int32Array::from_iter_values(rows.iter().map(|row| row.1));
         let batch = RecordBatch::try_new(schema, vec![Arc::new(ids), Arc::new(values)]).expect("two columns");
         let deleted = BooleanArray::from(vec![deleted; rows.len()]);
-        let change = TableChange { writes: TableWrites { rows: batch, deleted }, expected };
+        let change = TableChange {
+            writes: TableWrites { rows: batch, deleted },
+            expected,
+        };
         let tables = BTreeMap::from([(table, change)]);
-        let writes = WriteSet { tables, source: None, catalog_version: snapshot.catalog.version };
+        let writes = WriteSet {
+            tables,
+            source: None,
+            catalog_version: snapshot.catalog.version,
+        };
         self.step(Input::Commit { token, writes });
     }
 
     fn table(&self) -> ObjectId {
-        self.region.snapshot().catalog.object("t").expect("it was created").id
+        self.region
+            .snapshot()
+            .catalog
+            .object("t")
+            .expect("it was created")
+            .id
     }
 
     fn shown(&self, view: &str) -> String {
         let snapshot = self.region.snapshot();
         let id = snapshot.catalog.object(view).expect("it was created").id;
-        let batches: Vec<RecordBatch> = snapshot.views[&id].rows.scan(100).map(|delta| delta.into_parts().0).collect();
+        let batches: Vec<RecordBatch> = snapshot.views[&id]
+            .rows
+            .scan(100)
+            .map(|delta| delta.into_parts().0)
+            .collect();
         pretty_format_batches(&batches).expect("printable").to_string()
     }
 }
@@ -125,10 +161,21 @@ fn nothing_leaves_before_its_record_is_durable() {
     machine.insert(1, &[(1, 5)]);
     machine.step(Input::Work);
     machine.step(Input::Timer);
-    assert_eq!(machine.replies.len(), replies, "an acknowledgement left before the sync");
-    assert_eq!(machine.region.snapshot().position, position, "a snapshot left before the sync");
+    assert_eq!(
+        machine.replies.len(),
+        replies,
+        "an acknowledgement left before the sync"
+    );
+    assert_eq!(
+        machine.region.snapshot().position,
+        position,
+        "a snapshot left before the sync"
+    );
     machine.persist();
-    assert_eq!(machine.replies.last(), Some(&(1, Ok(Position(machine.log.len() as u64)))));
+    assert_eq!(
+        machine.replies.last(),
+        Some(&(1, Ok(Position(machine.log.len() as u64))))
+    );
     assert!(machine.shown("m").contains("| 5 | 1 |"), "{}", machine.shown("m"));
 }
 
@@ -137,13 +184,20 @@ fn the_same_inputs_give_the_same_log_byte_for_byte() {
     let run = || {
         let mut machine = Machine::with_view();
         for id in 0..20 {
-            machine.insert(u64::try_from(id).expect("small"), &[(id, id % 3), (100 + id, id % 2)]);
+            machine.insert(
+                u64::try_from(id).expect("small"),
+                &[(id, id % 3), (100 + id, id % 2)],
+            );
             if id % 4 == 0 {
                 machine.settle();
             }
         }
         machine.settle();
-        let log: Vec<_> = machine.log.iter().map(|record| (record.position, record.chain, record.payload.clone())).collect();
+        let log: Vec<_> = machine
+            .log
+            .iter()
+            .map(|record| (record.position, record.chain, record.payload.clone()))
+            .collect();
         (log, machine.shown("m"))
     };
     assert_eq!(run(), run());
@@ -159,8 +213,17 @@ fn a_replay_shows_what_was_published() {
     machine.settle();
     let reopened = Machine::open(machine.log.clone());
     assert_eq!(reopened.shown("m"), machine.shown("m"));
-    assert_eq!(reopened.region.snapshot().position, machine.region.snapshot().position);
-    assert!(reopened.region.snapshot().frontier.covers(&machine.region.snapshot().frontier));
+    assert_eq!(
+        reopened.region.snapshot().position,
+        machine.region.snapshot().position
+    );
+    assert!(
+        reopened
+            .region
+            .snapshot()
+            .frontier
+            .covers(&machine.region.snapshot().frontier)
+    );
 }
 
 #[test]
@@ -171,7 +234,12 @@ fn a_key_that_is_sealed_and_not_yet_stepped_is_taken() {
     machine.settle();
     let table = machine.table();
     assert!(machine.replies.contains(&(2, Err(Rejected::Conflict { table }))));
-    assert!(machine.replies.iter().any(|(token, outcome)| *token == 1 && outcome.is_ok()));
+    assert!(
+        machine
+            .replies
+            .iter()
+            .any(|(token, outcome)| *token == 1 && outcome.is_ok())
+    );
     assert!(machine.shown("m").contains("| 5 | 1 |"), "{}", machine.shown("m"));
 }
 
@@ -187,7 +255,12 @@ fn a_version_that_was_replaced_is_a_conflict() {
     machine.write(3, &[(1, 7)], vec![version], true);
     machine.settle();
     let table = machine.table();
-    assert!(machine.replies.iter().any(|(token, outcome)| *token == 2 && outcome.is_ok()));
+    assert!(
+        machine
+            .replies
+            .iter()
+            .any(|(token, outcome)| *token == 2 && outcome.is_ok())
+    );
     assert!(machine.replies.contains(&(3, Err(Rejected::Conflict { table }))));
     assert!(machine.shown("m").contains("| 6 | 1 |"), "{}", machine.shown("m"));
 }
@@ -200,11 +273,24 @@ fn a_view_over_rows_that_were_there_is_unreadable_until_it_is_attached() {
     machine.settle();
     let published = machine.published.len();
     machine.ddl("CREATE MATERIALIZED VIEW late AS SELECT max(id) AS top, count(*) AS n FROM t");
-    let id = machine.region.snapshot().catalog.object("late").expect("created").id;
+    let id = machine
+        .region
+        .snapshot()
+        .catalog
+        .object("late")
+        .expect("created")
+        .id;
     let missing = |snapshot: &Arc<Snapshot>| snapshot.views.get(&id).map(|view| view.missing.len());
-    let seen: Vec<_> = machine.published[published..].iter().filter_map(missing).collect();
+    let seen: Vec<_> = machine.published[published..]
+        .iter()
+        .filter_map(missing)
+        .collect();
     assert_eq!(seen.last(), Some(&0), "attached in the end");
-    assert!(machine.shown("late").contains("| 999 | 1000 |"), "{}", machine.shown("late"));
+    assert!(
+        machine.shown("late").contains("| 999 | 1000 |"),
+        "{}",
+        machine.shown("late")
+    );
 }
 
 #[test]
@@ -215,5 +301,14 @@ fn a_gap_in_the_log_is_refused() {
     let mut log = machine.log.clone();
     log.remove(2);
     let mut out = Vec::new();
-    assert!(Region::open(RegionConfig::new("local", Vec::new()), None, log, NOW_MS, &mut out).is_err());
+    assert!(
+        Region::open(
+            RegionConfig::new("local", Vec::new()),
+            None,
+            log,
+            NOW_MS,
+            &mut out
+        )
+        .is_err()
+    );
 }

@@ -182,8 +182,8 @@ fn bytes_order_as_rows_do() {
             descending: true,
             nulls_first: false,
         };
-        let reversed =
-            KeyEncoder::with_order(&[(column.data_type().clone(), descending)]).encode(std::slice::from_ref(&column));
+        let reversed = KeyEncoder::with_order(&[(column.data_type().clone(), descending)])
+            .encode(std::slice::from_ref(&column));
         for i in 1..reversed.len() {
             assert!(
                 reversed.get(i - 1) > reversed.get(i),
