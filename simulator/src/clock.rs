@@ -17,7 +17,10 @@ impl Clock {
     /// A clock up to `skew_ms` off.
     pub fn draw(rng: &mut Rng, skew_ms: u64) -> Self {
         let skew = i64::try_from(skew_ms).unwrap_or(0);
-        Self { offset_ms: rng.between_signed(-skew, skew), drift_ppm: rng.between_signed(-500, 500) }
+        Self {
+            offset_ms: rng.between_signed(-skew, skew),
+            drift_ppm: rng.between_signed(-500, 500),
+        }
     }
 
     /// What it shows at simulated time `now_ms`.

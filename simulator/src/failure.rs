@@ -19,7 +19,10 @@ pub struct Violation {
 impl Violation {
     /// A broken guarantee.
     pub fn new(guarantee: &'static str, detail: impl Into<String>) -> Self {
-        Self { guarantee, detail: detail.into() }
+        Self {
+            guarantee,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -48,7 +51,11 @@ impl fmt::Display for Failure {
         match self.options.control {
             None => write!(f, "  replay: make sim SEED={seed}"),
             Some(control) => {
-                write!(f, "  replay: tributary-simulator --seed {seed} --control {}", control.name())
+                write!(
+                    f,
+                    "  replay: tributary-simulator --seed {seed} --control {}",
+                    control.name()
+                )
             }
         }
     }

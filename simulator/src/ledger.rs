@@ -59,7 +59,14 @@ impl Ledger {
     pub fn submit(&mut self, origin: OriginId, writes: Option<WriteSet>) -> u64 {
         self.counts.submitted += 1;
         let token = self.counts.submitted;
-        self.submissions.insert(token, Submission { origin, writes, fate: Fate::Submitted });
+        self.submissions.insert(
+            token,
+            Submission {
+                origin,
+                writes,
+                fate: Fate::Submitted,
+            },
+        );
         token
     }
 
@@ -75,7 +82,10 @@ impl Ledger {
     pub fn seal(&mut self, token: u64, position: u64) -> Checked {
         let submission = self.find(token)?;
         if submission.fate != Fate::Submitted {
-            let detail = format!("submission {token} is sealed at {position} and was {:?}", submission.fate);
+            let detail = format!(
+                "submission {token} is sealed at {position} and was {:?}",
+                submission.fate
+            );
             return Err(Violation::new("no doubled commit", detail));
         }
         submission.fate = Fate::Sealed(position);
@@ -95,15 +105,24 @@ impl Ledger {
         durable: u64,
     ) -> Checked {
         let submission = self.find(token)?;
-        let broken = |detail: String| Err(Violation::new("acknowledgements", format!("submission {token} at {origin}: {detail}")));
+        let broken = |detail: String| {
+            Err(Violation::new(
+                "acknowledgements",
+                format!("submission {token} at {origin}: {detail}"),
+            ))
+        };
         if submission.origin != origin {
             return broken(format!("it was made at {}", submission.origin));
         }
         let fate = match (outcome, &submission.fate) {
             (Ok(committed), Fate::Sealed(position)) if *position == committed.position.0 => {
                 if *position > durable {
-                    let detail = format!("it is acknowledged at {position}, the log is synced up to {durable}");
-                    return Err(Violation::new("durable before visible", format!("submission {token}: {detail}")));
+                    let detail =
+                        format!("it is acknowledged at {position}, the log is synced up to {durable}");
+                    return Err(Violation::new(
+                        "durable before visible",
+                        format!("submission {token}: {detail}"),
+                    ));
                 }
                 Fate::Acknowledged(*position)
             }
@@ -128,7 +147,9 @@ impl Ledger {
         for (token, submission) in self.submissions.iter_mut().filter(|(_, s)| s.origin == origin) {
             match submission.fate {
                 Fate::Acknowledged(position) if position > last => {
-                    let detail = format!("submission {token} was acknowledged at {position}, {origin} restarts at {last}");
+                    let detail = format!(
+                        "submission {token} was acknowledged at {position}, {origin} restarts at {last}"
+                    );
                     return Err(Violation::new("acknowledged commits survive", detail));
                 }
                 Fate::Submitted => submission.fate = Fate::Lost,
@@ -146,7 +167,9 @@ impl Ledger {
     /// When one is not.
     pub fn check_all(&self, token_at: impl Fn(OriginId, u64) -> Option<u64>) -> Checked {
         for (token, submission) in &self.submissions {
-            let (Fate::Acknowledged(position) | Fate::Sealed(position)) = submission.fate else { continue };
+            let (Fate::Acknowledged(position) | Fate::Sealed(position)) = submission.fate else {
+                continue;
+            };
             if token_at(submission.origin, position) != Some(*token) {
                 let detail = format!("submission {token} is not at {position} of {}", submission.origin);
                 return Err(Violation::new("acknowledged commits survive", detail));

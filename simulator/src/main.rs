@@ -42,11 +42,23 @@ fn main() -> ExitCode {
     suite::keep_panics();
     let arguments = Arguments::parse();
     let sound = match arguments {
-        Arguments { seed: Some(seed), control, .. } => one(seed, control),
-        Arguments { controls: true, from, .. } => controls(from),
-        Arguments { seeds, from, jobs, .. } => range(from, seeds, jobs),
+        Arguments {
+            seed: Some(seed),
+            control,
+            ..
+        } => one(seed, control),
+        Arguments {
+            controls: true, from, ..
+        } => controls(from),
+        Arguments {
+            seeds, from, jobs, ..
+        } => range(from, seeds, jobs),
     };
-    if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if sound {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn one(seed: u64, control: Option<Control>) -> bool {
@@ -62,7 +74,14 @@ fn one(seed: u64, control: Option<Control>) -> bool {
                 println!("refused {count} times: {message}");
             }
             report.unknown.iter().for_each(|what| println!("{what}"));
-            println!("trace {}", report.digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+            println!(
+                "trace {}",
+                report
+                    .digest
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<String>()
+            );
             true
         }
         Err(failure) => {
@@ -78,9 +97,16 @@ fn range(from: u64, seeds: u64, jobs: usize) -> bool {
     report.lines().iter().for_each(|line| println!("{line}"));
     let mut refused: Vec<_> = report.refused_views.iter().collect();
     refused.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    refused.iter().take(5).for_each(|(message, count)| println!("refused {count} times: {message}"));
+    refused
+        .iter()
+        .take(5)
+        .for_each(|(message, count)| println!("refused {count} times: {message}"));
     report.unknown.iter().take(5).for_each(|what| println!("{what}"));
-    println!("{:.1} s, {} of {seeds} seeds failed", start.elapsed().as_secs_f64(), failures.len());
+    println!(
+        "{:.1} s, {} of {seeds} seeds failed",
+        start.elapsed().as_secs_f64(),
+        failures.len()
+    );
     for failure in &failures {
         println!("  seed {}: {}", failure.options.seed, failure.violation.guarantee);
     }
@@ -98,7 +124,12 @@ fn controls(from: u64) -> bool {
     for control in Control::ALL {
         match suite::run_control(control, from) {
             Ok(failure) => {
-                println!("{}: found at seed {}: {}", control.name(), failure.options.seed, failure.violation);
+                println!(
+                    "{}: found at seed {}: {}",
+                    control.name(),
+                    failure.options.seed,
+                    failure.violation
+                );
             }
             Err(unnoticed) => {
                 println!("{unnoticed}");

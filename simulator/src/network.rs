@@ -70,11 +70,24 @@ impl Network {
             for to in (0..regions).filter(|to| *to != from) {
                 let mut profile = profile;
                 profile.delay_ms = rng.between(profile.delay_ms / 2, profile.delay_ms * 2);
-                links.insert((from, to), DirectedLink { profile, cut: 0, last_arrival_ms: 0 });
+                links.insert(
+                    (from, to),
+                    DirectedLink {
+                        profile,
+                        cut: 0,
+                        last_arrival_ms: 0,
+                    },
+                );
                 connections.insert((from.min(to), from.max(to)), Connection::default());
             }
         }
-        Self { rng, links, connections, healed: false, counts: NetworkCounts::default() }
+        Self {
+            rng,
+            links,
+            connections,
+            healed: false,
+            counts: NetworkCounts::default(),
+        }
     }
 
     /// All pairs of regions.
@@ -103,7 +116,9 @@ impl Network {
 
     /// Whether a connection could be made: both directions are open.
     pub fn is_open(&self, a: usize, b: usize) -> bool {
-        [(a, b), (b, a)].iter().all(|direction| self.links.get(direction).is_some_and(|link| link.cut == 0))
+        [(a, b), (b, a)]
+            .iter()
+            .all(|direction| self.links.get(direction).is_some_and(|link| link.cut == 0))
     }
 
     /// The number of the connection between two regions, if it is up.
@@ -134,8 +149,17 @@ impl Network {
     /// Sends a message; returns what arrives of it, and when.
     pub fn send(&mut self, now_ms: u64, direction: Direction, bytes: Bytes) -> Vec<Copy> {
         self.counts.sent += 1;
-        let Some(link) = self.links.get_mut(&direction) else { return Vec::new() };
-        let LinkProfile { delay_ms, jitter_ms, loss, duplication, reordering, corruption } = link.profile;
+        let Some(link) = self.links.get_mut(&direction) else {
+            return Vec::new();
+        };
+        let LinkProfile {
+            delay_ms,
+            jitter_ms,
+            loss,
+            duplication,
+            reordering,
+            corruption,
+        } = link.profile;
         let chance = |rng: &mut Rng, mille: u64| !self.healed && rng.per_mille(mille);
         if link.cut > 0 || chance(&mut self.rng, loss) {
             self.counts.lost += 1;
@@ -162,7 +186,11 @@ impl Network {
                 bytes = Bytes::from(changed);
                 self.counts.corrupted += 1;
             }
-            arriving.push(Copy { at_ms, bytes, damaged });
+            arriving.push(Copy {
+                at_ms,
+                bytes,
+                damaged,
+            });
         }
         arriving
     }

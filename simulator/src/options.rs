@@ -148,8 +148,16 @@ impl Options {
             trouble_ms: rng.between(3_000, 6_000) * 3 / (regions as u64).max(3),
             rounds: if rng.percent(30) { 2 } else { 1 },
             link: LinkProfile {
-                delay_ms: if far { rng.between(20, 150) } else { rng.between(1, 20) },
-                jitter_ms: if far { rng.between(0, 100) } else { rng.between(0, 10) },
+                delay_ms: if far {
+                    rng.between(20, 150)
+                } else {
+                    rng.between(1, 20)
+                },
+                jitter_ms: if far {
+                    rng.between(0, 100)
+                } else {
+                    rng.between(0, 10)
+                },
                 loss: unless_calm(*rng.pick(&[0, 5, 30, 150, 300])),
                 duplication: unless_calm(*rng.pick(&[0, 10, 100])),
                 reordering: unless_calm(*rng.pick(&[0, 10, 200])),

@@ -84,7 +84,12 @@ impl Report {
     /// Takes over what a region counted since it started.
     pub fn absorb(&mut self, region: &Region) {
         add_counts(&mut self.regions, &region.counts());
-        self.rewinds += region.snapshot().links.iter().map(|(_, link)| link.counts.rewinds).sum::<u64>();
+        self.rewinds += region
+            .snapshot()
+            .links
+            .iter()
+            .map(|(_, link)| link.counts.rewinds)
+            .sum::<u64>();
     }
 
     /// Adds a run to a suite.
@@ -151,10 +156,17 @@ impl Report {
 
     /// Why a suite does not count, if it does not.
     pub fn shortfall(&self) -> Option<String> {
-        let absent: Vec<&str> =
-            self.required().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
+        let absent: Vec<&str> = self
+            .required()
+            .into_iter()
+            .filter(|(_, count)| *count == 0)
+            .map(|(name, _)| name)
+            .collect();
         if self.short_runs > 0 {
-            return Some(format!("{} runs took fewer than {STEPS_MIN} steps", self.short_runs));
+            return Some(format!(
+                "{} runs took fewer than {STEPS_MIN} steps",
+                self.short_runs
+            ));
         }
         (!absent.is_empty()).then(|| format!("never seen: {}", absent.join(", ")))
     }
@@ -162,10 +174,18 @@ impl Report {
     /// The report as lines for people.
     pub fn lines(&self) -> Vec<String> {
         let (ledger, network) = (&self.ledger, &self.network);
-        let required: Vec<String> =
-            self.required().iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let required: Vec<String> = self
+            .required()
+            .iter()
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
         vec![
-            format!("runs {}, steps {}, simulated {} s", self.runs, self.steps, self.simulated_ms / 1000),
+            format!(
+                "runs {}, steps {}, simulated {} s",
+                self.runs,
+                self.steps,
+                self.simulated_ms / 1000
+            ),
             format!("seen: {}", required.join(", ")),
             format!(
                 "commits: submitted {}, acknowledged {}, conflicting {}, refused {}, lost {}",

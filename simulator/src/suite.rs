@@ -22,10 +22,14 @@ thread_local! {
 /// Keeps the text of panics instead of printing it, since a run that panics is reported as failed.
 pub fn keep_panics() {
     std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map_or_else(String::new, |location| format!(" at {location}"));
+        let place = info
+            .location()
+            .map_or_else(String::new, |location| format!(" at {location}"));
         let payload = info.payload();
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let text = text
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
         // Empty unless RUST_BACKTRACE asks for it.
         let backtrace = match std::backtrace::Backtrace::capture() {
             captured if captured.status() == BacktraceStatus::Captured => format!("\n{captured}"),
@@ -44,7 +48,12 @@ pub fn run_one(options: Options, printed: bool) -> Result<Report, Box<Failure>> 
     catch_unwind(AssertUnwindSafe(|| world::run(options, printed))).unwrap_or_else(|_| {
         let text = PANIC.with(|panic| panic.borrow().clone());
         let violation = Violation::new("nothing panics", text);
-        Err(Box::new(Failure { options: kept, at_ms: 0, step: 0, violation }))
+        Err(Box::new(Failure {
+            options: kept,
+            at_ms: 0,
+            step: 0,
+            violation,
+        }))
     })
 }
 
@@ -89,5 +98,8 @@ pub fn run_control(control: Control, first: u64) -> Result<Failure, String> {
             return Ok(*failure);
         }
     }
-    Err(format!("{} stayed unnoticed in {CONTROL_SEEDS_MAX} seeds from {first}", control.name()))
+    Err(format!(
+        "{} stayed unnoticed in {CONTROL_SEEDS_MAX} seeds from {first}",
+        control.name()
+    ))
 }

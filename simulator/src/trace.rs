@@ -13,7 +13,10 @@ pub struct Trace {
 impl Trace {
     /// An empty trace, printed as it grows or not.
     pub fn new(printed: bool) -> Self {
-        Self { hasher: blake3::Hasher::new(), printed }
+        Self {
+            hasher: blake3::Hasher::new(),
+            printed,
+        }
     }
 
     /// Adds an event of a region at a time; `bytes` enter the digest only.

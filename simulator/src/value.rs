@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int16Array, Int32Array, Int64Array,
-    RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int16Array, Int32Array,
+    Int64Array, RecordBatch, StringArray,
 };
 use arrow::datatypes::{
     DataType, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, SchemaRef,
@@ -108,13 +108,14 @@ pub fn cell(column: &ArrayRef, row: usize) -> Result<Value, String> {
         DataType::Int16 => Value::Int(i64::from(column.as_primitive::<Int16Type>().value(row))),
         DataType::Int32 => Value::Int(i64::from(column.as_primitive::<Int32Type>().value(row))),
         DataType::Int64 => Value::Int(column.as_primitive::<Int64Type>().value(row)),
-        DataType::Float32 => {
-            Value::Float(Float::new(f64::from(column.as_primitive::<Float32Type>().value(row))))
-        }
+        DataType::Float32 => Value::Float(Float::new(f64::from(
+            column.as_primitive::<Float32Type>().value(row),
+        ))),
         DataType::Float64 => Value::Float(Float::new(column.as_primitive::<Float64Type>().value(row))),
-        DataType::Decimal128(_, scale) => {
-            Value::Decimal { scale: *scale, unscaled: column.as_primitive::<Decimal128Type>().value(row) }
-        }
+        DataType::Decimal128(_, scale) => Value::Decimal {
+            scale: *scale,
+            unscaled: column.as_primitive::<Decimal128Type>().value(row),
+        },
         DataType::Utf8 => Value::Text(column.as_string::<i32>().value(row).to_owned()),
         DataType::LargeUtf8 => Value::Text(column.as_string::<i64>().value(row).to_owned()),
         DataType::Utf8View => Value::Text(column.as_string_view().value(row).to_owned()),
@@ -124,7 +125,10 @@ pub fn cell(column: &ArrayRef, row: usize) -> Result<Value, String> {
 
 /// One row of a batch, restricted to its first `columns` columns.
 pub fn row_of(batch: &RecordBatch, row: usize, columns: usize) -> Result<Row, String> {
-    batch.columns()[..columns].iter().map(|column| cell(column, row)).collect()
+    batch.columns()[..columns]
+        .iter()
+        .map(|column| cell(column, row))
+        .collect()
 }
 
 /// A batch of rows in these columns.
@@ -167,7 +171,10 @@ fn column_of<'a>(data_type: &DataType, values: impl Iterator<Item = &'a Value>) 
             for value in values {
                 built.push(match value {
                     Value::Null => None,
-                    Value::Decimal { scale: given, unscaled } if given == scale => Some(*unscaled),
+                    Value::Decimal {
+                        scale: given,
+                        unscaled,
+                    } if given == scale => Some(*unscaled),
                     other => return Err(wrong(other)),
                 });
             }
@@ -196,14 +203,25 @@ mod tests {
             vec![
                 Value::Int(1),
                 Value::Text("x".into()),
-                Value::Decimal { scale: 2, unscaled: 150 },
+                Value::Decimal {
+                    scale: 2,
+                    unscaled: 150,
+                },
                 Value::Float(Float::new(-0.0)),
             ],
             vec![Value::Int(2), Value::Null, Value::Null, Value::Null],
         ];
         let batch = batch_of(&schema, &rows).expect("the types fit");
-        let read: Rows = (0..2).map(|row| row_of(&batch, row, 4).expect("known types")).collect();
+        let read: Rows = (0..2)
+            .map(|row| row_of(&batch, row, 4).expect("known types"))
+            .collect();
         assert_eq!(read, rows);
-        assert!(batch_of(&schema, &[vec![Value::Null, Value::Int(1), Value::Null, Value::Null]]).is_err());
+        assert!(
+            batch_of(
+                &schema,
+                &[vec![Value::Null, Value::Int(1), Value::Null, Value::Null]]
+            )
+            .is_err()
+        );
     }
 }

@@ -37,8 +37,10 @@ pub fn contents(model: &Model, at: OriginId, snapshot: &Snapshot, report: &mut R
             for row in 0..delta.len() {
                 let live = LiveRow {
                     row: row_of(delta.rows(), row, columns).map_err(|detail| unreadable(id, detail))?,
-                    origin: OriginId::from_i64(origins.value(row)).ok_or_else(|| unreadable(id, "an origin".into()))?,
-                    epoch: Epoch::from_i64(stamps.value(row)).ok_or_else(|| unreadable(id, "a stamp".into()))?,
+                    origin: OriginId::from_i64(origins.value(row))
+                        .ok_or_else(|| unreadable(id, "an origin".into()))?,
+                    epoch: Epoch::from_i64(stamps.value(row))
+                        .ok_or_else(|| unreadable(id, "a stamp".into()))?,
                 };
                 held.push(live);
             }
@@ -50,7 +52,10 @@ pub fn contents(model: &Model, at: OriginId, snapshot: &Snapshot, report: &mut R
             let show = |live: &LiveRow| format!("{}@{}:{}", show_row(&live.row), live.origin, live.epoch);
             let detail = difference(&held, &expected, show);
             let place = format!("table {id} at {at}, {frontier}");
-            return Err(Violation::new("rows are what was committed", format!("{place}: {detail}")));
+            return Err(Violation::new(
+                "rows are what was committed",
+                format!("{place}: {detail}"),
+            ));
         }
         report.tables_compared += 1;
     }
@@ -72,7 +77,15 @@ pub fn contents(model: &Model, at: OriginId, snapshot: &Snapshot, report: &mut R
 pub fn contents_plain(model: &Model, at: OriginId, snapshot: &Snapshot, report: &mut Report) -> Checked {
     for (&id, view) in snapshot.views.iter().filter(|(_, view)| view.missing.is_empty()) {
         let expected = model.view_plain(id, &snapshot.frontier).map(Arc::new);
-        compare_view("settled view = SQL", id, at, snapshot, &view.rows, expected, report)?;
+        compare_view(
+            "settled view = SQL",
+            id,
+            at,
+            snapshot,
+            &view.rows,
+            expected,
+            report,
+        )?;
     }
     Ok(())
 }
@@ -147,5 +160,9 @@ fn difference<T: Ord>(held: &[T], expected: &[T], show: impl Fn(&T) -> String) -
         left
     };
     let (surplus, missing) = (only(held, expected), only(expected, held));
-    format!("{} rows instead of {}; surplus {surplus:?}, missing {missing:?}", held.len(), expected.len())
+    format!(
+        "{} rows instead of {}; surplus {surplus:?}, missing {missing:?}",
+        held.len(),
+        expected.len()
+    )
 }

@@ -40,10 +40,17 @@ impl SlotCheck {
             if *stamp > model.durable(*origin) {
                 continue;
             }
-            let (first, there) = self.seen.entry(place.clone()).or_insert_with(|| (partials.clone(), node));
+            let (first, there) = self
+                .seen
+                .entry(place.clone())
+                .or_insert_with(|| (partials.clone(), node));
             if *first != partials {
                 let (trace, key, origin, stamp) = place;
-                let detail = format!("{trace} key {key} of {origin} at {stamp} is {first} in r{} and {partials} in r{}", *there + 1, node + 1);
+                let detail = format!(
+                    "{trace} key {key} of {origin} at {stamp} is {first} in r{} and {partials} in r{}",
+                    *there + 1,
+                    node + 1
+                );
                 return Err(Violation::new("single writer", detail));
             }
         }
@@ -58,15 +65,25 @@ impl SlotCheck {
 pub fn equal_everywhere(regions: &[&Dataflow]) -> Checked {
     let mut first: Option<BTreeMap<(String, String, OriginId), String>> = None;
     for (number, dataflow) in regions.iter().enumerate() {
-        let live = slots_of(dataflow)?.into_iter().filter(|(_, partials)| !partials.starts_with("deleted"));
-        let live: BTreeMap<_, _> =
-            live.map(|((trace, key, origin, _), partials)| ((trace, key, origin), partials)).collect();
+        let live = slots_of(dataflow)?
+            .into_iter()
+            .filter(|(_, partials)| !partials.starts_with("deleted"));
+        let live: BTreeMap<_, _> = live
+            .map(|((trace, key, origin, _), partials)| ((trace, key, origin), partials))
+            .collect();
         let first = first.get_or_insert_with(|| live.clone());
         if *first != live {
             let all = first.keys().chain(live.keys());
-            let differs = all.into_iter().find(|place| first.get(*place) != live.get(*place));
+            let differs = all
+                .into_iter()
+                .find(|place| first.get(*place) != live.get(*place));
             let detail = differs.map_or_else(String::new, |place| {
-                format!("{place:?} is {:?} in r1 and {:?} in r{}", first.get(place), live.get(place), number + 1)
+                format!(
+                    "{place:?} is {:?} in r1 and {:?} in r{}",
+                    first.get(place),
+                    live.get(place),
+                    number + 1
+                )
             });
             return Err(Violation::new("slots are equal after healing", detail));
         }
@@ -77,7 +94,11 @@ pub fn equal_everywhere(regions: &[&Dataflow]) -> Checked {
 /// All slots of a region with their partials as text.
 fn slots_of(dataflow: &Dataflow) -> Checked<Vec<(Place, String)>> {
     let mut all = Vec::new();
-    for (name, trace) in dataflow.traces().into_iter().filter(|(name, _)| name.starts_with("slots/")) {
+    for (name, trace) in dataflow
+        .traces()
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("slots/"))
+    {
         let keys = trace.layout().key.len();
         for delta in trace.scan(SCAN_ROWS) {
             let rows = delta.rows();
@@ -85,7 +106,8 @@ fn slots_of(dataflow: &Dataflow) -> Checked<Vec<(Place, String)>> {
             let stamps = rows.column(keys + 1).as_primitive::<Int64Type>();
             let deleted = rows.column(keys + 2).as_boolean();
             for row in 0..delta.len() {
-                let broken = |detail: String| Violation::new("slots can be read", format!("{name}: {detail}"));
+                let broken =
+                    |detail: String| Violation::new("slots can be read", format!("{name}: {detail}"));
                 let show = |from: usize, to: usize| -> Checked<String> {
                     let mut text = String::new();
                     for column in &rows.columns()[from..to] {
@@ -94,7 +116,8 @@ fn slots_of(dataflow: &Dataflow) -> Checked<Vec<(Place, String)>> {
                     }
                     Ok(text)
                 };
-                let origin = OriginId::from_i64(origins.value(row)).ok_or_else(|| broken("an origin".into()))?;
+                let origin =
+                    OriginId::from_i64(origins.value(row)).ok_or_else(|| broken("an origin".into()))?;
                 let stamp = u64::try_from(stamps.value(row)).map_err(|_| broken("a stamp".into()))?;
                 let partials = match deleted.value(row) {
                     true => "deleted".to_owned(),
@@ -109,7 +132,9 @@ fn slots_of(dataflow: &Dataflow) -> Checked<Vec<(Place, String)>> {
 
 fn show_cell(column: &arrow::array::ArrayRef, row: usize) -> Result<String, String> {
     match column.data_type() {
-        DataType::Binary if !column.is_null(row) => Ok(format!("{:02x?}", column.as_binary::<i32>().value(row))),
+        DataType::Binary if !column.is_null(row) => {
+            Ok(format!("{:02x?}", column.as_binary::<i32>().value(row)))
+        }
         DataType::Binary => Ok("NULL".into()),
         _ => crate::value::cell(column, row).map(|value| value.to_string()),
     }

@@ -29,16 +29,21 @@ const TOLERANCE: f64 = 1e-9;
 /// The first view that differs.
 pub fn views(model: &Model, snapshot: &Snapshot, workload: &Workload, report: &mut Report) -> Checked {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|error| Violation::new("the simulator can ask DataFusion", error.to_string()))?;
-    let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(256);
+    let runtime =
+        runtime.map_err(|error| Violation::new("the simulator can ask DataFusion", error.to_string()))?;
+    let mut config = SessionConfig::new()
+        .with_target_partitions(1)
+        .with_batch_size(256);
     config.options_mut().sql_parser.parse_float_as_decimal = true;
     let context = SessionContext::new_with_config(config);
     for object in snapshot.catalog.objects.values() {
         let held = match &object.kind {
             ObjectKind::Table(_) => model.rows_of_all(object.id, &snapshot.frontier),
-            ObjectKind::MaterializedView(_) => snapshot.views.get(&object.id).map_or(Ok(Vec::new()), |view| {
-                view_rows(&view.rows).map_err(|detail| Violation::new("contents can be read", detail))
-            })?,
+            ObjectKind::MaterializedView(_) => {
+                snapshot.views.get(&object.id).map_or(Ok(Vec::new()), |view| {
+                    view_rows(&view.rows).map_err(|detail| Violation::new("contents can be read", detail))
+                })?
+            }
             ObjectKind::View(_) | ObjectKind::Source(_) => continue,
         };
         if let ObjectKind::MaterializedView(def) = &object.kind
@@ -82,14 +87,24 @@ async fn answer(context: &SessionContext, sql: &str) -> Result<Rows, String> {
 
 fn register(context: &SessionContext, object: &Object, rows: &[Row]) -> Result<(), String> {
     let fields = object.columns_arrow();
-    let fields: Vec<_> = fields.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let fields: Vec<_> = fields
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(true))
+        .collect();
     let schema = Arc::new(Schema::new(fields));
-    if schema.fields().iter().any(|field| matches!(field.data_type(), DataType::FixedSizeBinary(_))) {
+    if schema
+        .fields()
+        .iter()
+        .any(|field| matches!(field.data_type(), DataType::FixedSizeBinary(_)))
+    {
         return Err("a hidden key column".into());
     }
     let batch = batch_of(&schema, rows)?;
     let table = MemTable::try_new(schema, vec![vec![batch]]).map_err(|error| error.to_string())?;
-    context.register_table(object.name.as_str(), Arc::new(table)).map_err(|error| error.to_string())?;
+    context
+        .register_table(object.name.as_str(), Arc::new(table))
+        .map_err(|error| error.to_string())?;
     Ok(())
 }
 
@@ -106,23 +121,32 @@ fn compare(object: &Object, sql: &str, held: Rows, mut expected: Rows) -> Checke
     }
     surplus.truncate(6);
     let missing: Vec<String> = expected.iter().take(6).map(|row| show_row(row)).collect();
-    let detail = format!("view {} ({sql}): surplus {surplus:?}, missing {missing:?}", object.name);
-    Err(Violation::new("settled view = SQL according to DataFusion", detail))
+    let detail = format!(
+        "view {} ({sql}): surplus {surplus:?}, missing {missing:?}",
+        object.name
+    );
+    Err(Violation::new(
+        "settled view = SQL according to DataFusion",
+        detail,
+    ))
 }
 
 /// Whether a row is the expected one, as far as DataFusion's answer says: its decimals may have fewer digits.
 fn alike(held: &Row, expected: &Row) -> bool {
     held.len() == expected.len()
-        && held.iter().zip(expected).all(|(held, expected)| match (number(held), number(expected)) {
-            (Some(a), Some(b)) => {
-                let digits = match expected {
-                    Value::Decimal { scale, .. } => 10f64.powi(-i32::from(*scale)),
-                    _ => 0.0,
-                };
-                (a - b).abs() <= digits + TOLERANCE * a.abs().max(b.abs()).max(1.0)
-            }
-            _ => held == expected,
-        })
+        && held
+            .iter()
+            .zip(expected)
+            .all(|(held, expected)| match (number(held), number(expected)) {
+                (Some(a), Some(b)) => {
+                    let digits = match expected {
+                        Value::Decimal { scale, .. } => 10f64.powi(-i32::from(*scale)),
+                        _ => 0.0,
+                    };
+                    (a - b).abs() <= digits + TOLERANCE * a.abs().max(b.abs()).max(1.0)
+                }
+                _ => held == expected,
+            })
 }
 
 fn number(value: &Value) -> Option<f64> {

@@ -45,11 +45,24 @@ pub fn power_of_ten(exponent: i16) -> i128 {
 /// # Errors
 /// When the result does not fit.
 pub fn arithmetic(op: BinaryOp, left: &Value, right: &Value) -> Result<Value, Trouble> {
-    let (Value::Decimal { scale: a, unscaled: x }, Value::Decimal { scale: b, unscaled: y }) = (left, right) else {
+    let (
+        Value::Decimal {
+            scale: a,
+            unscaled: x,
+        },
+        Value::Decimal {
+            scale: b,
+            unscaled: y,
+        },
+    ) = (left, right)
+    else {
         return Err(Trouble::Unknown(format!("{op:?} of {left} and {right}")));
     };
     if op == BinaryOp::Multiply {
-        return Ok(Value::Decimal { scale: a + b, unscaled: in_range(x.checked_mul(*y))? });
+        return Ok(Value::Decimal {
+            scale: a + b,
+            unscaled: in_range(x.checked_mul(*y))?,
+        });
     }
     let scale = *a.max(b);
     let (Value::Decimal { unscaled: x, .. }, Value::Decimal { unscaled: y, .. }) =
@@ -58,8 +71,14 @@ pub fn arithmetic(op: BinaryOp, left: &Value, right: &Value) -> Result<Value, Tr
         return Err(Trouble::Unknown("a decimal".into()));
     };
     match op {
-        BinaryOp::Add => Ok(Value::Decimal { scale, unscaled: in_range(x.checked_add(y))? }),
-        BinaryOp::Subtract => Ok(Value::Decimal { scale, unscaled: in_range(x.checked_sub(y))? }),
+        BinaryOp::Add => Ok(Value::Decimal {
+            scale,
+            unscaled: in_range(x.checked_add(y))?,
+        }),
+        BinaryOp::Subtract => Ok(Value::Decimal {
+            scale,
+            unscaled: in_range(x.checked_sub(y))?,
+        }),
         _ => Err(Trouble::Unknown(format!("{op:?} of decimals"))),
     }
 }
@@ -72,7 +91,9 @@ pub fn to_float(value: &Value) -> Result<f64, Trouble> {
     let Value::Decimal { scale, unscaled } = value else {
         return Err(Trouble::Unknown(format!("{value} as a float")));
     };
-    format!("{unscaled}e-{scale}").parse().map_err(|_| Trouble::Unknown(format!("{value} as a float")))
+    format!("{unscaled}e-{scale}")
+        .parse()
+        .map_err(|_| Trouble::Unknown(format!("{value} as a float")))
 }
 
 fn in_range(value: Option<i128>) -> Result<i128, Trouble> {
@@ -90,8 +111,17 @@ mod tests {
         for (dividend, expected) in [(25, 3), (24, 2), (-25, -3), (-24, -2), (30, 3), (5, 1), (-4, 0)] {
             assert_eq!(divide_rounded(dividend, 10), expected, "{dividend} / 10");
         }
-        let value = Value::Decimal { scale: 3, unscaled: 1005 };
-        assert_eq!(rescale(&value, 2), Ok(Value::Decimal { scale: 2, unscaled: 101 }));
+        let value = Value::Decimal {
+            scale: 3,
+            unscaled: 1005,
+        };
+        assert_eq!(
+            rescale(&value, 2),
+            Ok(Value::Decimal {
+                scale: 2,
+                unscaled: 101
+            })
+        );
         assert_eq!(to_float(&value), Ok(1.005));
     }
 }

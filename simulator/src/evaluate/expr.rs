@@ -20,18 +20,33 @@ pub fn value(expr: &Expr, row: &Row) -> Result<Value> {
     match expr {
         Expr::Column(index) => Ok(row[*index].clone()),
         Expr::Literal(literal) => literal_value(literal),
-        Expr::Binary { op: BinaryOp::And, left, right } => and(truth(left, row)?, truth(right, row)?),
-        Expr::Binary { op: BinaryOp::Or, left, right } => {
+        Expr::Binary {
+            op: BinaryOp::And,
+            left,
+            right,
+        } => and(truth(left, row)?, truth(right, row)?),
+        Expr::Binary {
+            op: BinaryOp::Or,
+            left,
+            right,
+        } => {
             let not = |truth: Option<bool>| truth.map(|truth| !truth);
             let negated = and(not(truth(left, row)?), not(truth(right, row)?))?;
-            Ok(if let Value::Bool(value) = negated { Value::Bool(!value) } else { negated })
+            Ok(if let Value::Bool(value) = negated {
+                Value::Bool(!value)
+            } else {
+                negated
+            })
         }
         Expr::Binary { op, left, right } => binary(*op, value(left, row)?, value(right, row)?),
         Expr::Not(input) => Ok(truth(input, row)?.map_or(Value::Null, |truth| Value::Bool(!truth))),
         Expr::Negate(input) => match value(input, row)? {
             Value::Null => Ok(Value::Null),
             Value::Int(number) => checked(number.checked_neg()).map(Value::Int),
-            Value::Decimal { scale, unscaled } => Ok(Value::Decimal { scale, unscaled: -unscaled }),
+            Value::Decimal { scale, unscaled } => Ok(Value::Decimal {
+                scale,
+                unscaled: -unscaled,
+            }),
             Value::Float(number) => Ok(Value::Float(Float::new(-number.get()))),
             other => unknown(format!("the negation of {other}")),
         },
@@ -42,25 +57,46 @@ pub fn value(expr: &Expr, row: &Row) -> Result<Value> {
                     return value(result, row);
                 }
             }
-            otherwise.as_ref().map_or(Ok(Value::Null), |otherwise| value(otherwise, row))
+            otherwise
+                .as_ref()
+                .map_or(Ok(Value::Null), |otherwise| value(otherwise, row))
         }
         Expr::Cast { input, to } => cast(value(input, row)?, to),
-        Expr::Like { input, pattern, negated, case_insensitive } => {
+        Expr::Like {
+            input,
+            pattern,
+            negated,
+            case_insensitive,
+        } => {
             let (Value::Text(text), Value::Text(pattern)) = (value(input, row)?, value(pattern, row)?) else {
                 return Ok(Value::Null);
             };
-            let fold = |text: String| if *case_insensitive { text.to_lowercase() } else { text };
+            let fold = |text: String| {
+                if *case_insensitive {
+                    text.to_lowercase()
+                } else {
+                    text
+                }
+            };
             let (text, pattern): (Vec<char>, Vec<char>) =
                 (fold(text).chars().collect(), fold(pattern).chars().collect());
             Ok(Value::Bool(is_like(&text, &pattern) != *negated))
         }
         Expr::InList { input, list, negated } => {
             let input = value(input, row)?;
-            let candidates = list.iter().map(|item| value(item, row)).collect::<Result<Vec<_>>>()?;
+            let candidates = list
+                .iter()
+                .map(|item| value(item, row))
+                .collect::<Result<Vec<_>>>()?;
             in_list(input, candidates, *negated)
         }
-        Expr::Call { function, arguments, .. } => {
-            let arguments = arguments.iter().map(|argument| value(argument, row)).collect::<Result<Vec<_>>>()?;
+        Expr::Call {
+            function, arguments, ..
+        } => {
+            let arguments = arguments
+                .iter()
+                .map(|argument| value(argument, row))
+                .collect::<Result<Vec<_>>>()?;
             call(function, &arguments)
         }
     }
@@ -91,12 +127,15 @@ fn and(left: Option<bool>, right: Option<bool>) -> Result<Value> {
 }
 
 fn literal_value(literal: &Literal) -> Result<Value> {
-    let Some(value) = &literal.value else { return Ok(Value::Null) };
+    let Some(value) = &literal.value else {
+        return Ok(Value::Null);
+    };
     match (value, &literal.data_type) {
         (LiteralValue::Boolean(value), _) => Ok(Value::Bool(*value)),
-        (LiteralValue::Integer(value), DataType::Decimal128(_, scale)) => {
-            Ok(Value::Decimal { scale: *scale, unscaled: *value })
-        }
+        (LiteralValue::Integer(value), DataType::Decimal128(_, scale)) => Ok(Value::Decimal {
+            scale: *scale,
+            unscaled: *value,
+        }),
         (LiteralValue::Integer(value), DataType::Int16 | DataType::Int32 | DataType::Int64) => {
             checked(i64::try_from(*value).ok()).map(Value::Int)
         }
@@ -108,9 +147,15 @@ fn literal_value(literal: &Literal) -> Result<Value> {
 
 fn binary(op: BinaryOp, left: Value, right: Value) -> Result<Value> {
     match op {
-        BinaryOp::IsDistinctFrom => return Ok(Value::Bool(compare_or_null(&left, &right)?.is_none_or(|o| o.is_ne()))),
+        BinaryOp::IsDistinctFrom => {
+            return Ok(Value::Bool(
+                compare_or_null(&left, &right)?.is_none_or(|o| o.is_ne()),
+            ));
+        }
         BinaryOp::IsNotDistinctFrom => {
-            return Ok(Value::Bool(compare_or_null(&left, &right)?.is_some_and(|o| o.is_eq())));
+            return Ok(Value::Bool(
+                compare_or_null(&left, &right)?.is_some_and(|o| o.is_eq()),
+            ));
         }
         _ => {}
     }
@@ -185,14 +230,22 @@ fn cast(value: Value, to: &DataType) -> Result<Value> {
             DataType::Int32 => i32::try_from(number).is_ok(),
             _ => true,
         };
-        if fits { Ok(Value::Int(number)) } else { Err(Trouble::Row(format!("{number} is out of range"))) }
+        if fits {
+            Ok(Value::Int(number))
+        } else {
+            Err(Trouble::Row(format!("{number} is out of range")))
+        }
     };
     match (value, to) {
         (Value::Null, _) => Ok(Value::Null),
         (Value::Int(number), DataType::Int16 | DataType::Int32 | DataType::Int64) => in_range(number),
-        (Value::Int(number), DataType::Decimal128(_, scale)) => {
-            rescale(&Value::Decimal { scale: 0, unscaled: i128::from(number) }, *scale)
-        }
+        (Value::Int(number), DataType::Decimal128(_, scale)) => rescale(
+            &Value::Decimal {
+                scale: 0,
+                unscaled: i128::from(number),
+            },
+            *scale,
+        ),
         (Value::Int(number), DataType::Float64) => Ok(Value::Float(Float::new(number as f64))),
         (Value::Int(number), DataType::Utf8) => Ok(Value::Text(number.to_string())),
         (value @ Value::Decimal { .. }, DataType::Decimal128(_, scale)) => rescale(&value, *scale),
@@ -200,7 +253,9 @@ fn cast(value: Value, to: &DataType) -> Result<Value> {
             Ok(Value::Float(Float::new(decimal::to_float(&value)?)))
         }
         (value @ Value::Decimal { .. }, DataType::Int16 | DataType::Int32 | DataType::Int64) => {
-            let Value::Decimal { unscaled, .. } = rescale(&value, 0)? else { return unknown("a decimal".into()) };
+            let Value::Decimal { unscaled, .. } = rescale(&value, 0)? else {
+                return unknown("a decimal".into());
+            };
             in_range(checked(i64::try_from(unscaled).ok())?)
         }
         (value @ Value::Float(_), DataType::Float64)
@@ -224,14 +279,20 @@ fn in_list(input: Value, candidates: Vec<Value>, negated: bool) -> Result<Value>
             return Ok(Value::Bool(!negated));
         }
     }
-    Ok(if saw_null { Value::Null } else { Value::Bool(negated) })
+    Ok(if saw_null {
+        Value::Null
+    } else {
+        Value::Bool(negated)
+    })
 }
 
 fn call(function: &str, arguments: &[Value]) -> Result<Value> {
     match (function, arguments) {
-        ("coalesce", _) => {
-            Ok(arguments.iter().find(|value| **value != Value::Null).cloned().unwrap_or(Value::Null))
-        }
+        ("coalesce", _) => Ok(arguments
+            .iter()
+            .find(|value| **value != Value::Null)
+            .cloned()
+            .unwrap_or(Value::Null)),
         ("nullif", [a, b]) => {
             let equal = *a != Value::Null && *b != Value::Null && compare(a, b)?.is_eq();
             Ok(if equal { Value::Null } else { a.clone() })
@@ -244,9 +305,10 @@ fn call(function: &str, arguments: &[Value]) -> Result<Value> {
         }
         ("abs", [Value::Int(number)]) => checked(number.checked_abs()).map(Value::Int),
         ("abs", [Value::Float(number)]) => Ok(Value::Float(Float::new(number.get().abs()))),
-        ("abs", [Value::Decimal { scale, unscaled }]) => {
-            Ok(Value::Decimal { scale: *scale, unscaled: unscaled.abs() })
-        }
+        ("abs", [Value::Decimal { scale, unscaled }]) => Ok(Value::Decimal {
+            scale: *scale,
+            unscaled: unscaled.abs(),
+        }),
         _ => unknown(format!("the function {function}")),
     }
 }
@@ -288,20 +350,35 @@ mod tests {
 
     #[test]
     fn three_valued_logic() {
-        let unknown = || Box::new(Expr::Binary { op: BinaryOp::Equal, left: null(), right: literal(1) });
+        let unknown = || {
+            Box::new(Expr::Binary {
+                op: BinaryOp::Equal,
+                left: null(),
+                right: literal(1),
+            })
+        };
         let yes = || Box::new(Expr::Literal(Literal::boolean(true)));
         let no = || Box::new(Expr::Literal(Literal::boolean(false)));
         assert_eq!(on(BinaryOp::And, unknown(), no()), Ok(Value::Bool(false)));
         assert_eq!(on(BinaryOp::And, unknown(), yes()), Ok(Value::Null));
         assert_eq!(on(BinaryOp::Or, unknown(), yes()), Ok(Value::Bool(true)));
         assert_eq!(on(BinaryOp::Or, unknown(), no()), Ok(Value::Null));
-        assert_eq!(on(BinaryOp::IsDistinctFrom, null(), literal(1)), Ok(Value::Bool(true)));
-        assert_eq!(on(BinaryOp::IsDistinctFrom, null(), null()), Ok(Value::Bool(false)));
+        assert_eq!(
+            on(BinaryOp::IsDistinctFrom, null(), literal(1)),
+            Ok(Value::Bool(true))
+        );
+        assert_eq!(
+            on(BinaryOp::IsDistinctFrom, null(), null()),
+            Ok(Value::Bool(false))
+        );
     }
 
     #[test]
     fn division_by_zero_is_an_error_of_the_row() {
-        assert!(matches!(on(BinaryOp::Divide, literal(1), literal(0)), Err(Trouble::Row(_))));
+        assert!(matches!(
+            on(BinaryOp::Divide, literal(1), literal(0)),
+            Err(Trouble::Row(_))
+        ));
         assert_eq!(on(BinaryOp::Divide, literal(-7), literal(2)), Ok(Value::Int(-3)));
         assert_eq!(on(BinaryOp::Modulo, literal(-7), literal(2)), Ok(Value::Int(-1)));
     }
@@ -309,7 +386,10 @@ mod tests {
     #[test]
     fn like_patterns() {
         let like = |text: &str, pattern: &str| {
-            is_like(&text.chars().collect::<Vec<_>>(), &pattern.chars().collect::<Vec<_>>())
+            is_like(
+                &text.chars().collect::<Vec<_>>(),
+                &pattern.chars().collect::<Vec<_>>(),
+            )
         };
         assert!(like("abc", "a%") && like("abc", "%c") && like("abc", "a_c") && like("", "%"));
         assert!(!like("abc", "b%") && !like("abc", "ab"));

@@ -57,18 +57,35 @@ pub fn relation<Leaf>(
                     rows.push(row);
                 }
             }
-            Ok(Relation { width: input.width, rows })
+            Ok(Relation {
+                width: input.width,
+                rows,
+            })
         }
-        Node::Project { input, expressions, .. } => {
+        Node::Project {
+            input, expressions, ..
+        } => {
             let rows = project(relation(input, leaf)?.rows, expressions)?;
-            Ok(Relation { width: expressions.len(), rows })
+            Ok(Relation {
+                width: expressions.len(),
+                rows,
+            })
         }
-        Node::Join { kind, left, right, on, filter } => {
+        Node::Join {
+            kind,
+            left,
+            right,
+            on,
+            filter,
+        } => {
             let left = relation(left, leaf)?;
             join(*kind, left, &relation(right, leaf)?, on, filter.as_ref())
         }
         Node::Union { inputs } => {
-            let mut all = Relation { width: 0, rows: Vec::new() };
+            let mut all = Relation {
+                width: 0,
+                rows: Vec::new(),
+            };
             for input in inputs {
                 let part = relation(input, leaf)?;
                 all.width = part.width;
@@ -76,14 +93,23 @@ pub fn relation<Leaf>(
             }
             Ok(all)
         }
-        Node::Aggregate { input, keys, aggregates } => grouped(&relation(input, leaf)?.rows, keys, aggregates),
+        Node::Aggregate {
+            input,
+            keys,
+            aggregates,
+        } => grouped(&relation(input, leaf)?.rows, keys, aggregates),
         Node::Distinct { input } => {
             let mut distinct = relation(input, leaf)?;
             distinct.rows.sort();
             distinct.rows.dedup();
             Ok(distinct)
         }
-        Node::TopK { input, keys, skip, fetch } => {
+        Node::TopK {
+            input,
+            keys,
+            skip,
+            fetch,
+        } => {
             let mut ordered = relation(input, leaf)?;
             ordered.rows.sort_by(|a, b| in_order(a, b, keys));
             ordered.rows = ordered.rows.into_iter().skip(*skip).take(*fetch).collect();
@@ -106,7 +132,10 @@ pub fn merged(fragment: &LocalFragment, contributions: Relation) -> Result<Relat
 fn project(input: Rows, expressions: &[Expr]) -> Result<Rows> {
     let mut projected = Vec::new();
     for row in input {
-        let values: Result<Row> = expressions.iter().map(|expression| expr::value(expression, &row)).collect();
+        let values: Result<Row> = expressions
+            .iter()
+            .map(|expression| expr::value(expression, &row))
+            .collect();
         projected.extend(without_row_error(values)?);
     }
     Ok(projected)
@@ -139,10 +168,17 @@ fn join(
             }
         }
         if kind == JoinKind::Left && !matched {
-            rows.push(l.into_iter().chain(std::iter::repeat_n(Value::Null, right.width)).collect());
+            rows.push(
+                l.into_iter()
+                    .chain(std::iter::repeat_n(Value::Null, right.width))
+                    .collect(),
+            );
         }
     }
-    Ok(Relation { width: left.width + right.width, rows })
+    Ok(Relation {
+        width: left.width + right.width,
+        rows,
+    })
 }
 
 fn grouped(input: &[Row], keys: &[usize], aggregates: &[AggregateCall]) -> Result<Relation> {
@@ -156,12 +192,18 @@ fn grouped(input: &[Row], keys: &[usize], aggregates: &[AggregateCall]) -> Resul
     }
     let mut results = Vec::new();
     for (key, rows) in groups {
-        let values: Result<Row> = aggregates.iter().map(|call| aggregate::aggregate(call, &rows)).collect();
+        let values: Result<Row> = aggregates
+            .iter()
+            .map(|call| aggregate::aggregate(call, &rows))
+            .collect();
         if let Some(values) = without_row_error(values)? {
             results.push(key.into_iter().chain(values).collect());
         }
     }
-    Ok(Relation { width: keys.len() + aggregates.len(), rows: results })
+    Ok(Relation {
+        width: keys.len() + aggregates.len(),
+        rows: results,
+    })
 }
 
 fn in_order(a: &Row, b: &Row, keys: &[SortKey]) -> std::cmp::Ordering {

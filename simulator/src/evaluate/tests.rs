@@ -8,7 +8,10 @@ fn int(value: i64) -> Value {
 }
 
 fn table(rows: &[&[Value]]) -> Relation {
-    Relation { width: rows[0].len(), rows: rows.iter().map(|row| row.to_vec()).collect() }
+    Relation {
+        width: rows[0].len(),
+        rows: rows.iter().map(|row| row.to_vec()).collect(),
+    }
 }
 
 fn leaves(tables: &[Relation]) -> impl FnMut(&usize) -> Result<Relation> + '_ {
@@ -20,7 +23,13 @@ fn call(function: AggregateFunction, argument: Option<usize>, filter: Option<usi
         AggregateFunction::Avg => DataType::Decimal128(38, 16),
         _ => DataType::Int64,
     };
-    AggregateCall { function, argument, filter, input_type: DataType::Int32, output_type }
+    AggregateCall {
+        function,
+        argument,
+        filter,
+        input_type: DataType::Int32,
+        output_type,
+    }
 }
 
 #[test]
@@ -59,7 +68,11 @@ fn groups_have_filters_nulls_and_exact_averages() {
         call(AggregateFunction::Avg, Some(1), None),
         call(AggregateFunction::Max, Some(1), None),
     ];
-    let node = Node::Aggregate { input: Box::new(Node::Leaf(0)), keys: vec![0], aggregates: aggregates.clone() };
+    let node = Node::Aggregate {
+        input: Box::new(Node::Leaf(0)),
+        keys: vec![0],
+        aggregates: aggregates.clone(),
+    };
     let avg = |unscaled| Value::Decimal { scale: 16, unscaled };
     let grouped = relation(&node, &mut leaves(&[input])).expect("known");
     assert_eq!(
@@ -69,17 +82,38 @@ fn groups_have_filters_nulls_and_exact_averages() {
             &[int(1), int(3), int(1), avg(15_000_000_000_000_000), int(2)],
         ])
     );
-    let node = Node::Aggregate { input: Box::new(Node::Leaf(0)), keys: vec![], aggregates };
-    let nothing = Relation { width: 3, rows: Vec::new() };
+    let node = Node::Aggregate {
+        input: Box::new(Node::Leaf(0)),
+        keys: vec![],
+        aggregates,
+    };
+    let nothing = Relation {
+        width: 3,
+        rows: Vec::new(),
+    };
     let one = relation(&node, &mut leaves(&[nothing])).expect("known");
     assert_eq!(one, table(&[&[int(0), Value::Null, Value::Null, Value::Null]]));
 }
 
 #[test]
 fn top_k_orders_skips_and_breaks_ties_by_the_row() {
-    let input = table(&[&[int(2), int(1)], &[Value::Null, int(0)], &[int(2), int(0)], &[int(3), int(9)]]);
-    let keys = vec![SortKey { column: 0, descending: true, nulls_first: true }];
-    let node = Node::TopK { input: Box::new(Node::Leaf(0)), keys, skip: 1, fetch: 2 };
+    let input = table(&[
+        &[int(2), int(1)],
+        &[Value::Null, int(0)],
+        &[int(2), int(0)],
+        &[int(3), int(9)],
+    ]);
+    let keys = vec![SortKey {
+        column: 0,
+        descending: true,
+        nulls_first: true,
+    }];
+    let node = Node::TopK {
+        input: Box::new(Node::Leaf(0)),
+        keys,
+        skip: 1,
+        fetch: 2,
+    };
     let top = relation(&node, &mut leaves(&[input])).expect("known");
     assert_eq!(top, table(&[&[int(3), int(9)], &[int(2), int(0)]]));
 }
@@ -88,7 +122,11 @@ fn top_k_orders_skips_and_breaks_ties_by_the_row() {
 fn a_row_that_fails_is_left_out() {
     let input = table(&[&[int(0)], &[int(5)]]);
     let one = Box::new(Expr::Literal(Literal::int64(10)));
-    let quotient = Expr::Binary { op: BinaryOp::Divide, left: one, right: Box::new(Expr::Column(0)) };
+    let quotient = Expr::Binary {
+        op: BinaryOp::Divide,
+        left: one,
+        right: Box::new(Expr::Column(0)),
+    };
     let node = Node::Project {
         input: Box::new(Node::Leaf(0)),
         expressions: vec![quotient],

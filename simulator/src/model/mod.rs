@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tributary_planner::catalog::{Catalog, Object, ObjectKind};
-use tributary_region::entry::{Entry, Timed};
 use tributary_region::WriteSet;
+use tributary_region::entry::{Entry, Timed};
 use tributary_replication::{Bundle, Epoch, Frontier, Hlc};
 use tributary_storage::{ChainHash, ObjectId, OriginId, Record, RegionId};
 
@@ -74,7 +74,9 @@ impl Model {
     /// A world of so many regions, of which the first is the primary.
     pub fn new(regions: usize) -> Self {
         Self {
-            histories: (0..regions).map(|index| (origin_of(index), History::default())).collect(),
+            histories: (0..regions)
+                .map(|index| (origin_of(index), History::default()))
+                .collect(),
             versions: Versions::default(),
             primary: origin_of(0),
             catalogs: Vec::new(),
@@ -87,7 +89,12 @@ impl Model {
     ///
     /// # Errors
     /// When it does not follow the one before, or does not say what was submitted.
-    pub fn append(&mut self, origin: OriginId, record: &Record, submission: Option<Submission<'_>>) -> Checked {
+    pub fn append(
+        &mut self,
+        origin: OriginId,
+        record: &Record,
+        submission: Option<Submission<'_>>,
+    ) -> Checked {
         let position = record.position.0;
         let last = self.last(origin);
         let broken = |detail: String| Violation::new("one log", format!("{origin} at {position}: {detail}"));
@@ -98,24 +105,39 @@ impl Model {
         if before.next(record.position, &record.payload) != record.chain {
             return Err(broken("its chain hash does not continue the log's".into()));
         }
-        let timed = Timed::decode(record.position, &record.payload).map_err(|error| broken(error.to_string()))?;
+        let timed =
+            Timed::decode(record.position, &record.payload).map_err(|error| broken(error.to_string()))?;
         let hlc_before = self.kept(origin, last).map_or(Hlc::default(), |kept| kept.hlc);
         if timed.hlc <= hlc_before {
-            return Err(broken(format!("its time {} is not after {hlc_before}", timed.hlc)));
+            return Err(broken(format!(
+                "its time {} is not after {hlc_before}",
+                timed.hlc
+            )));
         }
-        let reach = self.kept(origin, last).map_or_else(Arc::default, |kept| kept.reach.clone());
+        let reach = self
+            .kept(origin, last)
+            .map_or_else(Arc::default, |kept| kept.reach.clone());
         let reach = self.reach_after(origin, reach, &timed.entry).map_err(broken)?;
         match (&timed.entry, &submission) {
-            (Entry::Commit { tables, .. }, Some(Submission { writes: Some(writes), .. })) => {
+            (
+                Entry::Commit { tables, .. },
+                Some(Submission {
+                    writes: Some(writes), ..
+                }),
+            ) => {
                 self.check_commit(origin, position, tables, writes, &reach)?;
                 self.write(origin, position, timed.hlc, tables, &reach)?;
             }
             (Entry::Commit { .. }, _) => return Err(broken("a commit that nobody submitted".into())),
             (Entry::Catalog(changes), _) => {
-                let mut catalog = self.catalog_at(position).map_or_else(Catalog::default, |c| (*c).clone());
+                let mut catalog = self
+                    .catalog_at(position)
+                    .map_or_else(Catalog::default, |c| (*c).clone());
                 changes.iter().for_each(|change| catalog.apply(change));
                 for (id, object) in &catalog.objects {
-                    self.objects.entry(*id).or_insert_with(|| (position, object.clone()));
+                    self.objects
+                        .entry(*id)
+                        .or_insert_with(|| (position, object.clone()));
                 }
                 self.catalogs.push((position, Arc::new(catalog)));
             }
@@ -125,7 +147,12 @@ impl Model {
             (Entry::Joined | Entry::Bundles(_), _) => {}
         }
         let token = submission.map(|submission| submission.token);
-        self.history(origin).records.push(Kept { chain: record.chain, hlc: timed.hlc, reach, token });
+        self.history(origin).records.push(Kept {
+            chain: record.chain,
+            hlc: timed.hlc,
+            reach,
+            token,
+        });
         Ok(())
     }
 
@@ -142,12 +169,15 @@ impl Model {
 
     /// The last position of an origin's log.
     pub fn last(&self, origin: OriginId) -> u64 {
-        self.histories.get(&origin).map_or(0, |history| history.records.len() as u64)
+        self.histories
+            .get(&origin)
+            .map_or(0, |history| history.records.len() as u64)
     }
 
     /// The log hash at a position; genesis before the first.
     pub fn chain(&self, origin: OriginId, position: u64) -> ChainHash {
-        self.kept(origin, position).map_or(ChainHash::GENESIS, |kept| kept.chain)
+        self.kept(origin, position)
+            .map_or(ChainHash::GENESIS, |kept| kept.chain)
     }
 
     /// The time of a record.
@@ -163,7 +193,9 @@ impl Model {
     /// Takes back the records after `last`, which a crash has lost. They were never synced.
     pub fn lose(&mut self, origin: OriginId, last: u64) {
         let history = self.history(origin);
-        history.records.truncate(usize::try_from(last).expect("a log that fits in memory"));
+        history
+            .records
+            .truncate(usize::try_from(last).expect("a log that fits in memory"));
         history.synced = last;
         history.attached.retain(|_, position| *position <= last);
         self.versions.lose(origin, last);
@@ -176,7 +208,9 @@ impl Model {
 
     /// What is known at a position of an origin's log: others as far as they were heard, itself up to there.
     pub fn frontier(&self, origin: OriginId, position: u64) -> Frontier {
-        let mut frontier = self.kept(origin, position).map_or_else(Frontier::default, |kept| (*kept.reach).clone());
+        let mut frontier = self
+            .kept(origin, position)
+            .map_or_else(Frontier::default, |kept| (*kept.reach).clone());
         frontier.set(origin, Epoch(position));
         frontier
     }
@@ -184,8 +218,13 @@ impl Model {
     /// The first origin in a frontier whose own knowledge at that epoch the frontier lacks, with what it lacks.
     pub fn missing_cause(&self, frontier: &Frontier) -> Option<(OriginId, OriginId, Epoch)> {
         for (origin, epoch) in frontier.iter() {
-            let Some(kept) = self.kept(origin, epoch.0) else { return Some((origin, origin, epoch)) };
-            let missing = kept.reach.iter().find(|(cause, known)| frontier.get(*cause) < *known);
+            let Some(kept) = self.kept(origin, epoch.0) else {
+                return Some((origin, origin, epoch));
+            };
+            let missing = kept
+                .reach
+                .iter()
+                .find(|(cause, known)| frontier.get(*cause) < *known);
             if let Some((cause, known)) = missing {
                 return Some((origin, cause, known));
             }
@@ -218,7 +257,9 @@ impl Model {
         before: Arc<Frontier>,
         entry: &Entry,
     ) -> Result<Arc<Frontier>, String> {
-        let Entry::Bundles(bundles) = entry else { return Ok(before) };
+        let Entry::Bundles(bundles) = entry else {
+            return Ok(before);
+        };
         let mut reach = (*before).clone();
         for bytes in bundles {
             let header = Bundle::decode_header(bytes).map_err(|error| error.to_string())?;
@@ -236,4 +277,3 @@ impl Model {
         }
     }
 }
-

@@ -75,22 +75,34 @@ fn winner<'a>(
 impl Model {
     /// The live rows of a table as `at` sees it at a frontier that includes its own position.
     pub fn rows(&self, table: ObjectId, at: OriginId, frontier: &Frontier) -> Vec<LiveRow> {
-        let Some(keys) = self.versions.tables.get(&table) else { return Vec::new() };
+        let Some(keys) = self.versions.tables.get(&table) else {
+            return Vec::new();
+        };
         let global = self.table_is_global(table) == Some(true);
         let visible = |versions| match global {
             true => winner(versions, frontier),
             false => own_version(versions, at, frontier),
         };
         let live = |(origin, version): (OriginId, &Version)| {
-            version.row.clone().map(|row| LiveRow { row, origin, epoch: Epoch(version.position) })
+            version.row.clone().map(|row| LiveRow {
+                row,
+                origin,
+                epoch: Epoch(version.position),
+            })
         };
-        keys.values().filter_map(|versions| visible(versions).and_then(live)).collect()
+        keys.values()
+            .filter_map(|versions| visible(versions).and_then(live))
+            .collect()
     }
 
     /// The rows that all regions together hold of a table at a frontier.
     pub fn rows_of_all(&self, table: ObjectId, frontier: &Frontier) -> Rows {
         if self.table_is_global(table) == Some(true) {
-            return self.rows(table, self.primary, frontier).into_iter().map(|live| live.row).collect();
+            return self
+                .rows(table, self.primary, frontier)
+                .into_iter()
+                .map(|live| live.row)
+                .collect();
         }
         let of = |origin: &OriginId| self.rows(table, *origin, frontier);
         self.histories.keys().flat_map(of).map(|live| live.row).collect()
@@ -107,17 +119,25 @@ impl Model {
     ) -> Checked {
         let broken = |detail: String| Violation::new("commits", format!("{origin} at {position}: {detail}"));
         if !tables.keys().eq(submitted.tables.keys()) {
-            return Err(broken("the record writes other tables than were submitted".into()));
+            return Err(broken(
+                "the record writes other tables than were submitted".into(),
+            ));
         }
         let mut frontier = reach.clone();
         frontier.set(origin, Epoch(position - 1));
         for (table, writes) in tables {
             let change = &submitted.tables[table];
-            if writes.rows.columns() != change.writes.rows.columns() || writes.deleted != change.writes.deleted {
-                return Err(broken(format!("the record's rows of table {table} are not those submitted")));
+            if writes.rows.columns() != change.writes.rows.columns()
+                || writes.deleted != change.writes.deleted
+            {
+                return Err(broken(format!(
+                    "the record's rows of table {table} are not those submitted"
+                )));
             }
             let Some(def) = self.table_def(*table) else {
-                return Err(broken(format!("it writes table {table}, which was never created")));
+                return Err(broken(format!(
+                    "it writes table {table}, which was never created"
+                )));
             };
             for (row, expected) in change.expected.iter().enumerate() {
                 let key = key_of(def, writes, row).map_err(broken)?;
@@ -133,7 +153,10 @@ impl Model {
                 if current != *expected {
                     let key = show_row(&key);
                     let detail = format!("table {table} key {key} is at {current:?}, not at {expected:?}");
-                    return Err(Violation::new("no lost update", format!("{origin} at {position}: {detail}")));
+                    return Err(Violation::new(
+                        "no lost update",
+                        format!("{origin} at {position}: {detail}"),
+                    ));
                 }
             }
         }
@@ -153,7 +176,9 @@ impl Model {
         let mut frontier = reach.clone();
         frontier.set(origin, Epoch(position));
         for (table, writes) in tables {
-            let Some(def) = self.table_def(*table).cloned() else { continue };
+            let Some(def) = self.table_def(*table).cloned() else {
+                continue;
+            };
             let keys = self.versions.tables.entry(*table).or_default();
             for row in 0..writes.rows.num_rows() {
                 let key = key_of(&def, writes, row).map_err(broken)?;
@@ -168,9 +193,15 @@ impl Model {
                     // Nothing is deleted, so nothing is written.
                     continue;
                 }
-                let overwritten = held.filter(|_| def.is_global()).map(|(_, version)| version.hlc.successor());
+                let overwritten = held
+                    .filter(|_| def.is_global())
+                    .map(|(_, version)| version.hlc.successor());
                 let hlc = overwritten.map_or(hlc, |overwritten| hlc.max(overwritten));
-                let version = Version { position, hlc, row: (!deleted).then_some(content) };
+                let version = Version {
+                    position,
+                    hlc,
+                    row: (!deleted).then_some(content),
+                };
                 versions.entry(origin).or_default().push(version);
             }
         }
@@ -195,5 +226,6 @@ fn own_version<'a>(
 
 fn key_of(def: &TableDef, writes: &TableWrites, row: usize) -> Result<Row, String> {
     let keys = def.primary_key.iter();
-    keys.map(|&column| crate::value::cell(writes.rows.column(column), row)).collect()
+    keys.map(|&column| crate::value::cell(writes.rows.column(column), row))
+        .collect()
 }

@@ -50,7 +50,10 @@ impl Model {
         let mut merges = Vec::new();
         for (number, fragment) in def.plan.fragments.iter().enumerate() {
             let mut all = nothing(fragment);
-            for (origin, epoch) in frontier.iter().filter(|(origin, _)| self.is_attached(*origin, view, frontier)) {
+            for (origin, epoch) in frontier
+                .iter()
+                .filter(|(origin, _)| self.is_attached(*origin, view, frontier))
+            {
                 let part = self.contribution(&def, view, number, origin, epoch)?;
                 all.rows.extend(part.rows.iter().cloned());
             }
@@ -80,7 +83,11 @@ impl Model {
                 return Ok(project(&self.view_plain(scan.object, frontier)?.rows, scan));
             }
             let rows = match own {
-                Some(own) => self.rows(scan.object, own, frontier).into_iter().map(|live| live.row).collect(),
+                Some(own) => self
+                    .rows(scan.object, own, frontier)
+                    .into_iter()
+                    .map(|live| live.row)
+                    .collect(),
                 None => self.rows_of_all(scan.object, frontier),
             };
             Ok(project(&rows, scan))
@@ -124,20 +131,33 @@ impl Model {
         if self.view_def(scan.object).is_ok() {
             // Until its own backfill is done a view has no rows here.
             if !self.is_attached(at, scan.object, frontier) {
-                return Ok(Relation { width: scan.columns.len(), rows: Vec::new() });
+                return Ok(Relation {
+                    width: scan.columns.len(),
+                    rows: Vec::new(),
+                });
             }
             return Ok(project(&self.view(scan.object, at, frontier)?.rows, scan));
         }
         let regional = self.table_is_global(scan.object) == Some(false);
         if regional != (scan.locality == Locality::Regional) {
-            return Err(Trouble::Unknown(format!("a scan of table {} under another locality", scan.object)));
+            return Err(Trouble::Unknown(format!(
+                "a scan of table {} under another locality",
+                scan.object
+            )));
         }
-        let rows: Vec<Row> = self.rows(scan.object, at, frontier).into_iter().map(|live| live.row).collect();
+        let rows: Vec<Row> = self
+            .rows(scan.object, at, frontier)
+            .into_iter()
+            .map(|live| live.row)
+            .collect();
         Ok(project(&rows, scan))
     }
 
     fn is_attached(&self, origin: OriginId, view: ObjectId, frontier: &Frontier) -> bool {
-        let attached = self.histories.get(&origin).and_then(|history| history.attached.get(&view));
+        let attached = self
+            .histories
+            .get(&origin)
+            .and_then(|history| history.attached.get(&view));
         attached.is_some_and(|position| *position <= frontier.get(origin).0)
     }
 
@@ -151,10 +171,16 @@ impl Model {
 
 fn nothing(fragment: &LocalFragment) -> Relation {
     let width = fragment.root.types(&|scan: &Scan| scan.types.clone()).len();
-    Relation { width, rows: Vec::new() }
+    Relation {
+        width,
+        rows: Vec::new(),
+    }
 }
 
 fn project(rows: &[Row], scan: &Scan) -> Relation {
     let pick = |row: &Row| scan.columns.iter().map(|&column| row[column].clone()).collect();
-    Relation { width: scan.columns.len(), rows: rows.iter().map(pick).collect() }
+    Relation {
+        width: scan.columns.len(),
+        rows: rows.iter().map(pick).collect(),
+    }
 }

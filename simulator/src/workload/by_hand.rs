@@ -16,10 +16,16 @@ use crate::rng::Rng;
 
 /// A random view over REGIONAL and GLOBAL tables; `None` when there is none to read.
 pub(super) fn draw(rng: &mut Rng, catalog: &Catalog, name: String) -> Option<Object> {
-    let tables: Vec<_> = catalog.objects.values().filter_map(|object| Some((object, object.as_table()?))).collect();
+    let tables: Vec<_> = catalog
+        .objects
+        .values()
+        .filter_map(|object| Some((object, object.as_table()?)))
+        .collect();
     let of = |global: bool| -> Vec<Scan> {
         let fitting = tables.iter().filter(|(_, def)| def.is_global() == global);
-        fitting.map(|(object, def)| scan(object.id, &object.name, def)).collect()
+        fitting
+            .map(|(object, def)| scan(object.id, &object.name, def))
+            .collect()
     };
     let (regional, global) = (of(false), of(true));
     let plan = match (regional.is_empty(), global.is_empty()) {
@@ -56,11 +62,26 @@ const A: usize = 3;
 const E: usize = 4;
 
 fn scan(object: ObjectId, name: &str, def: &TableDef) -> Scan {
-    let columns: Vec<usize> =
-        COLUMNS.iter().map(|name| def.column(name).expect("every table has these columns")).collect();
-    let types = columns.iter().map(|&column| def.columns[column].sql_type.arrow()).collect();
-    let locality = if def.is_global() { Locality::Global } else { Locality::Regional };
-    Scan { object, name: name.to_owned(), locality, columns, types }
+    let columns: Vec<usize> = COLUMNS
+        .iter()
+        .map(|name| def.column(name).expect("every table has these columns"))
+        .collect();
+    let types = columns
+        .iter()
+        .map(|&column| def.columns[column].sql_type.arrow())
+        .collect();
+    let locality = if def.is_global() {
+        Locality::Global
+    } else {
+        Locality::Regional
+    };
+    Scan {
+        object,
+        name: name.to_owned(),
+        locality,
+        columns,
+        types,
+    }
 }
 
 fn object(catalog: &Catalog, name: String, plan: ViewPlan) -> Object {
@@ -79,23 +100,46 @@ fn object(catalog: &Catalog, name: String, plan: ViewPlan) -> Object {
         fingerprint,
         time_zone: "UTC".to_owned(),
     };
-    Object { id: ObjectId(catalog.next_object), name, kind: ObjectKind::MaterializedView(def) }
+    Object {
+        id: ObjectId(catalog.next_object),
+        name,
+        kind: ObjectKind::MaterializedView(def),
+    }
 }
 
 fn columns(types: Vec<DataType>) -> Vec<Column> {
     let named = types.into_iter().enumerate();
-    named.map(|(number, data_type)| Column { name: format!("c{number}"), data_type }).collect()
+    named
+        .map(|(number, data_type)| Column {
+            name: format!("c{number}"),
+            data_type,
+        })
+        .collect()
 }
 
 fn one_fragment(root: Node<Scan>, boundary: Boundary) -> ViewPlan {
     let fragment = LocalFragment { root, boundary };
     let columns = columns(fragment.merged_types());
-    ViewPlan { fragments: vec![fragment], global: Node::Leaf(GlobalLeaf::Merge(0)), columns }
+    ViewPlan {
+        fragments: vec![fragment],
+        global: Node::Leaf(GlobalLeaf::Merge(0)),
+        columns,
+    }
 }
 
-fn call(function: AggregateFunction, argument: Option<(usize, DataType)>, output_type: DataType) -> AggregateCall {
+fn call(
+    function: AggregateFunction,
+    argument: Option<(usize, DataType)>,
+    output_type: DataType,
+) -> AggregateCall {
     let (argument, input_type) = argument.map_or((None, DataType::Null), |(column, of)| (Some(column), of));
-    AggregateCall { function, argument, filter: None, input_type, output_type }
+    AggregateCall {
+        function,
+        argument,
+        filter: None,
+        input_type,
+        output_type,
+    }
 }
 
 /// Own rows joined with GLOBAL ones, then grouped: the partials are shipped.
@@ -108,13 +152,33 @@ fn joined_groups(rng: &mut Rng, own: Scan, global: Scan) -> ViewPlan {
         on: vec![(R, K)],
         filter: None,
     };
-    let keys = if rng.percent(80) { vec![width + G] } else { Vec::new() };
+    let keys = if rng.percent(80) {
+        vec![width + G]
+    } else {
+        Vec::new()
+    };
     let aggregates = vec![
         call(AggregateFunction::Count, None, DataType::Int64),
-        call(AggregateFunction::Sum, Some((A, DataType::Int32)), DataType::Int64),
-        call(AggregateFunction::Min, Some((A, DataType::Int32)), DataType::Int32),
-        call(AggregateFunction::Max, Some((width + A, DataType::Int32)), DataType::Int32),
-        call(AggregateFunction::Avg, Some((E, DataType::Float64)), DataType::Float64),
+        call(
+            AggregateFunction::Sum,
+            Some((A, DataType::Int32)),
+            DataType::Int64,
+        ),
+        call(
+            AggregateFunction::Min,
+            Some((A, DataType::Int32)),
+            DataType::Int32,
+        ),
+        call(
+            AggregateFunction::Max,
+            Some((width + A, DataType::Int32)),
+            DataType::Int32,
+        ),
+        call(
+            AggregateFunction::Avg,
+            Some((E, DataType::Float64)),
+            DataType::Float64,
+        ),
     ];
     one_fragment(root, Boundary::MergePartials { keys, aggregates })
 }
@@ -135,37 +199,85 @@ fn left_joined_rows(own: Scan, global: Scan) -> ViewPlan {
 fn filtered_rows(own: Scan) -> ViewPlan {
     let type_of = |column: usize| own.types[column].clone();
     let types = vec![type_of(G), type_of(R)];
-    let ten = Expr::Literal(Literal { data_type: DataType::Int32, ..Literal::int64(10) });
-    let predicate =
-        Expr::Binary { op: BinaryOp::GreaterOrEqual, left: Box::new(Expr::Column(A)), right: Box::new(ten) };
-    let filtered = Node::Filter { input: Box::new(Node::Leaf(own)), predicate };
+    let ten = Expr::Literal(Literal {
+        data_type: DataType::Int32,
+        ..Literal::int64(10)
+    });
+    let predicate = Expr::Binary {
+        op: BinaryOp::GreaterOrEqual,
+        left: Box::new(Expr::Column(A)),
+        right: Box::new(ten),
+    };
+    let filtered = Node::Filter {
+        input: Box::new(Node::Leaf(own)),
+        predicate,
+    };
     let expressions = vec![Expr::Column(G), Expr::Column(R)];
-    one_fragment(Node::Project { input: Box::new(filtered), expressions, types }, Boundary::MergeRows)
+    one_fragment(
+        Node::Project {
+            input: Box::new(filtered),
+            expressions,
+            types,
+        },
+        Boundary::MergeRows,
+    )
 }
 
 /// Distinct values: groups without aggregates.
 fn distinct(own: Scan) -> ViewPlan {
-    one_fragment(Node::Leaf(own), Boundary::MergePartials { keys: vec![G, R], aggregates: Vec::new() })
+    one_fragment(
+        Node::Leaf(own),
+        Boundary::MergePartials {
+            keys: vec![G, R],
+            aggregates: Vec::new(),
+        },
+    )
 }
 
 /// The first rows of all: first the first of each region.
 fn top_k(source: Source) -> ViewPlan {
-    let keys = vec![SortKey { column: A, descending: true, nulls_first: false }];
+    let keys = vec![SortKey {
+        column: A,
+        descending: true,
+        nulls_first: false,
+    }];
     let fetch = 4;
     match source {
         Source::Global(scan) => {
             let columns = columns(scan.types.clone());
             let input = Box::new(Node::Leaf(GlobalLeaf::Scan(scan)));
-            ViewPlan { fragments: Vec::new(), global: Node::TopK { input, keys, skip: 1, fetch }, columns }
+            ViewPlan {
+                fragments: Vec::new(),
+                global: Node::TopK {
+                    input,
+                    keys,
+                    skip: 1,
+                    fetch,
+                },
+                columns,
+            }
         }
         Source::Regional(scan) => {
             let columns = columns(scan.types.clone());
             let input = Box::new(Node::Leaf(scan));
-            let root = Node::TopK { input, keys: keys.clone(), skip: 0, fetch };
+            let root = Node::TopK {
+                input,
+                keys: keys.clone(),
+                skip: 0,
+                fetch,
+            };
             let input = Box::new(Node::Leaf(GlobalLeaf::Merge(0)));
             ViewPlan {
-                fragments: vec![LocalFragment { root, boundary: Boundary::MergeRows }],
-                global: Node::TopK { input, keys, skip: 0, fetch },
+                fragments: vec![LocalFragment {
+                    root,
+                    boundary: Boundary::MergeRows,
+                }],
+                global: Node::TopK {
+                    input,
+                    keys,
+                    skip: 0,
+                    fetch,
+                },
                 columns,
             }
         }

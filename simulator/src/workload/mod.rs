@@ -86,19 +86,29 @@ impl Workload {
     /// When the planner answers with an error of its own making.
     pub fn draw_ddl(&mut self, catalog: &Catalog, now_ms: u64, report: &mut Report) -> Checked<Option<Ddl>> {
         let is_table = |kind: &ObjectKind| matches!(kind, ObjectKind::Table(_));
-        let tables = catalog.objects.values().filter(|object| is_table(&object.kind)).count();
+        let tables = catalog
+            .objects
+            .values()
+            .filter(|object| is_table(&object.kind))
+            .count();
         let views = catalog.objects.len() - tables;
         self.complete = tables >= self.tables && views >= self.views;
         if tables < self.tables && (tables < 2 || self.rng.percent(50)) {
             let name = self.next_name("t");
             let text = tables::draw(&mut self.rng, self.regions, &name);
             report.tables += 1;
-            return self.planned(text, catalog, now_ms, report).map_err(|refusal| refusal.into_violation());
+            return self
+                .planned(text, catalog, now_ms, report)
+                .map_err(|refusal| refusal.into_violation());
         }
         if views < self.views {
             return self.draw_view(catalog, now_ms, report);
         }
-        let droppable: Vec<_> = catalog.objects.values().filter(|object| !is_table(&object.kind)).collect();
+        let droppable: Vec<_> = catalog
+            .objects
+            .values()
+            .filter(|object| !is_table(&object.kind))
+            .collect();
         if droppable.is_empty() || !self.rng.percent(30) {
             return Ok(None);
         }
@@ -117,13 +127,20 @@ impl Workload {
     fn draw_view(&mut self, catalog: &Catalog, now_ms: u64, report: &mut Report) -> Checked<Option<Ddl>> {
         if !self.rng.percent(self.sql_views) {
             let name = self.next_name("h");
-            let Some(object) = by_hand::draw(&mut self.rng, catalog, name.clone()) else { return Ok(None) };
+            let Some(object) = by_hand::draw(&mut self.rng, catalog, name.clone()) else {
+                return Ok(None);
+            };
             report.views_by_hand += 1;
-            return Ok(Some(Ddl { text: format!("{name} by hand"), changes: vec![CatalogChange::Create(object)] }));
+            return Ok(Some(Ddl {
+                text: format!("{name} by hand"),
+                changes: vec![CatalogChange::Create(object)],
+            }));
         }
         let name = self.next_name("v");
         for _ in 0..REFUSALS_MAX {
-            let Some(drawn) = views::draw(&mut self.rng, catalog) else { return Ok(None) };
+            let Some(drawn) = views::draw(&mut self.rng, catalog) else {
+                return Ok(None);
+            };
             let text = format!("CREATE MATERIALIZED VIEW {name} AS {}", drawn.sql);
             match self.planned(text, catalog, now_ms, report) {
                 Ok(ddl) => {
@@ -156,10 +173,18 @@ impl Workload {
         };
         let parsed = tributary_planner::parse::parse(&text).map_err(refusal)?;
         let [statement] = parsed.as_slice() else {
-            return Err(Refusal { text, kind: PlanErrorKind::Internal, message: "not one statement".into() });
+            return Err(Refusal {
+                text,
+                kind: PlanErrorKind::Internal,
+                message: "not one statement".into(),
+            });
         };
-        let plan = plan_ddl(&statement.statement, catalog, &PlanSettings::default(), now_ms).map_err(refusal)?;
-        Ok(Some(Ddl { text, changes: plan.changes }))
+        let plan =
+            plan_ddl(&statement.statement, catalog, &PlanSettings::default(), now_ms).map_err(refusal)?;
+        Ok(Some(Ddl {
+            text,
+            changes: plan.changes,
+        }))
     }
 
     fn next_name(&mut self, prefix: &str) -> String {
@@ -178,6 +203,9 @@ struct Refusal {
 impl Refusal {
     fn into_violation(self) -> Violation {
         let Refusal { text, kind, message } = self;
-        Violation::new("the planner takes what is SQL", format!("{text}: {kind:?}: {message}"))
+        Violation::new(
+            "the planner takes what is SQL",
+            format!("{text}: {kind:?}: {message}"),
+        )
     }
 }

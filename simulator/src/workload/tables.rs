@@ -33,8 +33,14 @@ pub(super) fn draw(rng: &mut Rng, regions: usize, name: &str) -> String {
     rng.shuffle(&mut columns);
     let locality = match rng.below(10) {
         0..=3 => "GLOBAL".to_owned(),
-        4 => format!("REGIONAL BY TABLE IN \"{}\"", crate::world::node::name(rng.index(regions))),
+        4 => format!(
+            "REGIONAL BY TABLE IN \"{}\"",
+            crate::world::node::name(rng.index(regions))
+        ),
         _ => "REGIONAL BY ROW".to_owned(),
     };
-    format!("CREATE TABLE {name} ({}, PRIMARY KEY ({key})) LOCALITY {locality}", columns.join(", "))
+    format!(
+        "CREATE TABLE {name} ({}, PRIMARY KEY ({key})) LOCALITY {locality}",
+        columns.join(", ")
+    )
 }

@@ -38,13 +38,21 @@ const INPUT_DEPTH_MAX: usize = 3;
 
 /// A random query; `None` when there is nothing to query.
 pub(super) fn draw(rng: &mut Rng, catalog: &Catalog) -> Option<Drawn> {
-    let inputs: Vec<&Object> =
-        catalog.objects.values().map(AsRef::as_ref).filter(|object| depth(catalog, object) < INPUT_DEPTH_MAX).collect();
+    let inputs: Vec<&Object> = catalog
+        .objects
+        .values()
+        .map(AsRef::as_ref)
+        .filter(|object| depth(catalog, object) < INPUT_DEPTH_MAX)
+        .collect();
     if inputs.is_empty() {
         return None;
     }
     let (from, columns) = draw_from(rng, &inputs)?;
-    let filter = if rng.percent(60) { format!(" WHERE {}", predicate(rng, &columns)?) } else { String::new() };
+    let filter = if rng.percent(60) {
+        format!(" WHERE {}", predicate(rng, &columns)?)
+    } else {
+        String::new()
+    };
     let source = format!("FROM {from}{filter}");
     let sql = match rng.below(10) {
         0..=1 => format!("SELECT {} {source}", projection(rng, &columns)),
@@ -55,7 +63,10 @@ pub(super) fn draw(rng: &mut Rng, catalog: &Catalog) -> Option<Drawn> {
             let (x, y) = (rng.pick(&inputs), rng.pick(&inputs));
             let part = |rng: &mut Rng, object: &Object| {
                 let column = of_class(rng, &columns_of(object, "x"), Class::Integer)?;
-                Some(format!("SELECT CAST({column} AS bigint) AS c0 FROM {} x", object.name))
+                Some(format!(
+                    "SELECT CAST({column} AS bigint) AS c0 FROM {} x",
+                    object.name
+                ))
             };
             format!("{} UNION ALL {}", part(rng, x)?, part(rng, y)?)
         }
@@ -74,9 +85,14 @@ pub(super) fn draw(rng: &mut Rng, catalog: &Catalog) -> Option<Drawn> {
 }
 
 fn depth(catalog: &Catalog, object: &Object) -> usize {
-    let ObjectKind::MaterializedView(def) = &object.kind else { return 0 };
+    let ObjectKind::MaterializedView(def) = &object.kind else {
+        return 0;
+    };
     let inputs = def.plan.inputs();
-    let depths = inputs.iter().filter_map(|input| catalog.by_id(*input)).map(|input| depth(catalog, input));
+    let depths = inputs
+        .iter()
+        .filter_map(|input| catalog.by_id(*input))
+        .map(|input| depth(catalog, input));
     1 + depths.max().unwrap_or(0)
 }
 
@@ -107,13 +123,23 @@ fn columns_of(object: &Object, alias: &str) -> Vec<Column> {
             SqlType::Bool => Class::Bool,
             _ => return None,
         };
-        Some(Column { text: format!("{alias}.{name}"), class })
+        Some(Column {
+            text: format!("{alias}.{name}"),
+            class,
+        })
     };
     match &object.kind {
-        ObjectKind::Table(def) => {
-            def.columns.iter().filter(|c| !c.hidden).filter_map(|c| column(&c.name, &c.sql_type)).collect()
-        }
-        ObjectKind::MaterializedView(def) => def.columns.iter().filter_map(|c| column(&c.name, &c.sql_type)).collect(),
+        ObjectKind::Table(def) => def
+            .columns
+            .iter()
+            .filter(|c| !c.hidden)
+            .filter_map(|c| column(&c.name, &c.sql_type))
+            .collect(),
+        ObjectKind::MaterializedView(def) => def
+            .columns
+            .iter()
+            .filter_map(|c| column(&c.name, &c.sql_type))
+            .collect(),
         ObjectKind::View(_) | ObjectKind::Source(_) => Vec::new(),
     }
 }
@@ -125,27 +151,45 @@ fn of_class(rng: &mut Rng, columns: &[Column], class: Class) -> Option<String> {
 
 fn projection(rng: &mut Rng, columns: &[Column]) -> String {
     let count = rng.between(1, 4);
-    let shown: Vec<String> = (0..count).map(|number| format!("{} AS c{number}", scalar(rng, columns).text)).collect();
+    let shown: Vec<String> = (0..count)
+        .map(|number| format!("{} AS c{number}", scalar(rng, columns).text))
+        .collect();
     shown.join(", ")
 }
 
 fn grouped(rng: &mut Rng, columns: &[Column], source: &str) -> Option<String> {
     let mut keys: Vec<String> = (0..rng.between(1, 2))
-        .map(|_| if rng.percent(70) { rng.pick(columns).text.clone() } else { scalar(rng, columns).text })
+        .map(|_| {
+            if rng.percent(70) {
+                rng.pick(columns).text.clone()
+            } else {
+                scalar(rng, columns).text
+            }
+        })
         .collect();
     keys.dedup();
-    let mut shown: Vec<String> = keys.iter().enumerate().map(|(number, key)| format!("{key} AS c{number}")).collect();
+    let mut shown: Vec<String> = keys
+        .iter()
+        .enumerate()
+        .map(|(number, key)| format!("{key} AS c{number}"))
+        .collect();
     shown.extend(aggregates(rng, columns, keys.len())?);
     let having = match rng.below(5) {
         0 => format!(" HAVING count(*) > {}", rng.between(1, 2)),
         _ => String::new(),
     };
-    Some(format!("SELECT {} {source} GROUP BY {}{having}", shown.join(", "), keys.join(", ")))
+    Some(format!(
+        "SELECT {} {source} GROUP BY {}{having}",
+        shown.join(", "),
+        keys.join(", ")
+    ))
 }
 
 fn aggregates(rng: &mut Rng, columns: &[Column], after: usize) -> Option<Vec<String>> {
     let count = usize::try_from(rng.between(1, 4)).ok()?;
-    (0..count).map(|number| Some(format!("{} AS c{}", one_aggregate(rng, columns)?, after + number))).collect()
+    (0..count)
+        .map(|number| Some(format!("{} AS c{}", one_aggregate(rng, columns)?, after + number)))
+        .collect()
 }
 
 fn one_aggregate(rng: &mut Rng, columns: &[Column]) -> Option<String> {
@@ -153,7 +197,11 @@ fn one_aggregate(rng: &mut Rng, columns: &[Column]) -> Option<String> {
         true => format!(" FILTER (WHERE {})", predicate(rng, columns)?),
         false => String::new(),
     };
-    let column = if rng.percent(70) { rng.pick(columns).clone() } else { scalar(rng, columns) };
+    let column = if rng.percent(70) {
+        rng.pick(columns).clone()
+    } else {
+        scalar(rng, columns)
+    };
     let function = match (rng.below(6), column.class) {
         (0, _) => return Some(format!("count(*){filter}")),
         (1, _) | (_, Class::Bool) => "count",
@@ -176,7 +224,10 @@ fn scalar(rng: &mut Rng, columns: &[Column]) -> Column {
         (Class::Integer, 1) => made(format!("({text} % 5)"), Class::Integer),
         (Class::Integer, 2) => made(format!("coalesce({text}, 0)"), Class::Integer),
         (Class::Integer, 3) => match predicate(rng, columns) {
-            Some(condition) => made(format!("CASE WHEN {condition} THEN {text} ELSE {number} END"), Class::Integer),
+            Some(condition) => made(
+                format!("CASE WHEN {condition} THEN {text} ELSE {number} END"),
+                Class::Integer,
+            ),
             None => column,
         },
         (Class::Integer, 4) => made(format!("(100 / {text})"), Class::Integer),

@@ -20,17 +20,24 @@ type Expected = Option<(OriginId, Epoch)>;
 
 /// Inserts, updates and deletes of a few rows in one or more tables.
 pub(super) fn draw(rng: &mut Rng, keys: u64, snapshot: &Snapshot) -> Result<Option<WriteSet>, String> {
-    let Some(origin) = snapshot.origin else { return Ok(None) };
-    let foreign = |def: &TableDef| {
-        matches!(def.locality, TableLocality::RegionalByTable(owner) if owner != origin.region)
+    let Some(origin) = snapshot.origin else {
+        return Ok(None);
     };
+    let foreign = |def: &TableDef| matches!(def.locality, TableLocality::RegionalByTable(owner) if owner != origin.region);
     // Another region's table is written to only now and then, to be refused.
     let anywhere = rng.percent(3);
-    let tables: Vec<_> = snapshot.tables.iter().filter(|(_, table)| anywhere || !foreign(&table.def)).collect();
+    let tables: Vec<_> = snapshot
+        .tables
+        .iter()
+        .filter(|(_, table)| anywhere || !foreign(&table.def))
+        .collect();
     if tables.is_empty() {
         return Ok(None);
     }
-    let mut writes = WriteSet { catalog_version: snapshot.catalog.version, ..WriteSet::default() };
+    let mut writes = WriteSet {
+        catalog_version: snapshot.catalog.version,
+        ..WriteSet::default()
+    };
     let count = if rng.percent(25) { 2 } else { 1 };
     for _ in 0..count {
         let (id, table) = *rng.pick(&tables);
@@ -43,10 +50,18 @@ fn draw_change(rng: &mut Rng, keys: u64, table: &TableSnapshot) -> Result<TableC
     let def = &table.def;
     let live = live_rows(table)?;
     let mut changed: BTreeMap<Row, (Row, bool, Expected)> = BTreeMap::new();
-    let rows = if rng.percent(10) { rng.between(4, 12) } else { rng.between(1, 3) };
+    let rows = if rng.percent(10) {
+        rng.between(4, 12)
+    } else {
+        rng.between(1, 3)
+    };
     for _ in 0..rows {
         let mut row = draw_row(rng, keys, def)?;
-        let key: Row = def.primary_key.iter().map(|&column| row[column].clone()).collect();
+        let key: Row = def
+            .primary_key
+            .iter()
+            .map(|&column| row[column].clone())
+            .collect();
         let held = live.get(&key);
         let deleted = rng.percent(if held.is_some() { 30 } else { 3 });
         let mut expected = held.map(|(_, version)| *version);
@@ -55,7 +70,10 @@ fn draw_change(rng: &mut Rng, keys: u64, table: &TableSnapshot) -> Result<TableC
         }
         if rng.percent(2) {
             // A client that is wrong about what it read.
-            expected = expected.map_or(Some((OriginId::first(tributary_storage::RegionId(1)), Epoch(1))), |_| None);
+            expected = expected.map_or(
+                Some((OriginId::first(tributary_storage::RegionId(1)), Epoch(1))),
+                |_| None,
+            );
         }
         changed.insert(key, (row, deleted, expected));
     }
@@ -66,7 +84,13 @@ fn draw_change(rng: &mut Rng, keys: u64, table: &TableSnapshot) -> Result<TableC
         expected.push(version);
     }
     let rows = batch_of(&def.schema(), &rows)?;
-    Ok(TableChange { writes: TableWrites { rows, deleted: BooleanArray::from(deleted) }, expected })
+    Ok(TableChange {
+        writes: TableWrites {
+            rows,
+            deleted: BooleanArray::from(deleted),
+        },
+        expected,
+    })
 }
 
 /// The old row with some columns of the new one.
@@ -88,7 +112,12 @@ fn live_rows(table: &TableSnapshot) -> Result<BTreeMap<Row, (Row, (OriginId, Epo
         let stamps = delta.rows().column(columns + 1).as_primitive::<Int64Type>();
         for index in 0..delta.len() {
             let row = row_of(delta.rows(), index, columns)?;
-            let key = table.def.primary_key.iter().map(|&column| row[column].clone()).collect();
+            let key = table
+                .def
+                .primary_key
+                .iter()
+                .map(|&column| row[column].clone())
+                .collect();
             let origin = OriginId::from_i64(origins.value(index)).ok_or("an origin that is none")?;
             let epoch = Epoch::from_i64(stamps.value(index)).ok_or("a stamp that is none")?;
             live.insert(key, (row, (origin, epoch)));
@@ -112,16 +141,21 @@ fn draw_row(rng: &mut Rng, keys: u64, def: &TableDef) -> Result<Row, String> {
 
 fn draw_value(rng: &mut Rng, keys: u64, key: bool, data_type: &DataType) -> Result<Value, String> {
     let small = |rng: &mut Rng| {
-        if key { i64::try_from(rng.below(keys)).unwrap_or(0) } else { rng.between_signed(-20, 60) }
+        if key {
+            i64::try_from(rng.below(keys)).unwrap_or(0)
+        } else {
+            rng.between_signed(-20, 60)
+        }
     };
     Ok(match data_type {
         DataType::Boolean => Value::Bool(rng.percent(50)),
         DataType::Int16 | DataType::Int32 | DataType::Int64 => Value::Int(small(rng)),
         // Multiples of a quarter add up exactly in every order.
         DataType::Float64 => Value::Float(Float::new(rng.between_signed(-400, 800) as f64 / 4.0)),
-        DataType::Decimal128(_, scale) => {
-            Value::Decimal { scale: *scale, unscaled: i128::from(rng.between_signed(-5_000, 20_000)) }
-        }
+        DataType::Decimal128(_, scale) => Value::Decimal {
+            scale: *scale,
+            unscaled: i128::from(rng.between_signed(-5_000, 20_000)),
+        },
         DataType::Utf8 => Value::Text((*rng.pick(&["a", "b", "ab", "B", "c c", ""])).to_owned()),
         other => return Err(format!("no values of type {other} are drawn")),
     })

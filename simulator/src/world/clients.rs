@@ -21,7 +21,9 @@ impl World {
         if self.healed {
             return Ok(());
         }
-        let Some(process) = &self.nodes[node].process else { return Ok(()) };
+        let Some(process) = &self.nodes[node].process else {
+            return Ok(());
+        };
         let snapshot = match process.snapshots.front() {
             Some(old) if self.rng.percent(8) => old.clone(),
             _ => process.region.snapshot(),
@@ -31,7 +33,12 @@ impl World {
             return Ok(());
         };
         let token = self.ledger.submit(origin_of(node), Some(writes.clone()));
-        self.trace.add(self.now_ms, node, format_args!("commit {token} {}", describe(&writes)), &[]);
+        self.trace.add(
+            self.now_ms,
+            node,
+            format_args!("commit {token} {}", describe(&writes)),
+            &[],
+        );
         self.step(node, Input::Commit { token, writes })
     }
 
@@ -45,17 +52,35 @@ impl World {
             return Ok(());
         }
         let now_ms = self.nodes[0].clock.read(self.now_ms);
-        let Some(snapshot) = self.nodes[0].snapshot() else { return Ok(()) };
+        let Some(snapshot) = self.nodes[0].snapshot() else {
+            return Ok(());
+        };
         if snapshot.origin.is_none() {
             return Ok(());
         }
-        let drawn = self.workload.draw_ddl(&snapshot.catalog, now_ms, &mut self.report)?;
-        let Some(Ddl { text, changes }) = drawn else { return Ok(()) };
+        let drawn = self
+            .workload
+            .draw_ddl(&snapshot.catalog, now_ms, &mut self.report)?;
+        let Some(Ddl { text, changes }) = drawn else {
+            return Ok(());
+        };
         // Now and then a client asks the wrong region; it must be told so.
-        let node = if self.rng.percent(4) { self.rng.index(self.nodes.len()) } else { 0 };
+        let node = if self.rng.percent(4) {
+            self.rng.index(self.nodes.len())
+        } else {
+            0
+        };
         let token = self.ledger.submit(origin_of(node), None);
-        self.trace.add(self.now_ms, node, format_args!("ddl {token}: {text}"), &[]);
-        self.step(node, Input::Ddl { token, changes, base_version: snapshot.catalog.version })
+        self.trace
+            .add(self.now_ms, node, format_args!("ddl {token}: {text}"), &[]);
+        self.step(
+            node,
+            Input::Ddl {
+                token,
+                changes,
+                base_version: snapshot.catalog.version,
+            },
+        )
     }
 }
 
@@ -64,9 +89,18 @@ fn describe(writes: &WriteSet) -> String {
     let mut text = String::new();
     for (table, change) in &writes.tables {
         for row in 0..change.writes.rows.num_rows() {
-            let verb = if change.writes.deleted.value(row) { "delete" } else { "put" };
-            let content = row_of(&change.writes.rows, row, change.writes.rows.num_columns()).unwrap_or_default();
-            text += &format!(" {verb} {table}{} over {:?}", show_row(&content), change.expected[row]);
+            let verb = if change.writes.deleted.value(row) {
+                "delete"
+            } else {
+                "put"
+            };
+            let content =
+                row_of(&change.writes.rows, row, change.writes.rows.num_columns()).unwrap_or_default();
+            text += &format!(
+                " {verb} {table}{} over {:?}",
+                show_row(&content),
+                change.expected[row]
+            );
         }
     }
     text

@@ -106,7 +106,9 @@ impl Event {
             | Event::WriteCheckpoint { node, .. }
             | Event::Hangup { node, .. }
             | Event::Write(node) => Some(*node),
-            Event::Deliver { direction: (_, to), .. } => Some(*to),
+            Event::Deliver {
+                direction: (_, to), ..
+            } => Some(*to),
             Event::Ddl => Some(0),
             Event::Connect(_)
             | Event::Restart(_)
@@ -138,8 +140,14 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 6] =
-        [Fault::Crash, Fault::Partition, Fault::Reset, Fault::ClockJump, Fault::FullDisk, Fault::Pause];
+    pub const ALL: [Fault; 6] = [
+        Fault::Crash,
+        Fault::Partition,
+        Fault::Reset,
+        Fault::ClockJump,
+        Fault::FullDisk,
+        Fault::Pause,
+    ];
 }
 
 /// Events in the order in which they happen: by time, then by when they were planned.

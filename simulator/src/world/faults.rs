@@ -51,7 +51,8 @@ impl World {
             Fault::Partition => {
                 let cut = draw_partition(&mut self.rng, self.nodes.len());
                 let until = self.now_ms + self.rng.between(100, 1_500);
-                self.trace.add(self.now_ms, node, format_args!("partition {cut:?}"), &[]);
+                self.trace
+                    .add(self.now_ms, node, format_args!("partition {cut:?}"), &[]);
                 self.report.partitions += 1;
                 cut.iter().for_each(|direction| self.network.cut(*direction));
                 if self.rng.percent(30) {
@@ -90,7 +91,10 @@ impl World {
         self.nodes[node].full = false;
         self.nodes[node].state_disk.set_full(false);
         self.nodes[node].log_disk.set_full(false);
-        let waiting = self.nodes[node].process.as_mut().map(|process| std::mem::take(&mut process.unwritten));
+        let waiting = self.nodes[node]
+            .process
+            .as_mut()
+            .map(|process| std::mem::take(&mut process.unwritten));
         for record in waiting.into_iter().flatten() {
             self.write_record(node, record)?;
         }
@@ -101,7 +105,9 @@ impl World {
     /// Takes a region's power: its process is gone, its disks lose some of what was not synced.
     pub(super) fn crash(&mut self, index: usize) -> Checked {
         let node = &mut self.nodes[index];
-        let Some(process) = node.process.take() else { return Ok(()) };
+        let Some(process) = node.process.take() else {
+            return Ok(());
+        };
         node.paused_until_ms = 0;
         self.report.crashes += 1;
         self.report.absorb(&process.region);
@@ -109,7 +115,12 @@ impl World {
         let (log_faults, state_faults) = (faults(), faults());
         node.log_disk.crash(&log_faults);
         node.state_disk.crash(&state_faults);
-        self.trace.add(self.now_ms, index, format_args!("crashes, {log_faults:?} {state_faults:?}"), &[]);
+        self.trace.add(
+            self.now_ms,
+            index,
+            format_args!("crashes, {log_faults:?} {state_faults:?}"),
+            &[],
+        );
         for peer in (0..self.nodes.len()).filter(|peer| *peer != index) {
             self.hang_up(index, peer);
             self.hanging.remove(&(index, peer));
@@ -122,8 +133,12 @@ impl World {
     /// Starts a region from its disks. Everything that it ever claimed to be durable must be there.
     pub(super) fn restart(&mut self, index: usize) -> Checked {
         let origin = origin_of(index);
-        let unreadable =
-            |detail: String| Violation::new("a region restarts from its disks", format!("r{}: {detail}", index + 1));
+        let unreadable = |detail: String| {
+            Violation::new(
+                "a region restarts from its disks",
+                format!("r{}: {detail}", index + 1),
+            )
+        };
         let node = &mut self.nodes[index];
         if node.process.is_some() {
             return Ok(());
@@ -136,10 +151,17 @@ impl World {
         let stored = node.read_disks().map_err(|error| unreadable(error.to_string()))?;
         let last = stored.log.last().map_err(|error| unreadable(error.to_string()))?;
         let (last, chain) = last.map_or((0, None), |(position, chain)| (position.0, Some(chain)));
-        let covered = stored.loaded.as_ref().map_or(0, |loaded| loaded.position.0).max(last);
+        let covered = stored
+            .loaded
+            .as_ref()
+            .map_or(0, |loaded| loaded.position.0)
+            .max(last);
         let durable = self.model.durable(origin);
         if covered < durable {
-            let detail = format!("r{} restarts at {covered}, a sync had covered {durable}", index + 1);
+            let detail = format!(
+                "r{} restarts at {covered}, a sync had covered {durable}",
+                index + 1
+            );
             return Err(Violation::new("synced records survive", detail));
         }
         self.ledger.crash(origin, covered)?;
@@ -149,7 +171,13 @@ impl World {
         self.model.lose(origin, covered);
         let now_ms = node.clock.read(self.now_ms);
         let mut effects = Vec::new();
-        let opened = Region::open(node.config.clone(), stored.loaded, stored.tail, now_ms, &mut effects);
+        let opened = Region::open(
+            node.config.clone(),
+            stored.loaded,
+            stored.tail,
+            now_ms,
+            &mut effects,
+        );
         let region = opened.map_err(|error| unreadable(error.to_string()))?;
         node.boot += 1;
         node.published = 0;
@@ -163,7 +191,8 @@ impl World {
             snapshots: Default::default(),
         });
         let boot = node.boot;
-        self.trace.add(self.now_ms, index, format_args!("starts at {covered}"), &[]);
+        self.trace
+            .add(self.now_ms, index, format_args!("starts at {covered}"), &[]);
         self.carry_out(index, effects, None)?;
         self.queue.plan(self.now_ms, Event::Timer { node: index, boot });
         self.plan_work(index);

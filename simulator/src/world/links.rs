@@ -18,10 +18,17 @@ impl World {
 
     pub(super) fn send(&mut self, node: usize, peer: &str, bytes: Bytes) {
         let Some(peer) = self.number(peer) else { return };
-        let Some(connection) = self.network.connection(node, peer) else { return };
+        let Some(connection) = self.network.connection(node, peer) else {
+            return;
+        };
         for copy in self.network.send(self.now_ms, (node, peer), bytes) {
             let (bytes, damaged) = (copy.bytes, copy.damaged);
-            let event = Event::Deliver { direction: (node, peer), connection, bytes, damaged };
+            let event = Event::Deliver {
+                direction: (node, peer),
+                connection,
+                bytes,
+                damaged,
+            };
             self.queue.plan(copy.at_ms, event);
         }
     }
@@ -39,11 +46,19 @@ impl World {
         }
         let message = match Message::decode(bytes) {
             Ok(_) if damaged => {
-                return Err(Violation::new("damage is noticed", format!("r{} accepts damaged bytes", to + 1)));
+                return Err(Violation::new(
+                    "damage is noticed",
+                    format!("r{} accepts damaged bytes", to + 1),
+                ));
             }
             Ok(message) => message,
             Err(error) if damaged => {
-                self.trace.add(self.now_ms, to, format_args!("refuses bytes of {}: {error}", name(from)), &[]);
+                self.trace.add(
+                    self.now_ms,
+                    to,
+                    format_args!("refuses bytes of {}: {error}", name(from)),
+                    &[],
+                );
                 self.report.damaged_refused += 1;
                 self.hang_up(to, from);
                 return Ok(());
@@ -53,7 +68,13 @@ impl World {
                 return Err(Violation::new("messages can be read", detail));
             }
         };
-        self.step(to, Input::Message { peer: name(from), message })
+        self.step(
+            to,
+            Input::Message {
+                peer: name(from),
+                message,
+            },
+        )
     }
 
     /// Both ends of a pair that are up and can reach each other get a connection; otherwise it is tried again.
@@ -61,13 +82,21 @@ impl World {
         let retry = self.rng.between(50, 300);
         self.queue.plan(self.now_ms + retry, Event::Connect((a, b)));
         let both_run = self.nodes[a].process.is_some() && self.nodes[b].process.is_some();
-        let hanging = self.hanging.iter().any(|(node, peer)| (*node, *peer) == (a, b) || (*node, *peer) == (b, a));
+        let hanging = self
+            .hanging
+            .iter()
+            .any(|(node, peer)| (*node, *peer) == (a, b) || (*node, *peer) == (b, a));
         if !both_run || hanging || self.network.connection(a, b).is_some() || !self.network.is_open(a, b) {
             return Ok(());
         }
         self.network.connect(a, b);
-        self.trace.add(self.now_ms, a, format_args!("connected with {}", name(b)), &[]);
-        let ends = if self.rng.percent(50) { [(a, b), (b, a)] } else { [(b, a), (a, b)] };
+        self.trace
+            .add(self.now_ms, a, format_args!("connected with {}", name(b)), &[]);
+        let ends = if self.rng.percent(50) {
+            [(a, b), (b, a)]
+        } else {
+            [(b, a), (a, b)]
+        };
         for (node, peer) in ends {
             self.step(node, Input::Connected { peer: name(peer) })?;
         }
@@ -83,14 +112,20 @@ impl World {
         for (node, peer, delay_ms) in [(node, peer, 0), (peer, node, self.rng.between(0, 60))] {
             if self.nodes[node].process.is_some() {
                 self.hanging.insert((node, peer));
-                self.queue.plan(self.now_ms + delay_ms, Event::Hangup { node, peer });
+                self.queue
+                    .plan(self.now_ms + delay_ms, Event::Hangup { node, peer });
             }
         }
     }
 
     pub(super) fn hangup(&mut self, node: usize, peer: usize) -> Checked {
         self.hanging.remove(&(node, peer));
-        self.trace.add(self.now_ms, node, format_args!("disconnected from {}", name(peer)), &[]);
+        self.trace.add(
+            self.now_ms,
+            node,
+            format_args!("disconnected from {}", name(peer)),
+            &[],
+        );
         self.step(node, Input::Disconnected { peer: name(peer) })
     }
 }

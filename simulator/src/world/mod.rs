@@ -154,18 +154,23 @@ impl World {
                 self.plan_checkpoint(node);
                 self.step(node, Input::CheckpointDue)
             }
-            Event::WriteCheckpoint { node, boot, checkpoint } if self.runs(node, boot) => {
-                self.write_checkpoint(node, &checkpoint)
-            }
+            Event::WriteCheckpoint {
+                node,
+                boot,
+                checkpoint,
+            } if self.runs(node, boot) => self.write_checkpoint(node, &checkpoint),
             Event::Timer { .. }
             | Event::Work { .. }
             | Event::Sync { .. }
             | Event::Synced { .. }
             | Event::CheckpointDue { .. }
             | Event::WriteCheckpoint { .. } => Ok(()),
-            Event::Deliver { direction, connection, bytes, damaged } => {
-                self.deliver(direction, connection, &bytes, damaged)
-            }
+            Event::Deliver {
+                direction,
+                connection,
+                bytes,
+                damaged,
+            } => self.deliver(direction, connection, &bytes, damaged),
             Event::Connect(pair) => self.connect(pair),
             Event::Hangup { node, peer } => self.hangup(node, peer),
             Event::Write(node) => self.write(node),

@@ -66,7 +66,10 @@ pub fn name(index: usize) -> String {
 impl Node {
     /// A region that has never run.
     pub fn new(index: usize, options: &Options, clock: Clock) -> Self {
-        let peers = (0..options.regions).filter(|peer| *peer != index).map(name).collect();
+        let peers = (0..options.regions)
+            .filter(|peer| *peer != index)
+            .map(name)
+            .collect();
         let mut config = RegionConfig::new(name(index), peers);
         config.backfill_rows_max = options.limits.backfill_rows_max;
         config.sealed_records_max = options.limits.sealed_records_max;

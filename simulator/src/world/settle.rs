@@ -45,7 +45,9 @@ impl World {
             self.queue.plan(self.now_ms + LOOK_EVERY_MS, Event::Settled);
             return Ok(());
         }
-        let records: Vec<u64> = (0..self.nodes.len()).map(|node| self.model.last(origin_of(node))).collect();
+        let records: Vec<u64> = (0..self.nodes.len())
+            .map(|node| self.model.last(origin_of(node)))
+            .collect();
         match self.idle_since.take() {
             None => {
                 let took_ms = self.now_ms + SETTLE_MS_MAX - self.heal_deadline_ms;
@@ -78,7 +80,8 @@ impl World {
         }
         self.healed = false;
         self.network.set_healed(false);
-        self.queue.plan(self.now_ms + self.options.trouble_ms, Event::Heal);
+        self.queue
+            .plan(self.now_ms + self.options.trouble_ms, Event::Heal);
         Ok(())
     }
 
@@ -87,11 +90,17 @@ impl World {
     fn agreed(&self) -> Result<(), String> {
         let mut common: Option<Frontier> = None;
         for (index, node) in self.nodes.iter().enumerate() {
-            let Some(process) = &node.process else { return Err(format!("r{} does not run", index + 1)) };
+            let Some(process) = &node.process else {
+                return Err(format!("r{} does not run", index + 1));
+            };
             let snapshot = process.region.snapshot();
             let last = self.model.last(origin_of(index));
             if snapshot.position.0 != last {
-                return Err(format!("r{} shows {} of {last} records", index + 1, snapshot.position.0));
+                return Err(format!(
+                    "r{} shows {} of {last} records",
+                    index + 1,
+                    snapshot.position.0
+                ));
             }
             if snapshot.origin.is_none() {
                 return Err(format!("r{} has not joined", index + 1));
@@ -106,27 +115,38 @@ impl World {
             let common = common.get_or_insert_with(|| snapshot.frontier.clone());
             if *common != snapshot.frontier {
                 let links = snapshot.links.iter();
-                let links: Vec<String> =
-                    links.map(|(peer, link)| format!("{peer} {:?} acked {}", link.state, link.acked)).collect();
+                let links: Vec<String> = links
+                    .map(|(peer, link)| format!("{peer} {:?} acked {}", link.state, link.acked))
+                    .collect();
                 let here = &snapshot.frontier;
-                return Err(format!("r{} is at {here}, r1 at {common}; links {links:?}", index + 1));
+                return Err(format!(
+                    "r{} is at {here}, r1 at {common}; links {links:?}",
+                    index + 1
+                ));
             }
         }
         Ok(())
     }
 
     fn check_everything(&mut self) -> Checked {
-        self.ledger.check_all(|origin, position| self.model.token(origin, position))?;
+        self.ledger
+            .check_all(|origin, position| self.model.token(origin, position))?;
         let mut snapshots = Vec::new();
         for node in 0..self.nodes.len() {
-            let Some(snapshot) = self.nodes[node].snapshot() else { continue };
+            let Some(snapshot) = self.nodes[node].snapshot() else {
+                continue;
+            };
             checks::contents(&self.model, origin_of(node), &snapshot, &mut self.report)?;
             checks::contents_plain(&self.model, origin_of(node), &snapshot, &mut self.report)?;
             self.check_slots(node)?;
             snapshots.push(snapshot);
         }
-        let regions: Vec<_> =
-            self.nodes.iter().filter_map(|node| node.process.as_ref()).map(|p| p.region.dataflow()).collect();
+        let regions: Vec<_> = self
+            .nodes
+            .iter()
+            .filter_map(|node| node.process.as_ref())
+            .map(|p| p.region.dataflow())
+            .collect();
         crate::checks::slots::equal_everywhere(&regions)?;
         if let Some(snapshot) = snapshots.first() {
             crate::checks::sql::views(&self.model, snapshot, &self.workload, &mut self.report)?;

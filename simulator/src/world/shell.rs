@@ -28,7 +28,9 @@ impl World {
             _ => None,
         };
         let brings_work = !matches!(input, Input::Persisted { .. } | Input::Checkpointed { .. });
-        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+        let Some(process) = &mut self.nodes[node].process else {
+            return Ok(());
+        };
         let mut effects = Vec::new();
         process.region.step(now_ms, input, &mut effects);
         self.report.steps += 1;
@@ -55,36 +57,67 @@ impl World {
         let now = self.now_ms;
         match effect {
             Effect::Append(record) => {
-                self.trace.add(now, node, format_args!("append {}", record.position.0), &record.chain.0);
+                self.trace.add(
+                    now,
+                    node,
+                    format_args!("append {}", record.position.0),
+                    &record.chain.0,
+                );
                 self.append(node, &record, token)?;
             }
             Effect::Send { peer, message } => {
                 let bytes = message.encode();
                 self.report.bundles_sent += u64::from(matches!(message, Message::Bundle(_)));
-                self.trace.add(now, node, format_args!("send to {peer}: {}", describe(&message)), &bytes);
+                self.trace.add(
+                    now,
+                    node,
+                    format_args!("send to {peer}: {}", describe(&message)),
+                    &bytes,
+                );
                 self.send(node, &peer, bytes);
             }
             Effect::Reply { token, outcome } => {
-                self.trace.add(now, node, format_args!("reply to {token}: {outcome:?}"), &[]);
+                self.trace
+                    .add(now, node, format_args!("reply to {token}: {outcome:?}"), &[]);
                 let durable = self.model.durable(origin_of(node));
                 self.ledger.reply(origin_of(node), token, &outcome, durable)?;
             }
             Effect::Publish(snapshot) => {
                 let (position, frontier) = (snapshot.position.0, &snapshot.frontier);
                 let settled = if snapshot.settled { " settled" } else { "" };
-                self.trace.add(now, node, format_args!("publish {position} at {frontier}{settled}"), &[]);
+                self.trace.add(
+                    now,
+                    node,
+                    format_args!("publish {position} at {frontier}{settled}"),
+                    &[],
+                );
                 self.published(node, snapshot)?;
             }
             Effect::Checkpoint(checkpoint) => {
-                self.trace.add(now, node, format_args!("checkpoint {}", checkpoint.position.0), &[]);
+                self.trace.add(
+                    now,
+                    node,
+                    format_args!("checkpoint {}", checkpoint.position.0),
+                    &[],
+                );
                 let boot = self.nodes[node].boot;
                 let at = now + self.rng.between(0, 100);
                 let checkpoint = Arc::new(checkpoint);
-                self.queue.plan(at, Event::WriteCheckpoint { node, boot, checkpoint });
+                self.queue.plan(
+                    at,
+                    Event::WriteCheckpoint {
+                        node,
+                        boot,
+                        checkpoint,
+                    },
+                );
             }
             Effect::Truncate(position) => {
-                self.trace.add(now, node, format_args!("truncate before {}", position.0), &[]);
-                let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+                self.trace
+                    .add(now, node, format_args!("truncate before {}", position.0), &[]);
+                let Some(process) = &mut self.nodes[node].process else {
+                    return Ok(());
+                };
                 let result = process.log.truncate_before(position);
                 // On a full disk the records stay until the next checkpoint.
                 if !matches!(result, Err(StorageError::Full { .. })) {
@@ -92,25 +125,33 @@ impl World {
                 }
             }
             Effect::Close { peer, reason } => {
-                self.trace.add(now, node, format_args!("close {peer}: {reason}"), &[]);
+                self.trace
+                    .add(now, node, format_args!("close {peer}: {reason}"), &[]);
                 if let Some(peer) = self.number(&peer) {
                     self.hang_up(node, peer);
                 }
             }
             Effect::Refused { peer, reason } => {
-                self.trace.add(now, node, format_args!("refuse {peer}: {reason}"), &[]);
+                self.trace
+                    .add(now, node, format_args!("refuse {peer}: {reason}"), &[]);
                 self.report.refused += 1;
             }
             Effect::Stop { reason } => {
                 self.trace.add(now, node, format_args!("stop: {reason}"), &[]);
-                return Err(Violation::new("a sound region never stops", format!("r{}: {reason}", node + 1)));
+                return Err(Violation::new(
+                    "a sound region never stops",
+                    format!("r{}: {reason}", node + 1),
+                ));
             }
         }
         Ok(())
     }
 
     fn append(&mut self, node: usize, record: &Record, token: Option<u64>) -> Checked {
-        let submission = token.map(|token| Submission { token, writes: self.ledger.writes(token) });
+        let submission = token.map(|token| Submission {
+            token,
+            writes: self.ledger.writes(token),
+        });
         self.model.append(origin_of(node), record, submission)?;
         if let Some(token) = token {
             self.ledger.seal(token, record.position.0)?;
@@ -120,7 +161,9 @@ impl World {
 
     /// Writes a record, or keeps it until there is space: it is sealed, so it must come next.
     pub(super) fn write_record(&mut self, node: usize, record: Record) -> Checked {
-        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+        let Some(process) = &mut self.nodes[node].process else {
+            return Ok(());
+        };
         if !process.unwritten.is_empty() {
             process.unwritten.push(record);
             return Ok(());
@@ -143,14 +186,21 @@ impl World {
     }
 
     /// A disk that failed takes its process with it.
-    pub(super) fn disk_result<T>(&mut self, node: usize, result: Result<T, StorageError>) -> Checked<Option<T>> {
+    pub(super) fn disk_result<T>(
+        &mut self,
+        node: usize,
+        result: Result<T, StorageError>,
+    ) -> Checked<Option<T>> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(StorageError::Io { .. }) => {
                 self.crash(node)?;
                 Ok(None)
             }
-            Err(error) => Err(Violation::new("disks are sound", format!("r{}: {error}", node + 1))),
+            Err(error) => Err(Violation::new(
+                "disks are sound",
+                format!("r{}: {error}", node + 1),
+            )),
         }
     }
 
@@ -175,14 +225,18 @@ impl World {
 
     /// Compares a region's slots with what other regions hold under the same stamps.
     pub(super) fn check_slots(&mut self, node: usize) -> Checked {
-        let Some(process) = &self.nodes[node].process else { return Ok(()) };
+        let Some(process) = &self.nodes[node].process else {
+            return Ok(());
+        };
         self.slots.check(&self.model, node, process.region.dataflow())
     }
 
     pub(super) fn plan_sync(&mut self, node: usize) {
         let at = self.now_ms + self.rng.between(0, self.options.sync_ms / 2);
         let boot = self.nodes[node].boot;
-        let Some(process) = &mut self.nodes[node].process else { return };
+        let Some(process) = &mut self.nodes[node].process else {
+            return;
+        };
         if !std::mem::replace(&mut process.syncing, true) {
             self.queue.plan(at, Event::Sync { node, boot });
         }
@@ -191,7 +245,9 @@ impl World {
     pub(super) fn plan_work(&mut self, node: usize) {
         let at = self.now_ms + self.rng.between(0, self.options.work_ms);
         let boot = self.nodes[node].boot;
-        let Some(process) = &mut self.nodes[node].process else { return };
+        let Some(process) = &mut self.nodes[node].process else {
+            return;
+        };
         if !std::mem::replace(&mut process.working, true) {
             self.queue.plan(at, Event::Work { node, boot });
         }
@@ -215,13 +271,22 @@ impl World {
         let boot = self.nodes[node].boot;
         let at = self.now_ms + self.rng.between(0, self.options.sync_ms);
         if let Some(process) = &self.nodes[node].process {
-            self.queue.plan(at, Event::Synced { node, boot, position: process.appended });
+            self.queue.plan(
+                at,
+                Event::Synced {
+                    node,
+                    boot,
+                    position: process.appended,
+                },
+            );
         }
     }
 
     /// Ends a sync. It covers at least what was written when it began, and nothing more is claimed.
     pub(super) fn end_sync(&mut self, node: usize, position: u64) -> Checked {
-        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+        let Some(process) = &mut self.nodes[node].process else {
+            return Ok(());
+        };
         process.syncing = false;
         let more = process.appended > position;
         let result = process.log.sync();
@@ -236,21 +301,24 @@ impl World {
         if more {
             self.plan_sync(node);
         }
-        self.step(node, Input::Persisted { position: Position(position) })
+        self.step(
+            node,
+            Input::Persisted {
+                position: Position(position),
+            },
+        )
     }
 
-    pub(super) fn write_checkpoint(
-        &mut self,
-        node: usize,
-        checkpoint: &Checkpoint,
-    ) -> Checked {
+    pub(super) fn write_checkpoint(&mut self, node: usize, checkpoint: &Checkpoint) -> Checked {
         if checkpoint.position.0 <= self.nodes[node].checkpointed {
             // A newer one overtook it; the log may be truncated up to there.
             return Ok(());
         }
         // Now and then power fails somewhere in the middle.
         if !self.healed && self.rng.percent(10) {
-            self.nodes[node].state_disk.set_power_fails_after(self.rng.below(8));
+            self.nodes[node]
+                .state_disk
+                .set_power_fails_after(self.rng.below(8));
         }
         let result = checkpoint::write(&self.nodes[node].state_disk, checkpoint);
         if matches!(result, Err(StorageError::Full { .. })) {
@@ -263,7 +331,12 @@ impl World {
         }
         self.report.checkpoints += 1;
         self.nodes[node].checkpointed = checkpoint.position.0;
-        self.step(node, Input::Checkpointed { position: checkpoint.position })
+        self.step(
+            node,
+            Input::Checkpointed {
+                position: checkpoint.position,
+            },
+        )
     }
 }
 
@@ -274,15 +347,24 @@ fn describe(message: &Message) -> String {
         Message::Bundle(bytes) => match tributary_replication::Bundle::decode_header(bytes) {
             Ok(header) => {
                 let parts = header.included.iter();
-                let parts: Vec<String> =
-                    parts.map(|part| format!("{} {}..{}", part.origin, part.from, part.to)).collect();
-                format!("bundle {} at {} tick {}", parts.join(" "), header.frontier, header.tick)
+                let parts: Vec<String> = parts
+                    .map(|part| format!("{} {}..{}", part.origin, part.from, part.to))
+                    .collect();
+                format!(
+                    "bundle {} at {} tick {}",
+                    parts.join(" "),
+                    header.frontier,
+                    header.tick
+                )
             }
             Err(error) => format!("bundle that cannot be read: {error}"),
         },
         Message::Ack { frontier } => format!("ack {frontier}"),
         Message::Lack { need, frontier } => {
-            let need: Vec<String> = need.iter().map(|(origin, epoch)| format!("{origin}:{epoch}")).collect();
+            let need: Vec<String> = need
+                .iter()
+                .map(|(origin, epoch)| format!("{origin}:{epoch}"))
+                .collect();
             format!("lack {} at {frontier}", need.join(" "))
         }
         Message::Heartbeat(beat) => format!("heartbeat {} at {}", beat.tick, beat.frontier),
