@@ -11,7 +11,11 @@ pub(super) fn parse(
     options: &CopyOptions,
     take: &mut impl FnMut(Line) -> SqlResult<()>,
 ) -> SqlResult<()> {
-    let mut reader = Reader { rest: text, options, line: 0 };
+    let mut reader = Reader {
+        rest: text,
+        options,
+        line: 0,
+    };
     while let Some(line) = reader.next_line()? {
         if !(line.number == 1 && options.header) {
             take(line)?;
@@ -46,7 +50,9 @@ impl Reader<'_> {
 
     /// `\.` alone on a line ends the data, as psql sends it.
     fn is_end_marker(&self) -> bool {
-        self.rest.strip_prefix("\\.").is_some_and(|rest| rest.is_empty() || rest.starts_with(['\n', '\r']))
+        self.rest
+            .strip_prefix("\\.")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['\n', '\r']))
     }
 
     /// One field, and whether the line ends after it.
@@ -58,14 +64,17 @@ impl Reader<'_> {
         let (consumed, is_last) = loop {
             let Some((at, c)) = chars.next() else {
                 if is_quoted {
-                    return Err(SqlError::new(sqlstate::BAD_COPY_FORMAT, "unterminated CSV quoted field")
-                        .context(format!("line {number}")));
+                    return Err(
+                        SqlError::new(sqlstate::BAD_COPY_FORMAT, "unterminated CSV quoted field")
+                            .context(format!("line {number}")),
+                    );
                 }
                 break (self.rest.len(), true);
             };
             if is_quoted {
                 let next = chars.peek().map(|(_, next)| *next);
-                let escapes = next.is_some_and(|next| next == self.options.quote || next == self.options.escape);
+                let escapes =
+                    next.is_some_and(|next| next == self.options.quote || next == self.options.escape);
                 if c == self.options.escape && escapes {
                     value.extend(next);
                     chars.next();
@@ -129,10 +138,16 @@ mod tests {
     #[test]
     fn quotes_nulls_and_line_numbers() {
         let text = "a,b\r\n1,\"x, \"\"y\"\"\nz\"\n,\"\"\n\\.\n";
-        let options = CopyOptions { header: true, ..options() };
+        let options = CopyOptions {
+            header: true,
+            ..options()
+        };
         assert_eq!(
             lines(text, &options).expect("valid"),
-            vec![(2, vec![field("1"), field("x, \"y\"\nz")]), (4, vec![None, field("")])]
+            vec![
+                (2, vec![field("1"), field("x, \"y\"\nz")]),
+                (4, vec![None, field("")])
+            ]
         );
     }
 

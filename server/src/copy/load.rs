@@ -31,7 +31,12 @@ impl CopyTarget {
     pub fn bind(copy: &CopyStatement, snapshot: &Snapshot) -> SqlResult<Self> {
         let (object, table) = writable_table(&snapshot.catalog, &copy.table)?;
         let columns = copy_columns(table, &object.name, &copy.columns)?;
-        Ok(Self { table: object.id, object: Arc::new(object.clone()), columns, options: copy.options.clone() })
+        Ok(Self {
+            table: object.id,
+            object: Arc::new(object.clone()),
+            columns,
+            options: copy.options.clone(),
+        })
     }
 
     /// The number of columns in the data.
@@ -48,9 +53,15 @@ impl CopyTarget {
 pub fn rows(target: &CopyTarget, input: &[u8], zone: Zone, started_ns: i64) -> SqlResult<RecordBatch> {
     let def = target.def();
     let name = &target.object.name;
-    let types: Vec<_> = target.columns.iter().map(|&column| def.columns[column].sql_type).collect();
-    let mut builders: Vec<ColumnBuilder> =
-        types.iter().map(|sql_type| ColumnBuilder::new(*sql_type, zone)).collect();
+    let types: Vec<_> = target
+        .columns
+        .iter()
+        .map(|&column| def.columns[column].sql_type)
+        .collect();
+    let mut builders: Vec<ColumnBuilder> = types
+        .iter()
+        .map(|sql_type| ColumnBuilder::new(*sql_type, zone))
+        .collect();
     let mut count = 0;
     let parsed = parse(input, &target.options, |line| {
         take_line(target, &mut builders, &line)?;
@@ -58,7 +69,10 @@ pub fn rows(target: &CopyTarget, input: &[u8], zone: Zone, started_ns: i64) -> S
         Ok(())
     });
     parsed.map_err(|error| {
-        let place = error.context.clone().map_or_else(|| format!("COPY {name}"), |place| format!("COPY {name}, {place}"));
+        let place = error
+            .context
+            .clone()
+            .map_or_else(|| format!("COPY {name}"), |place| format!("COPY {name}, {place}"));
         error.context(place)
     })?;
     let arrays: Vec<_> = builders.into_iter().map(ColumnBuilder::finish).collect();
@@ -71,17 +85,23 @@ fn take_line(target: &CopyTarget, builders: &mut [ColumnBuilder], line: &Line) -
     let bad = |message: String| SqlError::new(sqlstate::BAD_COPY_FORMAT, message);
     if let Some(missing) = target.columns.get(line.fields.len()) {
         let name = &def.columns[*missing].name;
-        return Err(bad(format!("missing data for column \"{name}\"")).context(format!("line {}", line.number)));
+        return Err(
+            bad(format!("missing data for column \"{name}\"")).context(format!("line {}", line.number))
+        );
     }
     if line.fields.len() > target.columns.len() {
-        return Err(bad("extra data after last expected column".into()).context(format!("line {}", line.number)));
+        return Err(
+            bad("extra data after last expected column".into()).context(format!("line {}", line.number))
+        );
     }
     for ((builder, &column), field) in builders.iter_mut().zip(&target.columns).zip(&line.fields) {
         let definition = &def.columns[column];
         match field {
             Some(text) => {
                 check_length(definition.sql_type, text).map_err(|error| error.context(at(column)))?;
-                builder.append_text(text).map_err(|error| error.context(at(column)))?;
+                builder
+                    .append_text(text)
+                    .map_err(|error| error.context(at(column)))?;
             }
             None if definition.nullable => builder.append_null(),
             None => {
@@ -98,8 +118,13 @@ fn take_line(target: &CopyTarget, builders: &mut [ColumnBuilder], line: &Line) -
 
 fn check_length(sql_type: tributary_planner::types::SqlType, text: &str) -> SqlResult<()> {
     match sql_type {
-        tributary_planner::types::SqlType::Varchar(Some(length)) if text.chars().count() > length as usize => {
-            Err(SqlError::new(sqlstate::STRING_TRUNCATION, format!("value too long for type {sql_type}")))
+        tributary_planner::types::SqlType::Varchar(Some(length))
+            if text.chars().count() > length as usize =>
+        {
+            Err(SqlError::new(
+                sqlstate::STRING_TRUNCATION,
+                format!("value too long for type {sql_type}"),
+            ))
         }
         _ => Ok(()),
     }

@@ -74,7 +74,9 @@ pub fn parse(
     mut take: impl FnMut(Line) -> SqlResult<()>,
 ) -> SqlResult<()> {
     let text = crate::pgwire::types::input::utf8(input).map_err(|error| {
-        let valid = std::str::from_utf8(input).err().map_or(input.len(), |error| error.valid_up_to());
+        let valid = std::str::from_utf8(input)
+            .err()
+            .map_or(input.len(), |error| error.valid_up_to());
         let line = 1 + input[..valid].iter().filter(|byte| **byte == b'\n').count();
         error.context(format!("line {line}"))
     })?;

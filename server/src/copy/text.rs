@@ -37,7 +37,11 @@ fn split_line(text: &str) -> (&str, &str) {
         match bytes[at] {
             b'\\' => at += 2,
             b'\n' => {
-                let end = if at > 0 && bytes[at - 1] == b'\r' { at - 1 } else { at };
+                let end = if at > 0 && bytes[at - 1] == b'\r' {
+                    at - 1
+                } else {
+                    at
+                };
                 return (&text[..end], &text[at + 1..]);
             }
             _ => at += 1,
@@ -52,7 +56,11 @@ fn fields(line: &str, options: &CopyOptions) -> SqlResult<Fields> {
     let mut chars = line.char_indices();
     let mut push = |raw: &str| -> SqlResult<()> {
         // The null string is compared before escapes are undone.
-        fields.push(if raw == options.null { None } else { Some(unescaped(raw)?) });
+        fields.push(if raw == options.null {
+            None
+        } else {
+            Some(unescaped(raw)?)
+        });
         Ok(())
     };
     while let Some((at, c)) = chars.next() {
@@ -89,7 +97,9 @@ fn unescaped(raw: &str) -> SqlResult<String> {
             Some(first @ '0'..='7') => {
                 let mut value = first.to_digit(8).unwrap_or(0);
                 for _ in 0..2 {
-                    let Some(digit) = chars.peek().and_then(|c| c.to_digit(8)) else { break };
+                    let Some(digit) = chars.peek().and_then(|c| c.to_digit(8)) else {
+                        break;
+                    };
                     value = value * 8 + digit;
                     chars.next();
                 }
@@ -98,7 +108,9 @@ fn unescaped(raw: &str) -> SqlResult<String> {
             Some('x') if chars.peek().is_some_and(char::is_ascii_hexdigit) => {
                 let mut value = 0;
                 for _ in 0..2 {
-                    let Some(digit) = chars.peek().and_then(|c| c.to_digit(16)) else { break };
+                    let Some(digit) = chars.peek().and_then(|c| c.to_digit(16)) else {
+                        break;
+                    };
                     value = value * 16 + digit;
                     chars.next();
                 }
@@ -153,18 +165,29 @@ mod tests {
         let text = "1\t\\N\ta\\tb\\nc\r\n2\t\t\\\\N\\x41\\101\n\\.\nignored\n";
         assert_eq!(
             lines(text, &options()),
-            vec![vec![field("1"), None, field("a\tb\nc")], vec![field("2"), field(""), field("\\NAA")]]
+            vec![
+                vec![field("1"), None, field("a\tb\nc")],
+                vec![field("2"), field(""), field("\\NAA")]
+            ]
         );
     }
 
     #[test]
     fn an_escaped_end_of_line_belongs_to_the_field() {
-        assert_eq!(lines("a\\\nb\tc", &options()), vec![vec![field("a\nb"), field("c")]]);
+        assert_eq!(
+            lines("a\\\nb\tc", &options()),
+            vec![vec![field("a\nb"), field("c")]]
+        );
     }
 
     #[test]
     fn a_header_and_another_delimiter() {
-        let options = CopyOptions { header: true, delimiter: '|', null: String::new(), ..options() };
+        let options = CopyOptions {
+            header: true,
+            delimiter: '|',
+            null: String::new(),
+            ..options()
+        };
         assert_eq!(lines("x|y\n1|\n", &options), vec![vec![field("1"), None]]);
     }
 

@@ -70,7 +70,10 @@ pub(super) struct Rows {
 impl Rows {
     /// No rows yet, of the columns of a schema and of more columns, which replace those of the same name.
     pub(super) fn new(schema: Option<SchemaRef>, more: &[(&str, DataType)]) -> Self {
-        let mut fields: Vec<Arc<Field>> = schema.iter().flat_map(|schema| schema.fields().iter().cloned()).collect();
+        let mut fields: Vec<Arc<Field>> = schema
+            .iter()
+            .flat_map(|schema| schema.fields().iter().cloned())
+            .collect();
         for (name, data_type) in more {
             let field = Arc::new(Field::new(*name, data_type.clone(), true));
             match fields.iter_mut().find(|field| field.name() == name) {
@@ -78,7 +81,10 @@ impl Rows {
                 None => fields.push(field),
             }
         }
-        Self { schema: Arc::new(Schema::new(fields)), rows: Vec::new() }
+        Self {
+            schema: Arc::new(Schema::new(fields)),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row.
@@ -88,7 +94,12 @@ impl Rows {
 
     /// The rows as a batch.
     pub(super) fn finish(self) -> Result<RecordBatch> {
-        let columns = self.schema.fields().iter().map(|field| self.column(field)).collect::<Result<Vec<_>>>()?;
+        let columns = self
+            .schema
+            .fields()
+            .iter()
+            .map(|field| self.column(field))
+            .collect::<Result<Vec<_>>>()?;
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
@@ -114,8 +125,12 @@ impl Rows {
             DataType::Int16 => Arc::new(Int16Array::from_iter_values(cells().map(|cell| int(cell) as i16))),
             DataType::Int32 => Arc::new(Int32Array::from_iter_values(cells().map(|cell| int(cell) as i32))),
             DataType::Int64 => Arc::new(Int64Array::from_iter_values(cells().map(int))),
-            DataType::Float32 => Arc::new(Float32Array::from_iter_values(cells().map(|cell| int(cell) as f32))),
-            DataType::Float64 => Arc::new(Float64Array::from_iter_values(cells().map(|cell| int(cell) as f64))),
+            DataType::Float32 => Arc::new(Float32Array::from_iter_values(
+                cells().map(|cell| int(cell) as f32),
+            )),
+            DataType::Float64 => Arc::new(Float64Array::from_iter_values(
+                cells().map(|cell| int(cell) as f64),
+            )),
             DataType::Utf8 => Arc::new(StringArray::from_iter(cells().map(text))),
             DataType::LargeUtf8 | DataType::Utf8View => {
                 let texts: ArrayRef = Arc::new(StringArray::from_iter(cells().map(text)));

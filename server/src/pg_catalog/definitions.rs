@@ -18,9 +18,14 @@ use super::{Source, oids};
 
 /// The visible columns of a table's key; none for a hidden key and for views.
 pub(super) fn key_columns(object: &Object) -> Vec<&str> {
-    let Some(table) = object.as_table() else { return Vec::new() };
+    let Some(table) = object.as_table() else {
+        return Vec::new();
+    };
     let columns = table.primary_key.iter().map(|&column| &table.columns[column]);
-    columns.filter(|column| !column.hidden).map(|column| column.name.as_str()).collect()
+    columns
+        .filter(|column| !column.hidden)
+        .map(|column| column.name.as_str())
+        .collect()
 }
 
 /// Their numbers.
@@ -41,7 +46,9 @@ pub(super) fn functions(source: &Source) -> Vec<Arc<ScalarUDF>> {
             constraints.insert(i64::from(oids::key(object.id)), format!("PRIMARY KEY ({key})"));
         }
         match &object.kind {
-            ObjectKind::View(view) => drop(views.insert(i64::from(oids::relation(object.id)), format!(" {};", view.sql))),
+            ObjectKind::View(view) => {
+                drop(views.insert(i64::from(oids::relation(object.id)), format!(" {};", view.sql)))
+            }
             ObjectKind::MaterializedView(view) => {
                 drop(views.insert(i64::from(oids::relation(object.id)), format!(" {};", view.sql)))
             }
@@ -68,7 +75,13 @@ fn visible() -> Arc<ScalarUDF> {
         let flags: BooleanArray = oids.as_primitive::<Int64Type>().iter().map(is_visible).collect();
         Ok(ColumnarValue::Array(Arc::new(flags)))
     });
-    let function = create_udf("pg_table_is_visible", vec![DataType::Int32], DataType::Boolean, Volatility::Stable, evaluate);
+    let function = create_udf(
+        "pg_table_is_visible",
+        vec![DataType::Int32],
+        DataType::Boolean,
+        Volatility::Stable,
+        evaluate,
+    );
     Arc::new(function)
 }
 
@@ -82,7 +95,11 @@ struct ByOid {
 
 impl ByOid {
     fn new(name: &str, texts: BTreeMap<i64, String>) -> Self {
-        Self { name: name.into(), texts, signature: Signature::variadic_any(Volatility::Stable) }
+        Self {
+            name: name.into(),
+            texts,
+            signature: Signature::variadic_any(Volatility::Stable),
+        }
     }
 }
 

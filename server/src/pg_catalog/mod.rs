@@ -43,7 +43,8 @@ type Static = PgCatalogSchemaProvider<Arc<dyn CatalogProviderList>, EmptyContext
 static STATIC: LazyLock<std::result::Result<Static, String>> = LazyLock::new(|| {
     let tables = PgCatalogStaticTables::try_new().map_err(|error| error.to_string())?;
     let list: Arc<dyn CatalogProviderList> = Arc::new(MemoryCatalogProviderList::new());
-    PgCatalogSchemaProvider::try_new(list, Arc::new(tables), EmptyContextProvider).map_err(|error| error.to_string())
+    PgCatalogSchemaProvider::try_new(list, Arc::new(tables), EmptyContextProvider)
+        .map_err(|error| error.to_string())
 });
 
 /// What the tables are made from.
@@ -68,18 +69,54 @@ struct Made {
 }
 
 const MADE: &[Made] = &[
-    Made { name: "pg_attrdef", rows: pg_attrdef::rows },
-    Made { name: "pg_attribute", rows: pg_attribute::rows },
-    Made { name: "pg_class", rows: pg_class::rows },
-    Made { name: "pg_constraint", rows: pg_constraint::rows },
-    Made { name: "pg_database", rows: pg_database::rows },
-    Made { name: "pg_index", rows: pg_index::rows },
-    Made { name: "pg_matviews", rows: pg_relations::matviews },
-    Made { name: "pg_namespace", rows: pg_namespace::rows },
-    Made { name: "pg_roles", rows: pg_relations::roles },
-    Made { name: "pg_settings", rows: pg_settings::rows },
-    Made { name: "pg_tables", rows: pg_relations::tables },
-    Made { name: "pg_views", rows: pg_relations::views },
+    Made {
+        name: "pg_attrdef",
+        rows: pg_attrdef::rows,
+    },
+    Made {
+        name: "pg_attribute",
+        rows: pg_attribute::rows,
+    },
+    Made {
+        name: "pg_class",
+        rows: pg_class::rows,
+    },
+    Made {
+        name: "pg_constraint",
+        rows: pg_constraint::rows,
+    },
+    Made {
+        name: "pg_database",
+        rows: pg_database::rows,
+    },
+    Made {
+        name: "pg_index",
+        rows: pg_index::rows,
+    },
+    Made {
+        name: "pg_matviews",
+        rows: pg_relations::matviews,
+    },
+    Made {
+        name: "pg_namespace",
+        rows: pg_namespace::rows,
+    },
+    Made {
+        name: "pg_roles",
+        rows: pg_relations::roles,
+    },
+    Made {
+        name: "pg_settings",
+        rows: pg_settings::rows,
+    },
+    Made {
+        name: "pg_tables",
+        rows: pg_relations::tables,
+    },
+    Made {
+        name: "pg_views",
+        rows: pg_relations::views,
+    },
 ];
 
 /// The schema over a snapshot.
@@ -91,9 +128,18 @@ pub struct PgCatalog {
 impl PgCatalog {
     /// The catalog of a snapshot, as one session sees it.
     pub fn new(snapshot: Arc<Snapshot>, facts: &Facts) -> SqlResult<Self> {
-        let fixed = STATIC.as_ref().map_err(|error| SqlError::internal(error.clone()))?;
-        let source = Source { snapshot, settings: facts.settings(), user: facts.user.clone() };
-        Ok(Self { source: Arc::new(source), fixed })
+        let fixed = STATIC
+            .as_ref()
+            .map_err(|error| SqlError::internal(error.clone()))?;
+        let source = Source {
+            snapshot,
+            settings: facts.settings(),
+            user: facts.user.clone(),
+        };
+        Ok(Self {
+            source: Arc::new(source),
+            fixed,
+        })
     }
 
     /// Functions over OIDs of this catalog.
@@ -119,7 +165,10 @@ impl SchemaProvider for PgCatalog {
         match MADE.iter().find(|made| made.name == name) {
             Some(made) => {
                 let batch = (made.rows)(&self.source, fixed.map(|table| table.schema()))?;
-                Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
+                Ok(Some(Arc::new(MemTable::try_new(
+                    batch.schema(),
+                    vec![vec![batch]],
+                )?)))
             }
             None => fixed.map(|table| table.try_into_table_provider()).transpose(),
         }

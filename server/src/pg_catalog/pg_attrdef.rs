@@ -12,7 +12,10 @@ pub(super) fn rows(source: &Source, schema: Option<SchemaRef>) -> Result<RecordB
     for object in source.relations() {
         for (index, column) in pg_attribute::of(object).into_iter().enumerate() {
             let Some(default) = column.default else { continue };
-            let oid = oids::relation(object.id).wrapping_mul(31).wrapping_add(index as u32) & 0x3fff_ffff;
+            let oid = oids::relation(object.id)
+                .wrapping_mul(31)
+                .wrapping_add(index as u32)
+                & 0x3fff_ffff;
             rows.push([
                 ("oid", oid.into()),
                 ("adrelid", oids::relation(object.id).into()),

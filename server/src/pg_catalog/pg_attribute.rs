@@ -28,7 +28,10 @@ pub(super) fn of(object: &Object) -> Vec<Attribute> {
                 name: column.name.clone(),
                 sql_type: column.sql_type,
                 nullable: column.nullable,
-                default: column.default.as_ref().map(|default| default.to_sql(column.sql_type)),
+                default: column
+                    .default
+                    .as_ref()
+                    .map(|default| default.to_sql(column.sql_type)),
             })
             .collect(),
         ObjectKind::View(view) => view.columns.iter().map(plain).collect(),
@@ -38,7 +41,12 @@ pub(super) fn of(object: &Object) -> Vec<Attribute> {
 }
 
 fn plain(column: &tributary_planner::catalog::ViewColumn) -> Attribute {
-    Attribute { name: column.name.clone(), sql_type: column.sql_type, nullable: true, default: None }
+    Attribute {
+        name: column.name.clone(),
+        sql_type: column.sql_type,
+        nullable: true,
+        default: None,
+    }
 }
 
 pub(super) fn rows(source: &Source, schema: Option<SchemaRef>) -> Result<RecordBatch> {
@@ -46,7 +54,11 @@ pub(super) fn rows(source: &Source, schema: Option<SchemaRef>) -> Result<RecordB
     for object in source.relations() {
         push(&mut rows, oids::relation(object.id), of(object));
         let Some(table) = object.as_table() else { continue };
-        let key = table.primary_key.iter().map(|&column| &table.columns[column]).filter(|column| !column.hidden);
+        let key = table
+            .primary_key
+            .iter()
+            .map(|&column| &table.columns[column])
+            .filter(|column| !column.hidden);
         let key = key.map(|column| Attribute {
             name: column.name.clone(),
             sql_type: column.sql_type,
@@ -81,7 +93,10 @@ fn push(rows: &mut Rows, relation: u32, columns: Vec<Attribute>) {
             ("attidentity", "".into()),
             ("attgenerated", "".into()),
             ("attislocal", true.into()),
-            ("attstorage", if column.sql_type.length() < 0 { "x" } else { "p" }.into()),
+            (
+                "attstorage",
+                if column.sql_type.length() < 0 { "x" } else { "p" }.into(),
+            ),
             ("attalign", "i".into()),
             ("attcompression", "".into()),
             ("attstattarget", Cell::Int(-1)),

@@ -8,8 +8,14 @@ use super::build::{Rows, small_integers};
 use super::{Source, definitions, oids};
 
 pub(super) fn rows(source: &Source, schema: Option<SchemaRef>) -> Result<RecordBatch> {
-    let mut rows = Rows::new(schema, &[("conkey", small_integers()), ("confkey", small_integers())]);
-    for object in source.relations().filter(|object| !definitions::key_columns(object).is_empty()) {
+    let mut rows = Rows::new(
+        schema,
+        &[("conkey", small_integers()), ("confkey", small_integers())],
+    );
+    for object in source
+        .relations()
+        .filter(|object| !definitions::key_columns(object).is_empty())
+    {
         rows.push([
             ("oid", oids::key(object.id).into()),
             ("conname", format!("{}_pkey", object.name).into()),

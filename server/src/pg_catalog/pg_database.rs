@@ -9,7 +9,14 @@ use super::{Source, oids};
 use crate::query::facts::DATABASE;
 
 pub(super) fn rows(_source: &Source, schema: Option<SchemaRef>) -> Result<RecordBatch> {
-    let mut rows = Rows::new(schema, &[("daticulocale", DataType::Utf8), ("datlocprovider", DataType::Utf8), ("datacl", texts())]);
+    let mut rows = Rows::new(
+        schema,
+        &[
+            ("daticulocale", DataType::Utf8),
+            ("datlocprovider", DataType::Utf8),
+            ("datacl", texts()),
+        ],
+    );
     rows.push([
         ("oid", oids::DATABASE.into()),
         ("datname", DATABASE.into()),

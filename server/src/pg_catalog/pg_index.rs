@@ -8,7 +8,10 @@ use super::build::{Cell, Rows, small_integers};
 use super::{Source, definitions, oids};
 
 pub(super) fn rows(source: &Source, schema: Option<SchemaRef>) -> Result<RecordBatch> {
-    let mut rows = Rows::new(schema, &[("indkey", small_integers()), ("indoption", small_integers())]);
+    let mut rows = Rows::new(
+        schema,
+        &[("indkey", small_integers()), ("indoption", small_integers())],
+    );
     for object in source.relations() {
         let width = definitions::key_columns(object).len() as i64;
         if width == 0 {

@@ -16,7 +16,11 @@ pub(super) fn rows(_source: &Source, schema: Option<SchemaRef>) -> Result<Record
         (oids::TRIBUTARY, "tributary"),
     ];
     for (oid, name) in schemas {
-        rows.push([("oid", oid.into()), ("nspname", name.into()), ("nspowner", oids::ROLE.into())]);
+        rows.push([
+            ("oid", oid.into()),
+            ("nspname", name.into()),
+            ("nspowner", oids::ROLE.into()),
+        ]);
     }
     rows.finish()
 }

@@ -15,7 +15,10 @@ pub(super) fn tables(source: &Source, schema: Option<SchemaRef>) -> Result<Recor
             ("schemaname", "public".into()),
             ("tablename", object.name.as_str().into()),
             ("tableowner", source.user.as_str().into()),
-            ("hasindexes", (!definitions::key_columns(object).is_empty()).into()),
+            (
+                "hasindexes",
+                (!definitions::key_columns(object).is_empty()).into(),
+            ),
         ]);
     }
     rows.finish()
@@ -24,7 +27,9 @@ pub(super) fn tables(source: &Source, schema: Option<SchemaRef>) -> Result<Recor
 pub(super) fn views(source: &Source, schema: Option<SchemaRef>) -> Result<RecordBatch> {
     let mut rows = Rows::new(schema, &[("definition", DataType::Utf8)]);
     for object in source.relations() {
-        let ObjectKind::View(view) = &object.kind else { continue };
+        let ObjectKind::View(view) = &object.kind else {
+            continue;
+        };
         rows.push([
             ("schemaname", "public".into()),
             ("viewname", object.name.as_str().into()),
@@ -36,10 +41,19 @@ pub(super) fn views(source: &Source, schema: Option<SchemaRef>) -> Result<Record
 }
 
 pub(super) fn matviews(source: &Source, schema: Option<SchemaRef>) -> Result<RecordBatch> {
-    let mut rows = Rows::new(schema, &[("definition", DataType::Utf8), ("ispopulated", DataType::Boolean)]);
+    let mut rows = Rows::new(
+        schema,
+        &[("definition", DataType::Utf8), ("ispopulated", DataType::Boolean)],
+    );
     for object in source.relations() {
-        let ObjectKind::MaterializedView(view) = &object.kind else { continue };
-        let ready = source.snapshot.views.get(&object.id).is_some_and(|view| view.missing.is_empty());
+        let ObjectKind::MaterializedView(view) = &object.kind else {
+            continue;
+        };
+        let ready = source
+            .snapshot
+            .views
+            .get(&object.id)
+            .is_some_and(|view| view.missing.is_empty());
         rows.push([
             ("schemaname", "public".into()),
             ("matviewname", object.name.as_str().into()),

@@ -11,7 +11,11 @@ pub(super) fn rows(source: &Source, schema: Option<SchemaRef>) -> Result<RecordB
     let more = ["source", "boot_val", "reset_val", "short_desc"].map(|name| (name, DataType::Utf8));
     let mut rows = Rows::new(schema, &more);
     for setting in source.settings.all() {
-        let origin = if setting.value == setting.default { "default" } else { "session" };
+        let origin = if setting.value == setting.default {
+            "default"
+        } else {
+            "session"
+        };
         rows.push([
             ("name", setting.name.into()),
             ("setting", setting.value.into()),

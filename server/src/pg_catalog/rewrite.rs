@@ -8,12 +8,13 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query,
-    SelectItem, SetExpr, Statement, Value, VisitMut, VisitorMut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+    Query, SelectItem, SetExpr, Statement, Value, VisitMut, VisitorMut,
 };
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_pg_catalog::sql::rules::{
-    CurrentUserVariableToSessionUserFunctionCall, SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
+    CurrentUserVariableToSessionUserFunctionCall, SqlStatementRewriteRule, StripCallableQualifier,
+    StripCollate,
 };
 
 use crate::pgwire::error::{SqlError, SqlResult};
@@ -29,7 +30,10 @@ pub fn compatible(query: Query, text: Option<&str>) -> SqlResult<Query> {
         None => PARSER.parse(&query.to_string()),
     };
     let statements = parsed.map_err(|error| SqlError::new(sqlstate::SYNTAX_ERROR, error.to_string()))?;
-    let statement = statements.into_iter().next().ok_or_else(|| SqlError::internal("a query was lost"))?;
+    let statement = statements
+        .into_iter()
+        .next()
+        .ok_or_else(|| SqlError::internal("a query was lost"))?;
     let mut query = as_query(statement)?;
     let _: ControlFlow<()> = query.visit(&mut Simplified);
     Ok(query)
@@ -41,9 +45,18 @@ pub fn plain(query: Query) -> SqlResult<Query> {
         return Err(SqlError::unsupported("SELECT … FOR UPDATE is not supported")
             .hint("transactions have snapshot isolation; a conflict gives 40001 and can be tried again"));
     }
-    let rules: [&dyn SqlStatementRewriteRule; 3] =
-        [&StripCallableQualifier, &StripCollate, &CurrentUserVariableToSessionUserFunctionCall];
-    let statement = rules.iter().fold(Statement::Query(Box::new(query)), |statement, rule| rule.rewrite(statement));
+    let mut query = query;
+    let _: ControlFlow<()> = query.visit(&mut TablesSpelt);
+    let rules: [&dyn SqlStatementRewriteRule; 3] = [
+        &StripCallableQualifier,
+        &StripCollate,
+        &CurrentUserVariableToSessionUserFunctionCall,
+    ];
+    let statement = rules
+        .iter()
+        .fold(Statement::Query(Box::new(query)), |statement, rule| {
+            rule.rewrite(statement)
+        });
     as_query(statement)
 }
 
@@ -56,6 +69,49 @@ fn as_query(statement: Statement) -> SqlResult<Query> {
 
 fn has_locks(query: &Query) -> bool {
     !query.locks.is_empty()
+}
+
+/// `TABLE t` is `SELECT * FROM t`.
+struct TablesSpelt;
+
+impl VisitorMut for TablesSpelt {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        spell(&mut query.body);
+        ControlFlow::Continue(())
+    }
+}
+
+fn spell(body: &mut SetExpr) {
+    match body {
+        SetExpr::SetOperation { left, right, .. } => {
+            spell(left);
+            spell(right);
+        }
+        SetExpr::Table(table) => {
+            let parts = [&table.schema_name, &table.table_name];
+            let name: Vec<String> = parts.into_iter().flatten().cloned().collect();
+            if let Some(select) = select_all(&name.join(".")) {
+                *body = select;
+            }
+        }
+        _ => {}
+    }
+}
+
+/// `SELECT * FROM name`, if that is a name.
+fn select_all(name: &str) -> Option<SetExpr> {
+    let parsed = tributary_planner::parse::parse(&format!("SELECT * FROM {name}"))
+        .ok()?
+        .pop()?;
+    let tributary_planner::parse::Statement::Sql(statement) = parsed.statement else {
+        return None;
+    };
+    match *statement {
+        Statement::Query(query) => Some(*query.body),
+        _ => None,
+    }
 }
 
 /// What is left of clients' habits that DataFusion does not plan. Over catalogs only: arrays made from subqueries (of
@@ -86,14 +142,22 @@ impl VisitorMut for Simplified {
 /// A scalar subquery gives one row or none, so the smallest of its rows is its row: a form that DataFusion can
 /// decorrelate.
 fn at_most_one(query: &mut Query) {
-    let SetExpr::Select(select) = query.body.as_mut() else { return };
-    let [SelectItem::UnnamedExpr(expr)] = select.projection.as_mut_slice() else { return };
+    let SetExpr::Select(select) = query.body.as_mut() else {
+        return;
+    };
+    let [SelectItem::UnnamedExpr(expr)] = select.projection.as_mut_slice() else {
+        return;
+    };
     if matches!(expr, Expr::Function(_) | Expr::Value(_)) || select.from.is_empty() {
         return;
     }
     query.limit_clause = None;
     let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
-    let arguments = FunctionArgumentList { duplicate_treatment: None, args: vec![argument], clauses: Vec::new() };
+    let arguments = FunctionArgumentList {
+        duplicate_treatment: None,
+        args: vec![argument],
+        clauses: Vec::new(),
+    };
     *expr = Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new("min")]),
         uses_odbc_syntax: false,

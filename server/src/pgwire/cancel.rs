@@ -42,7 +42,12 @@ impl CancelKeys {
         let secret = rand::random();
         let signal = Arc::new(CancelSignal::default());
         self.lock().insert((process, secret), Arc::clone(&signal));
-        CancelHandle { keys: Arc::clone(self), process, secret, signal }
+        CancelHandle {
+            keys: Arc::clone(self),
+            process,
+            secret,
+            signal,
+        }
     }
 
     /// Cancels what runs under this key; whether there was such a connection.
@@ -113,7 +118,9 @@ mod tests {
     use super::*;
 
     async fn is_canceled(running: &RunningStatement<'_>) -> bool {
-        tokio::time::timeout(Duration::from_millis(20), running.canceled()).await.is_ok()
+        tokio::time::timeout(Duration::from_millis(20), running.canceled())
+            .await
+            .is_ok()
     }
 
     #[tokio::test]
@@ -122,7 +129,10 @@ mod tests {
         let (first, second) = (keys.register(), keys.register());
         let (one, two) = (first.signal(), second.signal());
         let (running, other) = (one.start(), two.start());
-        assert!(!keys.cancel(first.process, first.secret.wrapping_add(1)), "a wrong secret is no key");
+        assert!(
+            !keys.cancel(first.process, first.secret.wrapping_add(1)),
+            "a wrong secret is no key"
+        );
         assert!(!is_canceled(&running).await);
         assert!(keys.cancel(first.process, first.secret));
         assert!(is_canceled(&running).await);

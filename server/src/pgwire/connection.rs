@@ -82,7 +82,11 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Serves a socket to its end.
-    pub(crate) async fn run(socket: TcpStream, shared: Arc<Shared>, shutdown: watch::Receiver<bool>) -> std::io::Result<()> {
+    pub(crate) async fn run(
+        socket: TcpStream,
+        shared: Arc<Shared>,
+        shutdown: watch::Receiver<bool>,
+    ) -> std::io::Result<()> {
         let (mut reader, writer) = socket.into_split();
         let (mut out, mut buffer) = (Output::new(writer), BytesMut::with_capacity(8 * 1024));
         let negotiated = startup::negotiate(&mut reader, &mut buffer, &mut out);
@@ -91,7 +95,10 @@ impl Connection {
             return out.flush().await;
         };
         let (parameters, negotiate) = match negotiated {
-            Ok(Startup::Session { parameters, negotiate }) => (parameters, negotiate),
+            Ok(Startup::Session {
+                parameters,
+                negotiate,
+            }) => (parameters, negotiate),
             Ok(Startup::Cancel { process, secret }) => {
                 shared.keys.cancel(process, secret);
                 return Ok(());
@@ -125,9 +132,22 @@ impl Connection {
         out.key_data(cancel.process, cancel.secret);
         out.ready(TransactionStatus::Idle);
         let memory = shared.options.statement_memory_bytes_max;
-        let session = Session::new(Arc::clone(&shared.backend), user, cancel.process, settings, memory);
+        let session = Session::new(
+            Arc::clone(&shared.backend),
+            user,
+            cancel.process,
+            settings,
+            memory,
+        );
         let input = Input { reader, buffer };
-        let connection = Self { input, out, session, cancel, extended: Extended::default(), shutdown };
+        let connection = Self {
+            input,
+            out,
+            session,
+            cancel,
+            extended: Extended::default(),
+            shutdown,
+        };
         connection.serve().await
     }
 
@@ -257,7 +277,10 @@ fn apply_options(settings: &mut Settings, options: &str) -> SqlResult<()> {
             None => word.strip_prefix("--"),
         };
         let Some((name, value)) = assignment.and_then(|assignment| assignment.split_once('=')) else {
-            return Err(SqlError::new(sqlstate::SYNTAX_ERROR, format!("invalid command-line argument: {word}")));
+            return Err(SqlError::new(
+                sqlstate::SYNTAX_ERROR,
+                format!("invalid command-line argument: {word}"),
+            ));
         };
         settings.start_with(name, value)?;
     }
@@ -290,13 +313,15 @@ pub(super) async fn guarded<T>(
         }
     };
     let mut work = std::pin::pin!(AssertUnwindSafe(work).catch_unwind());
+    // The interruption is polled first and outside of the task's budget: a busy query spends the whole budget in each
+    // poll, and would never let it be seen.
     let done = tokio::select! {
         biased;
-        done = &mut work => done,
-        error = interrupted => match guard.is_committing.load(Ordering::Acquire) {
+        error = tokio::task::unconstrained(interrupted) => match guard.is_committing.load(Ordering::Acquire) {
             true => work.await,
             false => return Err(error),
         },
+        done = &mut work => done,
     };
     done.unwrap_or_else(|panic| Err(of_panic(panic.as_ref())))
 }
@@ -312,6 +337,10 @@ impl<'a> Guard<'a> {
     /// The guard of a statement that starts now.
     pub(super) fn new(signal: &'a CancelSignal, session: &Session, timeout: Option<Duration>) -> Self {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        Self { running: signal.start(), deadline, is_committing: session.committing() }
+        Self {
+            running: signal.start(),
+            deadline,
+            is_committing: session.committing(),
+        }
     }
 }

@@ -126,7 +126,9 @@ mod tests {
 
     #[test]
     fn fields_carry_everything_and_no_nul() {
-        let error = SqlError::new("22012", "division\0 by zero").hint("divide by more").at(Some(7));
+        let error = SqlError::new("22012", "division\0 by zero")
+            .hint("divide by more")
+            .at(Some(7));
         let fields = error.fields("ERROR");
         assert!(fields.contains(&(b'M', "division by zero".to_string())));
         assert!(fields.contains(&(b'C', "22012".to_string())));

@@ -74,17 +74,23 @@ impl Extended {
         if !is_prepared_statement(statement) {
             return Ok(None);
         }
-        let Statement::Sql(sql) = statement else { return Ok(None) };
+        let Statement::Sql(sql) = statement else {
+            return Ok(None);
+        };
         let ast::Statement::Deallocate { name, .. } = sql.as_ref() else {
-            return Err(SqlError::unsupported("PREPARE and EXECUTE of SQL are not supported")
-                .hint("prepare statements through the driver: Parse and Bind of the protocol"));
+            return Err(
+                SqlError::unsupported("PREPARE and EXECUTE of SQL are not supported")
+                    .hint("prepare statements through the driver: Parse and Bind of the protocol"),
+            );
         };
         let folded = fold(name);
         if name.quote_style.is_none() && folded == "all" {
             self.statements.clear();
             return Ok(Some("DEALLOCATE ALL".into()));
         }
-        self.statements.remove(&folded).ok_or_else(|| no_statement(&folded))?;
+        self.statements
+            .remove(&folded)
+            .ok_or_else(|| no_statement(&folded))?;
         Ok(Some("DEALLOCATE".into()))
     }
 
@@ -94,11 +100,17 @@ impl Extended {
 }
 
 fn no_statement(name: &str) -> SqlError {
-    SqlError::new(sqlstate::INVALID_STATEMENT_NAME, format!("prepared statement \"{name}\" does not exist"))
+    SqlError::new(
+        sqlstate::INVALID_STATEMENT_NAME,
+        format!("prepared statement \"{name}\" does not exist"),
+    )
 }
 
 fn no_portal(name: &str) -> SqlError {
-    SqlError::new(sqlstate::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist"))
+    SqlError::new(
+        sqlstate::INVALID_CURSOR_NAME,
+        format!("portal \"{name}\" does not exist"),
+    )
 }
 
 impl Connection {
@@ -140,8 +152,15 @@ impl Connection {
             Frontend::Describe(Target::Statement(name)) => self.describe_statement(&name).await,
             Frontend::Describe(Target::Portal(name)) => self.describe_portal(&name).await,
             Frontend::Execute { portal, rows_max } => {
-                let text = self.extended.portals.get(&portal).map(|portal| portal.text.clone()).unwrap_or_default();
-                self.execute(&portal, rows_max).await.map_err(|error| resolve_position(error, &text))
+                let text = self
+                    .extended
+                    .portals
+                    .get(&portal)
+                    .map(|portal| portal.text.clone())
+                    .unwrap_or_default();
+                self.execute(&portal, rows_max)
+                    .await
+                    .map_err(|error| resolve_position(error, &text))
             }
             Frontend::Close(target) => {
                 match target {
@@ -165,8 +184,11 @@ impl Connection {
             return Err(SqlError::new(sqlstate::DUPLICATE_STATEMENT, message));
         }
         if self.extended.statements.len() >= STATEMENTS_MAX {
-            return Err(SqlError::new(sqlstate::PROGRAM_LIMIT, format!("a connection has at most {STATEMENTS_MAX} prepared statements"))
-                .hint("close those that are not needed, or DEALLOCATE ALL"));
+            return Err(SqlError::new(
+                sqlstate::PROGRAM_LIMIT,
+                format!("a connection has at most {STATEMENTS_MAX} prepared statements"),
+            )
+            .hint("close those that are not needed, or DEALLOCATE ALL"));
         }
         let text = sql.clone();
         let signal = self.cancel.signal();
@@ -185,12 +207,20 @@ impl Connection {
             return Err(SqlError::new(sqlstate::DUPLICATE_CURSOR, message));
         }
         if self.extended.portals.len() >= PORTALS_MAX {
-            return Err(SqlError::new(sqlstate::PROGRAM_LIMIT, format!("a connection has at most {PORTALS_MAX} portals")));
+            return Err(SqlError::new(
+                sqlstate::PROGRAM_LIMIT,
+                format!("a connection has at most {PORTALS_MAX} portals"),
+            ));
         }
         let statement = self.extended.statement(&bind.statement)?;
         let parsed = statement.bind(&bind.parameters, &bind.parameter_formats, &self.session)?;
         let text = statement.text.clone();
-        let portal = Portal { parsed, text, formats: bind.result_formats, state: PortalState::New };
+        let portal = Portal {
+            parsed,
+            text,
+            formats: bind.result_formats,
+            state: PortalState::New,
+        };
         self.extended.portals.insert(bind.portal, portal);
         self.out.bind_complete();
         Ok(())
@@ -231,7 +261,11 @@ impl Connection {
     }
 
     async fn execute(&mut self, name: &str, rows_max: usize) -> SqlResult<()> {
-        let mut portal = self.extended.portals.remove(name).ok_or_else(|| no_portal(name))?;
+        let mut portal = self
+            .extended
+            .portals
+            .remove(name)
+            .ok_or_else(|| no_portal(name))?;
         let result = self.run_portal(&mut portal, rows_max).await;
         self.extended.portals.insert(name.to_string(), portal);
         result
@@ -243,16 +277,23 @@ impl Connection {
             return Ok(());
         };
         let signal = self.cancel.signal();
-        let guard = Guard::new(&signal, &self.session, self.session.settings().statement_timeout());
+        let guard = Guard::new(
+            &signal,
+            &self.session,
+            self.session.settings().statement_timeout(),
+        );
         if let PortalState::New = portal.state {
             portal.state = PortalState::Done;
             if let Some(tag) = self.extended.statement_of_sql(&parsed.statement)? {
                 self.out.complete(&tag);
                 return Ok(());
             }
-            let scope = if self.input.next_is_sync() { Scope::Alone } else { Scope::Several };
-            let outcome =
-                guarded(&guard, &mut self.input, self.session.execute(&parsed, scope)).await?;
+            let scope = if self.input.next_is_sync() {
+                Scope::Alone
+            } else {
+                Scope::Several
+            };
+            let outcome = guarded(&guard, &mut self.input, self.session.execute(&parsed, scope)).await?;
             self.announce();
             match outcome {
                 Outcome::Done(tag) => {

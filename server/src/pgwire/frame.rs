@@ -86,7 +86,9 @@ pub enum Frontend {
 /// # Errors
 /// Fatal ones for lengths that cannot be (the stream has lost its frames), others for bad fields.
 pub fn decode(buffer: &mut BytesMut) -> SqlResult<Option<Frontend>> {
-    let Some(header) = buffer.first_chunk::<5>() else { return Ok(None) };
+    let Some(header) = buffer.first_chunk::<5>() else {
+        return Ok(None);
+    };
     let kind = header[0];
     let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
     let length_max = match kind {
@@ -95,16 +97,21 @@ pub fn decode(buffer: &mut BytesMut) -> SqlResult<Option<Frontend>> {
         _ => return Err(SqlError::protocol(format!("invalid message type 0x{kind:02x}")).fatal()),
     };
     if !(4..=length_max).contains(&length) {
-        return Err(SqlError::protocol(format!("invalid length {length} of message '{}'", char::from(kind)))
-            .hint(format!("a message has at most {length_max} bytes"))
-            .fatal());
+        return Err(SqlError::protocol(format!(
+            "invalid length {length} of message '{}'",
+            char::from(kind)
+        ))
+        .hint(format!("a message has at most {length_max} bytes"))
+        .fatal());
     }
     if buffer.len() < 1 + length {
         buffer.reserve((1 + length - buffer.len()).min(1 << 20));
         return Ok(None);
     }
     let mut frame = buffer.split_to(1 + length).freeze();
-    let mut body = Body { bytes: frame.split_off(5) };
+    let mut body = Body {
+        bytes: frame.split_off(5),
+    };
     body.message(kind).map(Some)
 }
 
@@ -140,16 +147,27 @@ impl Body {
         };
         match self.bytes.is_empty() {
             true => Ok(message),
-            false => Err(SqlError::protocol(format!("invalid message format of '{}'", char::from(kind)))),
+            false => Err(SqlError::protocol(format!(
+                "invalid message format of '{}'",
+                char::from(kind)
+            ))),
         }
     }
 
     fn bind(&mut self) -> SqlResult<Bind> {
         let (portal, statement) = (self.string()?, self.string()?);
         let parameter_formats = self.formats()?;
-        let parameters = (0..self.count()?).map(|_| self.value()).collect::<SqlResult<_>>()?;
+        let parameters = (0..self.count()?)
+            .map(|_| self.value())
+            .collect::<SqlResult<_>>()?;
         let result_formats = self.formats()?;
-        Ok(Bind { portal, statement, parameter_formats, parameters, result_formats })
+        Ok(Bind {
+            portal,
+            statement,
+            parameter_formats,
+            parameters,
+            result_formats,
+        })
     }
 
     fn formats(&mut self) -> SqlResult<Vec<i16>> {
@@ -238,7 +256,11 @@ mod tests {
             bytes.extend_from_slice(&length.to_be_bytes());
             assert!(decode(&mut bytes).expect_err("no such length").fatal);
         }
-        assert!(decode(&mut BytesMut::from(&b"@\0\0\0\x04"[..])).expect_err("no such message").fatal);
+        assert!(
+            decode(&mut BytesMut::from(&b"@\0\0\0\x04"[..]))
+                .expect_err("no such message")
+                .fatal
+        );
     }
 
     #[test]
@@ -252,7 +274,10 @@ mod tests {
 
     #[test]
     fn text_must_be_utf8() {
-        assert_eq!(decode(&mut frame(b'Q', b"\xff\0")).expect_err("not text").state, "22021");
+        assert_eq!(
+            decode(&mut frame(b'Q', b"\xff\0")).expect_err("not text").state,
+            "22021"
+        );
     }
 
     proptest! {

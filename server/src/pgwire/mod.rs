@@ -76,7 +76,12 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let sessions = Arc::new(Semaphore::new(options.connections_max));
     let sockets = Arc::new(Semaphore::new(options.connections_max + EXTRA_CONNECTIONS_MAX));
-    let shared = Arc::new(Shared { backend, options, keys: Arc::default(), sessions });
+    let shared = Arc::new(Shared {
+        backend,
+        options,
+        keys: Arc::default(),
+        sessions,
+    });
     let mut connections = tokio::task::JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -104,7 +109,10 @@ pub async fn serve(
         });
     }
     let closing = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(Duration::from_secs(5), closing).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(5), closing)
+        .await
+        .is_err()
+    {
         tracing::warn!("connections did not end in time");
     }
     Ok(())

@@ -33,7 +33,10 @@ pub struct Output<W> {
 impl<W: AsyncWrite + Unpin> Output<W> {
     /// An empty buffer before a socket.
     pub fn new(writer: W) -> Self {
-        Self { writer, buffer: BytesMut::with_capacity(8 * 1024) }
+        Self {
+            writer,
+            buffer: BytesMut::with_capacity(8 * 1024),
+        }
     }
 
     /// The buffer, for rows that are encoded in place.
@@ -43,7 +46,11 @@ impl<W: AsyncWrite + Unpin> Output<W> {
 
     /// Writes the buffer when it has grown beyond its bound.
     pub async fn flush_if_full(&mut self) -> std::io::Result<()> {
-        if self.buffer.len() >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
+        if self.buffer.len() >= FLUSH_BYTES {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes everything collected.
@@ -80,8 +87,14 @@ impl<W: AsyncWrite + Unpin> Output<W> {
 
     /// A notice.
     pub fn notice(&mut self, notice: &SqlError) {
-        let severity = if notice.state.starts_with("01") { "WARNING" } else { "NOTICE" };
-        self.put(Backend::NoticeResponse(NoticeResponse::new(notice.fields(severity))));
+        let severity = if notice.state.starts_with("01") {
+            "WARNING"
+        } else {
+            "NOTICE"
+        };
+        self.put(Backend::NoticeResponse(NoticeResponse::new(
+            notice.fields(severity),
+        )));
     }
 
     /// The transaction's state; the client may send its next query.
@@ -137,7 +150,11 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     /// The server expects COPY data in text, of this many columns.
     pub fn copy_in(&mut self, columns: usize) {
         let columns = columns.min(i16::MAX as usize);
-        self.put(Backend::CopyInResponse(CopyInResponse::new(0, columns as i16, vec![0; columns])));
+        self.put(Backend::CopyInResponse(CopyInResponse::new(
+            0,
+            columns as i16,
+            vec![0; columns],
+        )));
     }
 
     /// The client is let in.
@@ -147,12 +164,18 @@ impl<W: AsyncWrite + Unpin> Output<W> {
 
     /// A setting the client follows.
     pub fn parameter_status(&mut self, name: &str, value: &str) {
-        self.put(Backend::ParameterStatus(ParameterStatus::new(name.to_string(), value.to_string())));
+        self.put(Backend::ParameterStatus(ParameterStatus::new(
+            name.to_string(),
+            value.to_string(),
+        )));
     }
 
     /// The key with which the client may cancel.
     pub fn key_data(&mut self, process: i32, secret: i32) {
-        self.put(Backend::BackendKeyData(BackendKeyData::new(process, SecretKey::I32(secret))));
+        self.put(Backend::BackendKeyData(BackendKeyData::new(
+            process,
+            SecretKey::I32(secret),
+        )));
     }
 
     /// The newest protocol version spoken here, when the client asked for a newer one.

@@ -48,11 +48,22 @@ impl RowStream {
         style: OutputStyle,
     ) -> SqlResult<Self> {
         let formats = expand_formats(formats, schema.fields().len())?;
-        Ok(Self { schema, rows, formats, style, begun: None, sent: 0 })
+        Ok(Self {
+            schema,
+            rows,
+            formats,
+            style,
+            begun: None,
+            sent: 0,
+        })
     }
 
     /// Sends at most `rows_max` rows; 0 for all.
-    pub(super) async fn send<W: AsyncWrite + Unpin>(&mut self, out: &mut Output<W>, rows_max: usize) -> SqlResult<Sent> {
+    pub(super) async fn send<W: AsyncWrite + Unpin>(
+        &mut self,
+        out: &mut Output<W>,
+        rows_max: usize,
+    ) -> SqlResult<Sent> {
         let mut left = if rows_max == 0 { usize::MAX } else { rows_max };
         loop {
             let (batch, start) = match self.begun.take() {
@@ -63,7 +74,14 @@ impl RowStream {
                 },
             };
             let end = batch.num_rows().min(start.saturating_add(left));
-            send_batch(out, &self.schema, &self.formats, self.style, batch.slice(start, end - start)).await?;
+            send_batch(
+                out,
+                &self.schema,
+                &self.formats,
+                self.style,
+                batch.slice(start, end - start),
+            )
+            .await?;
             self.sent += end - start;
             left -= end - start;
             if end < batch.num_rows() {
@@ -134,7 +152,10 @@ fn expand_formats(formats: &[i16], columns: usize) -> SqlResult<Vec<i16>> {
 pub(super) fn describe(schema: &SchemaRef, formats: &[i16]) -> SqlResult<Vec<FieldDescription>> {
     let schema = Arc::clone(schema);
     if schema.fields().len() > COLUMNS_MAX {
-        return Err(SqlError::new("54011", format!("a result has at most {COLUMNS_MAX} columns")));
+        return Err(SqlError::new(
+            "54011",
+            format!("a result has at most {COLUMNS_MAX} columns"),
+        ));
     }
     let formats = expand_formats(formats, schema.fields().len())?;
     let describe = |(field, format): (&Arc<datafusion::arrow::datatypes::Field>, i16)| {
@@ -145,23 +166,31 @@ pub(super) fn describe(schema: &SchemaRef, formats: &[i16]) -> SqlResult<Vec<Fie
     Ok(schema.fields().iter().zip(formats).map(describe).collect())
 }
 
+/// What names of DataFusion's columns contain that are expressions without parentheses.
+const EXPRESSIONS: &[&str] = &[
+    " + ", " - ", " * ", " / ", " || ", " = ", " != ", " < ", " > ", " <= ", " >= ", " IS ", " AND ", " OR ",
+    " LIKE ", "NOT ",
+];
+
 /// A column's name for the client: that of a call is the function's, other expressions have none, as in PostgreSQL.
 fn column_name(name: &str) -> String {
     let is_plain = |text: &str| {
-        !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_') && !text.starts_with(|c: char| c.is_ascii_digit())
+        !text.is_empty()
+            && text.chars().all(|c| c.is_alphanumeric() || c == '_')
+            && !text.starts_with(|c: char| c.is_ascii_digit())
     };
     let name = crate::query::columns::shown_name(name).replace('\0', "");
     match name.split_once('(') {
         Some((function, _)) if is_plain(function) && name.ends_with(')') => match function {
-            // DataFusion shows the type first; the value's name would be the client's.
-            "Int64" | "Int32" | "Float64" | "Utf8" | "Boolean" | "Decimal128" => "?column?".to_string(),
-            _ => function.to_lowercase(),
+            // DataFusion shows constants under the names of their types.
+            _ if function.starts_with(char::is_uppercase) => "?column?".to_string(),
+            _ => function.to_string(),
         },
         Some(_) if name.starts_with("CASE ") => "case".to_string(),
         Some(_) => "?column?".to_string(),
         None if name == "NULL" => "?column?".to_string(),
         None if name.starts_with("CASE ") => "case".to_string(),
-        None if name.contains(" + ") || name.contains(" - ") || name.contains(" = ") => "?column?".to_string(),
+        None if EXPRESSIONS.iter().any(|part| name.contains(part)) => "?column?".to_string(),
         None => name,
     }
 }
@@ -188,6 +217,9 @@ mod tests {
     fn formats_are_expanded() {
         assert_eq!(expand_formats(&[], 2).expect("text"), vec![0, 0]);
         assert_eq!(expand_formats(&[1], 2).expect("binary"), vec![1, 1]);
-        assert_eq!(expand_formats(&[0, 1, 1], 2).expect_err("too many").state, "08P01");
+        assert_eq!(
+            expand_formats(&[0, 1, 1], 2).expect_err("too many").state,
+            "08P01"
+        );
     }
 }

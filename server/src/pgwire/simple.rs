@@ -37,7 +37,11 @@ impl Connection {
             self.out.empty_query();
             return Ok(());
         }
-        let scope = if parsed.len() == 1 { Scope::Alone } else { Scope::Several };
+        let scope = if parsed.len() == 1 {
+            Scope::Alone
+        } else {
+            Scope::Several
+        };
         for statement in &parsed {
             self.statement(statement, scope).await?;
         }
@@ -51,9 +55,12 @@ impl Connection {
             return Ok(());
         }
         let signal = self.cancel.signal();
-        let guard = Guard::new(&signal, &self.session, self.session.settings().statement_timeout());
-        let outcome =
-            guarded(&guard, &mut self.input, self.session.execute(parsed, scope)).await?;
+        let guard = Guard::new(
+            &signal,
+            &self.session,
+            self.session.settings().statement_timeout(),
+        );
+        let outcome = guarded(&guard, &mut self.input, self.session.execute(parsed, scope)).await?;
         self.announce();
         match outcome {
             Outcome::Done(tag) => {
@@ -87,17 +94,26 @@ impl Connection {
                 Some(Ok(Frontend::CopyData(chunk))) => input.push(&chunk),
                 Some(Ok(Frontend::CopyDone)) => break,
                 Some(Ok(Frontend::CopyFail(reason))) => {
-                    return Err(SqlError::new("57014", format!("COPY from stdin failed: {reason}")));
+                    return Err(SqlError::new(
+                        "57014",
+                        format!("COPY from stdin failed: {reason}"),
+                    ));
                 }
                 Some(Ok(Frontend::Flush | Frontend::Sync)) => {}
-                Some(Ok(_)) => return Err(SqlError::protocol("unexpected message during COPY from stdin").fatal()),
+                Some(Ok(_)) => {
+                    return Err(SqlError::protocol("unexpected message during COPY from stdin").fatal());
+                }
                 Some(Err(error)) => return Err(error),
                 None => return Err(SqlError::new("08006", "the client went away during COPY").fatal()),
             }
         }
         let bytes = input.finish()?;
         let signal = self.cancel.signal();
-        let guard = Guard::new(&signal, &self.session, self.session.settings().statement_timeout());
+        let guard = Guard::new(
+            &signal,
+            &self.session,
+            self.session.settings().statement_timeout(),
+        );
         let finish = self.session.finish_copy(target, bytes, scope);
         let outcome = guarded(&guard, &mut self.input, finish).await?;
         self.announce();

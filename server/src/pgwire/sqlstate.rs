@@ -110,18 +110,26 @@ impl From<PlanError> for SqlError {
 
 /// The error of a commit that was refused; nothing of it was written.
 pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
-    let name = |id| catalog.by_id(id).map_or_else(|| format!("{id}"), |object| object.name.clone());
+    let name = |id| {
+        catalog
+            .by_id(id)
+            .map_or_else(|| format!("{id}"), |object| object.name.clone())
+    };
     match rejected {
         Rejected::Conflict { table } => SqlError::new(
             SERIALIZATION_FAILURE,
-            format!("could not serialize access: a row of \"{}\" was changed concurrently", name(*table)),
+            format!(
+                "could not serialize access: a row of \"{}\" was changed concurrently",
+                name(*table)
+            ),
         )
         .hint("run the transaction again"),
         Rejected::Joining => SqlError::new(CANNOT_CONNECT_NOW, "this region is still joining the cluster")
             .hint("it accepts writes once it has heard from the primary region"),
-        Rejected::NoSuchTable(id) => {
-            SqlError::new(UNDEFINED_TABLE, format!("relation \"{}\" was dropped concurrently", name(*id)))
-        }
+        Rejected::NoSuchTable(id) => SqlError::new(
+            UNDEFINED_TABLE,
+            format!("relation \"{}\" was dropped concurrently", name(*id)),
+        ),
         Rejected::CatalogChanged => SqlError::new(SERIALIZATION_FAILURE, "the catalog changed concurrently")
             .hint("run the transaction again"),
         Rejected::ClockDrift { ahead_ms } => SqlError::new(
@@ -129,7 +137,9 @@ pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
             format!("the cluster's clock is {ahead_ms} ms ahead of this region's clock"),
         )
         .hint("check the clocks; REGIONAL tables still accept writes"),
-        Rejected::Overloaded => SqlError::new(TOO_BUSY, "too many commits wait to be processed").hint("try again"),
+        Rejected::Overloaded => {
+            SqlError::new(TOO_BUSY, "too many commits wait to be processed").hint("try again")
+        }
         Rejected::DiskFull => SqlError::new(DISK_FULL, "no space left on the device of this region")
             .hint("free space; reads go on meanwhile"),
         Rejected::NotPrimary => SqlError::new(CANNOT_CONNECT_NOW, "this is not the primary region")
@@ -235,14 +245,17 @@ fn of_external(error: Box<dyn std::error::Error + Send + Sync>) -> SqlError {
 
 fn of_schema_error(error: SchemaError) -> SqlError {
     match error {
-        SchemaError::AmbiguousReference { field } => {
-            SqlError::new(AMBIGUOUS_COLUMN, format!("column reference \"{}\" is ambiguous", field.name))
-                .hint("write the table's name or alias before the column")
-        }
-        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
-            SqlError::new(DUPLICATE_COLUMN, format!("column name \"{name}\" appears more than once"))
-                .hint("give each column its own name with AS")
-        }
+        SchemaError::AmbiguousReference { field } => SqlError::new(
+            AMBIGUOUS_COLUMN,
+            format!("column reference \"{}\" is ambiguous", field.name),
+        )
+        .hint("write the table's name or alias before the column"),
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => SqlError::new(
+            DUPLICATE_COLUMN,
+            format!("column name \"{name}\" appears more than once"),
+        )
+        .hint("give each column its own name with AS"),
         SchemaError::FieldNotFound { field, valid_fields } => {
             let name = match &field.relation {
                 Some(relation) => format!("{}.{}", relation.table(), field.name),
@@ -250,7 +263,10 @@ fn of_schema_error(error: SchemaError) -> SqlError {
             };
             let mut error = SqlError::new(UNDEFINED_COLUMN, format!("column {name} does not exist"));
             error.position = field.spans().first().map(encode_span);
-            if let Some(close) = closest(&field.name, valid_fields.iter().map(|column| column.name.as_str())) {
+            if let Some(close) = closest(
+                &field.name,
+                valid_fields.iter().map(|column| column.name.as_str()),
+            ) {
                 error.hint = Some(format!("perhaps you meant the column \"{close}\""));
             }
             error
@@ -269,8 +285,11 @@ fn encode_span(span: datafusion::common::Span) -> usize {
 pub fn resolve_position(mut error: SqlError, text: &str) -> SqlError {
     if let Some(packed) = error.position.filter(|position| position & PACKED != 0) {
         let (line, column) = ((packed >> 30) & 0x3FFF_FFFF, packed & 0x3FFF_FFFF);
-        let before: usize =
-            text.split('\n').take(line.saturating_sub(1)).map(|line| line.chars().count() + 1).sum();
+        let before: usize = text
+            .split('\n')
+            .take(line.saturating_sub(1))
+            .map(|line| line.chars().count() + 1)
+            .sum();
         let position = before + column;
         error.position = (position >= 1 && position <= text.chars().count() + 1).then_some(position);
     }
@@ -280,7 +299,9 @@ pub fn resolve_position(mut error: SqlError, text: &str) -> SqlError {
 fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
     let distance = |candidate: &str| edit_distance(&wanted, &candidate.to_lowercase());
-    let best = candidates.map(|candidate| (distance(candidate), candidate)).min()?;
+    let best = candidates
+        .map(|candidate| (distance(candidate), candidate))
+        .min()?;
     (best.0 <= 1 + wanted.len() / 4).then_some(best.1)
 }
 
@@ -315,15 +336,44 @@ fn of_plan_message(message: &str) -> SqlError {
         return SqlError::new(UNDEFINED_FUNCTION, line);
     }
     let rules: &[(&[&str], SqlState)] = &[
-        (&["failed to resolve schema", "schema not found"], INVALID_SCHEMA_NAME),
+        (
+            &["failed to resolve schema", "schema not found"],
+            INVALID_SCHEMA_NAME,
+        ),
         (&["failed to resolve catalog"], INVALID_CATALOG_NAME),
-        (&["must appear in the group by", "must be in group by", "group by clause"], GROUPING_ERROR),
-        (&["no function matches", "does not support zero arguments", "signature"], UNDEFINED_FUNCTION),
-        (&["cannot coerce", "cannot infer common", "cannot get result type", "incompatible", "coercion"], DATATYPE_MISMATCH),
+        (
+            &[
+                "must appear in the group by",
+                "must be in group by",
+                "group by clause",
+            ],
+            GROUPING_ERROR,
+        ),
+        (
+            &[
+                "no function matches",
+                "does not support zero arguments",
+                "signature",
+            ],
+            UNDEFINED_FUNCTION,
+        ),
+        (
+            &[
+                "cannot coerce",
+                "cannot infer common",
+                "cannot get result type",
+                "incompatible",
+                "coercion",
+            ],
+            DATATYPE_MISMATCH,
+        ),
         (&["unsupported cast", "cast from", "cannot cast"], CANNOT_COERCE),
         (&["ambiguous"], AMBIGUOUS_COLUMN),
         (&["duplicate", "require unique expression names"], DUPLICATE_ALIAS),
-        (&["unsupported", "not supported", "not implemented"], FEATURE_NOT_SUPPORTED),
+        (
+            &["unsupported", "not supported", "not implemented"],
+            FEATURE_NOT_SUPPORTED,
+        ),
         (&["invalid placeholder", "placeholder"], UNDEFINED_PARAMETER),
         (&["boolean", "filter predicate"], DATATYPE_MISMATCH),
     ];
@@ -339,26 +389,74 @@ fn of_plan_message(message: &str) -> SqlError {
 fn of_value_message(message: &str) -> SqlError {
     let line = first_line(message);
     let lower = line.to_lowercase();
-    if let (Some(value), Some(to)) = (between(message, "Cannot cast string '", "'"), between(message, "value of ", " type")) {
+    if let (Some(value), Some(to)) = (
+        between(message, "Cannot cast string '", "'"),
+        between(message, "value of ", " type"),
+    ) {
         let name = super::types::sql_name_of_arrow_text(to);
-        let state = if name.starts_with("timestamp") || name == "date" { INVALID_DATETIME } else { INVALID_TEXT };
-        let fits_not = name.contains("int") && value.trim().trim_start_matches(['+', '-']).bytes().all(|b| b.is_ascii_digit())
+        let state = if name.starts_with("timestamp") || name == "date" {
+            INVALID_DATETIME
+        } else {
+            INVALID_TEXT
+        };
+        let fits_not = name.contains("int")
+            && value
+                .trim()
+                .trim_start_matches(['+', '-'])
+                .bytes()
+                .all(|b| b.is_ascii_digit())
             && !value.trim().is_empty();
         return match fits_not {
-            true => SqlError::new(NUMERIC_OUT_OF_RANGE, format!("value \"{value}\" is out of range for type {name}")),
-            false => SqlError::new(state, format!("invalid input syntax for type {name}: \"{value}\"")),
+            true => SqlError::new(
+                NUMERIC_OUT_OF_RANGE,
+                format!("value \"{value}\" is out of range for type {name}"),
+            ),
+            false => SqlError::new(
+                state,
+                format!("invalid input syntax for type {name}: \"{value}\""),
+            ),
         };
     }
     if lower.contains("division by zero") || lower.contains("divide by zero") {
         return SqlError::new(DIVISION_BY_ZERO, "division by zero");
     }
     let rules: &[(&[&str], SqlState)] = &[
-        (&["can't cast value", "overflow", "out of range", "too large to store", "exceeds", "too small to store"], NUMERIC_OUT_OF_RANGE),
-        (&["error parsing timestamp", "error parsing date", "invalid timezone", "invalid time", "error parsing"], INVALID_DATETIME),
+        (
+            &[
+                "can't cast value",
+                "overflow",
+                "out of range",
+                "too large to store",
+                "exceeds",
+                "too small to store",
+            ],
+            NUMERIC_OUT_OF_RANGE,
+        ),
+        (
+            &[
+                "error parsing timestamp",
+                "error parsing date",
+                "invalid timezone",
+                "invalid time",
+                "error parsing",
+            ],
+            INVALID_DATETIME,
+        ),
         (&["regular expression", "regex"], INVALID_REGEX),
         (&["more than one row", "subquery returned"], CARDINALITY_VIOLATION),
-        (&["cannot cast", "parse", "invalid", "failed to convert"], INVALID_TEXT),
-        (&["not supported", "unsupported", "not implemented", "does not support"], FEATURE_NOT_SUPPORTED),
+        (
+            &["cannot cast", "parse", "invalid", "failed to convert"],
+            INVALID_TEXT,
+        ),
+        (
+            &[
+                "not supported",
+                "unsupported",
+                "not implemented",
+                "does not support",
+            ],
+            FEATURE_NOT_SUPPORTED,
+        ),
     ];
     for (patterns, state) in rules {
         if patterns.iter().any(|pattern| lower.contains(pattern)) {
@@ -376,14 +474,24 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
 
 fn first_line(message: &str) -> String {
     let mut line = message.lines().next().unwrap_or("unknown error");
-    for prefix in ["Error during planning: ", "Execution error: ", "Arrow error: ", "Cast error: ", "Parser error: "] {
+    for prefix in [
+        "Error during planning: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "Cast error: ",
+        "Parser error: ",
+    ] {
         line = line.strip_prefix(prefix).unwrap_or(line);
     }
     let mut chars = line.chars().peekable();
     let mut lowered = String::with_capacity(line.len());
     if let Some(first) = chars.next() {
         let second_is_upper = chars.peek().is_some_and(|c| c.is_uppercase());
-        if second_is_upper { lowered.push(first) } else { lowered.extend(first.to_lowercase()) }
+        if second_is_upper {
+            lowered.push(first)
+        } else {
+            lowered.extend(first.to_lowercase())
+        }
     }
     lowered.extend(chars);
     lowered
@@ -397,8 +505,14 @@ mod tests {
     fn values_that_do_not_parse_or_fit() {
         let cast = |text: &str| SqlError::from(ArrowError::CastError(text.into()));
         let text = cast("Cannot cast string 'x' to value of Int32 type");
-        assert_eq!((text.state, text.message.as_str()), ("22P02", "invalid input syntax for type integer: \"x\""));
-        assert_eq!(cast("Cannot cast string '99999999999' to value of Int32 type").state, "22003");
+        assert_eq!(
+            (text.state, text.message.as_str()),
+            ("22P02", "invalid input syntax for type integer: \"x\"")
+        );
+        assert_eq!(
+            cast("Cannot cast string '99999999999' to value of Int32 type").state,
+            "22003"
+        );
         assert_eq!(cast("Can't cast value 100000 to type Int16").state, "22003");
         assert_eq!(SqlError::from(ArrowError::DivideByZero).state, "22012");
     }
@@ -409,7 +523,9 @@ mod tests {
         let wrapped = DataFusionError::Context(
             "somewhere".into(),
             Box::new(DataFusionError::ArrowError(
-                Box::new(ArrowError::ExternalError(Box::new(DataFusionError::External(Box::new(own.clone()))))),
+                Box::new(ArrowError::ExternalError(Box::new(DataFusionError::External(
+                    Box::new(own.clone()),
+                )))),
                 None,
             )),
         );
@@ -429,7 +545,10 @@ mod tests {
     #[test]
     fn a_missing_table_is_named_without_its_catalog() {
         let error = of_plan_message("table 'tributary.public.nope' not found");
-        assert_eq!((error.state, error.message.as_str()), ("42P01", "relation \"nope\" does not exist"));
+        assert_eq!(
+            (error.state, error.message.as_str()),
+            ("42P01", "relation \"nope\" does not exist")
+        );
     }
 
     #[test]

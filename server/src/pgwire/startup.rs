@@ -55,36 +55,51 @@ where
 {
     let mut encryption_asked = 0;
     loop {
-        let Some(mut packet) = read_packet(input, buffer).await? else { return Ok(Startup::Closed) };
+        let Some(mut packet) = read_packet(input, buffer).await? else {
+            return Ok(Startup::Closed);
+        };
         let code = packet.get_u32();
         match code {
             SSL_REQUEST | GSS_ENCRYPTION_REQUEST => {
                 encryption_asked += 1;
                 if !buffer.is_empty() || encryption_asked > 2 {
-                    return Err(SqlError::protocol("received unencrypted data after a request for encryption").fatal());
+                    return Err(SqlError::protocol(
+                        "received unencrypted data after a request for encryption",
+                    )
+                    .fatal());
                 }
                 out.refuse_encryption();
-                out.flush().await.map_err(|_| SqlError::protocol("the connection was closed").fatal())?;
+                out.flush()
+                    .await
+                    .map_err(|_| SqlError::protocol("the connection was closed").fatal())?;
             }
             CANCEL_REQUEST => {
                 if packet.len() != 8 {
                     return Err(SqlError::protocol("invalid length of a cancel request").fatal());
                 }
-                return Ok(Startup::Cancel { process: packet.get_i32(), secret: packet.get_i32() });
+                return Ok(Startup::Cancel {
+                    process: packet.get_i32(),
+                    secret: packet.get_i32(),
+                });
             }
             _ if code >> 16 == 3 => return parameters(packet, code & 0xffff),
             _ => {
                 let (major, minor) = (code >> 16, code & 0xffff);
-                return Err(SqlError::unsupported(format!("unsupported frontend protocol {major}.{minor}"))
-                    .hint("this server speaks protocol 3.0")
-                    .fatal());
+                return Err(
+                    SqlError::unsupported(format!("unsupported frontend protocol {major}.{minor}"))
+                        .hint("this server speaks protocol 3.0")
+                        .fatal(),
+                );
             }
         }
     }
 }
 
 /// The body of one packet (with its code), or `None` at the end of the stream.
-async fn read_packet<R: AsyncRead + Unpin>(input: &mut R, buffer: &mut BytesMut) -> SqlResult<Option<BytesMut>> {
+async fn read_packet<R: AsyncRead + Unpin>(
+    input: &mut R,
+    buffer: &mut BytesMut,
+) -> SqlResult<Option<BytesMut>> {
     loop {
         if let Some(head) = buffer.first_chunk::<4>() {
             let length = u32::from_be_bytes(*head) as usize;
@@ -106,9 +121,12 @@ async fn read_packet<R: AsyncRead + Unpin>(input: &mut R, buffer: &mut BytesMut)
 }
 
 fn parameters(packet: BytesMut, minor: u32) -> SqlResult<Startup> {
-    let malformed = || SqlError::protocol("invalid startup packet layout: expected terminator as last byte").fatal();
+    let malformed =
+        || SqlError::protocol("invalid startup packet layout: expected terminator as last byte").fatal();
     let bytes: &[u8] = &packet;
-    let mut fields = bytes.split(|byte| *byte == 0).map(|field| utf8(field).map_err(SqlError::fatal));
+    let mut fields = bytes
+        .split(|byte| *byte == 0)
+        .map(|field| utf8(field).map_err(SqlError::fatal));
     let (mut parameters, mut unknown) = (BTreeMap::new(), Vec::new());
     if packet.last() != Some(&0) {
         return Err(malformed());
@@ -128,7 +146,10 @@ fn parameters(packet: BytesMut, minor: u32) -> SqlResult<Startup> {
         return Err(SqlError::new("28000", "no user name specified in startup packet").fatal());
     }
     let negotiate = (minor > 0 || !unknown.is_empty()).then_some(unknown);
-    Ok(Startup::Session { parameters, negotiate })
+    Ok(Startup::Session {
+        parameters,
+        negotiate,
+    })
 }
 
 #[cfg(test)]
@@ -156,7 +177,13 @@ mod tests {
     #[tokio::test]
     async fn a_session_is_asked_for() {
         let (result, _) = run(&packet(0x0003_0000, b"user\0me\0database\0d\0\0")).await;
-        let Ok(Startup::Session { parameters, negotiate: None }) = result else { panic!("{result:?}") };
+        let Ok(Startup::Session {
+            parameters,
+            negotiate: None,
+        }) = result
+        else {
+            panic!("{result:?}")
+        };
         assert_eq!(parameters.get("database").map(String::as_str), Some("d"));
     }
 
@@ -167,22 +194,59 @@ mod tests {
         let (result, sent) = run(&bytes).await;
         assert_eq!(result.expect_err("stuffed").state, "08P01");
         assert!(sent.is_empty(), "nothing is answered");
-        assert_eq!(run(&packet(SSL_REQUEST, b"")).await, (Ok(Startup::Closed), b"N".to_vec()));
+        assert_eq!(
+            run(&packet(SSL_REQUEST, b"")).await,
+            (Ok(Startup::Closed), b"N".to_vec())
+        );
     }
 
     #[tokio::test]
     async fn a_cancel_request_carries_its_key() {
         let (result, _) = run(&packet(CANCEL_REQUEST, &[0, 0, 0, 7, 0, 0, 0, 9])).await;
-        assert_eq!(result, Ok(Startup::Cancel { process: 7, secret: 9 }));
+        assert_eq!(
+            result,
+            Ok(Startup::Cancel {
+                process: 7,
+                secret: 9
+            })
+        );
         assert!(run(&packet(CANCEL_REQUEST, &[0; 7])).await.0.is_err());
     }
 
     #[tokio::test]
     async fn other_protocols_and_sizes_are_refused() {
-        assert_eq!(run(&packet(0x0002_0000, b"user\0me\0\0")).await.0.expect_err("old").state, "0A000");
-        assert_eq!(run(b"GET / HTTP/1.1\r\n\r\n").await.0.expect_err("not ours").state, "08P01");
-        assert_eq!(run(&packet(0x0003_0000, b"user\0me")).await.0.expect_err("unterminated").state, "08P01");
-        assert_eq!(run(&packet(0x0003_0000, b"\0")).await.0.expect_err("nobody").state, "28000");
+        assert_eq!(
+            run(&packet(0x0002_0000, b"user\0me\0\0"))
+                .await
+                .0
+                .expect_err("old")
+                .state,
+            "0A000"
+        );
+        assert_eq!(
+            run(b"GET / HTTP/1.1\r\n\r\n")
+                .await
+                .0
+                .expect_err("not ours")
+                .state,
+            "08P01"
+        );
+        assert_eq!(
+            run(&packet(0x0003_0000, b"user\0me"))
+                .await
+                .0
+                .expect_err("unterminated")
+                .state,
+            "08P01"
+        );
+        assert_eq!(
+            run(&packet(0x0003_0000, b"\0"))
+                .await
+                .0
+                .expect_err("nobody")
+                .state,
+            "28000"
+        );
     }
 
     proptest! {

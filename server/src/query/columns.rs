@@ -37,7 +37,10 @@ impl VisitorMut for Naming {
 impl Naming {
     fn body(&mut self, body: &mut SetExpr) {
         match body {
-            SetExpr::Select(select) => self.items(&mut select.projection),
+            SetExpr::Select(select) => {
+                let is_single = matches!(select.from.as_slice(), [table] if table.joins.is_empty());
+                self.items(&mut select.projection, is_single);
+            }
             SetExpr::SetOperation { left, right, .. } => {
                 self.body(left);
                 self.body(right);
@@ -46,14 +49,17 @@ impl Naming {
         }
     }
 
-    fn items(&mut self, items: &mut [SelectItem]) {
-        let has_wildcard =
-            items.iter().any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+    fn items(&mut self, items: &mut [SelectItem], is_single: bool) {
+        let has_wildcard = items
+            .iter()
+            .any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
         let mut seen = BTreeSet::new();
         for item in items {
             let (key, name, expr) = match item {
-                SelectItem::UnnamedExpr(expr) => (expr.to_string(), client_name(expr), expr),
-                SelectItem::ExprWithAlias { expr, alias } => (format!("AS {alias}"), alias.value.clone(), expr),
+                SelectItem::UnnamedExpr(expr) => (planned_name(expr, is_single), client_name(expr), expr),
+                SelectItem::ExprWithAlias { expr, alias } => {
+                    (format!("AS {alias}"), alias.value.clone(), expr)
+                }
                 _ => continue,
             };
             // A column beside a wildcard is most likely one of the wildcard's.
@@ -63,8 +69,23 @@ impl Naming {
             }
             self.given += 1;
             let alias = Ident::with_quote('"', format!("{name}{MARK}{}", self.given));
-            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+            *item = SelectItem::ExprWithAlias {
+                expr: expr.clone(),
+                alias,
+            };
         }
+    }
+}
+
+/// What expressions have in common that DataFusion gives one name: casts do not show in it, and over a single table the
+/// table does not matter.
+fn planned_name(expr: &Expr, is_single: bool) -> String {
+    match expr {
+        Expr::Cast { expr, .. } | Expr::Nested(expr) => planned_name(expr, is_single),
+        Expr::CompoundIdentifier(parts) if is_single => {
+            parts.last().map_or_else(String::new, Ident::to_string)
+        }
+        other => other.to_string(),
     }
 }
 
@@ -77,9 +98,12 @@ fn client_name(expr: &Expr) -> String {
     match expr {
         Expr::Identifier(ident) => folded(ident),
         Expr::CompoundIdentifier(parts) => parts.last().map_or_else(String::new, folded),
-        Expr::Function(call) => {
-            call.name.0.last().and_then(|part| part.as_ident()).map_or_else(|| "?column?".into(), folded)
-        }
+        Expr::Function(call) => call
+            .name
+            .0
+            .last()
+            .and_then(|part| part.as_ident())
+            .map_or_else(|| "?column?".into(), folded),
         Expr::Cast { expr, .. } => client_name(expr),
         Expr::Case { .. } => "case".into(),
         _ => "?column?".into(),
@@ -94,14 +118,25 @@ mod tests {
 
     #[test]
     fn repeated_columns_are_told_apart_and_shown_alike() {
-        let Statement::Sql(statement) = parse("SELECT 1, 1, a, b, A, count(*), count(*) FROM t").expect("sql").remove(0).statement
+        let Statement::Sql(statement) = parse("SELECT 1, 1, a, b, A, count(*), count(*), t.a::text FROM t")
+            .expect("sql")
+            .remove(0)
+            .statement
         else {
             panic!("a query")
         };
-        let datafusion::sql::sqlparser::ast::Statement::Query(mut query) = *statement else { panic!("a query") };
+        let datafusion::sql::sqlparser::ast::Statement::Query(mut query) = *statement else {
+            panic!("a query")
+        };
         name_apart(&mut query);
         let text = query.to_string();
-        assert!(text.starts_with("SELECT 1, 1 AS \"?column?\u{1}1\", a, b, A, count(*), count(*) AS \"count\u{1}2\""), "{text}");
+        assert!(
+            text.starts_with(
+                "SELECT 1, 1 AS \"?column?\u{1}1\", a, b, A, count(*), count(*) AS \"count\u{1}2\""
+            ),
+            "{text}"
+        );
+        assert!(text.contains("t.a::TEXT AS \"a\u{1}3\""), "{text}");
         assert_eq!(shown_name("count\u{1}2"), "count");
     }
 }

@@ -7,7 +7,9 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock};
 
 use chrono::DateTime;
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
+};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -43,11 +45,26 @@ fn make_base() -> Result<SessionState, datafusion::error::DataFusionError> {
     options.sql_parser.collect_spans = true;
     options.sql_parser.support_varchar_with_length = true;
     options.sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
-    let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .build();
     let context = SessionContext::new_with_state(state);
-    datafusion_pg_catalog::setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
+    datafusion_pg_catalog::setup_pg_catalog(&context, DATABASE, EmptyContextProvider)
+        .map_err(|error| *error)?;
     for function in functions::of_server() {
         context.register_udf(function.as_ref().clone());
+    }
+    // Their formats are another language than PostgreSQL's: no answer is better than a wrong one.
+    for name in [
+        "to_char",
+        "date_format",
+        "to_date",
+        "to_unixtime",
+        "make_time",
+        "to_time",
+    ] {
+        context.deregister_udf(name);
     }
     let mut state = context.state();
     let mut planners = state.expr_planners().to_vec();
@@ -90,7 +107,10 @@ impl QueryContext {
             .with_runtime_env(runtime(memory_bytes_max)?)
             .build();
         use datafusion::execution::FunctionRegistry;
-        for function in functions::of_session(facts).into_iter().chain(pg_catalog.functions()) {
+        for function in functions::of_session(facts)
+            .into_iter()
+            .chain(pg_catalog.functions())
+        {
             state.register_udf(function)?;
         }
         let zone = facts.settings().get("TimeZone")?;
@@ -105,20 +125,29 @@ impl QueryContext {
 
     /// The logical plan of a query or EXPLAIN.
     pub async fn plan_statement(&self, statement: ast::Statement) -> SqlResult<LogicalPlan> {
-        let plan = self.state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
+        let plan = self
+            .state
+            .statement_to_plan(DfStatement::Statement(Box::new(statement)))
+            .await?;
         Ok(plan)
     }
 
     /// The plan after analysis, without optimization: its schema is that of the result.
     pub fn analyze(&self, plan: LogicalPlan) -> SqlResult<LogicalPlan> {
         let options = Arc::clone(self.state.config_options());
-        Ok(self.state.analyzer().execute_and_check(plan, &options, |_, _| {})?)
+        Ok(self
+            .state
+            .analyzer()
+            .execute_and_check(plan, &options, |_, _| {})?)
     }
 
     /// Optimizes a plan and makes it ready to run.
     pub async fn prepare(&self, plan: &LogicalPlan) -> SqlResult<Prepared> {
         let physical = self.state.create_physical_plan(plan).await?;
-        Ok(Prepared { physical, task: self.state.task_ctx() })
+        Ok(Prepared {
+            physical,
+            task: self.state.task_ctx(),
+        })
     }
 
     /// The state, for what plans by itself.
@@ -150,6 +179,9 @@ fn runtime(memory_bytes_max: usize) -> SqlResult<Arc<RuntimeEnv>> {
     let named = NonZeroUsize::new(3).expect("three is not zero");
     let pool = TrackConsumersPool::new(GreedyMemoryPool::new(memory_bytes_max), named);
     let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
-    let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc()?;
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_disk_manager_builder(disk)
+        .build_arc()?;
     Ok(runtime)
 }

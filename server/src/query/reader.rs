@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::catalog::view::ViewTable;
+use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use futures::TryStreamExt;
@@ -65,7 +65,11 @@ impl Planned {
 
     /// Makes the plan ready to run.
     pub async fn prepare(self) -> SqlResult<(Prepared, Vec<SqlError>)> {
-        let Planned { plan, context, notices } = self;
+        let Planned {
+            plan,
+            context,
+            notices,
+        } = self;
         let prepared = on_large_stack(async move { context.prepare(&plan).await }).await?;
         Ok((prepared, notices))
     }
@@ -107,14 +111,20 @@ impl Reader {
                 return Err(SqlError::internal("not an EXPLAIN"));
             };
             let ast::Statement::Query(query) = inner.as_ref() else {
-                return Err(SqlError::unsupported("EXPLAIN of anything but a query is not supported")
-                    .hint("EXPLAIN SELECT …, or EXPLAIN MATERIALIZED VIEW v"));
+                return Err(
+                    SqlError::unsupported("EXPLAIN of anything but a query is not supported")
+                        .hint("EXPLAIN SELECT …, or EXPLAIN MATERIALIZED VIEW v"),
+                );
             };
             let (context, public) = reader.context(Exposed::default())?;
             let mut notices = Vec::new();
             reader.resolve(query, &context, &public, &mut notices, 0).await?;
             let plan = context.plan_statement(statement).await?;
-            Ok(Planned { plan, context, notices })
+            Ok(Planned {
+                plan,
+                context,
+                notices,
+            })
         })
         .await
     }
@@ -130,7 +140,10 @@ impl Reader {
             let planned = reader.plan_unanalyzed(query, &options).await?;
             let types = planned.plan.get_parameter_types()?;
             let number = |name: &str| name.trim_start_matches('$').parse::<usize>().ok();
-            Ok(types.into_iter().filter_map(|(name, data_type)| Some((number(&name)?, data_type?))).collect())
+            Ok(types
+                .into_iter()
+                .filter_map(|(name, data_type)| Some((number(&name)?, data_type?)))
+                .collect())
         })
         .await
     }
@@ -150,7 +163,10 @@ impl Reader {
         if is_hidden_named {
             wildcard::expand(&mut query, &self.snapshot.catalog)?;
         }
-        let exposed = Exposed { hidden: is_hidden_named, versions: options.versions };
+        let exposed = Exposed {
+            hidden: is_hidden_named,
+            versions: options.versions,
+        };
         let (context, public) = self.context(exposed)?;
         for (name, rows) in &options.replaced {
             let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]])?;
@@ -167,7 +183,11 @@ impl Reader {
             notices.clear();
         }
         let plan = context.plan(query).await?;
-        Ok(Planned { plan, context, notices })
+        Ok(Planned {
+            plan,
+            context,
+            notices,
+        })
     }
 
     fn context(&self, exposed: Exposed) -> SqlResult<(Arc<QueryContext>, Arc<PublicSchema>)> {
@@ -177,10 +197,18 @@ impl Reader {
             exposed,
             self.facts.region.clone(),
         ));
-        let system = Arc::new(SystemSchema::new(Arc::clone(&self.snapshot), self.facts.region.clone()));
+        let system = Arc::new(SystemSchema::new(
+            Arc::clone(&self.snapshot),
+            self.facts.region.clone(),
+        ));
         let pg_catalog = Arc::new(PgCatalog::new(Arc::clone(&self.snapshot), &self.facts)?);
-        let context =
-            QueryContext::new(&self.facts, Arc::clone(&public), system, pg_catalog, self.memory_bytes_max)?;
+        let context = QueryContext::new(
+            &self.facts,
+            Arc::clone(&public),
+            system,
+            pg_catalog,
+            self.memory_bytes_max,
+        )?;
         Ok((Arc::new(context), public))
     }
 
@@ -195,15 +223,22 @@ impl Reader {
     ) -> BoxFuture<'a, SqlResult<()>> {
         Box::pin(async move {
             if depth > VIEW_DEPTH_MAX {
-                return Err(SqlError::new(sqlstate::TOO_COMPLEX, "views are nested too deeply"));
+                return Err(SqlError::new(
+                    sqlstate::TOO_COMPLEX,
+                    "views are nested too deeply",
+                ));
             }
             let mut told = BTreeSet::new();
             for name in relation_names(query) {
-                let Some(object) = self.snapshot.catalog.object(&name).cloned() else { continue };
+                let Some(object) = self.snapshot.catalog.object(&name).cloned() else {
+                    continue;
+                };
                 self.check_readable(&object)?;
                 match &object.kind {
                     ObjectKind::View(view) => {
-                        let provider = self.plan_view(&object, view, context, public, notices, depth).await?;
+                        let provider = self
+                            .plan_view(&object, view, context, public, notices, depth)
+                            .await?;
                         public.replace(&name, provider);
                     }
                     ObjectKind::Source(_) => {
@@ -236,8 +271,12 @@ impl Reader {
     ) -> SqlResult<Arc<dyn TableProvider>> {
         let broken = || SqlError::internal(format!("view \"{}\" does not hold a query", object.name));
         let parsed = parse(&view.sql)?.into_iter().next().ok_or_else(broken)?;
-        let Statement::Sql(statement) = parsed.statement else { return Err(broken()) };
-        let ast::Statement::Query(query) = *statement else { return Err(broken()) };
+        let Statement::Sql(statement) = parsed.statement else {
+            return Err(broken());
+        };
+        let ast::Statement::Query(query) = *statement else {
+            return Err(broken());
+        };
         self.resolve(&query, context, public, notices, depth + 1).await?;
         let plan = context.plan(*query).await?;
         let columns: Vec<Expr> = plan
@@ -257,14 +296,23 @@ impl Reader {
 
     /// A view that waits for a member's rows cannot be read, anywhere (55000).
     fn check_readable(&self, object: &Object) -> SqlResult<()> {
-        let Some(view) = self.snapshot.views.get(&object.id) else { return Ok(()) };
+        let Some(view) = self.snapshot.views.get(&object.id) else {
+            return Ok(());
+        };
         if view.missing.is_empty() {
             return Ok(());
         }
-        let names: Vec<String> = view.missing.iter().map(|region| self.region_name(*region)).collect();
+        let names: Vec<String> = view
+            .missing
+            .iter()
+            .map(|region| self.region_name(*region))
+            .collect();
         let message = format!("materialized view \"{}\" is not complete yet", object.name);
         Err(SqlError::new(sqlstate::NOT_IN_PREREQUISITE_STATE, message)
-            .detail(format!("Rows of these regions have not arrived: {}.", names.join(", ")))
+            .detail(format!(
+                "Rows of these regions have not arrived: {}.",
+                names.join(", ")
+            ))
             .hint("try again; tributary.materialized_views shows the progress"))
     }
 
@@ -283,7 +331,10 @@ impl Reader {
         if !is_partial || !self.is_multi_region() || self.facts.settings().reads_local() {
             return None;
         }
-        let message = format!("table \"{}\" is REGIONAL: only rows of region \"{}\" were read", object.name, self.facts.region);
+        let message = format!(
+            "table \"{}\" is REGIONAL: only rows of region \"{}\" were read",
+            object.name, self.facts.region
+        );
         Some(
             SqlError::new("00000", message)
                 .hint("a materialized view sees all regions; SET regional_reads = 'local' hides this notice"),
@@ -301,7 +352,9 @@ fn cast_columns(plan: LogicalPlan, types: &[DataType]) -> SqlResult<LogicalPlan>
             let column = Expr::Column(datafusion::common::Column::new(relation.cloned(), field.name()));
             match types.get(index) {
                 // Two columns may have one name; as what is written, position counts.
-                Some(data_type) => datafusion::logical_expr::cast(column, data_type.clone()).alias(format!("c{index}")),
+                Some(data_type) => {
+                    datafusion::logical_expr::cast(column, data_type.clone()).alias(format!("c{index}"))
+                }
                 None => column,
             }
         })
@@ -313,14 +366,25 @@ fn cast_columns(plan: LogicalPlan, types: &[DataType]) -> SqlResult<LogicalPlan>
 fn reads_catalog(query: &ast::Query) -> bool {
     let mut found = false;
     let _: std::ops::ControlFlow<()> = ast::visit_relations(query, |name| {
-        let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(|ident| ident.value.to_lowercase()).collect();
-        found |= parts.iter().any(|part| part == "pg_catalog" || part == "information_schema")
+        let parts: Vec<String> = name
+            .0
+            .iter()
+            .filter_map(|part| part.as_ident())
+            .map(|ident| ident.value.to_lowercase())
+            .collect();
+        found |= parts
+            .iter()
+            .any(|part| part == "pg_catalog" || part == "information_schema")
             || parts.last().is_some_and(|last| last.starts_with("pg_"));
         std::ops::ControlFlow::Continue(())
     });
     let _: std::ops::ControlFlow<()> = ast::visit_expressions(query, |expr| {
         if let ast::Expr::Cast { data_type, .. } = expr {
-            found |= data_type.to_string().to_lowercase().trim_start_matches("pg_catalog.").starts_with("reg");
+            found |= data_type
+                .to_string()
+                .to_lowercase()
+                .trim_start_matches("pg_catalog.")
+                .starts_with("reg");
         }
         std::ops::ControlFlow::Continue(())
     });

@@ -115,7 +115,12 @@ impl Relation {
             fields.push(Field::new(STAMP_COLUMN, DataType::Int64, true));
         }
         let schema = Arc::new(Schema::new(fields));
-        let source = TableSource { def, columns, pending, region_names };
+        let source = TableSource {
+            def,
+            columns,
+            pending,
+            region_names,
+        };
         Self::new(schema, Arc::clone(&table.rows), Some(source))
     }
 
@@ -125,13 +130,18 @@ impl Relation {
     }
 
     fn new(schema: SchemaRef, rows: Arc<TraceSnapshot>, table: Option<TableSource>) -> Self {
-        Self { schema: Arc::clone(&schema), source: Source { schema, rows, table } }
+        Self {
+            schema: Arc::clone(&schema),
+            source: Source { schema, rows, table },
+        }
     }
 }
 
 impl fmt::Debug for Relation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Relation").field("schema", &self.schema).finish_non_exhaustive()
+        f.debug_struct("Relation")
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
     }
 }
 
@@ -156,10 +166,24 @@ impl TableProvider for Relation {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let key = self.source.table.as_ref().and_then(|table| fixed_key(&table.def, filters));
-        let partition = Arc::new(Partition { source: self.source.clone(), key });
+        let key = self
+            .source
+            .table
+            .as_ref()
+            .and_then(|table| fixed_key(&table.def, filters));
+        let partition = Arc::new(Partition {
+            source: self.source.clone(),
+            key,
+        });
         let schema = Arc::clone(&self.schema);
-        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![partition], projection, [], false, limit)?))
+        Ok(Arc::new(StreamingTableExec::try_new(
+            schema,
+            vec![partition],
+            projection,
+            [],
+            false,
+            limit,
+        )?))
     }
 }
 
@@ -169,9 +193,12 @@ fn fixed_key(def: &TableDef, filters: &[Expr]) -> Option<Vec<ScalarValue>> {
     let mut stack: Vec<&Expr> = filters.iter().collect();
     while let Some(expr) = stack.pop() {
         match expr {
-            Expr::BinaryExpr(binary) if binary.op == Operator::And => stack.extend([&*binary.left, &*binary.right]),
+            Expr::BinaryExpr(binary) if binary.op == Operator::And => {
+                stack.extend([&*binary.left, &*binary.right])
+            }
             Expr::BinaryExpr(binary) if binary.op == Operator::Eq => match (&*binary.left, &*binary.right) {
-                (Expr::Column(column), Expr::Literal(value, _)) | (Expr::Literal(value, _), Expr::Column(column)) => {
+                (Expr::Column(column), Expr::Literal(value, _))
+                | (Expr::Literal(value, _), Expr::Column(column)) => {
                     conjuncts.push((column.name.as_str(), value));
                 }
                 _ => {}
@@ -182,7 +209,9 @@ fn fixed_key(def: &TableDef, filters: &[Expr]) -> Option<Vec<ScalarValue>> {
     let value_of = |&index: &usize| {
         let column = &def.columns[index];
         let fits = |value: &ScalarValue| value.data_type() == column.sql_type.arrow() && !value.is_null();
-        let found = conjuncts.iter().find(|(name, value)| *name == column.name && fits(value));
+        let found = conjuncts
+            .iter()
+            .find(|(name, value)| *name == column.name && fits(value));
         found.map(|(_, value)| (*value).clone())
     };
     def.primary_key.iter().map(value_of).collect()
@@ -195,7 +224,9 @@ struct Partition {
 
 impl fmt::Debug for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Partition").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Partition")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -206,7 +237,10 @@ impl PartitionStream for Partition {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let batches = Batches::new(self.source.clone(), self.key.clone());
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.source.schema), futures::stream::iter(batches)))
+        Box::pin(RecordBatchStreamAdapter::new(
+            Arc::clone(&self.source.schema),
+            futures::stream::iter(batches),
+        ))
     }
 }
 
@@ -235,7 +269,14 @@ impl Batches {
             None => Box::new(source.rows.scan(BATCH_ROWS_MAX)),
         };
         let own_rows_due = source.table.as_ref().is_some_and(|table| table.pending.is_some());
-        Self { source, deltas, repeated: None, ready: VecDeque::new(), own_rows_due, key }
+        Self {
+            source,
+            deltas,
+            repeated: None,
+            ready: VecDeque::new(),
+            own_rows_due,
+            key,
+        }
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
@@ -265,7 +306,8 @@ impl Batches {
             let table = self.source.table.as_ref().expect("only tables have own rows");
             let own = table.own_rows(&self.source.schema, self.key.as_deref())?;
             for start in (0..own.num_rows()).step_by(BATCH_ROWS_MAX) {
-                self.ready.push_back(own.slice(start, BATCH_ROWS_MAX.min(own.num_rows() - start)));
+                self.ready
+                    .push_back(own.slice(start, BATCH_ROWS_MAX.min(own.num_rows() - start)));
             }
         }
     }
@@ -284,7 +326,10 @@ impl TableSource {
     fn shown(&self, delta: &Delta, schema: &SchemaRef) -> Result<RecordBatch> {
         let width = self.def.columns.len();
         let deleted = delta.rows().column(width + DELETED_OFFSET);
-        let deleted = deleted.as_any().downcast_ref::<BooleanArray>().expect("the deleted column is boolean");
+        let deleted = deleted
+            .as_any()
+            .downcast_ref::<BooleanArray>()
+            .expect("the deleted column is boolean");
         let own: Vec<usize> = (0..width).collect();
         let keys = match &self.pending {
             Some(pending) => Some((pending, pending.keys(&delta.rows().project(&own)?))),
@@ -308,11 +353,17 @@ impl TableSource {
             Output::Origin => Arc::clone(origins),
             Output::Stamp => Arc::clone(rows.column(width + STAMP_OFFSET)),
         };
-        Ok(RecordBatch::try_new(Arc::clone(schema), self.columns.iter().map(column).collect())?)
+        Ok(RecordBatch::try_new(
+            Arc::clone(schema),
+            self.columns.iter().map(column).collect(),
+        )?)
     }
 
     fn regions(&self, origins: &ArrayRef) -> ArrayRef {
-        let origins = origins.as_any().downcast_ref::<Int64Array>().expect("origins are integers");
+        let origins = origins
+            .as_any()
+            .downcast_ref::<Int64Array>()
+            .expect("origins are integers");
         let mut last: Option<(i64, Option<String>)> = None;
         let names: StringArray = origins
             .values()
@@ -336,7 +387,10 @@ impl TableSource {
             (None, _) => RecordBatch::new_empty(self.def.schema()),
         };
         // The own origin, under a number that no region has, names this region.
-        let here = (self.region_names)(OriginId { region: tributary_storage::RegionId(u16::MAX), incarnation: 0 });
+        let here = (self.region_names)(OriginId {
+            region: tributary_storage::RegionId(u16::MAX),
+            incarnation: 0,
+        });
         let column = |output: &Output| -> ArrayRef {
             match output {
                 Output::Own(index) => Arc::clone(rows.column(*index)),
@@ -344,7 +398,10 @@ impl TableSource {
                 Output::Origin | Output::Stamp => new_null_array(&DataType::Int64, rows.num_rows()),
             }
         };
-        Ok(RecordBatch::try_new(Arc::clone(schema), self.columns.iter().map(column).collect())?)
+        Ok(RecordBatch::try_new(
+            Arc::clone(schema),
+            self.columns.iter().map(column).collect(),
+        )?)
     }
 }
 
@@ -358,7 +415,11 @@ struct Repeated {
 
 impl Repeated {
     fn new(delta: Delta) -> Self {
-        Self { delta, row: 0, given: 0 }
+        Self {
+            delta,
+            row: 0,
+            given: 0,
+        }
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
@@ -379,6 +440,9 @@ impl Repeated {
         if indices.is_empty() {
             return Ok(None);
         }
-        Ok(Some(take_record_batch(self.delta.rows(), &UInt32Array::from(indices))?))
+        Ok(Some(take_record_batch(
+            self.delta.rows(),
+            &UInt32Array::from(indices),
+        )?))
     }
 }

@@ -36,16 +36,29 @@ impl PublicSchema {
         exposed: Exposed,
         region: String,
     ) -> Self {
-        Self { snapshot, pending, exposed, region, replaced: Mutex::default() }
+        Self {
+            snapshot,
+            pending,
+            exposed,
+            region,
+            replaced: Mutex::default(),
+        }
     }
 
     /// Puts a relation in the place of the one of this name.
     pub fn replace(&self, name: &str, relation: Arc<dyn TableProvider>) {
-        self.replaced.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), relation);
+        self.replaced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_string(), relation);
     }
 
     fn replaced(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
-        self.replaced.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.replaced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 
     fn relation(&self, object: &Object) -> Option<Arc<dyn TableProvider>> {
@@ -53,7 +66,12 @@ impl PublicSchema {
             ObjectKind::Table(_) => {
                 let table = self.snapshot.tables.get(&object.id)?;
                 let pending = self.pending.get(&object.id).cloned();
-                Some(Arc::new(Relation::table(table, self.exposed, pending, self.region_names())))
+                Some(Arc::new(Relation::table(
+                    table,
+                    self.exposed,
+                    pending,
+                    self.region_names(),
+                )))
             }
             ObjectKind::MaterializedView(_) => {
                 let view = self.snapshot.views.get(&object.id)?;
@@ -70,7 +88,10 @@ impl PublicSchema {
         let here = self.region.clone();
         Arc::new(move |origin: OriginId| match origin.incarnation {
             0 => Some(here.clone()),
-            _ => catalog.regions.get(&origin.region).map(|region| region.name.clone()),
+            _ => catalog
+                .regions
+                .get(&origin.region)
+                .map(|region| region.name.clone()),
         })
     }
 
@@ -88,7 +109,9 @@ impl PublicSchema {
 
 impl std::fmt::Debug for PublicSchema {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PublicSchema").field("exposed", &self.exposed).finish_non_exhaustive()
+        f.debug_struct("PublicSchema")
+            .field("exposed", &self.exposed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,14 +119,21 @@ impl std::fmt::Debug for PublicSchema {
 impl SchemaProvider for PublicSchema {
     fn table_names(&self) -> Vec<String> {
         let relations = self.snapshot.catalog.objects.values();
-        relations.filter(|object| !matches!(object.kind, ObjectKind::Source(_))).map(|object| object.name.clone()).collect()
+        relations
+            .filter(|object| !matches!(object.kind, ObjectKind::Source(_)))
+            .map(|object| object.name.clone())
+            .collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if let Some(replaced) = self.replaced(name) {
             return Ok(Some(replaced));
         }
-        Ok(self.snapshot.catalog.object(name).and_then(|object| self.relation(object)))
+        Ok(self
+            .snapshot
+            .catalog
+            .object(name)
+            .and_then(|object| self.relation(object)))
     }
 
     fn table_exist(&self, name: &str) -> bool {

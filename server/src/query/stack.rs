@@ -22,11 +22,16 @@ where
         // The receiver is gone when the statement was canceled.
         let _ = sender.send(planned);
     };
-    let thread = std::thread::Builder::new().name("plan".into()).stack_size(PLANNING_STACK_BYTES).spawn(run);
+    let thread = std::thread::Builder::new()
+        .name("plan".into())
+        .stack_size(PLANNING_STACK_BYTES)
+        .spawn(run);
     if let Err(error) = thread {
         return Err(SqlError::new("53000", format!("no thread for planning: {error}")));
     }
-    receiver.await.unwrap_or_else(|_| Err(SqlError::internal("the planning thread ended without an answer")))
+    receiver
+        .await
+        .unwrap_or_else(|_| Err(SqlError::internal("the planning thread ended without an answer")))
 }
 
 /// The error of a caught panic. It is logged: it is a defect.
@@ -50,6 +55,9 @@ mod tests {
     async fn a_panic_is_an_error() {
         let result: SqlResult<()> = on_large_stack(async { panic!("on purpose") }).await;
         let error = result.expect_err("it panicked");
-        assert_eq!((error.state, error.detail.as_deref()), ("XX000", Some("on purpose")));
+        assert_eq!(
+            (error.state, error.detail.as_deref()),
+            ("XX000", Some("on purpose"))
+        );
     }
 }

@@ -21,7 +21,10 @@ use crate::pgwire::error::{SqlError, SqlResult};
 
 /// Spells out the wildcards of a query.
 pub fn expand(query: &mut Query, catalog: &Catalog) -> SqlResult<()> {
-    match query.visit(&mut Expansion { catalog, defined: BTreeSet::new() }) {
+    match query.visit(&mut Expansion {
+        catalog,
+        defined: BTreeSet::new(),
+    }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
@@ -38,7 +41,8 @@ impl VisitorMut for Expansion<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
         if let Some(with) = &query.with {
-            self.defined.extend(with.cte_tables.iter().map(|cte| fold(&cte.alias.name)));
+            self.defined
+                .extend(with.cte_tables.iter().map(|cte| fold(&cte.alias.name)));
         }
         match self.body(&mut query.body) {
             Ok(()) => ControlFlow::Continue(()),
@@ -71,7 +75,9 @@ impl Expansion<'_> {
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
                     let factors = select.from.iter().flat_map(factors);
-                    let found = factors.filter(|factor| factor_name(factor).is_some_and(|own| own == bare(&name))).next();
+                    let found = factors
+                        .filter(|factor| factor_name(factor).is_some_and(|own| own == bare(&name)))
+                        .next();
                     match found {
                         Some(factor) => projection.extend(self.columns_of_factor(factor, &options)),
                         None => projection.push(SelectItem::QualifiedWildcard(
@@ -87,7 +93,11 @@ impl Expansion<'_> {
         Ok(())
     }
 
-    fn columns_of(&self, from: &TableWithJoins, options: &WildcardAdditionalOptions) -> SqlResult<Vec<SelectItem>> {
+    fn columns_of(
+        &self,
+        from: &TableWithJoins,
+        options: &WildcardAdditionalOptions,
+    ) -> SqlResult<Vec<SelectItem>> {
         let merges = from.joins.iter().any(|join| match &join.join_operator {
             JoinOperator::Join(constraint)
             | JoinOperator::Inner(constraint)
@@ -101,15 +111,25 @@ impl Expansion<'_> {
             _ => false,
         });
         if merges {
-            return Err(SqlError::unsupported("* over a join with USING beside a tributary_ column is not supported")
-                .hint("name the columns"));
+            return Err(SqlError::unsupported(
+                "* over a join with USING beside a tributary_ column is not supported",
+            )
+            .hint("name the columns"));
         }
-        Ok(factors(from).flat_map(|factor| self.columns_of_factor(factor, options)).collect())
+        Ok(factors(from)
+            .flat_map(|factor| self.columns_of_factor(factor, options))
+            .collect())
     }
 
     /// The visible columns of a table, or the wildcard of anything else.
-    fn columns_of_factor(&self, factor: &TableFactor, options: &WildcardAdditionalOptions) -> Vec<SelectItem> {
-        let Some(reference) = factor_name(factor) else { return vec![SelectItem::Wildcard(options.clone())] };
+    fn columns_of_factor(
+        &self,
+        factor: &TableFactor,
+        options: &WildcardAdditionalOptions,
+    ) -> Vec<SelectItem> {
+        let Some(reference) = factor_name(factor) else {
+            return vec![SelectItem::Wildcard(options.clone())];
+        };
         let table = match factor {
             TableFactor::Table { name, args: None, .. } => public_name(name)
                 .ok()
@@ -142,16 +162,27 @@ fn factors(from: &TableWithJoins) -> impl Iterator<Item = &TableFactor> {
 /// The name under which a factor's columns are known, folded.
 fn factor_name(factor: &TableFactor) -> Option<String> {
     match factor {
-        TableFactor::Table { alias: Some(alias), .. }
-        | TableFactor::Derived { alias: Some(alias), .. }
-        | TableFactor::TableFunction { alias: Some(alias), .. } => Some(fold(&alias.name)),
-        TableFactor::Table { name, alias: None, .. } => Some(bare(name)),
+        TableFactor::Table {
+            alias: Some(alias), ..
+        }
+        | TableFactor::Derived {
+            alias: Some(alias), ..
+        }
+        | TableFactor::TableFunction {
+            alias: Some(alias), ..
+        } => Some(fold(&alias.name)),
+        TableFactor::Table {
+            name, alias: None, ..
+        } => Some(bare(name)),
         _ => None,
     }
 }
 
 fn bare(name: &ObjectName) -> String {
-    name.0.last().and_then(|part| part.as_ident()).map_or_else(String::new, fold)
+    name.0
+        .last()
+        .and_then(|part| part.as_ident())
+        .map_or_else(String::new, fold)
 }
 
 #[cfg(test)]
@@ -171,29 +202,62 @@ mod tests {
             default: None,
             hidden,
         };
-        let columns = vec![column("a", false), column("b", false), column("tributary_row_id", true)];
-        let table = TableDef { columns, primary_key: vec![2], locality: TableLocality::RegionalByRow };
+        let columns = vec![
+            column("a", false),
+            column("b", false),
+            column("tributary_row_id", true),
+        ];
+        let table = TableDef {
+            columns,
+            primary_key: vec![2],
+            locality: TableLocality::RegionalByRow,
+        };
         let mut catalog = Catalog::default();
         for (id, name) in [(1, "t"), (2, "u")] {
             let kind = ObjectKind::Table(table.clone());
-            catalog.apply(&CatalogChange::Create(Object { id: ObjectId(id), name: name.into(), kind }));
+            catalog.apply(&CatalogChange::Create(Object {
+                id: ObjectId(id),
+                name: name.into(),
+                kind,
+            }));
         }
         let parsed = parse(sql).expect("it parses").remove(0);
-        let Statement::Sql(statement) = parsed.statement else { panic!("a query") };
-        let datafusion::sql::sqlparser::ast::Statement::Query(mut query) = *statement else { panic!("a query") };
+        let Statement::Sql(statement) = parsed.statement else {
+            panic!("a query")
+        };
+        let datafusion::sql::sqlparser::ast::Statement::Query(mut query) = *statement else {
+            panic!("a query")
+        };
         expand(&mut query, &catalog).map(|()| query.to_string())
     }
 
     #[test]
     fn wildcards_over_tables_are_spelt_out() {
         for (sql, expected) in [
-            ("SELECT *, tributary_region FROM t", r#"SELECT "t"."a", "t"."b", tributary_region FROM t"#),
-            ("SELECT x.*, y.tributary_region FROM t AS x, u AS y", r#"SELECT "x"."a", "x"."b", y.tributary_region FROM t AS x, u AS y"#),
-            ("SELECT * FROM (SELECT a, tributary_region FROM t) AS s", r#"SELECT "s".* FROM (SELECT a, tributary_region FROM t) AS s"#),
-            ("WITH t AS (SELECT 1) SELECT * FROM t", r#"WITH t AS (SELECT 1) SELECT "t".* FROM t"#),
+            (
+                "SELECT *, tributary_region FROM t",
+                r#"SELECT "t"."a", "t"."b", tributary_region FROM t"#,
+            ),
+            (
+                "SELECT x.*, y.tributary_region FROM t AS x, u AS y",
+                r#"SELECT "x"."a", "x"."b", y.tributary_region FROM t AS x, u AS y"#,
+            ),
+            (
+                "SELECT * FROM (SELECT a, tributary_region FROM t) AS s",
+                r#"SELECT "s".* FROM (SELECT a, tributary_region FROM t) AS s"#,
+            ),
+            (
+                "WITH t AS (SELECT 1) SELECT * FROM t",
+                r#"WITH t AS (SELECT 1) SELECT "t".* FROM t"#,
+            ),
         ] {
             assert_eq!(expanded(sql).expect(sql), expected);
         }
-        assert_eq!(expanded("SELECT * FROM t JOIN u USING (a)").expect_err("merged columns").state, "0A000");
+        assert_eq!(
+            expanded("SELECT * FROM t JOIN u USING (a)")
+                .expect_err("merged columns")
+                .state,
+            "0A000"
+        );
     }
 }

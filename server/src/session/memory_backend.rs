@@ -9,7 +9,9 @@ use tokio::sync::watch;
 use tributary_planner::catalog::PlanSettings;
 use tributary_planner::ddl::plan_ddl;
 use tributary_planner::parse::parse;
-use tributary_region::{Committed, Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, WriteSet};
+use tributary_region::{
+    Committed, Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, WriteSet,
+};
 use tributary_storage::{ObjectId, Position};
 
 use super::backend::{Backend, DdlDone, DdlError, WaitError};
@@ -39,8 +41,15 @@ impl MemoryBackend {
         let mut effects = Vec::new();
         let region = Region::open(config, None, Vec::new(), now_ms(), &mut effects).expect("an empty disk");
         let published = watch::Sender::new(region.snapshot());
-        let machine = Machine { region, replies: BTreeMap::new(), next_token: 1 };
-        let backend = Arc::new(Self { machine: Mutex::new(machine), published });
+        let machine = Machine {
+            region,
+            replies: BTreeMap::new(),
+            next_token: 1,
+        };
+        let backend = Arc::new(Self {
+            machine: Mutex::new(machine),
+            published,
+        });
         backend.settle(&mut backend.lock(), effects);
         backend
     }
@@ -63,7 +72,9 @@ impl MemoryBackend {
                 }
             }
             if let Some(position) = appended {
-                machine.region.step(now_ms(), Input::Persisted { position }, &mut effects);
+                machine
+                    .region
+                    .step(now_ms(), Input::Persisted { position }, &mut effects);
             } else if machine.region.has_work() {
                 machine.region.step(now_ms(), Input::Work, &mut effects);
             } else {
@@ -79,7 +90,10 @@ impl MemoryBackend {
         let mut effects = Vec::new();
         machine.region.step(now_ms(), input(token), &mut effects);
         self.settle(&mut machine, effects);
-        machine.replies.remove(&token).expect("every commit is answered once the region rests")
+        machine
+            .replies
+            .remove(&token)
+            .expect("every commit is answered once the region rests")
     }
 }
 
@@ -91,7 +105,8 @@ impl Backend for MemoryBackend {
 
     async fn wait_for(&self, position: Position, timeout: Duration) -> Result<Arc<Snapshot>, WaitError> {
         let mut seen = self.published.subscribe();
-        let found = tokio::time::timeout(timeout, seen.wait_for(|snapshot| snapshot.position >= position)).await;
+        let found =
+            tokio::time::timeout(timeout, seen.wait_for(|snapshot| snapshot.position >= position)).await;
         match found {
             Ok(Ok(snapshot)) => Ok(snapshot.clone()),
             Ok(Err(_)) => Err(WaitError::Stopped),
@@ -108,9 +123,18 @@ impl Backend for MemoryBackend {
         let statement = parse(&sql).map_err(DdlError::Plan)?.remove(0).statement;
         let plan = plan_ddl(&statement, &catalog, &settings, now_ms()).map_err(DdlError::Plan)?;
         let (changes, base_version) = (plan.changes, catalog.version);
-        let committed =
-            self.submit(|token| Input::Ddl { token, changes, base_version }).map_err(DdlError::Rejected)?;
-        Ok(DdlDone { tag: plan.tag, notices: plan.notices, position: committed.position })
+        let committed = self
+            .submit(|token| Input::Ddl {
+                token,
+                changes,
+                base_version,
+            })
+            .map_err(DdlError::Rejected)?;
+        Ok(DdlDone {
+            tag: plan.tag,
+            notices: plan.notices,
+            position: committed.position,
+        })
     }
 
     fn region_name(&self) -> String {

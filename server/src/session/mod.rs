@@ -101,7 +101,13 @@ pub enum Status {
 
 impl Session {
     /// A session of a user; `process` is the number told to the client.
-    pub fn new(backend: Arc<dyn Backend>, user: String, process: i32, settings: Settings, memory_bytes_max: usize) -> Self {
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        user: String,
+        process: i32,
+        settings: Settings,
+        memory_bytes_max: usize,
+    ) -> Self {
         Self {
             backend,
             user,
@@ -124,7 +130,10 @@ impl Session {
 
     /// The settings now.
     pub fn settings(&self) -> Settings {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.settings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The transaction's state. An implicit transaction is none to the client.
@@ -145,7 +154,10 @@ impl Session {
     pub fn take_reported(&mut self) -> Vec<(&'static str, String)> {
         let settings = self.settings();
         let changed = std::mem::take(&mut self.reported);
-        changed.into_iter().filter_map(|name| settings.get(name).ok().map(|value| (name, value))).collect()
+        changed
+            .into_iter()
+            .filter_map(|name| settings.get(name).ok().map(|value| (name, value)))
+            .collect()
     }
 
     /// Runs a statement. An error ends an implicit transaction and fails an explicit one.
@@ -180,12 +192,16 @@ impl Session {
         use statement::*;
         match &parsed.statement {
             Statement::Sql(sql) => sql::run(self, sql, parsed, scope).await,
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => dml::run(self, parsed, scope).await,
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+                dml::run(self, parsed, scope).await
+            }
             Statement::Copy(copy) => copy::start(self, copy).await,
             Statement::ExplainCreateMaterializedView(create) => explain::create_view(self, create).await,
             Statement::ExplainMaterializedView(name) => explain::view(self, name).await,
             Statement::Flush => flush::run(self).await,
-            Statement::ShowRegions => system_query(self, "SELECT * FROM tributary.regions ORDER BY name").await,
+            Statement::ShowRegions => {
+                system_query(self, "SELECT * FROM tributary.regions ORDER BY name").await
+            }
             Statement::ShowTables => system_query(self, "SELECT * FROM tributary.tables ORDER BY name").await,
             Statement::CreateTable(_)
             | Statement::CreateSource(_)
@@ -196,7 +212,12 @@ impl Session {
     }
 
     /// The data of a COPY are complete.
-    pub async fn finish_copy(&mut self, target: CopyTarget, input: Vec<u8>, scope: Scope) -> SqlResult<Outcome> {
+    pub async fn finish_copy(
+        &mut self,
+        target: CopyTarget,
+        input: Vec<u8>,
+        scope: Scope,
+    ) -> SqlResult<Outcome> {
         let outcome = statement::copy::finish(self, &target, &input, scope).await;
         if outcome.is_err() {
             self.fail();
@@ -210,7 +231,10 @@ impl Session {
         if snapshot.position >= self.own_position {
             return Ok(snapshot);
         }
-        self.backend.wait_for(self.own_position, OWN_WRITES_TIMEOUT).await.map_err(of_wait_error)
+        self.backend
+            .wait_for(self.own_position, OWN_WRITES_TIMEOUT)
+            .await
+            .map_err(of_wait_error)
     }
 
     /// What a statement reads: the transaction's snapshot, or a fresh one.
@@ -235,11 +259,18 @@ impl Session {
             started_ns: transaction.started_ns,
             settings: Arc::clone(&self.settings),
         };
-        Reader { snapshot, writes: transaction.writes.clone(), facts, memory_bytes_max: self.memory_bytes_max }
+        Reader {
+            snapshot,
+            writes: transaction.writes.clone(),
+            facts,
+            memory_bytes_max: self.memory_bytes_max,
+        }
     }
 
     fn plan_settings(&self) -> PlanSettings {
-        PlanSettings { time_zone: self.settings().get("TimeZone").unwrap_or_else(|_| "UTC".into()) }
+        PlanSettings {
+            time_zone: self.settings().get("TimeZone").unwrap_or_else(|_| "UTC".into()),
+        }
     }
 
     fn notice(&mut self, notice: SqlError) {
@@ -266,10 +297,11 @@ fn failed_transaction() -> SqlError {
 
 fn of_wait_error(error: WaitError) -> SqlError {
     match error {
-        WaitError::Timeout => {
-            SqlError::new(sqlstate::NOT_IN_PREREQUISITE_STATE, "the snapshot with this session's own writes is late")
-                .hint("the region is busy; try again")
-        }
+        WaitError::Timeout => SqlError::new(
+            sqlstate::NOT_IN_PREREQUISITE_STATE,
+            "the snapshot with this session's own writes is late",
+        )
+        .hint("the region is busy; try again"),
         WaitError::Stopped => SqlError::new(sqlstate::ADMIN_SHUTDOWN, "the server is stopping").fatal(),
     }
 }

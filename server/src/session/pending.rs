@@ -48,16 +48,34 @@ pub enum PendingState {
 impl PendingTable {
     /// Nothing written yet.
     pub fn new(def: Arc<TableDef>) -> Self {
-        let types: Vec<_> = def.primary_key.iter().map(|&column| def.columns[column].sql_type.arrow()).collect();
+        let types: Vec<_> = def
+            .primary_key
+            .iter()
+            .map(|&column| def.columns[column].sql_type.arrow())
+            .collect();
         let encoder = Arc::new(KeyEncoder::new(&types));
-        Self { def, encoder, batches: Vec::new(), rows: BTreeMap::new(), bytes: 0 }
+        Self {
+            def,
+            encoder,
+            batches: Vec::new(),
+            rows: BTreeMap::new(),
+            bytes: 0,
+        }
     }
 
     /// The encoded keys of rows in the table's columns.
     pub fn keys(&self, rows: &RecordBatch) -> Vec<Box<[u8]>> {
-        let columns: Vec<ArrayRef> =
-            self.def.primary_key.iter().map(|&column| Arc::clone(rows.column(column))).collect();
-        self.encoder.encode_rows(&columns, rows.num_rows()).iter().map(Box::from).collect()
+        let columns: Vec<ArrayRef> = self
+            .def
+            .primary_key
+            .iter()
+            .map(|&column| Arc::clone(rows.column(column)))
+            .collect();
+        self.encoder
+            .encode_rows(&columns, rows.num_rows())
+            .iter()
+            .map(Box::from)
+            .collect()
     }
 
     /// The state of an encoded key.
@@ -78,7 +96,15 @@ impl PendingTable {
             self.bytes += key.len() + std::mem::size_of::<PendingRow>();
             let first = self.rows.get(&key).map(|earlier| earlier.expected);
             let expected = first.unwrap_or(expected[row]);
-            self.rows.insert(key, PendingRow { batch, row, deleted, expected });
+            self.rows.insert(
+                key,
+                PendingRow {
+                    batch,
+                    row,
+                    deleted,
+                    expected,
+                },
+            );
         }
         self.bytes += rows.get_array_memory_size();
         self.batches.push(rows);
@@ -101,7 +127,10 @@ impl PendingTable {
 
     /// The rows that are there under these encoded keys, in the order of the keys.
     pub fn live_rows_of<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> RecordBatch {
-        self.gather(keys.filter_map(|key| self.rows.get(key)).filter(|row| !row.deleted))
+        self.gather(
+            keys.filter_map(|key| self.rows.get(key))
+                .filter(|row| !row.deleted),
+        )
     }
 
     /// The encoded form of a key given as one row of key columns.
@@ -121,28 +150,40 @@ impl PendingTable {
             return RecordBatch::new_empty(schema);
         }
         let column = |column: usize| {
-            let parts: Vec<&dyn datafusion::arrow::array::Array> =
-                self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+            let parts: Vec<&dyn datafusion::arrow::array::Array> = self
+                .batches
+                .iter()
+                .map(|batch| batch.column(column).as_ref())
+                .collect();
             interleave(&parts, &indices).expect("all batches have the table's types")
         };
         let columns = (0..schema.fields().len()).map(column).collect();
-        RecordBatch::try_new(schema, columns).expect("rows were checked against the table when they were bound")
+        RecordBatch::try_new(schema, columns)
+            .expect("rows were checked against the table when they were bound")
     }
 
     /// The change that the commit submits. A key that was inserted and deleted again leaves no trace.
     pub fn to_change(&self) -> TableChange {
-        let kept: Vec<&PendingRow> =
-            self.rows.values().filter(|row| !(row.deleted && row.expected.is_none())).collect();
+        let kept: Vec<&PendingRow> = self
+            .rows
+            .values()
+            .filter(|row| !(row.deleted && row.expected.is_none()))
+            .collect();
         let deleted: BooleanArray = kept.iter().map(|row| Some(row.deleted)).collect();
         let rows = self.gather(kept.iter().copied());
         let expected = kept.iter().map(|row| row.expected).collect();
-        TableChange { writes: TableWrites { rows, deleted }, expected }
+        TableChange {
+            writes: TableWrites { rows, deleted },
+            expected,
+        }
     }
 }
 
 impl std::fmt::Debug for PendingTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PendingTable").field("keys", &self.rows.len()).finish_non_exhaustive()
+        f.debug_struct("PendingTable")
+            .field("keys", &self.rows.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -165,13 +206,18 @@ mod tests {
             hidden: false,
         };
         let columns = vec![column("id", SqlType::Int8), column("name", SqlType::Text)];
-        PendingTable::new(Arc::new(TableDef { columns, primary_key: vec![0], locality: TableLocality::Global }))
+        PendingTable::new(Arc::new(TableDef {
+            columns,
+            primary_key: vec![0],
+            locality: TableLocality::Global,
+        }))
     }
 
     fn rows(table: &PendingTable, values: &[(i64, &str)]) -> RecordBatch {
         let ids = Int64Array::from_iter_values(values.iter().map(|(id, _)| *id));
         let names = StringArray::from_iter_values(values.iter().map(|(_, name)| *name));
-        RecordBatch::try_new(table.def.schema(), vec![Arc::new(ids), Arc::new(names)]).expect("the table's columns")
+        RecordBatch::try_new(table.def.schema(), vec![Arc::new(ids), Arc::new(names)])
+            .expect("the table's columns")
     }
 
     #[test]
@@ -190,11 +236,19 @@ mod tests {
         let mut table = table();
         table.write(rows(&table, &[(1, "a"), (2, "b")]), false, &[None, None]);
         table.write(rows(&table, &[(1, "a")]), true, &[None]);
-        let [one, two]: [Box<[u8]>; 2] =
-            table.keys(&rows(&table, &[(1, ""), (2, "")])).try_into().expect("two keys");
-        assert_eq!((table.state(&one), table.state(&two)), (PendingState::Deleted, PendingState::Live));
+        let [one, two]: [Box<[u8]>; 2] = table
+            .keys(&rows(&table, &[(1, ""), (2, "")]))
+            .try_into()
+            .expect("two keys");
+        assert_eq!(
+            (table.state(&one), table.state(&two)),
+            (PendingState::Deleted, PendingState::Live)
+        );
         let change = table.to_change();
-        assert_eq!(change.writes.rows.column(0).as_primitive::<Int64Type>().values(), &[2]);
+        assert_eq!(
+            change.writes.rows.column(0).as_primitive::<Int64Type>().values(),
+            &[2]
+        );
         assert_eq!(change.expected, vec![None]);
     }
 }

@@ -33,7 +33,12 @@ pub struct PreparedStatement {
 
 impl PreparedStatement {
     /// The statement with these values in the place of its parameters.
-    pub fn bind(&self, values: &[Option<Bytes>], formats: &[i16], session: &Session) -> SqlResult<Option<Parsed>> {
+    pub fn bind(
+        &self,
+        values: &[Option<Bytes>],
+        formats: &[i16],
+        session: &Session,
+    ) -> SqlResult<Option<Parsed>> {
         if values.len() != self.types.len() {
             return Err(SqlError::protocol(format!(
                 "bind message supplies {} parameters, but prepared statement requires {}",
@@ -42,14 +47,23 @@ impl PreparedStatement {
             )));
         }
         if formats.len() > 1 && formats.len() != values.len() {
-            return Err(SqlError::protocol("bind message has a wrong number of parameter formats"));
+            return Err(SqlError::protocol(
+                "bind message has a wrong number of parameter formats",
+            ));
         }
-        let Some(parsed) = &self.parsed else { return Ok(None) };
+        let Some(parsed) = &self.parsed else {
+            return Ok(None);
+        };
         if values.is_empty() {
             return Ok(Some(parsed.clone()));
         }
         let zone = session.settings().zone();
-        let format = |index: usize| formats.get(if formats.len() == 1 { 0 } else { index }).copied().unwrap_or(0);
+        let format = |index: usize| {
+            formats
+                .get(if formats.len() == 1 { 0 } else { index })
+                .copied()
+                .unwrap_or(0)
+        };
         let constants = values
             .iter()
             .enumerate()
@@ -79,16 +93,27 @@ impl Session {
             ));
         }
         let Some(parsed) = statements.pop() else {
-            return Ok(PreparedStatement { parsed: None, text, types: Vec::new(), oids: Vec::new() });
+            return Ok(PreparedStatement {
+                parsed: None,
+                text,
+                types: Vec::new(),
+                oids: Vec::new(),
+            });
         };
         let (count, _) = parameters::find(&parsed.statement)?;
         let count = count.max(types.len());
-        let mut known = types.iter().map(|oid| declared(*oid)).collect::<SqlResult<Vec<_>>>()?;
+        let mut known = types
+            .iter()
+            .map(|oid| declared(*oid))
+            .collect::<SqlResult<Vec<_>>>()?;
         known.resize(count, None);
         if known.iter().any(Option::is_none) && !self.is_failed {
             self.infer(&parsed.statement, &mut known).await?;
         }
-        let resolved: Vec<SqlType> = known.into_iter().map(|sql_type| sql_type.unwrap_or(SqlType::Text)).collect();
+        let resolved: Vec<SqlType> = known
+            .into_iter()
+            .map(|sql_type| sql_type.unwrap_or(SqlType::Text))
+            .collect();
         let oids = resolved
             .iter()
             .enumerate()
@@ -97,7 +122,12 @@ impl Session {
                 _ => sql_type.oid(),
             })
             .collect();
-        Ok(PreparedStatement { parsed: Some(parsed), text, types: resolved, oids })
+        Ok(PreparedStatement {
+            parsed: Some(parsed),
+            text,
+            types: resolved,
+            oids,
+        })
     }
 
     /// Fills in the types of parameters that were not declared: from casts, from the columns they are assigned to, and
@@ -123,7 +153,13 @@ impl Session {
                     learn(number, sql_type);
                 }
                 let versions = !matches!(bound, BoundDml::Insert(_));
-                queries.push((query.clone(), PlanOptions { versions, ..PlanOptions::default() }));
+                queries.push((
+                    query.clone(),
+                    PlanOptions {
+                        versions,
+                        ..PlanOptions::default()
+                    },
+                ));
             }
             if let Some((query, columns)) = plain_targets(&bound, &reader.snapshot.catalog) {
                 for (number, sql_type) in columns_of_parameters(query, &columns) {
@@ -133,7 +169,9 @@ impl Session {
         }
         for (query, options) in queries {
             // A query that cannot be planned before its parameters are known is planned when they are.
-            let Ok(types) = reader.parameter_types(query, options).await else { continue };
+            let Ok(types) = reader.parameter_types(query, options).await else {
+                continue;
+            };
             for (number, data_type) in types {
                 if let Some(sql_type) = SqlType::from_arrow(&data_type) {
                     learn(number, sql_type);
@@ -145,7 +183,9 @@ impl Session {
 
     /// The columns a statement returns; `None` when it returns no rows. Parameters stand as nulls of their types.
     pub async fn describe(&mut self, prepared: &PreparedStatement) -> SqlResult<Option<SchemaRef>> {
-        let Some(parsed) = &prepared.parsed else { return Ok(None) };
+        let Some(parsed) = &prepared.parsed else {
+            return Ok(None);
+        };
         let nulls: Vec<ast::Expr> = prepared.types.iter().map(|sql_type| null_of(*sql_type)).collect();
         let mut parsed = parsed.clone();
         substitute(&mut parsed.statement, &nulls)?;
@@ -161,7 +201,17 @@ impl Session {
             if self.is_failed {
                 return Err(super::failed_transaction());
             }
-            let planned = self.reader().await?.plan(query.clone(), PlanOptions { text: Some(parsed.text.clone()), ..PlanOptions::default() }).await?;
+            let planned = self
+                .reader()
+                .await?
+                .plan(
+                    query.clone(),
+                    PlanOptions {
+                        text: Some(parsed.text.clone()),
+                        ..PlanOptions::default()
+                    },
+                )
+                .await?;
             return Ok(Some(planned.schema()));
         }
         match &parsed.statement {
@@ -196,10 +246,20 @@ impl Session {
             BoundDml::Update(bound) => (bound.table, &bound.returning),
             BoundDml::Delete(bound) => (bound.table, &bound.returning),
         };
-        let (Some(query), Some(object)) = (returning, reader.snapshot.catalog.by_id(table)) else { return Ok(None) };
+        let (Some(query), Some(object)) = (returning, reader.snapshot.catalog.by_id(table)) else {
+            return Ok(None);
+        };
         let nothing = RecordBatch::new_empty(object.columns_arrow());
         let replaced = vec![(object.name.clone(), nothing)];
-        let planned = reader.plan(query.as_ref().clone(), PlanOptions { replaced, ..PlanOptions::default() }).await?;
+        let planned = reader
+            .plan(
+                query.as_ref().clone(),
+                PlanOptions {
+                    replaced,
+                    ..PlanOptions::default()
+                },
+            )
+            .await?;
         Ok(Some(planned.schema()))
     }
 }
@@ -222,24 +282,40 @@ fn as_statement(query: &ast::Query) -> Statement {
 
 /// The source of INSERT … SELECT and the types of its target columns.
 fn plain_targets<'a>(bound: &'a BoundDml, catalog: &Catalog) -> Option<(&'a ast::Query, Vec<SqlType>)> {
-    let BoundDml::Insert(insert) = bound else { return None };
+    let BoundDml::Insert(insert) = bound else {
+        return None;
+    };
     let query = bound_queries(bound).into_iter().next()?;
     let object = Arc::clone(catalog.by_id(insert.table)?);
     let table = object.as_table()?;
-    Some((query, insert.columns.iter().map(|&column| table.columns[column].sql_type).collect()))
+    Some((
+        query,
+        insert
+            .columns
+            .iter()
+            .map(|&column| table.columns[column].sql_type)
+            .collect(),
+    ))
 }
 
 /// Parameters that stand alone as columns of a SELECT take the types of the columns they go to.
 fn columns_of_parameters(query: &ast::Query, columns: &[SqlType]) -> Vec<(usize, SqlType)> {
-    let ast::SetExpr::Select(select) = query.body.as_ref() else { return Vec::new() };
+    let ast::SetExpr::Select(select) = query.body.as_ref() else {
+        return Vec::new();
+    };
     let number = |item: &ast::SelectItem| match item {
         ast::SelectItem::UnnamedExpr(ast::Expr::Value(value))
-        | ast::SelectItem::ExprWithAlias { expr: ast::Expr::Value(value), .. } => match &value.value {
+        | ast::SelectItem::ExprWithAlias {
+            expr: ast::Expr::Value(value),
+            ..
+        } => match &value.value {
             ast::Value::Placeholder(name) => name.strip_prefix('$').and_then(|digits| digits.parse().ok()),
             _ => None,
         },
         _ => None,
     };
     let items = select.projection.iter().zip(columns);
-    items.filter_map(|(item, sql_type)| Some((number(item)?, *sql_type))).collect()
+    items
+        .filter_map(|(item, sql_type)| Some((number(item)?, *sql_type)))
+        .collect()
 }

@@ -39,8 +39,20 @@ struct Known {
     description: &'static str,
 }
 
-const fn known(name: &'static str, default: &'static str, check: Check, reported: bool, description: &'static str) -> Known {
-    Known { name, default, check, reported, description }
+const fn known(
+    name: &'static str,
+    default: &'static str,
+    check: Check,
+    reported: bool,
+    description: &'static str,
+) -> Known {
+    Known {
+        name,
+        default,
+        check,
+        reported,
+        description,
+    }
 }
 
 /// The version reported to clients: the release whose catalogs and messages are followed.
@@ -48,39 +60,203 @@ pub const SERVER_VERSION: &str = "15.8";
 
 /// All settings, by name.
 const KNOWN: &[Known] = &[
-    known("application_name", "", Check::Any, true, "Name of the client, for logs"),
-    known("bytea_output", "hex", Check::OneOf(&["hex", "escape"]), false, "Form of bytea as text"),
-    known("client_encoding", "UTF8", Check::OneOf(&["UTF8", "UTF-8", "unicode"]), true, "Encoding of the client"),
-    known("client_min_messages", "notice", Check::OneOf(&["debug5", "debug4", "debug3", "debug2", "debug1", "debug", "log", "info", "notice", "warning", "error"]), false, "Least severity of notices"),
-    known("DateStyle", "ISO, MDY", Check::OneOf(&["ISO, MDY", "ISO", "ISO,MDY", "MDY"]), true, "Form of dates as text"),
-    known("default_table_access_method", "heap", Check::ReadOnly, false, "There is one"),
-    known("default_transaction_isolation", "repeatable read", Check::OneOf(&["repeatable read", "read committed", "read uncommitted", "serializable"]), false, "Isolation of new transactions; all but serializable are snapshot isolation"),
-    known("default_transaction_read_only", "off", Check::Bool, true, "Whether new transactions may only read"),
-    known("extra_float_digits", "1", Check::Integer(-15, 3), false, "Floats are always written in full"),
+    known(
+        "application_name",
+        "",
+        Check::Any,
+        true,
+        "Name of the client, for logs",
+    ),
+    known(
+        "bytea_output",
+        "hex",
+        Check::OneOf(&["hex", "escape"]),
+        false,
+        "Form of bytea as text",
+    ),
+    known(
+        "client_encoding",
+        "UTF8",
+        Check::OneOf(&["UTF8", "UTF-8", "unicode"]),
+        true,
+        "Encoding of the client",
+    ),
+    known(
+        "client_min_messages",
+        "notice",
+        Check::OneOf(&[
+            "debug5", "debug4", "debug3", "debug2", "debug1", "debug", "log", "info", "notice", "warning",
+            "error",
+        ]),
+        false,
+        "Least severity of notices",
+    ),
+    known(
+        "DateStyle",
+        "ISO, MDY",
+        Check::OneOf(&["ISO, MDY", "ISO", "ISO,MDY", "MDY"]),
+        true,
+        "Form of dates as text",
+    ),
+    known(
+        "default_table_access_method",
+        "heap",
+        Check::ReadOnly,
+        false,
+        "There is one",
+    ),
+    known(
+        "default_transaction_isolation",
+        "repeatable read",
+        Check::OneOf(&[
+            "repeatable read",
+            "read committed",
+            "read uncommitted",
+            "serializable",
+        ]),
+        false,
+        "Isolation of new transactions; all but serializable are snapshot isolation",
+    ),
+    known(
+        "default_transaction_read_only",
+        "off",
+        Check::Bool,
+        true,
+        "Whether new transactions may only read",
+    ),
+    known(
+        "extra_float_digits",
+        "1",
+        Check::Integer(-15, 3),
+        false,
+        "Floats are always written in full",
+    ),
     known("geqo", "on", Check::Bool, false, "Without effect"),
-    known("idle_in_transaction_session_timeout", "0", Check::DurationMs, false, "Ends a connection that leaves a transaction open"),
+    known(
+        "idle_in_transaction_session_timeout",
+        "0",
+        Check::DurationMs,
+        false,
+        "Ends a connection that leaves a transaction open",
+    ),
     known("in_hot_standby", "off", Check::ReadOnly, true, "Never"),
     known("integer_datetimes", "on", Check::ReadOnly, true, "Always"),
-    known("IntervalStyle", "postgres", Check::OneOf(&["postgres"]), true, "Form of intervals as text"),
-    known("is_superuser", "on", Check::ReadOnly, true, "There are no roles yet"),
+    known(
+        "IntervalStyle",
+        "postgres",
+        Check::OneOf(&["postgres"]),
+        true,
+        "Form of intervals as text",
+    ),
+    known(
+        "is_superuser",
+        "on",
+        Check::ReadOnly,
+        true,
+        "There are no roles yet",
+    ),
     known("jit", "off", Check::Bool, false, "Without effect"),
-    known("lc_messages", "C", Check::OneOf(&["C", "en_US.UTF-8", "C.UTF-8", "POSIX"]), false, "Language of messages"),
-    known("lock_timeout", "0", Check::DurationMs, false, "Without effect: nothing waits for locks"),
-    known("max_identifier_length", "63", Check::ReadOnly, false, "Longest name"),
+    known(
+        "lc_messages",
+        "C",
+        Check::OneOf(&["C", "en_US.UTF-8", "C.UTF-8", "POSIX"]),
+        false,
+        "Language of messages",
+    ),
+    known(
+        "lock_timeout",
+        "0",
+        Check::DurationMs,
+        false,
+        "Without effect: nothing waits for locks",
+    ),
+    known(
+        "max_identifier_length",
+        "63",
+        Check::ReadOnly,
+        false,
+        "Longest name",
+    ),
     known("max_index_keys", "32", Check::ReadOnly, false, "Columns of a key"),
-    known("regional_reads", "all", Check::OneOf(&["all", "local"]), false, "local: reading this region's rows of a REGIONAL table needs no notice"),
+    known(
+        "regional_reads",
+        "all",
+        Check::OneOf(&["all", "local"]),
+        false,
+        "local: reading this region's rows of a REGIONAL table needs no notice",
+    ),
     known("row_security", "on", Check::Bool, false, "Without effect"),
-    known("search_path", "\"$user\", public", Check::Any, false, "Schemas of unqualified names; there is one, public"),
-    known("server_encoding", "UTF8", Check::ReadOnly, true, "Encoding of the server"),
-    known("server_version", SERVER_VERSION, Check::ReadOnly, true, "The release followed"),
-    known("server_version_num", "150008", Check::ReadOnly, false, "The same as a number"),
+    known(
+        "search_path",
+        "\"$user\", public",
+        Check::Any,
+        false,
+        "Schemas of unqualified names; there is one, public",
+    ),
+    known(
+        "server_encoding",
+        "UTF8",
+        Check::ReadOnly,
+        true,
+        "Encoding of the server",
+    ),
+    known(
+        "server_version",
+        SERVER_VERSION,
+        Check::ReadOnly,
+        true,
+        "The release followed",
+    ),
+    known(
+        "server_version_num",
+        "150008",
+        Check::ReadOnly,
+        false,
+        "The same as a number",
+    ),
     known("session_authorization", "", Check::ReadOnly, true, "The user"),
-    known("standard_conforming_strings", "on", Check::OneOf(&["on", "true", "1", "yes"]), true, "Backslashes in strings are ordinary"),
-    known("statement_timeout", "0", Check::DurationMs, false, "Longest time of a statement; 0 for any"),
-    known("synchronous_commit", "on", Check::OneOf(&["on", "local", "true"]), false, "A commit is durable in its region when it returns"),
-    known("TimeZone", "UTC", Check::Zone, true, "Zone of timestamps with time zone"),
-    known("transaction_isolation", "repeatable read", Check::ReadOnly, false, "Isolation of this transaction"),
-    known("transaction_read_only", "off", Check::ReadOnly, false, "Whether this transaction may only read"),
+    known(
+        "standard_conforming_strings",
+        "on",
+        Check::OneOf(&["on", "true", "1", "yes"]),
+        true,
+        "Backslashes in strings are ordinary",
+    ),
+    known(
+        "statement_timeout",
+        "0",
+        Check::DurationMs,
+        false,
+        "Longest time of a statement; 0 for any",
+    ),
+    known(
+        "synchronous_commit",
+        "on",
+        Check::OneOf(&["on", "local", "true"]),
+        false,
+        "A commit is durable in its region when it returns",
+    ),
+    known(
+        "TimeZone",
+        "UTC",
+        Check::Zone,
+        true,
+        "Zone of timestamps with time zone",
+    ),
+    known(
+        "transaction_isolation",
+        "repeatable read",
+        Check::ReadOnly,
+        false,
+        "Isolation of this transaction",
+    ),
+    known(
+        "transaction_read_only",
+        "off",
+        Check::ReadOnly,
+        false,
+        "Whether this transaction may only read",
+    ),
 ];
 
 /// The settings of one session.
@@ -94,7 +270,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { values: BTreeMap::new(), startup: BTreeMap::new(), zone: Zone::UTC }
+        Self {
+            values: BTreeMap::new(),
+            startup: BTreeMap::new(),
+            zone: Zone::UTC,
+        }
     }
 }
 
@@ -119,8 +299,11 @@ fn find(name: &str) -> Option<&'static Known> {
 }
 
 fn unknown(name: &str) -> SqlError {
-    SqlError::new(sqlstate::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""))
-        .hint("SHOW ALL lists the settings")
+    SqlError::new(
+        sqlstate::UNDEFINED_OBJECT,
+        format!("unrecognized configuration parameter \"{name}\""),
+    )
+    .hint("SHOW ALL lists the settings")
 }
 
 impl Settings {
@@ -133,7 +316,10 @@ impl Settings {
     }
 
     fn value_of(&self, known: &Known) -> String {
-        let set = self.values.get(known.name).or_else(|| self.startup.get(known.name));
+        let set = self
+            .values
+            .get(known.name)
+            .or_else(|| self.startup.get(known.name));
         set.map_or_else(|| known.default.to_string(), String::clone)
     }
 
@@ -173,7 +359,11 @@ impl Settings {
     /// Goes back to the value at the session's start; returns the name when clients follow it.
     pub fn reset(&mut self, name: &str) -> SqlResult<Option<&'static str>> {
         let Some(known) = find(name) else {
-            return self.values.remove(name).map(|_| None).ok_or_else(|| unknown(name));
+            return self
+                .values
+                .remove(name)
+                .map(|_| None)
+                .ok_or_else(|| unknown(name));
         };
         if matches!(known.check, Check::ReadOnly) {
             return Err(read_only(known));
@@ -187,7 +377,12 @@ impl Settings {
     pub fn reset_all(&mut self) -> Vec<&'static str> {
         let changed = std::mem::take(&mut self.values);
         self.refresh_zone();
-        changed.keys().filter_map(|name| find(name)).filter(|known| known.reported).map(|known| known.name).collect()
+        changed
+            .keys()
+            .filter_map(|name| find(name))
+            .filter(|known| known.reported)
+            .map(|known| known.name)
+            .collect()
     }
 
     fn refresh_zone(&mut self) {
@@ -197,7 +392,10 @@ impl Settings {
 
     /// All settings with what clients follow first asked for at startup.
     pub fn reported(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
-        KNOWN.iter().filter(|known| known.reported).map(|known| (known.name, self.value_of(known)))
+        KNOWN
+            .iter()
+            .filter(|known| known.reported)
+            .map(|known| (known.name, self.value_of(known)))
     }
 
     /// All settings.
@@ -218,7 +416,10 @@ impl Settings {
     /// How results are written.
     pub fn output_style(&self) -> OutputStyle {
         let bytea_hex = self.get("bytea_output").is_ok_and(|form| form == "hex");
-        OutputStyle { zone: self.zone, bytea_hex }
+        OutputStyle {
+            zone: self.zone,
+            bytea_hex,
+        }
     }
 
     /// The longest time a statement may take.
@@ -243,13 +444,19 @@ impl Settings {
 }
 
 fn read_only(known: &Known) -> SqlError {
-    SqlError::new(sqlstate::CANT_CHANGE_NOW, format!("parameter \"{}\" cannot be changed", known.name))
+    SqlError::new(
+        sqlstate::CANT_CHANGE_NOW,
+        format!("parameter \"{}\" cannot be changed", known.name),
+    )
 }
 
 fn check(known: &Known, value: &str) -> SqlResult<String> {
     let wrong = |hint: Option<String>| {
         let message = format!("invalid value for parameter \"{}\": \"{value}\"", known.name);
-        SqlError { hint, ..SqlError::new(sqlstate::INVALID_PARAMETER_VALUE, message) }
+        SqlError {
+            hint,
+            ..SqlError::new(sqlstate::INVALID_PARAMETER_VALUE, message)
+        }
     };
     match &known.check {
         Check::Any => Ok(value.to_string()),
@@ -257,10 +464,18 @@ fn check(known: &Known, value: &str) -> SqlResult<String> {
         Check::OneOf(values) => {
             let squeezed = |text: &str| text.to_ascii_lowercase().replace([' ', '\''], "");
             let found = values.iter().find(|allowed| squeezed(allowed) == squeezed(value));
-            let found = found.ok_or_else(|| wrong(Some(format!("available values: {}", values.join(", ")))))?;
+            let found =
+                found.ok_or_else(|| wrong(Some(format!("available values: {}", values.join(", ")))))?;
             // Spellings of the one value that has an effect are stored as that value.
-            let is_alias = matches!(known.name, "client_encoding" | "DateStyle" | "standard_conforming_strings");
-            Ok(if is_alias { known.default.to_string() } else { found.to_string() })
+            let is_alias = matches!(
+                known.name,
+                "client_encoding" | "DateStyle" | "standard_conforming_strings"
+            );
+            Ok(if is_alias {
+                known.default.to_string()
+            } else {
+                found.to_string()
+            })
         }
         Check::Bool => match value.to_ascii_lowercase().as_str() {
             "on" | "true" | "1" | "yes" | "t" => Ok("on".into()),
@@ -276,7 +491,9 @@ fn check(known: &Known, value: &str) -> SqlResult<String> {
             .ok_or_else(|| wrong(Some("valid units are ms, s, min, h and d".into()))),
         Check::Zone => {
             let text = value.trim_matches('\'');
-            Zone::parse(text).map(|_| text.to_string()).ok_or_else(|| wrong(Some("an IANA name or an offset".into())))
+            Zone::parse(text)
+                .map(|_| text.to_string())
+                .ok_or_else(|| wrong(Some("an IANA name or an offset".into())))
         }
     }
 }
@@ -306,10 +523,28 @@ mod tests {
         assert_eq!(settings.set("statement_timeout", "2s").expect("a duration"), None);
         assert_eq!(settings.statement_timeout(), Some(Duration::from_secs(2)));
         assert_eq!(settings.set("nope", "1").expect_err("unknown").state, "42704");
-        assert_eq!(settings.set("standard_conforming_strings", "off").expect_err("no").state, "22023");
-        assert_eq!(settings.set("server_version", "16").expect_err("fixed").state, "55P02");
-        assert_eq!(settings.set("client_encoding", "latin1").expect_err("utf8 only").state, "22023");
-        assert_eq!(settings.set("client_encoding", "'utf-8'").expect("an alias"), Some("client_encoding"));
+        assert_eq!(
+            settings
+                .set("standard_conforming_strings", "off")
+                .expect_err("no")
+                .state,
+            "22023"
+        );
+        assert_eq!(
+            settings.set("server_version", "16").expect_err("fixed").state,
+            "55P02"
+        );
+        assert_eq!(
+            settings
+                .set("client_encoding", "latin1")
+                .expect_err("utf8 only")
+                .state,
+            "22023"
+        );
+        assert_eq!(
+            settings.set("client_encoding", "'utf-8'").expect("an alias"),
+            Some("client_encoding")
+        );
         assert_eq!(settings.get("client_encoding").expect("known"), "UTF8");
     }
 

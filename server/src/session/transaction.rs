@@ -32,14 +32,25 @@ impl Transaction {
     /// A transaction over a snapshot.
     pub fn new(snapshot: Arc<Snapshot>, is_explicit: bool) -> Self {
         let started_ns = chrono::Utc::now().timestamp_nanos_opt().unwrap_or(0);
-        Self { snapshot, writes: Writes::new(), is_explicit, is_read_only: false, started_ns }
+        Self {
+            snapshot,
+            writes: Writes::new(),
+            is_explicit,
+            is_read_only: false,
+            started_ns,
+        }
     }
 
     /// Everything written, as one change of the region.
     pub fn to_write_set(&self) -> WriteSet {
-        let tables = self.writes.iter().map(|(table, pending)| (*table, pending.to_change()));
+        let tables = self
+            .writes
+            .iter()
+            .map(|(table, pending)| (*table, pending.to_change()));
         WriteSet {
-            tables: tables.filter(|(_, change)| change.writes.rows.num_rows() > 0).collect(),
+            tables: tables
+                .filter(|(_, change)| change.writes.rows.num_rows() > 0)
+                .collect(),
             source: None,
             catalog_version: self.snapshot.catalog.version,
         }
@@ -49,7 +60,9 @@ impl Transaction {
 impl Session {
     /// Commits the transaction; it is gone afterwards, whatever came of it.
     pub(super) async fn commit(&mut self) -> SqlResult<()> {
-        let Some(transaction) = self.transaction.take() else { return Ok(()) };
+        let Some(transaction) = self.transaction.take() else {
+            return Ok(());
+        };
         let writes = transaction.to_write_set();
         if writes.tables.is_empty() {
             return Ok(());
@@ -78,7 +91,10 @@ impl Session {
 
     /// Whether a statement that is a transaction by itself should run again.
     pub(super) fn is_retriable(rejected: &Rejected) -> bool {
-        matches!(rejected, Rejected::Conflict { .. } | Rejected::CatalogChanged | Rejected::Overloaded)
+        matches!(
+            rejected,
+            Rejected::Conflict { .. } | Rejected::CatalogChanged | Rejected::Overloaded
+        )
     }
 }
 

@@ -19,7 +19,9 @@ pub(super) const TABLE: SystemTable = SystemTable {
 fn rows(facts: &Facts<'_>) -> Vec<Row> {
     let mut rows = Vec::new();
     for (id, view) in &facts.snapshot.views {
-        let Some(object) = facts.snapshot.catalog.by_id(*id) else { continue };
+        let Some(object) = facts.snapshot.catalog.by_id(*id) else {
+            continue;
+        };
         for error in view.errors.iter() {
             rows.push(vec![
                 text(&object.name),

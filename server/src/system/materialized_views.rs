@@ -25,10 +25,15 @@ pub(super) const TABLE: SystemTable = SystemTable {
 fn rows(facts: &Facts<'_>) -> Vec<Row> {
     let mut rows = Vec::new();
     for object in facts.snapshot.catalog.objects.values() {
-        let ObjectKind::MaterializedView(definition) = &object.kind else { continue };
+        let ObjectKind::MaterializedView(definition) = &object.kind else {
+            continue;
+        };
         let view = facts.snapshot.views.get(&object.id);
-        let missing: Vec<String> =
-            view.iter().flat_map(|view| &view.missing).map(|region| facts.region_name(*region)).collect();
+        let missing: Vec<String> = view
+            .iter()
+            .flat_map(|view| &view.missing)
+            .map(|region| facts.region_name(*region))
+            .collect();
         let state = match view {
             None => "creating",
             Some(view) if view.backfill.0 < view.backfill.1 => "backfilling",

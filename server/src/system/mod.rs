@@ -64,10 +64,18 @@ impl SystemTable {
 
     fn batch(&self, facts: &Facts<'_>) -> Result<RecordBatch> {
         let external = |error| DataFusionError::External(Box::new(error) as _);
-        let mut builders: Vec<ColumnBuilder> =
-            self.columns.iter().map(|(_, sql_type)| ColumnBuilder::new(*sql_type, Zone::UTC)).collect();
+        let mut builders: Vec<ColumnBuilder> = self
+            .columns
+            .iter()
+            .map(|(_, sql_type)| ColumnBuilder::new(*sql_type, Zone::UTC))
+            .collect();
         for row in (self.rows)(facts) {
-            assert_eq!(row.len(), builders.len(), "a row of tributary.{} has its columns", self.name);
+            assert_eq!(
+                row.len(),
+                builders.len(),
+                "a row of tributary.{} has its columns",
+                self.name
+            );
             for (builder, value) in builders.iter_mut().zip(row) {
                 match value {
                     Some(text) => builder.append_text(&text).map_err(external)?,
@@ -95,7 +103,11 @@ fn text(value: impl ToString) -> Option<String> {
 /// A moment in milliseconds since 1970 as text.
 fn moment(ms: u64) -> Option<String> {
     let mut out = String::new();
-    write_timestamp(i64::try_from(ms).ok()?.checked_mul(1000)?, Some(&Zone::UTC), &mut out);
+    write_timestamp(
+        i64::try_from(ms).ok()?.checked_mul(1000)?,
+        Some(&Zone::UTC),
+        &mut out,
+    );
     Some(out)
 }
 
@@ -125,9 +137,17 @@ impl SchemaProvider for SystemSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let Some(table) = TABLES.iter().find(|table| table.name == name) else { return Ok(None) };
-        let batch = table.batch(&Facts { snapshot: &self.snapshot, region: &self.region })?;
-        Ok(Some(Arc::new(MemTable::try_new(table.schema(), vec![vec![batch]])?)))
+        let Some(table) = TABLES.iter().find(|table| table.name == name) else {
+            return Ok(None);
+        };
+        let batch = table.batch(&Facts {
+            snapshot: &self.snapshot,
+            region: &self.region,
+        })?;
+        Ok(Some(Arc::new(MemTable::try_new(
+            table.schema(),
+            vec![vec![batch]],
+        )?)))
     }
 
     fn table_exist(&self, name: &str) -> bool {

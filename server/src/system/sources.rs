@@ -20,14 +20,20 @@ pub(super) const TABLE: SystemTable = SystemTable {
 fn rows(facts: &Facts<'_>) -> Vec<Row> {
     let mut rows = Vec::new();
     for object in facts.snapshot.catalog.objects.values() {
-        let ObjectKind::Source(source) = &object.kind else { continue };
+        let ObjectKind::Source(source) = &object.kind else {
+            continue;
+        };
         let tables: Vec<String> = source
             .tables
             .iter()
             .filter_map(|id| facts.snapshot.catalog.by_id(*id))
             .map(|table| table.name.clone())
             .collect();
-        let options: Vec<String> = source.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let options: Vec<String> = source
+            .options
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         rows.push(vec![
             text(&object.name),
             text(&source.connector),

@@ -21,13 +21,19 @@ pub(super) const TABLE: SystemTable = SystemTable {
 fn rows(facts: &Facts<'_>) -> Vec<Row> {
     let mut rows = Vec::new();
     for object in facts.snapshot.catalog.objects.values() {
-        let ObjectKind::Table(table) = &object.kind else { continue };
+        let ObjectKind::Table(table) = &object.kind else {
+            continue;
+        };
         let (locality, region) = match table.locality {
             TableLocality::Global => ("GLOBAL", None),
             TableLocality::RegionalByRow => ("REGIONAL BY ROW", None),
             TableLocality::RegionalByTable(region) => ("REGIONAL BY TABLE", Some(facts.region_name(region))),
         };
-        let key = table.primary_key.iter().map(|&column| &table.columns[column]).filter(|column| !column.hidden);
+        let key = table
+            .primary_key
+            .iter()
+            .map(|&column| &table.columns[column])
+            .filter(|column| !column.hidden);
         let key: Vec<&str> = key.map(|column| column.name.as_str()).collect();
         let stored = facts.snapshot.tables.get(&object.id);
         rows.push(vec![

@@ -28,32 +28,44 @@ impl Server {
         let (shutdown, seen) = watch::channel(false);
         let backend = MemoryBackend::new(peers);
         tokio::spawn(serve(listener, Arc::clone(&backend) as _, options, seen));
-        Self { port, _shutdown: shutdown }
+        Self {
+            port,
+            _shutdown: shutdown,
+        }
     }
 
     /// A client.
     pub(super) async fn connect(&self) -> Client {
         let config = format!("host=127.0.0.1 port={} user=ada dbname=any", self.port);
-        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.expect("the server lets us in");
+        let (client, connection) = tokio_postgres::connect(&config, NoTls)
+            .await
+            .expect("the server lets us in");
         tokio::spawn(connection);
         client
     }
 
     /// A bare socket.
     pub(super) async fn socket(&self) -> TcpStream {
-        TcpStream::connect(("127.0.0.1", self.port)).await.expect("the server listens")
+        TcpStream::connect(("127.0.0.1", self.port))
+            .await
+            .expect("the server listens")
     }
 }
 
 /// The rows of the last statement that returned any, `|` between columns, as the simple protocol shows them.
 pub(super) async fn rows(client: &Client, sql: &str) -> Vec<String> {
-    let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {}", told(&error)));
+    let messages = client
+        .simple_query(sql)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {}", told(&error)));
     let mut rows = Vec::new();
     for message in messages {
         match message {
             SimpleQueryMessage::RowDescription(_) => rows.clear(),
             SimpleQueryMessage::Row(row) => {
-                let values: Vec<&str> = (0..row.len()).map(|column| row.get(column).unwrap_or("NULL")).collect();
+                let values: Vec<&str> = (0..row.len())
+                    .map(|column| row.get(column).unwrap_or("NULL"))
+                    .collect();
                 rows.push(values.join("|"));
             }
             _ => {}
@@ -64,7 +76,10 @@ pub(super) async fn rows(client: &Client, sql: &str) -> Vec<String> {
 
 /// Runs statements that return nothing of interest.
 pub(super) async fn run(client: &Client, sql: &str) {
-    client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {}", told(&error)));
+    client
+        .batch_execute(sql)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {}", told(&error)));
 }
 
 /// The SQLSTATE of a statement that fails.
@@ -73,9 +88,13 @@ pub(super) async fn state(client: &Client, sql: &str) -> String {
         Ok(_) => panic!("{sql} should fail"),
         Err(error) => error,
     };
-    error.code().map_or_else(|| panic!("{sql}: {error}"), |code| code.code().to_string())
+    error
+        .code()
+        .map_or_else(|| panic!("{sql}: {error}"), |code| code.code().to_string())
 }
 
 fn told(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |error| format!("{error:?}"))
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |error| format!("{error:?}"))
 }

@@ -7,20 +7,44 @@ async fn values_of_every_type_come_out_as_postgres_writes_them() {
     let server = Server::start().await;
     let client = server.connect().await;
     for (sql, expected) in [
-        ("SELECT 1, 2147483648, 1.50, 'a', true, NULL", "1|2147483648|1.50|a|t|NULL"),
+        (
+            "SELECT 1, 2147483648, 1.50, 'a', true, NULL",
+            "1|2147483648|1.50|a|t|NULL",
+        ),
         ("SELECT 7 / 2, -7 / 2, 7 % 3", "3|-3|1"),
-        ("SELECT '2024-02-29'::date, '2024-02-29 12:00'::timestamp", "2024-02-29|2024-02-29 12:00:00"),
-        ("SELECT '00112233-4455-6677-8899-aabbccddeeff'::uuid", "00112233-4455-6677-8899-aabbccddeeff"),
-        ("SELECT '\\x00ff'::bytea, '1 day 2 hours'::interval", "\\x00ff|1 day 02:00:00"),
-        ("SELECT 2.5::int, 3.5::float8::int, true::text, '7'::int + 1", "3|4|true|8"),
-        ("SELECT count(*), sum(x), avg(x), min(x) FROM (VALUES (1), (2)) AS t(x)", "2|3|1.5000000000000000|1"),
-        ("SELECT gateway_region(), current_database(), current_schema(), current_user", "here|tributary|public|ada"),
+        (
+            "SELECT '2024-02-29'::date, '2024-02-29 12:00'::timestamp",
+            "2024-02-29|2024-02-29 12:00:00",
+        ),
+        (
+            "SELECT '00112233-4455-6677-8899-aabbccddeeff'::uuid",
+            "00112233-4455-6677-8899-aabbccddeeff",
+        ),
+        (
+            "SELECT '\\x00ff'::bytea, '1 day 2 hours'::interval",
+            "\\x00ff|1 day 02:00:00",
+        ),
+        (
+            "SELECT 2.5::int, 3.5::float8::int, true::text, '7'::int + 1",
+            "3|4|true|8",
+        ),
+        (
+            "SELECT count(*), sum(x), avg(x), min(x) FROM (VALUES (1), (2)) AS t(x)",
+            "2|3|1.5000000000000000|1",
+        ),
+        (
+            "SELECT gateway_region(), current_database(), current_schema(), current_user",
+            "here|tributary|public|ada",
+        ),
         ("SELECT 'x' WHERE DATE '2024-01-02' > '2024-01-01'", "x"),
     ] {
         assert_eq!(rows(&client, sql).await, [expected], "{sql}");
     }
     run(&client, "SET TimeZone = 'Europe/Berlin'").await;
-    assert_eq!(rows(&client, "SELECT '2024-07-01 12:00'::timestamptz").await, ["2024-07-01 12:00:00+02"]);
+    assert_eq!(
+        rows(&client, "SELECT '2024-07-01 12:00'::timestamptz").await,
+        ["2024-07-01 12:00:00+02"]
+    );
     let frontier = rows(&client, "SELECT tributary_frontier()").await;
     assert!(frontier[0].starts_with("{here: "), "{frontier:?}");
 }
@@ -58,10 +82,19 @@ async fn a_missing_column_has_its_position_and_a_hint() {
     let server = Server::start().await;
     let client = server.connect().await;
     run(&client, "CREATE TABLE t (id int PRIMARY KEY, amount int)").await;
-    let error = client.simple_query("SELECT id, amuont FROM t").await.expect_err("no such column");
+    let error = client
+        .simple_query("SELECT id, amuont FROM t")
+        .await
+        .expect_err("no such column");
     let error = error.as_db_error().expect("of the server").clone();
-    assert_eq!(error.position(), Some(&tokio_postgres::error::ErrorPosition::Original(12)));
-    assert!(error.hint().is_some_and(|hint| hint.contains("amount")), "{error:?}");
+    assert_eq!(
+        error.position(),
+        Some(&tokio_postgres::error::ErrorPosition::Original(12))
+    );
+    assert!(
+        error.hint().is_some_and(|hint| hint.contains("amount")),
+        "{error:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,14 +102,38 @@ async fn views_and_system_tables_are_read_like_tables() {
     let server = Server::start().await;
     let client = server.connect().await;
     run(&client, "CREATE TABLE t (id int PRIMARY KEY, grp text, n int)").await;
-    run(&client, "INSERT INTO t VALUES (1, 'a', 10), (2, 'b', 20), (3, 'a', 30)").await;
+    run(
+        &client,
+        "INSERT INTO t VALUES (1, 'a', 10), (2, 'b', 20), (3, 'a', 30)",
+    )
+    .await;
     run(&client, "CREATE VIEW v AS SELECT grp, n FROM t WHERE n > 10").await;
-    run(&client, "CREATE VIEW w (g, total) AS SELECT grp, sum(n) FROM v GROUP BY grp").await;
-    run(&client, "CREATE MATERIALIZED VIEW m AS SELECT grp, count(*) AS c, sum(n) AS s FROM t GROUP BY grp").await;
-    assert_eq!(rows(&client, "SELECT * FROM w ORDER BY g").await, ["a|30", "b|20"]);
-    assert_eq!(rows(&client, "SELECT * FROM m ORDER BY grp").await, ["a|2|40", "b|1|20"]);
-    assert_eq!(rows(&client, "SELECT name, state FROM tributary.materialized_views").await, ["m|ready"]);
-    assert_eq!(rows(&client, "SELECT name FROM tributary.regions").await, ["here"]);
+    run(
+        &client,
+        "CREATE VIEW w (g, total) AS SELECT grp, sum(n) FROM v GROUP BY grp",
+    )
+    .await;
+    run(
+        &client,
+        "CREATE MATERIALIZED VIEW m AS SELECT grp, count(*) AS c, sum(n) AS s FROM t GROUP BY grp",
+    )
+    .await;
+    assert_eq!(
+        rows(&client, "SELECT * FROM w ORDER BY g").await,
+        ["a|30", "b|20"]
+    );
+    assert_eq!(
+        rows(&client, "SELECT * FROM m ORDER BY grp").await,
+        ["a|2|40", "b|1|20"]
+    );
+    assert_eq!(
+        rows(&client, "SELECT name, state FROM tributary.materialized_views").await,
+        ["m|ready"]
+    );
+    assert_eq!(
+        rows(&client, "SELECT name FROM tributary.regions").await,
+        ["here"]
+    );
     assert_eq!(rows(&client, "SHOW TABLES").await.len(), 1);
     for table in ["errors", "frontier", "links", "sources", "tables"] {
         rows(&client, &format!("SELECT * FROM tributary.{table}")).await;
@@ -103,7 +160,9 @@ async fn deep_and_long_statements_are_refused() {
 async fn a_regional_table_of_a_larger_cluster_gives_a_notice() {
     let server = Server::with(&["there"], Default::default()).await;
     let config = format!("host=127.0.0.1 port={} user=ada", server.port);
-    let (client, mut connection) = tokio_postgres::connect(&config, tokio_postgres::NoTls).await.expect("let in");
+    let (client, mut connection) = tokio_postgres::connect(&config, tokio_postgres::NoTls)
+        .await
+        .expect("let in");
     let (sender, mut notices) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
@@ -115,7 +174,12 @@ async fn a_regional_table_of_a_larger_cluster_gives_a_notice() {
     run(&client, "CREATE TABLE t (id int PRIMARY KEY)").await;
     run(&client, "INSERT INTO t VALUES (1)").await;
     assert_eq!(rows(&client, "SELECT * FROM t").await, ["1"]);
-    assert!(notices.try_recv().expect("a notice").contains("only rows of region \"here\""));
+    assert!(
+        notices
+            .try_recv()
+            .expect("a notice")
+            .contains("only rows of region \"here\"")
+    );
     run(&client, "SET regional_reads = 'local'").await;
     rows(&client, "SELECT * FROM t").await;
     assert!(notices.try_recv().is_err(), "no notice was wanted");

@@ -12,9 +12,21 @@ async fn a_transaction_reads_one_snapshot_and_its_own_writes() {
     assert_eq!(rows(&two, "SELECT n FROM t").await, ["10"]);
     run(&one, "INSERT INTO t VALUES (2, 20)").await;
     assert_eq!(rows(&two, "SELECT n FROM t").await, ["10"], "the snapshot stays");
-    run(&two, "INSERT INTO t VALUES (3, 30); UPDATE t SET n = 11 WHERE id = 1; DELETE FROM t WHERE id = 3").await;
-    assert_eq!(rows(&two, "SELECT n FROM t WHERE id = 1").await, ["11"], "own writes are seen");
-    assert_eq!(rows(&one, "SELECT n FROM t ORDER BY id").await, ["10", "20"], "and by nobody else");
+    run(
+        &two,
+        "INSERT INTO t VALUES (3, 30); UPDATE t SET n = 11 WHERE id = 1; DELETE FROM t WHERE id = 3",
+    )
+    .await;
+    assert_eq!(
+        rows(&two, "SELECT n FROM t WHERE id = 1").await,
+        ["11"],
+        "own writes are seen"
+    );
+    assert_eq!(
+        rows(&one, "SELECT n FROM t ORDER BY id").await,
+        ["10", "20"],
+        "and by nobody else"
+    );
     run(&two, "COMMIT").await;
     assert_eq!(rows(&two, "SELECT n FROM t ORDER BY id").await, ["11", "20"]);
 }
@@ -62,9 +74,18 @@ async fn after_an_error_only_rollback_helps() {
     assert_eq!(state(&client, "SELECT 1 / 0").await, "22012");
     assert_eq!(state(&client, "SELECT 1").await, "25P02");
     run(&client, "COMMIT").await;
-    assert!(rows(&client, "SELECT * FROM t").await.is_empty(), "COMMIT of a failed transaction rolls back");
-    assert_eq!(state(&client, "INSERT INTO t VALUES (2); SELECT 1 / 0").await, "22012");
-    assert!(rows(&client, "SELECT * FROM t").await.is_empty(), "a query string is one transaction");
+    assert!(
+        rows(&client, "SELECT * FROM t").await.is_empty(),
+        "COMMIT of a failed transaction rolls back"
+    );
+    assert_eq!(
+        state(&client, "INSERT INTO t VALUES (2); SELECT 1 / 0").await,
+        "22012"
+    );
+    assert!(
+        rows(&client, "SELECT * FROM t").await.is_empty(),
+        "a query string is one transaction"
+    );
     assert_eq!(state(&client, "BEGIN; CREATE TABLE u (id int)").await, "0A000");
     run(&client, "ROLLBACK").await;
     run(&client, "BEGIN READ ONLY").await;

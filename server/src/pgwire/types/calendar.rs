@@ -29,7 +29,11 @@ pub fn civil_of_days(days: i64) -> Civil {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
     let day = (day_of_year - (153 * month_index + 2) / 5 + 1) as u32;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 } as u32;
+    let month = if month_index < 10 {
+        month_index + 3
+    } else {
+        month_index - 9
+    } as u32;
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     Civil { year, month, day }
 }
@@ -68,10 +72,38 @@ mod tests {
 
     #[test]
     fn known_days() {
-        assert_eq!(civil_of_days(0), Civil { year: 1970, month: 1, day: 1 });
-        assert_eq!(civil_of_days(i64::from(DAYS_1970_TO_2000)), Civil { year: 2000, month: 1, day: 1 });
-        assert_eq!(days_of_civil(Civil { year: 2024, month: 2, day: 29 }), Some(19_782));
-        assert_eq!(days_of_civil(Civil { year: 2023, month: 2, day: 29 }), None);
+        assert_eq!(
+            civil_of_days(0),
+            Civil {
+                year: 1970,
+                month: 1,
+                day: 1
+            }
+        );
+        assert_eq!(
+            civil_of_days(i64::from(DAYS_1970_TO_2000)),
+            Civil {
+                year: 2000,
+                month: 1,
+                day: 1
+            }
+        );
+        assert_eq!(
+            days_of_civil(Civil {
+                year: 2024,
+                month: 2,
+                day: 29
+            }),
+            Some(19_782)
+        );
+        assert_eq!(
+            days_of_civil(Civil {
+                year: 2023,
+                month: 2,
+                day: 29
+            }),
+            None
+        );
     }
 
     proptest! {

@@ -27,13 +27,18 @@ impl Zone {
     /// Parses an IANA name or an offset such as `+02` or `-03:30`.
     pub fn parse(text: &str) -> Option<Zone> {
         let text = text.trim();
-        if text.eq_ignore_ascii_case("utc") || text.eq_ignore_ascii_case("z") || text.eq_ignore_ascii_case("gmt") {
+        if text.eq_ignore_ascii_case("utc")
+            || text.eq_ignore_ascii_case("z")
+            || text.eq_ignore_ascii_case("gmt")
+        {
             return Some(Zone::UTC);
         }
         if let Some(offset) = parse_offset(text) {
             return Some(Zone::Fixed(offset));
         }
-        let found = chrono_tz::TZ_VARIANTS.iter().find(|zone| zone.name().eq_ignore_ascii_case(text));
+        let found = chrono_tz::TZ_VARIANTS
+            .iter()
+            .find(|zone| zone.name().eq_ignore_ascii_case(text));
         found.copied().map(Zone::Named)
     }
 
@@ -42,7 +47,10 @@ impl Zone {
         match self {
             Zone::Fixed(offset) => *offset,
             Zone::Named(zone) => match chrono::DateTime::from_timestamp_micros(moment_us) {
-                Some(moment) => zone.offset_from_utc_datetime(&moment.naive_utc()).fix().local_minus_utc(),
+                Some(moment) => zone
+                    .offset_from_utc_datetime(&moment.naive_utc())
+                    .fix()
+                    .local_minus_utc(),
                 None => 0,
             },
         }
@@ -58,7 +66,11 @@ impl Zone {
         }
         let after = i64::from(self.offset_at(local_us.saturating_add(DAY_US)));
         let later = local_us.saturating_sub(after * 1_000_000);
-        if i64::from(self.offset_at(later)) == after { later } else { candidate }
+        if i64::from(self.offset_at(later)) == after {
+            later
+        } else {
+            candidate
+        }
     }
 }
 
@@ -72,8 +84,17 @@ fn parse_offset(text: &str) -> Option<i32> {
     if digits.is_empty() || digits.len() > 6 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let part = |from: usize| digits.get(from..from + 2).and_then(|part| part.parse::<i32>().ok()).unwrap_or(0);
-    let hours = if digits.len() == 1 { digits.parse().ok()? } else { part(0) };
+    let part = |from: usize| {
+        digits
+            .get(from..from + 2)
+            .and_then(|part| part.parse::<i32>().ok())
+            .unwrap_or(0)
+    };
+    let hours = if digits.len() == 1 {
+        digits.parse().ok()?
+    } else {
+        part(0)
+    };
     let seconds = hours * 3600 + part(2) * 60 + part(4);
     (hours <= 15 && part(2) < 60 && part(4) < 60).then_some(sign * seconds)
 }
@@ -102,7 +123,12 @@ pub fn write_timestamp(moment_us: i64, zone: Option<&Zone>, out: &mut String) {
     let _ = write_clock(local.rem_euclid(DAY_US), out);
     if let Some(offset) = offset {
         let absolute = offset.unsigned_abs();
-        let _ = write!(out, "{}{:02}", if offset < 0 { '-' } else { '+' }, absolute / 3600);
+        let _ = write!(
+            out,
+            "{}{:02}",
+            if offset < 0 { '-' } else { '+' },
+            absolute / 3600
+        );
         if !absolute.is_multiple_of(3600) {
             let _ = write!(out, ":{:02}", absolute % 3600 / 60);
         }
@@ -118,7 +144,13 @@ pub fn write_timestamp(moment_us: i64, zone: Option<&Zone>, out: &mut String) {
 /// Appends `HH:MM:SS[.ffffff]` of a non-negative number of microseconds.
 pub fn write_clock(us: i64, out: &mut String) -> std::fmt::Result {
     let seconds = us / 1_000_000;
-    write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)?;
+    write!(
+        out,
+        "{:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )?;
     let fraction = us % 1_000_000;
     if fraction != 0 {
         let digits = format!("{fraction:06}");
@@ -145,32 +177,49 @@ pub fn parse_timestamptz(text: &str, session: &Zone) -> SqlResult<i64> {
 }
 
 fn out_of_range(text: &str, what: &str) -> SqlError {
-    SqlError::new(sqlstate::DATETIME_OVERFLOW, format!("{what} out of range: \"{text}\""))
+    SqlError::new(
+        sqlstate::DATETIME_OVERFLOW,
+        format!("{what} out of range: \"{text}\""),
+    )
 }
 
 fn parse_moment(text: &str, what: &str) -> SqlResult<(i64, Option<Zone>)> {
     let wrong = || {
-        SqlError::new(sqlstate::INVALID_DATETIME, format!("invalid input syntax for type {what}: \"{text}\""))
+        SqlError::new(
+            sqlstate::INVALID_DATETIME,
+            format!("invalid input syntax for type {what}: \"{text}\""),
+        )
     };
     let mut rest = text.trim();
     if rest.eq_ignore_ascii_case("epoch") {
         return Ok((0, Some(Zone::UTC)));
     }
-    if ["infinity", "-infinity", "+infinity"].iter().any(|word| rest.eq_ignore_ascii_case(word)) {
+    if ["infinity", "-infinity", "+infinity"]
+        .iter()
+        .any(|word| rest.eq_ignore_ascii_case(word))
+    {
         return Err(SqlError::unsupported(format!("{what} \"{rest}\" is not supported")).hint("use NULL"));
     }
-    let is_bc = rest.len() >= 3 && rest.is_char_boundary(rest.len() - 3) && rest[rest.len() - 3..].eq_ignore_ascii_case(" bc");
+    let is_bc = rest.len() >= 3
+        && rest.is_char_boundary(rest.len() - 3)
+        && rest[rest.len() - 3..].eq_ignore_ascii_case(" bc");
     if is_bc {
         rest = rest[..rest.len() - 3].trim_end();
     }
     let date_end = rest.find([' ', 'T', 't']).unwrap_or(rest.len());
-    let (date, clock) = (&rest[..date_end], rest.get(date_end + 1..).unwrap_or("").trim_start());
+    let (date, clock) = (
+        &rest[..date_end],
+        rest.get(date_end + 1..).unwrap_or("").trim_start(),
+    );
     let mut civil = split_date(date).ok_or_else(wrong)?;
     if is_bc {
         civil.year = 1 - civil.year;
     }
     let days = days_of_civil(civil).ok_or_else(|| {
-        SqlError::new(sqlstate::DATETIME_OVERFLOW, format!("date/time field value out of range: \"{text}\""))
+        SqlError::new(
+            sqlstate::DATETIME_OVERFLOW,
+            format!("date/time field value out of range: \"{text}\""),
+        )
     })?;
     let (time_us, zone) = parse_clock_and_zone(clock).ok_or_else(wrong)?;
     let local = days.checked_mul(DAY_US).and_then(|us| us.checked_add(time_us));
@@ -179,17 +228,32 @@ fn parse_moment(text: &str, what: &str) -> SqlResult<(i64, Option<Zone>)> {
 
 fn split_date(text: &str) -> Option<Civil> {
     let number = |part: &str| -> Option<i64> {
-        (!part.is_empty() && part.len() <= 6 && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse().ok())?
+        (!part.is_empty() && part.len() <= 6 && part.bytes().all(|b| b.is_ascii_digit()))
+            .then(|| part.parse().ok())?
     };
     let small = |part: &str| number(part).and_then(|value| u32::try_from(value).ok());
     if text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Some(Civil { year: number(&text[..4])?, month: small(&text[4..6])?, day: small(&text[6..])? });
+        return Some(Civil {
+            year: number(&text[..4])?,
+            month: small(&text[4..6])?,
+            day: small(&text[6..])?,
+        });
     }
     let parts: Vec<&str> = text.split(['-', '/']).collect();
-    let [first, second, third] = parts[..] else { return None };
+    let [first, second, third] = parts[..] else {
+        return None;
+    };
     match (text.contains('/'), first.len() >= 3) {
-        (true, false) => Some(Civil { year: number(third)?, month: small(first)?, day: small(second)? }),
-        (_, true) => Some(Civil { year: number(first)?, month: small(second)?, day: small(third)? }),
+        (true, false) => Some(Civil {
+            year: number(third)?,
+            month: small(first)?,
+            day: small(second)?,
+        }),
+        (_, true) => Some(Civil {
+            year: number(first)?,
+            month: small(second)?,
+            day: small(third)?,
+        }),
         _ => None,
     }
 }
@@ -198,9 +262,15 @@ fn parse_clock_and_zone(text: &str) -> Option<(i64, Option<Zone>)> {
     if text.is_empty() {
         return Some((0, None));
     }
-    let clock_end = text.find(|c: char| !(c.is_ascii_digit() || c == ':' || c == '.')).unwrap_or(text.len());
+    let clock_end = text
+        .find(|c: char| !(c.is_ascii_digit() || c == ':' || c == '.'))
+        .unwrap_or(text.len());
     let zone_text = text[clock_end..].trim();
-    let zone = if zone_text.is_empty() { None } else { Some(Zone::parse(zone_text)?) };
+    let zone = if zone_text.is_empty() {
+        None
+    } else {
+        Some(Zone::parse(zone_text)?)
+    };
     Some((parse_clock(&text[..clock_end])?, zone))
 }
 
@@ -257,7 +327,10 @@ mod tests {
         assert_eq!(parse_date("yesterday?").expect_err("no date").state, "22007");
         let us = parse_timestamp("2024-02-29 12:34:56.789").expect("a timestamp");
         assert_eq!(shown(us, None), "2024-02-29 12:34:56.789");
-        assert_eq!(shown(parse_timestamp("0044-03-15 BC").expect("a timestamp"), None), "0044-03-15 00:00:00 BC");
+        assert_eq!(
+            shown(parse_timestamp("0044-03-15 BC").expect("a timestamp"), None),
+            "0044-03-15 00:00:00 BC"
+        );
     }
 
     #[test]
@@ -267,7 +340,10 @@ mod tests {
         assert_eq!(shown(us, Some(&Zone::UTC)), "2024-07-01 10:00:00+00");
         assert_eq!(shown(us, Some(&berlin)), "2024-07-01 12:00:00+02");
         let india = parse_timestamptz("2024-07-01T12:00:00+05:30", &berlin).expect("a timestamp");
-        assert_eq!(shown(india, Some(&Zone::Fixed(-12_600))), "2024-07-01 03:00:00-03:30");
+        assert_eq!(
+            shown(india, Some(&Zone::Fixed(-12_600))),
+            "2024-07-01 03:00:00-03:30"
+        );
         assert!(Zone::parse("Mars/Olympus").is_none());
     }
 

@@ -63,7 +63,11 @@ impl ColumnBuilder {
             SqlType::Uuid => Values::Uuid(FixedSizeBinaryBuilder::new(16)),
             SqlType::Bytea => Values::Bytea(BinaryBuilder::new()),
         };
-        Self { sql_type, zone, values }
+        Self {
+            sql_type,
+            zone,
+            values,
+        }
     }
 
     /// Appends a null.
@@ -111,9 +115,9 @@ impl ColumnBuilder {
                 builder.append_value(datetime::parse_timestamptz(text, &self.zone)?)
             }
             Values::Interval(builder) => builder.append_value(to_arrow_interval(interval::parse(text)?)?),
-            Values::Uuid(builder) => {
-                builder.append_value(parse_uuid(text)?).expect("a uuid has the builder's 16 bytes")
-            }
+            Values::Uuid(builder) => builder
+                .append_value(parse_uuid(text)?)
+                .expect("a uuid has the builder's 16 bytes"),
             Values::Bytea(builder) => builder.append_value(parse_bytea(text)?),
         }
         Ok(())
@@ -151,9 +155,9 @@ impl ColumnBuilder {
                 };
                 builder.append_value(to_arrow_interval(value)?);
             }
-            Values::Uuid(builder) => {
-                builder.append_value(exact::<16>(bytes)?).expect("a uuid has the builder's 16 bytes")
-            }
+            Values::Uuid(builder) => builder
+                .append_value(exact::<16>(bytes)?)
+                .expect("a uuid has the builder's 16 bytes"),
             Values::Bytea(builder) => builder.append_value(bytes),
         }
         Ok(())
@@ -181,7 +185,10 @@ impl ColumnBuilder {
 
 fn exact<const N: usize>(bytes: &[u8]) -> SqlResult<[u8; N]> {
     bytes.try_into().map_err(|_| {
-        SqlError::new(sqlstate::INVALID_BINARY, format!("a binary value of {N} bytes has {} bytes", bytes.len()))
+        SqlError::new(
+            sqlstate::INVALID_BINARY,
+            format!("a binary value of {N} bytes has {} bytes", bytes.len()),
+        )
     })
 }
 
@@ -209,7 +216,10 @@ pub fn utf8(bytes: &[u8]) -> SqlResult<&str> {
 
 fn wrong(text: &str, sql_type: impl std::fmt::Display) -> SqlError {
     let shown: String = text.chars().take(200).collect();
-    SqlError::new(sqlstate::INVALID_TEXT, format!("invalid input syntax for type {sql_type}: \"{shown}\""))
+    SqlError::new(
+        sqlstate::INVALID_TEXT,
+        format!("invalid input syntax for type {sql_type}: \"{shown}\""),
+    )
 }
 
 fn parse_bool(text: &str) -> SqlResult<bool> {
@@ -230,7 +240,10 @@ fn parse_integer<T: TryFrom<i128>>(text: &str, sql_type: SqlType) -> SqlResult<T
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong(text, sql_type));
     }
-    let value = trimmed.parse::<i128>().ok().and_then(|value| T::try_from(value).ok());
+    let value = trimmed
+        .parse::<i128>()
+        .ok()
+        .and_then(|value| T::try_from(value).ok());
     value.ok_or_else(|| {
         SqlError::new(
             sqlstate::NUMERIC_OUT_OF_RANGE,
@@ -268,17 +281,23 @@ fn parse_float<T: Float>(text: &str, sql_type: SqlType) -> SqlResult<T> {
 
 fn to_arrow_interval(value: interval::Interval) -> SqlResult<IntervalMonthDayNano> {
     let nanoseconds = value.us.checked_mul(1000).ok_or_else(|| {
-        SqlError::new(sqlstate::DATETIME_OVERFLOW, "interval out of range").hint("292 years of seconds are the most")
+        SqlError::new(sqlstate::DATETIME_OVERFLOW, "interval out of range")
+            .hint("292 years of seconds are the most")
     })?;
     Ok(IntervalMonthDayNano::new(value.months, value.days, nanoseconds))
 }
 
 fn parse_uuid(text: &str) -> SqlResult<[u8; 16]> {
     let trimmed = text.trim();
-    let inner = trimmed.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(trimmed);
+    let inner = trimmed
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'))
+        .unwrap_or(trimmed);
     let digits: Vec<u8> = inner.bytes().filter(|byte| *byte != b'-').collect();
     let bytes = decode_hex(&digits).filter(|bytes| bytes.len() == 16);
-    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| wrong(text, "uuid"))
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| wrong(text, "uuid"))
 }
 
 fn decode_hex(digits: &[u8]) -> Option<Vec<u8>> {
@@ -286,14 +305,21 @@ fn decode_hex(digits: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let nibble = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
-    digits.chunks(2).map(|pair| Some(nibble(pair[0])? << 4 | nibble(pair[1])?)).collect()
+    digits
+        .chunks(2)
+        .map(|pair| Some(nibble(pair[0])? << 4 | nibble(pair[1])?))
+        .collect()
 }
 
 /// Hex (`\x…`) or escape form.
 fn parse_bytea(text: &str) -> SqlResult<Vec<u8>> {
     let bytes = text.as_bytes();
     if let Some(hex) = bytes.strip_prefix(b"\\x") {
-        let digits: Vec<u8> = hex.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        let digits: Vec<u8> = hex
+            .iter()
+            .copied()
+            .filter(|byte| !byte.is_ascii_whitespace())
+            .collect();
         return decode_hex(&digits).ok_or_else(|| wrong(text, "bytea"));
     }
     let mut out = Vec::with_capacity(bytes.len());
@@ -334,7 +360,10 @@ mod tests {
     fn refusals_have_their_states() {
         assert_eq!(error(SqlType::Int2, "40000"), "22003");
         assert_eq!(error(SqlType::Int4, "4x"), "22P02");
-        assert_eq!(error(SqlType::Int8, "99999999999999999999999999999999999999999999"), "22003");
+        assert_eq!(
+            error(SqlType::Int8, "99999999999999999999999999999999999999999999"),
+            "22003"
+        );
         assert_eq!(error(SqlType::Float8, "1e999"), "22003");
         assert_eq!(error(SqlType::Bool, "maybe"), "22P02");
         assert_eq!(error(SqlType::Uuid, "1234"), "22P02");
@@ -344,7 +373,14 @@ mod tests {
 
     #[test]
     fn abbreviations_of_booleans() {
-        for (text, expected) in [("t", true), ("TRUE", true), ("on", true), ("of", false), ("n", false), ("0", false)] {
+        for (text, expected) in [
+            ("t", true),
+            ("TRUE", true),
+            ("on", true),
+            ("of", false),
+            ("n", false),
+            ("0", false),
+        ] {
             assert_eq!(parse_bool(text).expect(text), expected, "{text}");
         }
         assert!(parse_bool("o").is_err(), "o may be on or off");

@@ -61,9 +61,10 @@ pub fn parse(text: &str) -> SqlResult<Interval> {
             sqlstate::INVALID_DATETIME,
             format!("invalid input syntax for type interval: \"{text}\""),
         )),
-        Err(Overflow) => {
-            Err(SqlError::new(sqlstate::DATETIME_OVERFLOW, format!("interval out of range: \"{text}\"")))
-        }
+        Err(Overflow) => Err(SqlError::new(
+            sqlstate::DATETIME_OVERFLOW,
+            format!("interval out of range: \"{text}\""),
+        )),
     }
 }
 
@@ -84,8 +85,14 @@ fn number(text: &str) -> Parsed<i128> {
     if whole.len() > 18 {
         return Err(Overflow);
     }
-    let Some(fraction) = fraction_us(fraction) else { return Ok(None) };
-    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| Overflow)? };
+    let Some(fraction) = fraction_us(fraction) else {
+        return Ok(None);
+    };
+    let whole: i128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().map_err(|_| Overflow)?
+    };
     let value = whole * 1_000_000 + i128::from(fraction);
     Ok(Some(if negative { -value } else { value }))
 }
@@ -168,7 +175,9 @@ fn parse_verbose(text: &str) -> Parsed<Interval> {
             let Some(us) = clock(&word)? else { return Ok(None) };
             sum.us += us;
         } else {
-            let Some(value) = number(&word)? else { return Ok(None) };
+            let Some(value) = number(&word)? else {
+                return Ok(None);
+            };
             match words.peek() {
                 None => sum.us += value,
                 Some(unit) => {
@@ -212,7 +221,9 @@ fn clock(text: &str) -> Parsed<i128> {
         if part.starts_with(['+', '-']) || index > 2 || (index < 2 && part.contains('.')) {
             return Ok(None);
         }
-        let Some(value) = number(part)? else { return Ok(None) };
+        let Some(value) = number(part)? else {
+            return Ok(None);
+        };
         us += value * [3600, 60, 1][index];
     }
     Ok(Some(if negative { -us } else { us }))
@@ -240,13 +251,19 @@ fn parse_iso(text: &str) -> Parsed<Interval> {
                     ('S', true) => "second",
                     _ => return Ok(None),
                 };
-                let Some(value) = number(&pending)? else { return Ok(None) };
+                let Some(value) = number(&pending)? else {
+                    return Ok(None);
+                };
                 pending.clear();
                 sum.add(value, unit);
             }
         }
     }
-    if pending.is_empty() { sum.finish(false) } else { Ok(None) }
+    if pending.is_empty() {
+        sum.finish(false)
+    } else {
+        Ok(None)
+    }
 }
 
 #[cfg(test)]
@@ -264,7 +281,10 @@ mod tests {
     #[test]
     fn styles() {
         let read = |text: &str| shown(parse(text).expect(text));
-        assert_eq!(read("1 year 2 months 3 days 04:05:06.7"), "1 year 2 mons 3 days 04:05:06.7");
+        assert_eq!(
+            read("1 year 2 months 3 days 04:05:06.7"),
+            "1 year 2 mons 3 days 04:05:06.7"
+        );
         assert_eq!(read("P1Y2M3DT4H5M6.7S"), "1 year 2 mons 3 days 04:05:06.7");
         assert_eq!(read("90 min"), "01:30:00");
         assert_eq!(read("1.5 days"), "1 day 12:00:00");

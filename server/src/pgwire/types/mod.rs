@@ -36,29 +36,55 @@ const CHAR: &str = "pg.char";
 /// The type a client sees for an Arrow field.
 pub fn wire_type(field: &Field) -> WireType {
     if field.data_type() == &DataType::Int32 && field.metadata().contains_key(OID_ALIAS) {
-        return WireType { oid: 26, size: 4, modifier: -1 };
+        return WireType {
+            oid: 26,
+            size: 4,
+            modifier: -1,
+        };
     }
     if field.metadata().contains_key(CHAR) {
-        return WireType { oid: 18, size: 1, modifier: -1 };
+        return WireType {
+            oid: 18,
+            size: 1,
+            modifier: -1,
+        };
     }
     wire_type_of(field.data_type())
 }
 
 fn wire_type_of(data_type: &DataType) -> WireType {
     match data_type {
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-            WireType { oid: array_oid(wire_type_of(item.data_type()).oid), size: -1, modifier: -1 }
-        }
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => WireType {
+            oid: array_oid(wire_type_of(item.data_type()).oid),
+            size: -1,
+            modifier: -1,
+        },
         DataType::Dictionary(_, value) => wire_type_of(value),
-        DataType::Time32(_) | DataType::Time64(_) => WireType { oid: 1083, size: 8, modifier: -1 },
+        DataType::Time32(_) | DataType::Time64(_) => WireType {
+            oid: 1083,
+            size: 8,
+            modifier: -1,
+        },
         DataType::Date64 => wire_type_of(&SqlType::Timestamp.arrow()),
         DataType::Duration(_) => wire_type_of(&SqlType::Interval.arrow()),
-        DataType::UInt64 => WireType { oid: 1700, size: -1, modifier: -1 },
+        DataType::UInt64 => WireType {
+            oid: 1700,
+            size: -1,
+            modifier: -1,
+        },
         DataType::UInt32 => wire_type_of(&DataType::Int64),
         other => match SqlType::from_arrow(other) {
             // Decimals that come out of expressions have a scale but promise no modifier.
-            Some(sql_type) => WireType { oid: sql_type.oid(), size: sql_type.length(), modifier: -1 },
-            None => WireType { oid: 25, size: -1, modifier: -1 },
+            Some(sql_type) => WireType {
+                oid: sql_type.oid(),
+                size: sql_type.length(),
+                modifier: -1,
+            },
+            None => WireType {
+                oid: 25,
+                size: -1,
+                modifier: -1,
+            },
         },
     }
 }

@@ -29,27 +29,40 @@ pub fn write_text(value: i128, scale: i8, out: &mut impl std::fmt::Write) -> std
 /// Parses text as a decimal of this precision and scale: rounds half away from zero, refuses what does not fit.
 pub fn parse(text: &str, precision: u8, scale: i8) -> SqlResult<i128> {
     let trimmed = text.trim();
-    let wrong =
-        || SqlError::new(sqlstate::INVALID_TEXT, format!("invalid input syntax for type numeric: \"{text}\""));
+    let wrong = || {
+        SqlError::new(
+            sqlstate::INVALID_TEXT,
+            format!("invalid input syntax for type numeric: \"{text}\""),
+        )
+    };
     let (negative, unsigned) = match trimmed.as_bytes().first() {
         Some(b'-') => (true, &trimmed[1..]),
         Some(b'+') => (false, &trimmed[1..]),
         _ => (false, trimmed),
     };
     let (mantissa, exponent) = match unsigned.find(['e', 'E']) {
-        Some(at) => (&unsigned[..at], unsigned[at + 1..].parse::<i32>().map_err(|_| wrong())?),
+        Some(at) => (
+            &unsigned[..at],
+            unsigned[at + 1..].parse::<i32>().map_err(|_| wrong())?,
+        ),
         None => (unsigned, 0),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     if (whole.is_empty() && fraction.is_empty()) || !is_digits(whole) || !is_digits(fraction) {
         return Err(match unsigned.to_ascii_lowercase().as_str() {
-            "nan" | "inf" | "infinity" => SqlError::unsupported(format!("numeric value \"{trimmed}\" is not supported"))
-                .hint("use double precision for NaN and infinities"),
+            "nan" | "inf" | "infinity" => {
+                SqlError::unsupported(format!("numeric value \"{trimmed}\" is not supported"))
+                    .hint("use double precision for NaN and infinities")
+            }
             _ => wrong(),
         });
     }
-    let digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).map(|byte| byte - b'0').collect();
+    let digits: Vec<u8> = whole
+        .bytes()
+        .chain(fraction.bytes())
+        .map(|byte| byte - b'0')
+        .collect();
     // The position of the decimal point within `digits`, and the number of digits kept.
     let point = whole.len() as i64 + i64::from(exponent);
     let kept = point + i64::from(scale);
@@ -57,7 +70,11 @@ pub fn parse(text: &str, precision: u8, scale: i8) -> SqlResult<i128> {
     let mut value: i128 = 0;
     let mut significant = false;
     for index in 0..kept.max(0) {
-        let digit = usize::try_from(index).ok().and_then(|index| digits.get(index)).copied().unwrap_or(0);
+        let digit = usize::try_from(index)
+            .ok()
+            .and_then(|index| digits.get(index))
+            .copied()
+            .unwrap_or(0);
         significant |= digit != 0;
         if !significant {
             if index as usize >= digits.len() {
@@ -65,9 +82,17 @@ pub fn parse(text: &str, precision: u8, scale: i8) -> SqlResult<i128> {
             }
             continue;
         }
-        value = value.checked_mul(10).and_then(|value| value.checked_add(i128::from(digit))).ok_or_else(overflow)?;
+        value = value
+            .checked_mul(10)
+            .and_then(|value| value.checked_add(i128::from(digit)))
+            .ok_or_else(overflow)?;
     }
-    if kept >= 0 && usize::try_from(kept).ok().and_then(|kept| digits.get(kept)).is_some_and(|&digit| digit >= 5) {
+    if kept >= 0
+        && usize::try_from(kept)
+            .ok()
+            .and_then(|kept| digits.get(kept))
+            .is_some_and(|&digit| digit >= 5)
+    {
         value = value.checked_add(1).ok_or_else(overflow)?;
     }
     if value >= 10i128.checked_pow(u32::from(precision)).unwrap_or(i128::MAX) {
@@ -96,7 +121,14 @@ pub fn write_binary(value: i128, scale: i8, out: &mut BytesMut) {
     let whole = format!("{}{whole}", "0".repeat((4 - whole.len() % 4) % 4));
     let fraction = format!("{fraction}{}", "0".repeat((4 - fraction.len() % 4) % 4));
     let group = |text: &str| -> Vec<i16> {
-        text.as_bytes().chunks(4).map(|chunk| chunk.iter().fold(0i16, |sum, byte| sum * 10 + i16::from(byte - b'0'))).collect()
+        text.as_bytes()
+            .chunks(4)
+            .map(|chunk| {
+                chunk
+                    .iter()
+                    .fold(0i16, |sum, byte| sum * 10 + i16::from(byte - b'0'))
+            })
+            .collect()
     };
     let mut groups = group(&whole);
     let mut weight = groups.len() as i16 - 1;
@@ -131,12 +163,22 @@ pub fn binary_to_text(bytes: &[u8]) -> SqlResult<String> {
         return Err(wrong());
     }
     if sign != 0 && sign != 0x4000 {
-        return Err(SqlError::unsupported("numeric NaN and infinities are not supported"));
+        return Err(SqlError::unsupported(
+            "numeric NaN and infinities are not supported",
+        ));
     }
     let digit = |position: i32| -> SqlResult<i16> {
         let index = i32::from(weight) - position;
-        let digit = if (0..i32::from(count)).contains(&index) { word(4 + index as usize) } else { 0 };
-        if (0..10_000).contains(&digit) { Ok(digit) } else { Err(wrong()) }
+        let digit = if (0..i32::from(count)).contains(&index) {
+            word(4 + index as usize)
+        } else {
+            0
+        };
+        if (0..10_000).contains(&digit) {
+            Ok(digit)
+        } else {
+            Err(wrong())
+        }
     };
     let mut text = String::from(if sign == 0 { "" } else { "-" });
     if weight < 0 {

@@ -116,7 +116,11 @@ impl ColumnEncoder {
             }
             _ => Values::Shown(array),
         };
-        Ok(Self { values, style, is_char })
+        Ok(Self {
+            values,
+            style,
+            is_char,
+        })
     }
 
     /// Whether the value is null.
@@ -149,10 +153,15 @@ impl ColumnEncoder {
             Values::Int2(array) => shown(out, array.value(row)),
             Values::Int4(array) => shown(out, array.value(row)),
             Values::Int8(array) => shown(out, array.value(row)),
-            Values::Float4(array) => {
-                write_float(&format!("{:e}", array.value(row)), array.value(row).into(), 6, out)
+            Values::Float4(array) => write_float(
+                &format!("{:e}", array.value(row)),
+                array.value(row).into(),
+                6,
+                out,
+            ),
+            Values::Float8(array) => {
+                write_float(&format!("{:e}", array.value(row)), array.value(row), 15, out)
             }
-            Values::Float8(array) => write_float(&format!("{:e}", array.value(row)), array.value(row), 15, out),
             Values::Numeric(array, scale) => {
                 numeric::write_text(array.value(row), *scale, out).expect("a String takes everything")
             }
@@ -204,15 +213,23 @@ impl ColumnEncoder {
             Values::Bytea(array) => out.put_slice(array.value(row)),
             Values::List(array, items, item_oid) => write_list_binary(array, items, *item_oid, row, out)?,
             Values::Shown(array) => {
-                return Err(SqlError::unsupported(format!("no binary form of {}", array.data_type()))
-                    .hint("cast the column to text"));
+                return Err(
+                    SqlError::unsupported(format!("no binary form of {}", array.data_type()))
+                        .hint("cast the column to text"),
+                );
             }
         }
         Ok(())
     }
 
     /// Appends a value as a field of a DataRow: length, then the value; a null has length -1.
-    pub fn write_field(&self, row: usize, is_binary: bool, scratch: &mut String, out: &mut BytesMut) -> SqlResult<()> {
+    pub fn write_field(
+        &self,
+        row: usize,
+        is_binary: bool,
+        scratch: &mut String,
+        out: &mut BytesMut,
+    ) -> SqlResult<()> {
         if self.is_null(row) {
             out.put_i32(-1);
             return Ok(());
@@ -227,7 +244,8 @@ impl ColumnEncoder {
             out.put_slice(scratch.as_bytes());
         }
         let length = out.len() - start - 4;
-        let length = i32::try_from(length).map_err(|_| SqlError::new(sqlstate::PROGRAM_LIMIT, "a value is too large"))?;
+        let length = i32::try_from(length)
+            .map_err(|_| SqlError::new(sqlstate::PROGRAM_LIMIT, "a value is too large"))?;
         out[start..start + 4].copy_from_slice(&length.to_be_bytes());
         Ok(())
     }
@@ -238,7 +256,10 @@ fn shown(out: &mut String, value: impl std::fmt::Display) {
 }
 
 fn out_of_range() -> SqlError {
-    SqlError::new(sqlstate::DATETIME_OVERFLOW, "date or timestamp out of range of the binary form")
+    SqlError::new(
+        sqlstate::DATETIME_OVERFLOW,
+        "date or timestamp out of range of the binary form",
+    )
 }
 
 /// The shortest digits that read back as the same float, laid out as PostgreSQL does: `scientific` is Rust's
@@ -265,7 +286,8 @@ fn write_float(scientific: &str, value: f64, positional_max: i32, out: &mut Stri
         } else {
             let whole = exponent as usize + 1;
             if digits.len() <= whole {
-                write!(out, "{digits}{}", "0".repeat(whole - digits.len())).expect("a String takes everything");
+                write!(out, "{digits}{}", "0".repeat(whole - digits.len()))
+                    .expect("a String takes everything");
             } else {
                 write!(out, "{}.{}", &digits[..whole], &digits[whole..]).expect("a String takes everything");
             }
@@ -277,7 +299,11 @@ fn write_float(scientific: &str, value: f64, positional_max: i32, out: &mut Stri
 }
 
 fn of_arrow_interval(value: datafusion::arrow::datatypes::IntervalMonthDayNano) -> Interval {
-    Interval { months: value.months, days: value.days, us: value.nanoseconds / 1000 }
+    Interval {
+        months: value.months,
+        days: value.days,
+        us: value.nanoseconds / 1000,
+    }
 }
 
 fn write_hex(bytes: &[u8], out: &mut String) {
@@ -359,7 +385,9 @@ fn write_list_binary(
         out.put_i32(1);
     }
     let mut scratch = String::new();
-    range.into_iter().try_for_each(|index| items.write_field(index, true, &mut scratch, out))
+    range
+        .into_iter()
+        .try_for_each(|index| items.write_field(index, true, &mut scratch, out))
 }
 
 #[cfg(test)]
@@ -370,11 +398,17 @@ mod tests {
     use super::super::input::ColumnBuilder;
     use super::*;
 
-    const STYLE: OutputStyle = OutputStyle { zone: Zone::UTC, bytea_hex: true };
+    const STYLE: OutputStyle = OutputStyle {
+        zone: Zone::UTC,
+        bytea_hex: true,
+    };
 
     fn text_of(array: ArrayRef) -> String {
         let mut out = String::new();
-        ColumnEncoder::new(&array, STYLE, false).expect("a form").write_text(0, &mut out).expect("text");
+        ColumnEncoder::new(&array, STYLE, false)
+            .expect("a form")
+            .write_text(0, &mut out)
+            .expect("text");
         out
     }
 
@@ -400,8 +434,18 @@ mod tests {
     #[test]
     fn lists_are_quoted_where_needed() {
         let mut builder = ListBuilder::new(StringBuilder::new());
-        builder.append_value([Some("a"), None, Some("b c"), Some("q\"\\"), Some("null"), Some("")]);
-        assert_eq!(text_of(Arc::new(builder.finish())), r#"{a,NULL,"b c","q\"\\","null",""}"#);
+        builder.append_value([
+            Some("a"),
+            None,
+            Some("b c"),
+            Some("q\"\\"),
+            Some("null"),
+            Some(""),
+        ]);
+        assert_eq!(
+            text_of(Arc::new(builder.finish())),
+            r#"{a,NULL,"b c","q\"\\","null",""}"#
+        );
     }
 
     /// What was printed is read back as itself, in both forms.
@@ -414,7 +458,13 @@ mod tests {
             (SqlType::Int8, "-9223372036854775808"),
             (SqlType::Float4, "3.4028235e+38"),
             (SqlType::Float8, "2.2250738585072014e-308"),
-            (SqlType::Numeric { precision: 12, scale: 3 }, "-12345.670"),
+            (
+                SqlType::Numeric {
+                    precision: 12,
+                    scale: 3,
+                },
+                "-12345.670",
+            ),
             (SqlType::Text, "grüße"),
             (SqlType::Varchar(Some(3)), "abc"),
             (SqlType::Date, "1815-12-10"),

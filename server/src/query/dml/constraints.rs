@@ -14,7 +14,10 @@ pub fn check(table: &TableDef, relation: &str, rows: &RecordBatch) -> SqlResult<
         if !column.nullable && values.null_count() > 0 {
             return Err(SqlError::new(
                 sqlstate::NOT_NULL_VIOLATION,
-                format!("null value in column \"{}\" of relation \"{relation}\" violates not-null constraint", column.name),
+                format!(
+                    "null value in column \"{}\" of relation \"{relation}\" violates not-null constraint",
+                    column.name
+                ),
             ));
         }
         if let SqlType::Varchar(Some(length)) = column.sql_type {
@@ -23,7 +26,8 @@ pub fn check(table: &TableDef, relation: &str, rows: &RecordBatch) -> SqlResult<
             let is_long = |text: &str| text.len() > length as usize && text.chars().count() > length as usize;
             if texts.iter().flatten().any(is_long) {
                 let message = format!("value too long for type {}", column.sql_type);
-                return Err(SqlError::new(sqlstate::STRING_TRUNCATION, message).detail(format!("Column \"{}\".", column.name)));
+                return Err(SqlError::new(sqlstate::STRING_TRUNCATION, message)
+                    .detail(format!("Column \"{}\".", column.name)));
             }
         }
     }

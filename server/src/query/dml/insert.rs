@@ -20,7 +20,11 @@ pub(super) async fn run(target: &mut Target<'_>, insert: &BoundInsert) -> SqlRes
     let schema = affected.schema();
     let all = concat_batches(&schema, [&inserted, &affected])?;
     let returned = target.returning(&insert.returning, &all).await?;
-    Ok(Affected { count: all.num_rows(), returned, notices })
+    Ok(Affected {
+        count: all.num_rows(),
+        returned,
+        notices,
+    })
 }
 
 /// Writes proposed rows (all columns of the table); returns those inserted and those that changed others.
@@ -36,7 +40,9 @@ pub(crate) async fn write(
     let keyed = KeyedRows::look_up(target, &proposed)?;
     match on_conflict {
         None => {
-            let taken = (0..proposed.num_rows()).find(|row| keyed.exists[*row]).or_else(|| keyed.first_duplicate());
+            let taken = (0..proposed.num_rows())
+                .find(|row| keyed.exists[*row])
+                .or_else(|| keyed.first_duplicate());
             if let Some(row) = taken {
                 return Err(key_taken(target, &proposed, row));
             }
@@ -53,16 +59,43 @@ pub(crate) async fn write(
         }
     }
     let mut seen = BTreeSet::new();
-    let is_new: BooleanArray =
-        keyed.keys.iter().zip(&keyed.exists).map(|(key, exists)| Some(!exists && seen.insert(key))).collect();
+    let is_new: BooleanArray = keyed
+        .keys
+        .iter()
+        .zip(&keyed.exists)
+        .map(|(key, exists)| Some(!exists && seen.insert(key)))
+        .collect();
     let inserted = filter_record_batch(&proposed, &is_new)?;
-    let expected: Vec<Expected> =
-        is_new.iter().zip(&keyed.versions).filter(|(new, _)| *new == Some(true)).map(|(_, version)| *version).collect();
+    let expected: Vec<Expected> = is_new
+        .iter()
+        .zip(&keyed.versions)
+        .filter(|(new, _)| *new == Some(true))
+        .map(|(_, version)| *version)
+        .collect();
     let changed = match on_conflict {
         Some(OnConflict::DoUpdate { query, .. }) if keyed.existing.num_rows() > 0 => {
-            let replaced = vec![(object.name.clone(), keyed.existing.clone()), (EXCLUDED.to_string(), proposed.clone())];
-            let casts = Some(table.columns.iter().map(|column| column.sql_type.arrow()).collect());
-            let planned = target.reader.plan(query.as_ref().clone(), PlanOptions { replaced, casts, ..PlanOptions::default() }).await?;
+            let replaced = vec![
+                (object.name.clone(), keyed.existing.clone()),
+                (EXCLUDED.to_string(), proposed.clone()),
+            ];
+            let casts = Some(
+                table
+                    .columns
+                    .iter()
+                    .map(|column| column.sql_type.arrow())
+                    .collect(),
+            );
+            let planned = target
+                .reader
+                .plan(
+                    query.as_ref().clone(),
+                    PlanOptions {
+                        replaced,
+                        casts,
+                        ..PlanOptions::default()
+                    },
+                )
+                .await?;
             let rows = planned.collect().await?;
             check_constraints(table, &object.name, &rows)?;
             let rows = RecordBatch::try_new(table.schema(), rows.columns().to_vec())?;
@@ -82,11 +115,21 @@ async fn proposed_rows(target: &Target<'_>, insert: &BoundInsert) -> SqlResult<(
     let InsertSource::Query(query) = &insert.source else {
         return Ok((complete_rows(table, &[], &[], 1, started_ns)?, Vec::new()));
     };
-    let types: Vec<DataType> = insert.columns.iter().map(|&column| table.columns[column].sql_type.arrow()).collect();
-    let options = PlanOptions { casts: Some(types), ..PlanOptions::default() };
+    let types: Vec<DataType> = insert
+        .columns
+        .iter()
+        .map(|&column| table.columns[column].sql_type.arrow())
+        .collect();
+    let options = PlanOptions {
+        casts: Some(types),
+        ..PlanOptions::default()
+    };
     let mut planned = target.reader.plan(query.as_ref().clone(), options).await?;
     let notices = std::mem::take(&mut planned.notices);
     let columns = insert.targets(planned.schema().fields().len())?.to_vec();
     let rows = planned.collect().await?;
-    Ok((complete_rows(table, &columns, rows.columns(), rows.num_rows(), started_ns)?, notices))
+    Ok((
+        complete_rows(table, &columns, rows.columns(), rows.num_rows(), started_ns)?,
+        notices,
+    ))
 }

@@ -81,14 +81,20 @@ pub async fn load(reader: &Reader, table: ObjectId, rows: RecordBatch) -> SqlRes
 /// 54000 when the transaction writes too much; it has to be given up then.
 pub fn apply(writes: &mut Writes, changes: Vec<Change>) -> SqlResult<()> {
     for change in changes.into_iter().filter(|change| change.rows.num_rows() > 0) {
-        let pending =
-            writes.entry(change.table).or_insert_with(|| Arc::new(PendingTable::new(Arc::clone(&change.def))));
+        let pending = writes
+            .entry(change.table)
+            .or_insert_with(|| Arc::new(PendingTable::new(Arc::clone(&change.def))));
         Arc::make_mut(pending).write(change.rows, change.deleted, &change.expected);
     }
     if writes.values().map(|pending| pending.bytes()).sum::<usize>() > TRANSACTION_BYTES_MAX {
-        return Err(SqlError::new(sqlstate::PROGRAM_LIMIT, "the transaction writes too much")
-            .detail(format!("The writes of a transaction may take {} MiB.", TRANSACTION_BYTES_MAX >> 20))
-            .hint("commit in portions"));
+        return Err(
+            SqlError::new(sqlstate::PROGRAM_LIMIT, "the transaction writes too much")
+                .detail(format!(
+                    "The writes of a transaction may take {} MiB.",
+                    TRANSACTION_BYTES_MAX >> 20
+                ))
+                .hint("commit in portions"),
+        );
     }
     Ok(())
 }
@@ -105,38 +111,78 @@ pub fn table_of(bound: &BoundDml) -> ObjectId {
 impl<'a> Target<'a> {
     pub(crate) fn new(reader: &'a Reader, table: ObjectId) -> SqlResult<Self> {
         let object = reader.snapshot.catalog.by_id(table).cloned();
-        let object = object.ok_or_else(|| SqlError::new(sqlstate::UNDEFINED_TABLE, "the table does not exist"))?;
+        let object =
+            object.ok_or_else(|| SqlError::new(sqlstate::UNDEFINED_TABLE, "the table does not exist"))?;
         let Some(def) = object.as_table() else {
-            return Err(SqlError::new(sqlstate::WRONG_OBJECT_TYPE, format!("\"{}\" is not a table", object.name)));
+            return Err(SqlError::new(
+                sqlstate::WRONG_OBJECT_TYPE,
+                format!("\"{}\" is not a table", object.name),
+            ));
         };
         let Some(origin) = reader.snapshot.origin else {
-            return Err(SqlError::new(sqlstate::CANNOT_CONNECT_NOW, "this region is still joining the cluster")
-                .hint("it accepts writes once it has heard from the primary region"));
+            return Err(SqlError::new(
+                sqlstate::CANNOT_CONNECT_NOW,
+                "this region is still joining the cluster",
+            )
+            .hint("it accepts writes once it has heard from the primary region"));
         };
         if let TableLocality::RegionalByTable(region) = def.locality
             && region != origin.region
         {
-            let name = reader.snapshot.catalog.regions.get(&region).map_or("?", |region| region.name.as_str());
-            return Err(SqlError::unsupported(format!("rows of table \"{}\" are written in region \"{name}\" only", object.name))
-                .hint(format!("connect to region \"{name}\"")));
+            let name = reader
+                .snapshot
+                .catalog
+                .regions
+                .get(&region)
+                .map_or("?", |region| region.name.as_str());
+            return Err(SqlError::unsupported(format!(
+                "rows of table \"{}\" are written in region \"{name}\" only",
+                object.name
+            ))
+            .hint(format!("connect to region \"{name}\"")));
         }
         let def = Arc::new(def.clone());
         let earlier = reader.writes.get(&table).cloned();
         let pending = earlier.unwrap_or_else(|| Arc::new(PendingTable::new(Arc::clone(&def))));
-        Ok(Self { reader, object, pending, def, changes: Vec::new() })
+        Ok(Self {
+            reader,
+            object,
+            pending,
+            def,
+            changes: Vec::new(),
+        })
     }
 
     /// Writes rows with the version under each key.
     pub(crate) fn write(&mut self, rows: RecordBatch, deleted: bool, expected: &[Expected]) {
         let (table, def) = (self.object.id, Arc::clone(&self.def));
-        self.changes.push(Change { table, def, rows, deleted, expected: expected.to_vec() });
+        self.changes.push(Change {
+            table,
+            def,
+            rows,
+            deleted,
+            expected: expected.to_vec(),
+        });
     }
 
     /// Evaluates RETURNING over the affected rows.
-    async fn returning(&self, query: &Option<Box<ast::Query>>, rows: &RecordBatch) -> SqlResult<Option<RecordBatch>> {
+    async fn returning(
+        &self,
+        query: &Option<Box<ast::Query>>,
+        rows: &RecordBatch,
+    ) -> SqlResult<Option<RecordBatch>> {
         let Some(query) = query else { return Ok(None) };
         let replaced = vec![(self.object.name.clone(), rows.clone())];
-        let planned = self.reader.plan(query.as_ref().clone(), PlanOptions { replaced, ..PlanOptions::default() }).await?;
+        let planned = self
+            .reader
+            .plan(
+                query.as_ref().clone(),
+                PlanOptions {
+                    replaced,
+                    ..PlanOptions::default()
+                },
+            )
+            .await?;
         planned.collect().await.map(Some)
     }
 

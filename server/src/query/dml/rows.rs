@@ -37,11 +37,23 @@ pub fn complete_rows(
             None => default_values(column, rows, started_ns),
         }
     };
-    let arrays = table.columns.iter().enumerate().map(column).collect::<SqlResult<Vec<_>>>()?;
+    let arrays = table
+        .columns
+        .iter()
+        .enumerate()
+        .map(column)
+        .collect::<SqlResult<Vec<_>>>()?;
     // Nullability is checked with a message of its own; the schema here must not refuse first.
-    let fields: Vec<_> =
-        table.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
-    Ok(RecordBatch::try_new(Arc::new(datafusion::arrow::datatypes::Schema::new(fields)), arrays)?)
+    let fields: Vec<_> = table
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(true))
+        .collect();
+    Ok(RecordBatch::try_new(
+        Arc::new(datafusion::arrow::datatypes::Schema::new(fields)),
+        arrays,
+    )?)
 }
 
 /// Unique ids in the order of time: 48 bits of milliseconds, then random bits.
@@ -51,7 +63,9 @@ fn row_ids(rows: usize) -> ArrayRef {
         let now_ms = chrono::Utc::now().timestamp_millis().to_be_bytes();
         let mut id: [u8; 16] = rand::random();
         id[..6].copy_from_slice(&now_ms[2..]);
-        builder.append_value(id).expect("an id has the builder's 16 bytes");
+        builder
+            .append_value(id)
+            .expect("an id has the builder's 16 bytes");
     }
     Arc::new(builder.finish())
 }
@@ -72,7 +86,11 @@ fn default_values(column: &ColumnDef, rows: usize, started_ns: i64) -> SqlResult
             crate::pgwire::types::datetime::write_timestamp(started_ns / 1000, Some(&Zone::UTC), &mut now);
             repeat(column.sql_type, Some(&now), rows)
         }
-        Some(default @ ColumnDefault::Literal(_)) => repeat(column.sql_type, constant_text(&default_expression(default, column.sql_type)).as_deref(), rows),
+        Some(default @ ColumnDefault::Literal(_)) => repeat(
+            column.sql_type,
+            constant_text(&default_expression(default, column.sql_type)).as_deref(),
+            rows,
+        ),
     }
 }
 
@@ -119,8 +137,11 @@ impl KeyedRows {
         let mut exists = vec![false; rows.num_rows()];
         let mut existing = Vec::new();
         if let Some(snapshot) = target.reader.snapshot.tables.get(&target.object.id) {
-            let columns: Vec<ArrayRef> =
-                table.primary_key.iter().map(|&column| Arc::clone(rows.column(column))).collect();
+            let columns: Vec<ArrayRef> = table
+                .primary_key
+                .iter()
+                .map(|&column| Arc::clone(rows.column(column)))
+                .collect();
             let found = snapshot.rows.lookup(&columns, rows.num_rows());
             let width = table.columns.len();
             let origins = found.rows.column(width).as_primitive::<Int64Type>();
@@ -141,7 +162,10 @@ impl KeyedRows {
                 }
             }
             let own: Vec<usize> = (0..width).collect();
-            existing.push(take_record_batch(&found.rows.project(&own)?, &UInt32Array::from(met))?);
+            existing.push(take_record_batch(
+                &found.rows.project(&own)?,
+                &UInt32Array::from(met),
+            )?);
         }
         for (row, key) in keys.iter().enumerate() {
             exists[row] |= target.pending.state(key) == PendingState::Live;
@@ -149,7 +173,12 @@ impl KeyedRows {
         existing.push(target.pending.live_rows_of(keys.iter().map(AsRef::as_ref)));
         let schema = table.schema();
         let existing = concat_batches(&schema, existing.iter())?;
-        Ok(Self { keys, versions, exists, existing })
+        Ok(Self {
+            keys,
+            versions,
+            exists,
+            existing,
+        })
     }
 
     /// The index of the first row whose key an earlier row has.
@@ -162,7 +191,10 @@ impl KeyedRows {
 /// The error of a key that is taken.
 pub fn key_taken(target: &Target<'_>, rows: &RecordBatch, row: usize) -> SqlError {
     let table = target.object.as_table().expect("the target is a table");
-    let style = OutputStyle { zone: Zone::UTC, bytea_hex: true };
+    let style = OutputStyle {
+        zone: Zone::UTC,
+        bytea_hex: true,
+    };
     let mut values = Vec::new();
     for &column in &table.primary_key {
         let mut text = String::new();
@@ -172,10 +204,21 @@ pub fn key_taken(target: &Target<'_>, rows: &RecordBatch, row: usize) -> SqlErro
         }
         values.push(text);
     }
-    let names: Vec<&str> = table.primary_key.iter().map(|&column| table.columns[column].name.as_str()).collect();
+    let names: Vec<&str> = table
+        .primary_key
+        .iter()
+        .map(|&column| table.columns[column].name.as_str())
+        .collect();
     SqlError::new(
         crate::pgwire::sqlstate::UNIQUE_VIOLATION,
-        format!("duplicate key value violates unique constraint \"{}_pkey\"", target.object.name),
+        format!(
+            "duplicate key value violates unique constraint \"{}_pkey\"",
+            target.object.name
+        ),
     )
-    .detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")))
+    .detail(format!(
+        "Key ({})=({}) already exists.",
+        names.join(", "),
+        values.join(", ")
+    ))
 }

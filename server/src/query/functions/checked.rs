@@ -27,10 +27,17 @@ pub fn checked(operator: Operator, data_type: &DataType) -> Option<ScalarUDF> {
     };
     let evaluate = Arc::new(move |values: &[ColumnarValue]| apply(kernel, &values[0], &values[1]));
     let arguments = vec![data_type.clone(), data_type.clone()];
-    Some(create_udf(name, arguments, data_type.clone(), Volatility::Immutable, evaluate))
+    Some(create_udf(
+        name,
+        arguments,
+        data_type.clone(),
+        Volatility::Immutable,
+        evaluate,
+    ))
 }
 
-type Kernel = fn(&dyn Datum, &dyn Datum) -> std::result::Result<ArrayRef, datafusion::arrow::error::ArrowError>;
+type Kernel =
+    fn(&dyn Datum, &dyn Datum) -> std::result::Result<ArrayRef, datafusion::arrow::error::ArrowError>;
 
 fn apply(kernel: Kernel, left: &ColumnarValue, right: &ColumnarValue) -> Result<ColumnarValue> {
     let result = match (left, right) {

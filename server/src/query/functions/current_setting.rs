@@ -19,7 +19,10 @@ pub fn function(settings: Settings) -> Arc<ScalarUDF> {
         TypeSignature::Exact(vec![DataType::Utf8]),
         TypeSignature::Exact(vec![DataType::Utf8, DataType::Boolean]),
     ];
-    Arc::new(ScalarUDF::from(CurrentSetting { settings, signature: Signature::one_of(forms, Volatility::Stable) }))
+    Arc::new(ScalarUDF::from(CurrentSetting {
+        settings,
+        signature: Signature::one_of(forms, Volatility::Stable),
+    }))
 }
 
 #[derive(Debug)]
@@ -76,4 +79,3 @@ impl ScalarUDFImpl for CurrentSetting {
         Ok(ColumnarValue::Array(Arc::new(values?)))
     }
 }
-

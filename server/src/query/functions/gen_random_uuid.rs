@@ -11,7 +11,9 @@ use datafusion::logical_expr::{
 
 /// The function.
 pub fn function() -> Arc<ScalarUDF> {
-    Arc::new(ScalarUDF::from(GenRandomUuid { signature: Signature::nullary(Volatility::Volatile) }))
+    Arc::new(ScalarUDF::from(GenRandomUuid {
+        signature: Signature::nullary(Volatility::Volatile),
+    }))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

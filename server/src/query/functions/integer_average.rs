@@ -55,7 +55,12 @@ impl AggregateUDFImpl for ExactAverage {
         let DataType::Decimal128(_, scale) = *args.expr_fields[0].data_type() else {
             return Err(DataFusionError::Internal("exact_avg takes a decimal".into()));
         };
-        Ok(Box::new(Average { sum: 0, count: 0, scale, result_scale }))
+        Ok(Box::new(Average {
+            sum: 0,
+            count: 0,
+            scale,
+            result_scale,
+        }))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -63,8 +68,12 @@ impl AggregateUDFImpl for ExactAverage {
             DataType::Decimal128(_, scale) => *scale,
             other => return Err(DataFusionError::Internal(format!("exact_avg of {other}"))),
         };
-        let field = |part: &str, data_type| Arc::new(Field::new(format_state_name(args.name, part), data_type, true));
-        Ok(vec![field("sum", DataType::Decimal128(38, scale)), field("count", DataType::Int64)])
+        let field =
+            |part: &str, data_type| Arc::new(Field::new(format_state_name(args.name, part), data_type, true));
+        Ok(vec![
+            field("sum", DataType::Decimal128(38, scale)),
+            field("count", DataType::Int64),
+        ])
     }
 }
 
@@ -95,8 +104,16 @@ impl Average {
         let count = i256::from_i128(self.count.into());
         let (quotient, rest) = (scaled.checked_div(count)?, scaled.checked_rem(count)?);
         let doubled = rest.checked_abs()?.checked_mul(i256::from_i128(2))?;
-        let away = if scaled.is_negative() { i256::from_i128(-1) } else { i256::ONE };
-        let rounded = if doubled >= count { quotient.checked_add(away)? } else { quotient };
+        let away = if scaled.is_negative() {
+            i256::from_i128(-1)
+        } else {
+            i256::ONE
+        };
+        let rounded = if doubled >= count {
+            quotient.checked_add(away)?
+        } else {
+            quotient
+        };
         rounded.to_i128()
     }
 }
@@ -120,11 +137,18 @@ impl Accumulator for Average {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Decimal128(Some(self.sum), 38, self.scale), ScalarValue::Int64(Some(self.count))])
+        Ok(vec![
+            ScalarValue::Decimal128(Some(self.sum), 38, self.scale),
+            ScalarValue::Int64(Some(self.count)),
+        ])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.count += states[1].as_primitive::<Int64Type>().iter().flatten().sum::<i64>();
+        self.count += states[1]
+            .as_primitive::<Int64Type>()
+            .iter()
+            .flatten()
+            .sum::<i64>();
         self.add(&states[0])
     }
 }
@@ -135,7 +159,15 @@ mod tests {
 
     #[test]
     fn quotients_are_rounded_half_away_from_zero() {
-        let average = |sum, count| Average { sum, count, scale: 0, result_scale: 1 }.quotient();
+        let average = |sum, count| {
+            Average {
+                sum,
+                count,
+                scale: 0,
+                result_scale: 1,
+            }
+            .quotient()
+        };
         assert_eq!(average(5, 4), Some(13));
         assert_eq!(average(-5, 4), Some(-13));
         assert_eq!(average(i128::MAX, 1), None);

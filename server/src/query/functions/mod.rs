@@ -7,6 +7,7 @@ mod constant;
 mod current_setting;
 mod gen_random_uuid;
 mod integer_average;
+mod pg_sleep;
 mod set_config;
 mod stubs;
 mod text_in;
@@ -48,7 +49,7 @@ pub fn of_session(facts: &Facts) -> Vec<Arc<ScalarUDF>> {
 
 /// The functions that are the same in every session.
 pub fn of_server() -> Vec<Arc<ScalarUDF>> {
-    let mut functions = vec![gen_random_uuid::function()];
+    let mut functions = vec![gen_random_uuid::function(), pg_sleep::function()];
     functions.extend(stubs::functions());
     functions
 }

@@ -15,13 +15,22 @@ use crate::session::settings::Settings;
 pub fn function(settings: Arc<Mutex<Settings>>) -> Arc<ScalarUDF> {
     let arguments = vec![DataType::Utf8, DataType::Utf8, DataType::Boolean];
     let evaluate = Arc::new(move |values: &[ColumnarValue]| run(&settings, values));
-    Arc::new(create_udf("set_config", arguments, DataType::Utf8, Volatility::Volatile, evaluate))
+    Arc::new(create_udf(
+        "set_config",
+        arguments,
+        DataType::Utf8,
+        Volatility::Volatile,
+        evaluate,
+    ))
 }
 
 fn run(settings: &Mutex<Settings>, values: &[ColumnarValue]) -> Result<ColumnarValue> {
     let external = |error: SqlError| DataFusionError::External(Box::new(error));
     let arrays = ColumnarValue::values_to_arrays(values)?;
-    let (names, texts) = (cast(&arrays[0], &DataType::Utf8)?, cast(&arrays[1], &DataType::Utf8)?);
+    let (names, texts) = (
+        cast(&arrays[0], &DataType::Utf8)?,
+        cast(&arrays[1], &DataType::Utf8)?,
+    );
     let (names, texts) = (names.as_string::<i32>(), texts.as_string::<i32>());
     let is_local = arrays[2].as_boolean();
     let mut settings = settings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -32,7 +41,8 @@ fn run(settings: &Mutex<Settings>, values: &[ColumnarValue]) -> Result<ColumnarV
         }
         if !is_local.is_null(row) && is_local.value(row) {
             return Err(external(
-                SqlError::unsupported("set_config for one transaction is not supported").hint("pass false as its third argument"),
+                SqlError::unsupported("set_config for one transaction is not supported")
+                    .hint("pass false as its third argument"),
             ));
         }
         let text = if texts.is_null(row) { "" } else { texts.value(row) };

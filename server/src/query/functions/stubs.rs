@@ -49,8 +49,17 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         "has_language_privilege",
         "pg_has_role",
     ];
-    let is_false = ["pg_is_in_recovery", "pg_is_wal_replay_paused", "pg_advisory_unlock"];
-    let zero = ["pg_database_size", "pg_table_size", "pg_indexes_size", "pg_tablespace_size"];
+    let is_false = [
+        "pg_is_in_recovery",
+        "pg_is_wal_replay_paused",
+        "pg_advisory_unlock",
+    ];
+    let zero = [
+        "pg_database_size",
+        "pg_table_size",
+        "pg_indexes_size",
+        "pg_tablespace_size",
+    ];
     let no_integer = ["inet_server_port", "pg_char_to_encoding", "to_regtype"];
     let stub = |name: &str, value: ScalarValue| Arc::new(ScalarUDF::from(Stub::new(name, value)));
     let mut all = Vec::new();
@@ -59,7 +68,10 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
     all.extend(is_false.map(|name| stub(name, ScalarValue::from(false))));
     all.extend(zero.map(|name| stub(name, ScalarValue::from(0i64))));
     all.extend(no_integer.map(|name| stub(name, ScalarValue::Int32(None))));
-    all.push(stub("pg_advisory_unlock_all", ScalarValue::Utf8(Some(String::new()))));
+    all.push(stub(
+        "pg_advisory_unlock_all",
+        ScalarValue::Utf8(Some(String::new())),
+    ));
     all.push(stub("getdatabaseencoding", ScalarValue::from("UTF8")));
     all.push(stub("pg_client_encoding", ScalarValue::from("UTF8")));
     all
@@ -76,7 +88,11 @@ struct Stub {
 impl Stub {
     fn new(name: &str, value: ScalarValue) -> Self {
         let forms = vec![TypeSignature::Nullary, TypeSignature::VariadicAny];
-        Self { name: name.into(), value, signature: Signature::one_of(forms, Volatility::Stable) }
+        Self {
+            name: name.into(),
+            value,
+            signature: Signature::one_of(forms, Volatility::Stable),
+        }
     }
 }
 

@@ -14,7 +14,13 @@ use crate::pgwire::types::output::{ColumnEncoder, OutputStyle};
 /// The function that writes values of this type as text.
 pub fn text_out(data_type: &DataType, style: OutputStyle) -> ScalarUDF {
     let evaluate = Arc::new(move |values: &[ColumnarValue]| write(style, &values[0]));
-    create_udf("text", vec![data_type.clone()], DataType::Utf8, Volatility::Immutable, evaluate)
+    create_udf(
+        "text",
+        vec![data_type.clone()],
+        DataType::Utf8,
+        Volatility::Immutable,
+        evaluate,
+    )
 }
 
 fn write(style: OutputStyle, value: &ColumnarValue) -> Result<ColumnarValue> {

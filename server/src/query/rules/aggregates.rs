@@ -56,7 +56,9 @@ fn typed(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 type Call = (Arc<AggregateUDF>, Vec<Expr>);
 
 fn changed(function: &Arc<AggregateUDF>, args: &[Expr], schema: &DFSchema) -> Result<Option<Call>> {
-    let ([arg], "sum" | "avg") = (args, function.name()) else { return Ok(None) };
+    let ([arg], "sum" | "avg") = (args, function.name()) else {
+        return Ok(None);
+    };
     let data_type = arg.get_type(schema)?;
     let target = match (function.name(), &data_type) {
         ("sum", DataType::Int64) => DataType::Decimal128(38, 0),
@@ -64,7 +66,15 @@ fn changed(function: &Arc<AggregateUDF>, args: &[Expr], schema: &DFSchema) -> Re
         ("avg", DataType::Decimal128(_, scale)) => DataType::Decimal128(38, *scale),
         _ => return Ok(None),
     };
-    let function = if function.name() == "avg" { exact_average() } else { Arc::clone(function) };
-    let arg = if data_type == target { arg.clone() } else { arg.clone().cast_to(&target, schema)? };
+    let function = if function.name() == "avg" {
+        exact_average()
+    } else {
+        Arc::clone(function)
+    };
+    let arg = if data_type == target {
+        arg.clone()
+    } else {
+        arg.clone().cast_to(&target, schema)?
+    };
     Ok(Some((function, vec![arg])))
 }

@@ -29,7 +29,11 @@ fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             if matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply) =>
         {
             let (left_type, right_type) = (left.get_type(schema)?, right.get_type(schema)?);
-            let function = if left_type == right_type { checked(op, &left_type) } else { None };
+            let function = if left_type == right_type {
+                checked(op, &left_type)
+            } else {
+                None
+            };
             Ok(match function {
                 Some(function) => Transformed::yes(Arc::new(function).call(vec![*left, *right])),
                 None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),

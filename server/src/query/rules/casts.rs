@@ -27,7 +27,9 @@ impl Casts {
     }
 
     fn changed(&self, expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-        let Expr::Cast(cast) = expr else { return Ok(Transformed::no(expr)) };
+        let Expr::Cast(cast) = expr else {
+            return Ok(Transformed::no(expr));
+        };
         let from = cast.expr.get_type(schema)?;
         let to = cast.field.data_type().clone();
         let replaced = match (is_text(&from), is_text(&to)) {
@@ -51,13 +53,19 @@ impl Casts {
         let text = Arc::new(text_out(from, self.style)).call(vec![(*cast.expr).clone()]);
         Some(match cast.field.data_type() {
             DataType::Utf8 => text,
-            _ => Expr::Cast(Cast { expr: Box::new(text), field: Arc::clone(&cast.field) }),
+            _ => Expr::Cast(Cast {
+                expr: Box::new(text),
+                field: Arc::clone(&cast.field),
+            }),
         })
     }
 }
 
 fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+    matches!(
+        data_type,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    )
 }
 
 /// Arrow cuts the fraction off; PostgreSQL rounds.
@@ -74,7 +82,10 @@ fn rounded(cast: &Cast, from: &DataType, to: &DataType) -> Option<Expr> {
         return None;
     }
     let rounded = round().call(vec![(*cast.expr).clone()]);
-    Some(Expr::Cast(Cast { expr: Box::new(rounded), field: Arc::clone(&cast.field) }))
+    Some(Expr::Cast(Cast {
+        expr: Box::new(rounded),
+        field: Arc::clone(&cast.field),
+    }))
 }
 
 impl AnalyzerRule for Casts {

@@ -16,7 +16,12 @@ impl AnalyzerRule for Literals {
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         // LIMIT needs a bigint; the schema of VALUES is not computed again.
-        let is_wanted = |plan: &LogicalPlan| !matches!(plan, LogicalPlan::Limit(_) | LogicalPlan::Values(_) | LogicalPlan::Window(_));
+        let is_wanted = |plan: &LogicalPlan| {
+            !matches!(
+                plan,
+                LogicalPlan::Limit(_) | LogicalPlan::Values(_) | LogicalPlan::Window(_)
+            )
+        };
         super::rewrite(plan, |expr, _| Ok(narrowed(expr)), is_wanted)
     }
 }

@@ -42,7 +42,10 @@ impl ExprPlanner for UnknownLiterals {
 }
 
 fn is_unknown(expr: &Expr) -> bool {
-    matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _))
+    matches!(
+        expr,
+        Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _)
+    )
 }
 
 /// The literal with the type of the other operand, where that is one whose text form is read.
@@ -55,8 +58,11 @@ fn typed(literal: Expr, other: &Expr, op: &BinaryOperator, schema: &DFSchema) ->
             | BinaryOperator::Divide
             | BinaryOperator::Modulo
     );
-    let Ok(data_type) = other.get_type(schema) else { return literal };
-    let is_number = data_type.is_integer() || data_type.is_floating() || matches!(data_type, DataType::Decimal128(..));
+    let Ok(data_type) = other.get_type(schema) else {
+        return literal;
+    };
+    let is_number =
+        data_type.is_integer() || data_type.is_floating() || matches!(data_type, DataType::Decimal128(..));
     let is_read = is_number
         || (is_comparison
             && matches!(

@@ -34,13 +34,16 @@ fn catalog_type(written: &AstType) -> Option<DataType> {
     if !arguments.is_empty() {
         return None;
     }
-    let Some(ObjectNamePart::Identifier(last)) = name.0.last() else { return None };
+    let Some(ObjectNamePart::Identifier(last)) = name.0.last() else {
+        return None;
+    };
     Some(match last.value.to_ascii_lowercase().as_str() {
-        "oid" | "regclass" | "regproc" | "regprocedure" | "regoper" | "regoperator" | "regtype" | "regnamespace"
-        | "regrole" | "regconfig" | "regdictionary" | "regcollation" | "xid" | "cid" => DataType::Int32,
-        "name" | "text" | "varchar" | "bpchar" | "char" | "unknown" | "json" | "jsonb" | "aclitem" | "pg_node_tree" => {
-            DataType::Utf8
+        "oid" | "regclass" | "regproc" | "regprocedure" | "regoper" | "regoperator" | "regtype"
+        | "regnamespace" | "regrole" | "regconfig" | "regdictionary" | "regcollation" | "xid" | "cid" => {
+            DataType::Int32
         }
+        "name" | "text" | "varchar" | "bpchar" | "char" | "unknown" | "json" | "jsonb" | "aclitem"
+        | "pg_node_tree" => DataType::Utf8,
         "bool" => DataType::Boolean,
         "int2" => DataType::Int16,
         "int4" => DataType::Int32,

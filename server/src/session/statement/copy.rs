@@ -22,7 +22,12 @@ pub(crate) async fn start(session: &mut Session, copy: &CopyStatement) -> SqlRes
     CopyTarget::bind(copy, &snapshot).map(Outcome::CopyIn)
 }
 
-pub(crate) async fn finish(session: &mut Session, target: &CopyTarget, input: &[u8], scope: Scope) -> SqlResult<Outcome> {
+pub(crate) async fn finish(
+    session: &mut Session,
+    target: &CopyTarget,
+    input: &[u8],
+    scope: Scope,
+) -> SqlResult<Outcome> {
     let zone = session.settings().zone();
     if session.transaction.is_some() || scope == Scope::Several {
         session.begin_implicit().await?;
@@ -55,7 +60,9 @@ pub(crate) async fn finish(session: &mut Session, target: &CopyTarget, input: &[
                 session.committed(committed);
                 return Ok(Outcome::Done(format!("COPY {count}")));
             }
-            Err(rejected) if Session::is_retriable(&rejected) && attempt < AUTOCOMMIT_ATTEMPTS_MAX => pause(attempt).await,
+            Err(rejected) if Session::is_retriable(&rejected) && attempt < AUTOCOMMIT_ATTEMPTS_MAX => {
+                pause(attempt).await
+            }
             Err(rejected) => return Err(sqlstate::of_rejected(&rejected, &transaction.snapshot.catalog)),
         }
     }

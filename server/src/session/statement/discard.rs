@@ -8,7 +8,11 @@ use crate::pgwire::sqlstate;
 
 pub(crate) fn run(session: &mut Session, what: &DiscardObject) -> SqlResult<Outcome> {
     if matches!(what, DiscardObject::ALL) {
-        if session.transaction.as_ref().is_some_and(|transaction| transaction.is_explicit) {
+        if session
+            .transaction
+            .as_ref()
+            .is_some_and(|transaction| transaction.is_explicit)
+        {
             let message = "DISCARD ALL cannot run inside a transaction block";
             return Err(SqlError::new(sqlstate::ACTIVE_TRANSACTION, message));
         }

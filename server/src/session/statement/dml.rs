@@ -31,7 +31,10 @@ pub(crate) async fn run(session: &mut Session, parsed: &Parsed, scope: Scope) ->
 }
 
 pub(crate) fn read_only() -> SqlError {
-    SqlError::new(sqlstate::READ_ONLY_TRANSACTION, "cannot write in a read-only transaction")
+    SqlError::new(
+        sqlstate::READ_ONLY_TRANSACTION,
+        "cannot write in a read-only transaction",
+    )
 }
 
 fn verb(bound: &BoundDml) -> &'static str {
@@ -85,7 +88,9 @@ async fn alone(session: &mut Session, parsed: &Parsed) -> SqlResult<(Affected, &
                 session.committed(committed);
                 return Ok(done);
             }
-            Err(rejected) if Session::is_retriable(&rejected) && attempt < AUTOCOMMIT_ATTEMPTS_MAX => pause(attempt).await,
+            Err(rejected) if Session::is_retriable(&rejected) && attempt < AUTOCOMMIT_ATTEMPTS_MAX => {
+                pause(attempt).await
+            }
             Err(rejected) => return Err(sqlstate::of_rejected(&rejected, &transaction.snapshot.catalog)),
         }
     }

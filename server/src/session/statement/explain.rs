@@ -30,10 +30,17 @@ pub(crate) async fn query(session: &mut Session, statement: &ast::Statement) -> 
 fn as_texts(array: &datafusion::arrow::array::ArrayRef) -> SqlResult<Vec<String>> {
     use datafusion::arrow::array::AsArray;
     let texts = datafusion::arrow::compute::cast(array, &datafusion::arrow::datatypes::DataType::Utf8)?;
-    Ok(texts.as_string::<i32>().iter().map(|text| text.unwrap_or_default().to_string()).collect())
+    Ok(texts
+        .as_string::<i32>()
+        .iter()
+        .map(|text| text.unwrap_or_default().to_string())
+        .collect())
 }
 
-pub(crate) async fn create_view(session: &mut Session, create: &CreateMaterializedView) -> SqlResult<Outcome> {
+pub(crate) async fn create_view(
+    session: &mut Session,
+    create: &CreateMaterializedView,
+) -> SqlResult<Outcome> {
     let reader = session.reader().await?;
     let settings = session.plan_settings();
     let (name, query) = (create.name.clone(), create.query.clone());
@@ -42,15 +49,30 @@ pub(crate) async fn create_view(session: &mut Session, create: &CreateMaterializ
         Ok(explain_view(&name, &planned.plan))
     })
     .await?;
-    texts(&["QUERY PLAN"], lines.into_iter().map(|line| vec![line]).collect(), "EXPLAIN")
+    texts(
+        &["QUERY PLAN"],
+        lines.into_iter().map(|line| vec![line]).collect(),
+        "EXPLAIN",
+    )
 }
 
 pub(crate) async fn view(session: &mut Session, name: &str) -> SqlResult<Outcome> {
     let reader = session.reader().await?;
-    let object = reader.snapshot.catalog.object(name).ok_or_else(|| PlanError::undefined_table(name))?;
+    let object = reader
+        .snapshot
+        .catalog
+        .object(name)
+        .ok_or_else(|| PlanError::undefined_table(name))?;
     let ObjectKind::MaterializedView(view) = &object.kind else {
-        return Err(SqlError::new(sqlstate::WRONG_OBJECT_TYPE, format!("\"{name}\" is not a materialized view")));
+        return Err(SqlError::new(
+            sqlstate::WRONG_OBJECT_TYPE,
+            format!("\"{name}\" is not a materialized view"),
+        ));
     };
     let lines = explain_view(name, &view.plan);
-    texts(&["QUERY PLAN"], lines.into_iter().map(|line| vec![line]).collect(), "EXPLAIN")
+    texts(
+        &["QUERY PLAN"],
+        lines.into_iter().map(|line| vec![line]).collect(),
+        "EXPLAIN",
+    )
 }

@@ -15,10 +15,17 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(300);
 
 pub(crate) async fn run(session: &mut Session) -> SqlResult<Outcome> {
     let snapshot = session.backend.snapshot();
-    let mark = WriteSet { catalog_version: snapshot.catalog.version, ..WriteSet::default() };
+    let mark = WriteSet {
+        catalog_version: snapshot.catalog.version,
+        ..WriteSet::default()
+    };
     let committed = session.backend.commit(mark).await;
     let committed = committed.map_err(|rejected| sqlstate::of_rejected(&rejected, &snapshot.catalog))?;
     session.committed(committed);
-    session.backend.wait_for(committed.position, FLUSH_TIMEOUT).await.map_err(of_wait_error)?;
+    session
+        .backend
+        .wait_for(committed.position, FLUSH_TIMEOUT)
+        .await
+        .map_err(of_wait_error)?;
     Ok(Outcome::Done("FLUSH".into()))
 }

@@ -1,8 +1,8 @@
 //! SET and RESET.
 
 use datafusion::sql::sqlparser::ast::{
-    ContextModifier, Expr, ObjectName, Reset, ResetStatement, Set, TransactionAccessMode, TransactionIsolationLevel,
-    TransactionMode, UnaryOperator, Value,
+    ContextModifier, Expr, ObjectName, Reset, ResetStatement, Set, TransactionAccessMode,
+    TransactionIsolationLevel, TransactionMode, UnaryOperator, Value,
 };
 
 use super::super::{Outcome, Session};
@@ -10,7 +10,12 @@ use crate::pgwire::error::{SqlError, SqlResult};
 
 pub(crate) async fn run(session: &mut Session, set: &Set) -> SqlResult<Outcome> {
     match set {
-        Set::SingleAssignment { scope, variable, values, .. } => {
+        Set::SingleAssignment {
+            scope,
+            variable,
+            values,
+            ..
+        } => {
             refuse_local(scope.as_ref())?;
             assign(session, &name(variable), values)?;
         }
@@ -20,7 +25,11 @@ pub(crate) async fn run(session: &mut Session, set: &Set) -> SqlResult<Outcome> 
         }
         Set::SetNames { charset_name, .. } => apply(session, "client_encoding", &charset_name.value)?,
         Set::SetNamesDefault {} => drop(session.reset_setting("client_encoding")?),
-        Set::SetTransaction { modes, snapshot: None, session: for_session } => {
+        Set::SetTransaction {
+            modes,
+            snapshot: None,
+            session: for_session,
+        } => {
             transaction_modes(session, modes, *for_session)?;
         }
         Set::SetTransaction { .. } => {
@@ -51,8 +60,12 @@ fn refuse_local(scope: Option<&ContextModifier>) -> SqlResult<()> {
 }
 
 fn name(variable: &ObjectName) -> String {
-    let parts: Vec<String> =
-        variable.0.iter().filter_map(|part| part.as_ident()).map(|ident| ident.value.clone()).collect();
+    let parts: Vec<String> = variable
+        .0
+        .iter()
+        .filter_map(|part| part.as_ident())
+        .map(|ident| ident.value.clone())
+        .collect();
     parts.join(".")
 }
 
@@ -72,7 +85,10 @@ fn apply(session: &mut Session, name: &str, value: &str) -> SqlResult<()> {
             _ => Err(serializable()),
         };
     }
-    let mut settings = session.settings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut settings = session
+        .settings
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let changed = settings.set(name, value)?;
     drop(settings);
     session.reported.extend(changed);
@@ -82,19 +98,26 @@ fn apply(session: &mut Session, name: &str, value: &str) -> SqlResult<()> {
 fn text(value: &Expr) -> SqlResult<String> {
     match value {
         Expr::Identifier(ident) => Ok(ident.value.clone()),
-        Expr::CompoundIdentifier(parts) => {
-            Ok(parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join("."))
-        }
+        Expr::CompoundIdentifier(parts) => Ok(parts
+            .iter()
+            .map(|part| part.value.as_str())
+            .collect::<Vec<_>>()
+            .join(".")),
         Expr::Value(value) => match &value.value {
-            Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) | Value::EscapedStringLiteral(text) => {
-                Ok(text.clone())
-            }
+            Value::SingleQuotedString(text)
+            | Value::DoubleQuotedString(text)
+            | Value::EscapedStringLiteral(text) => Ok(text.clone()),
             Value::Number(number, _) => Ok(number.clone()),
             Value::Boolean(flag) => Ok(if *flag { "on" } else { "off" }.into()),
             other => Ok(other.to_string()),
         },
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => Ok(format!("-{}", text(expr)?)),
-        other => Err(SqlError::unsupported(format!("a setting cannot be set to {other}")).hint("SET name = 'value'")),
+        Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr,
+        } => Ok(format!("-{}", text(expr)?)),
+        other => Err(
+            SqlError::unsupported(format!("a setting cannot be set to {other}")).hint("SET name = 'value'"),
+        ),
     }
 }
 
@@ -107,7 +130,9 @@ fn serializable() -> SqlError {
 fn transaction_modes(session: &mut Session, modes: &[TransactionMode], for_session: bool) -> SqlResult<()> {
     for mode in modes {
         match mode {
-            TransactionMode::IsolationLevel(TransactionIsolationLevel::Serializable) => return Err(serializable()),
+            TransactionMode::IsolationLevel(TransactionIsolationLevel::Serializable) => {
+                return Err(serializable());
+            }
             TransactionMode::IsolationLevel(_) => {}
             TransactionMode::AccessMode(access) => {
                 let is_read_only = *access == TransactionAccessMode::ReadOnly;
@@ -125,13 +150,21 @@ fn transaction_modes(session: &mut Session, modes: &[TransactionMode], for_sessi
 
 impl Session {
     fn reset_setting(&mut self, name: &str) -> SqlResult<()> {
-        let changed = self.settings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).reset(name)?;
+        let changed = self
+            .settings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .reset(name)?;
         self.reported.extend(changed);
         Ok(())
     }
 
     pub(super) fn reset_all_settings(&mut self) {
-        let changed = self.settings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).reset_all();
+        let changed = self
+            .settings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .reset_all();
         self.reported.extend(changed);
     }
 }

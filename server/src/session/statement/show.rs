@@ -13,7 +13,13 @@ pub(crate) fn run(session: &mut Session, variable: &[Ident]) -> SqlResult<Outcom
         "all" => {
             let rows = settings
                 .all()
-                .map(|setting| vec![setting.name.to_string(), setting.value, setting.description.to_string()])
+                .map(|setting| {
+                    vec![
+                        setting.name.to_string(),
+                        setting.value,
+                        setting.description.to_string(),
+                    ]
+                })
                 .collect();
             return texts(&["name", "setting", "description"], rows, "SHOW");
         }

@@ -7,7 +7,12 @@ use super::super::{Outcome, Scope, Session};
 use super::{discard, explain, query, set, show, transactions};
 use crate::pgwire::error::{SqlError, SqlResult};
 
-pub(crate) async fn run(session: &mut Session, statement: &ast::Statement, parsed: &Parsed, scope: Scope) -> SqlResult<Outcome> {
+pub(crate) async fn run(
+    session: &mut Session,
+    statement: &ast::Statement,
+    parsed: &Parsed,
+    scope: Scope,
+) -> SqlResult<Outcome> {
     use ast::Statement as S;
     match statement {
         S::Query(query) => {
@@ -18,11 +23,16 @@ pub(crate) async fn run(session: &mut Session, statement: &ast::Statement, parse
         }
         S::StartTransaction { modes, .. } => transactions::begin(session, modes).await,
         S::Commit { chain, .. } => transactions::commit(session, *chain).await,
-        S::Rollback { chain, savepoint: None } => transactions::rollback(session, *chain).await,
-        S::Rollback { savepoint: Some(_), .. } | S::Savepoint { .. } | S::ReleaseSavepoint { .. } => {
-            Err(SqlError::unsupported("savepoints are not supported")
-                .hint("run the statements in a transaction of their own"))
+        S::Rollback {
+            chain,
+            savepoint: None,
+        } => transactions::rollback(session, *chain).await,
+        S::Rollback {
+            savepoint: Some(_), ..
         }
+        | S::Savepoint { .. }
+        | S::ReleaseSavepoint { .. } => Err(SqlError::unsupported("savepoints are not supported")
+            .hint("run the statements in a transaction of their own")),
         S::Set(set) => set::run(session, set).await,
         S::Reset(reset) => set::reset(session, reset),
         S::ShowVariable { variable } => show::run(session, variable),
@@ -32,14 +42,19 @@ pub(crate) async fn run(session: &mut Session, statement: &ast::Statement, parse
             Err(SqlError::internal("prepared statements are the protocol's"))
         }
         // What a pool sends to clean up; there are no cursors to close.
-        S::Close { cursor: ast::CloseCursor::All } => Ok(Outcome::Done("CLOSE CURSOR ALL".into())),
+        S::Close {
+            cursor: ast::CloseCursor::All,
+        } => Ok(Outcome::Done("CLOSE CURSOR ALL".into())),
         S::Declare { .. } | S::Fetch { .. } | S::Close { .. } => {
             Err(SqlError::unsupported("cursors of SQL are not supported")
                 .hint("use the extended protocol with a row limit (a fetch size) instead"))
         }
         _ => {
             let words: Vec<&str> = parsed.text.split_whitespace().take(2).collect();
-            Err(SqlError::unsupported(format!("{} is not supported", words.join(" ").to_uppercase())))
+            Err(SqlError::unsupported(format!(
+                "{} is not supported",
+                words.join(" ").to_uppercase()
+            )))
         }
     }
 }

@@ -12,14 +12,25 @@ use crate::pgwire::sqlstate;
 
 /// Whether a statement is allowed in a failed transaction: it ends it.
 pub(crate) fn ends_failed(statement: &Statement) -> bool {
-    let Statement::Sql(statement) = statement else { return false };
-    matches!(statement.as_ref(), ast::Statement::Commit { .. } | ast::Statement::Rollback { savepoint: None, .. })
+    let Statement::Sql(statement) = statement else {
+        return false;
+    };
+    matches!(
+        statement.as_ref(),
+        ast::Statement::Commit { .. } | ast::Statement::Rollback { savepoint: None, .. }
+    )
 }
 
 pub(crate) async fn begin(session: &mut Session, modes: &[TransactionMode]) -> SqlResult<Outcome> {
-    let is_explicit = session.transaction.as_ref().is_some_and(|transaction| transaction.is_explicit);
+    let is_explicit = session
+        .transaction
+        .as_ref()
+        .is_some_and(|transaction| transaction.is_explicit);
     if is_explicit {
-        session.notice(SqlError::new(sqlstate::ACTIVE_TRANSACTION, "there is already a transaction in progress"));
+        session.notice(SqlError::new(
+            sqlstate::ACTIVE_TRANSACTION,
+            "there is already a transaction in progress",
+        ));
         return Ok(Outcome::Done("BEGIN".into()));
     }
     let is_read_only = read_only(session, modes)?;
@@ -38,12 +49,14 @@ fn read_only(session: &Session, modes: &[TransactionMode]) -> SqlResult<bool> {
             TransactionMode::AccessMode(access) => is_read_only = *access == TransactionAccessMode::ReadOnly,
             TransactionMode::IsolationLevel(TransactionIsolationLevel::Serializable) if !is_read_only => {
                 // A read-only transaction over one snapshot is serializable as it is; that is known only at the end.
-                let is_read_only = modes.iter().any(|mode| {
-                    matches!(mode, TransactionMode::AccessMode(TransactionAccessMode::ReadOnly))
-                });
+                let is_read_only = modes
+                    .iter()
+                    .any(|mode| matches!(mode, TransactionMode::AccessMode(TransactionAccessMode::ReadOnly)));
                 if !is_read_only {
-                    return Err(SqlError::unsupported("isolation level SERIALIZABLE is not supported for writes")
-                        .hint("use REPEATABLE READ: transactions have snapshot isolation"));
+                    return Err(SqlError::unsupported(
+                        "isolation level SERIALIZABLE is not supported for writes",
+                    )
+                    .hint("use REPEATABLE READ: transactions have snapshot isolation"));
                 }
             }
             TransactionMode::IsolationLevel(_) => {}
@@ -78,7 +91,10 @@ pub(crate) async fn rollback(session: &mut Session, chain: bool) -> SqlResult<Ou
 
 fn refuse_chain(chain: bool) -> SqlResult<()> {
     match chain {
-        true => Err(SqlError::unsupported("AND CHAIN is not supported").hint("BEGIN the next transaction by itself")),
+        true => {
+            Err(SqlError::unsupported("AND CHAIN is not supported")
+                .hint("BEGIN the next transaction by itself"))
+        }
         false => Ok(()),
     }
 }
