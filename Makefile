@@ -1,5 +1,6 @@
 # The verbs of this project. Everything that must be installed is installed by `make setup`, which the
-# others call. One build profile serves all of them but `build`.
+# others call. One build profile serves all of them but `build`, and every build is of the whole workspace: cargo
+# unites the features of what it builds together, so a smaller selection would compile the dependencies again.
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/tributary/target
 BIN := $(CARGO_TARGET_DIR)/debug
@@ -12,7 +13,7 @@ EVENTS ?= 300000
 
 ## The demonstration: three regions agree, part and agree again.
 run: setup
-	cargo build --package tributary-server
+	cargo build --workspace --all-targets
 	$(BIN)/tributary demo --events $(EVENTS)
 
 ## Everything CI runs, with the time of each stage.
@@ -30,11 +31,11 @@ fix: setup
 
 ## Micro-benchmarks of the operators.
 bench: setup
-	cargo bench --package tributary-executor --profile dev
+	cargo bench --workspace --profile dev --bench operators
 
 ## SEED=n replays one seed with its trace; SEEDS=count FROM=first runs a range.
 sim: setup
-	cargo build --package tributary-simulator
+	cargo build --workspace --all-targets
 ifdef SEED
 	$(BIN)/tributary-simulator --seed $(SEED)
 else

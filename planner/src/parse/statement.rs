@@ -111,7 +111,8 @@ pub(super) fn parse_statement(mut tokens: Tokens<'_>) -> Result<Statement, PlanE
         | Keyword::DISCARD
         | Keyword::DECLARE
         | Keyword::FETCH
-        | Keyword::CLOSE => parse_sql(tokens),
+        | Keyword::CLOSE
+        | Keyword::UNLISTEN => parse_sql(tokens),
         Keyword::ABORT => {
             // PostgreSQL's other word for ROLLBACK.
             tokens.next();
@@ -205,7 +206,7 @@ fn refused(tokens: &Tokens<'_>) -> PlanError {
             "Maintenance is automatic; leave the statement out."
         }
         "LOCK" => "Transactions have snapshot isolation; a conflict gives 40001 and can be tried again.",
-        "LISTEN" | "NOTIFY" | "UNLISTEN" => "Poll the view with SELECT.",
+        "LISTEN" | "NOTIFY" => "Poll the view with SELECT.",
         "COMMENT" => "Comments are not kept; leave the statement out.",
         "CALL" | "DO" => "There are no procedures; run the statements from the client.",
         "DESCRIBE" | "DESC" => "Use \\d in psql, or query information_schema.columns.",

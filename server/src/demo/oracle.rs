@@ -148,14 +148,15 @@ mod tests {
 
     #[test]
     fn the_recomputation_groups_joins_and_aggregates() {
-        let mut rows = Rows::default();
-        rows.bids = vec![
-            ("web".into(), "7".into(), 5),
-            ("web".into(), "8".into(), 9),
-            ("app".into(), "7".into(), 2),
-        ];
-        rows.auctions = vec![("10".into(), 100), ("10".into(), 1), ("99".into(), 5)];
-        rows.categories = BTreeMap::from([("10".to_owned(), "art".to_owned())]);
+        let rows = Rows {
+            bids: vec![
+                ("web".into(), "7".into(), 5),
+                ("web".into(), "8".into(), 9),
+                ("app".into(), "7".into(), 2),
+            ],
+            auctions: vec![("10".into(), 100), ("10".into(), 1), ("99".into(), 5)],
+            categories: BTreeMap::from([("10".to_owned(), "art".to_owned())]),
+        };
         let [by_channel, by_auction, by_category] = rows.expected();
         assert_eq!(by_channel["web"], [2, 14, 9]);
         assert_eq!(by_channel["app"], [1, 2, 2]);

@@ -74,10 +74,9 @@ impl Expansion<'_> {
                     }
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
-                    let factors = select.from.iter().flat_map(factors);
-                    let found = factors
-                        .filter(|factor| factor_name(factor).is_some_and(|own| own == bare(&name)))
-                        .next();
+                    let mut factors = select.from.iter().flat_map(factors);
+                    let found =
+                        factors.find(|factor| factor_name(factor).is_some_and(|own| own == bare(&name)));
                     match found {
                         Some(factor) => projection.extend(self.columns_of_factor(factor, &options)),
                         None => projection.push(SelectItem::QualifiedWildcard(

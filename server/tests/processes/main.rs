@@ -3,6 +3,9 @@
 //! Everything here goes through the command line, SQL and HTTP, as a user would. What one process can test, its own
 //! modules test; here is what only processes show: exit codes, locks, signals, and what is left on a disk.
 
+// The tests wait for real processes.
+#![allow(clippy::disallowed_methods)]
+
 mod one_region;
 mod peer_port;
 mod running;

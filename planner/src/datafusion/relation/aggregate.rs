@@ -100,13 +100,15 @@ fn call(scope: &Scope<'_>, expr: &DfExpr, columns: &mut Columns) -> Result<Aggre
             .is_some_and(|literal| literal.value.is_some());
     let argument = argument.settled(scope.zone)?;
     let (function, input_type, output_type) = aggregates::resolve(name, &argument)?;
-    let filter = match &params.filter {
+    let condition = match &params.filter {
         None => None,
-        Some(filter) => {
-            let condition = scope.condition(filter, "FILTER")?;
-            Some(columns.position(Typed::new(condition, DataType::Boolean)))
-        }
+        Some(filter) => Some(scope.condition(filter, "FILTER")?),
     };
+    let argument = match &condition {
+        Some(condition) => where_counted(condition, argument),
+        None => argument,
+    };
+    let filter = condition.map(|condition| columns.position(Typed::new(condition, DataType::Boolean)));
     if counts_rows {
         return Ok(AggregateCall {
             function,
@@ -124,6 +126,15 @@ fn call(scope: &Scope<'_>, expr: &DfExpr, columns: &mut Columns) -> Result<Aggre
         input_type,
         output_type,
     })
+}
+
+/// The argument, computed only on rows that FILTER lets through: elsewhere an error in it is none.
+fn where_counted(condition: &Expr, argument: Typed) -> Typed {
+    if matches!(argument.expr, Expr::Column(_) | Expr::Literal(_)) {
+        return argument;
+    }
+    let branches = vec![(condition.clone(), argument.expr)];
+    Typed::new(Expr::Case { branches, otherwise: None }, argument.data_type)
 }
 
 /// Whether the aggregates are over distinct values. Then all of them have to be, of one argument: two lists of

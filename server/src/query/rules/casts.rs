@@ -33,7 +33,7 @@ impl Casts {
         let from = cast.expr.get_type(schema)?;
         let to = cast.field.data_type().clone();
         let replaced = match (is_text(&from), is_text(&to)) {
-            (true, false) => self.from_text(&cast, &to),
+            (true, false) => self.text_to(&cast, &to),
             (false, true) => self.to_text(&cast, &from),
             _ => None,
         };
@@ -43,7 +43,7 @@ impl Casts {
         })
     }
 
-    fn from_text(&self, cast: &Cast, to: &DataType) -> Option<Expr> {
+    fn text_to(&self, cast: &Cast, to: &DataType) -> Option<Expr> {
         let sql_type = SqlType::from_arrow(to).filter(|sql_type| sql_type.arrow() == *to)?;
         Some(Arc::new(text_in(sql_type, self.style.zone)).call(vec![(*cast.expr).clone()]))
     }

@@ -41,10 +41,11 @@ pub(crate) async fn run(
         S::Deallocate { .. } | S::Prepare { .. } | S::Execute { .. } => {
             Err(SqlError::internal("prepared statements are the protocol's"))
         }
-        // What a pool sends to clean up; there are no cursors to close.
+        // What a pool sends to clean up; there are no cursors to close and no channels to leave.
         S::Close {
             cursor: ast::CloseCursor::All,
         } => Ok(Outcome::Done("CLOSE CURSOR ALL".into())),
+        S::UNLISTEN { .. } => Ok(Outcome::Done("UNLISTEN".into())),
         S::Declare { .. } | S::Fetch { .. } | S::Close { .. } => {
             Err(SqlError::unsupported("cursors of SQL are not supported")
                 .hint("use the extended protocol with a row limit (a fetch size) instead"))
