@@ -18,7 +18,11 @@ impl Converter<'_> {
         let scope = self.scope(aggregate.input.schema(), &input.types);
         let mut columns = Columns::default();
         let mut keys = Vec::new();
-        for expr in &aggregate.group_expr {
+        for (index, expr) in aggregate.group_expr.iter().enumerate() {
+            // A key that is named twice is one column of the front end's schema.
+            if aggregate.group_expr[..index].contains(expr) {
+                continue;
+            }
             if matches!(expr, DfExpr::GroupingSet(_)) {
                 let what = "GROUPING SETS, ROLLUP or CUBE in a view";
                 return Err(PlanError::unsupported(what, "Write one view per grouping."));
@@ -34,6 +38,9 @@ impl Converter<'_> {
         let distinct = distinct_argument(&aggregate.aggr_expr, &calls)?;
         let mut types: Vec<DataType> = keys.iter().map(|&key| columns.0[key].data_type.clone()).collect();
         types.extend(calls.iter().map(|call| call.output_type.clone()));
+        if types.len() != aggregate.schema.fields().len() {
+            return Err(PlanError::internal("the columns of a grouping are not those of its schema"));
+        }
         if columns.0.is_empty() {
             // Rows without columns are awkward to count; a constant stands for them.
             columns.0.push(Typed::new(
