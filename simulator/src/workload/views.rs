@@ -158,7 +158,7 @@ fn projection(rng: &mut Rng, columns: &[Column]) -> String {
 }
 
 fn grouped(rng: &mut Rng, columns: &[Column], source: &str) -> Option<String> {
-    let mut keys: Vec<String> = (0..rng.between(1, 2))
+    let keys: Vec<String> = (0..rng.between(1, 2))
         .map(|_| {
             if rng.percent(70) {
                 rng.pick(columns).text.clone()
@@ -167,7 +167,6 @@ fn grouped(rng: &mut Rng, columns: &[Column], source: &str) -> Option<String> {
             }
         })
         .collect();
-    keys.dedup();
     let mut shown: Vec<String> = keys
         .iter()
         .enumerate()
