@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, NoTls};
@@ -147,14 +148,29 @@ fn temporary_folder() -> Result<Folder, String> {
     Ok(Folder(folder))
 }
 
+/// Ports from which [`free_ports`] draws: below those that the system gives to outgoing connections, one of which
+/// could take a port again before the server binds it.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
 /// Ports that were free a moment ago.
 pub fn free_ports() -> Result<[u16; 3], String> {
-    let listeners: Vec<TcpListener> = (0..3)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<Result<_, _>>()
-        .map_err(|error| error.to_string())?;
+    static DRAWN: AtomicU32 = AtomicU32::new(0);
+    let mut listeners = Vec::new();
+    for _ in PORTS {
+        if listeners.len() == 3 {
+            break;
+        }
+        let draw = std::process::id()
+            .wrapping_mul(97)
+            .wrapping_add(DRAWN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (draw % PORTS.len() as u32) as u16;
+        listeners.extend(TcpListener::bind(("127.0.0.1", port)));
+    }
     let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
+    for (index, port) in ports.iter_mut().enumerate() {
+        let listener = listeners
+            .get(index)
+            .ok_or("no free port on the loopback interface")?;
         *port = listener.local_addr().map_err(|error| error.to_string())?.port();
     }
     Ok(ports)

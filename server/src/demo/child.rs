@@ -7,6 +7,7 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
@@ -135,10 +136,26 @@ fn tail(path: &Path) -> String {
     lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
 }
 
+/// Ports from which [`free_ports`] draws: below those that the system gives to outgoing connections, one of which
+/// could take a port again before the child binds it.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
 /// Loopback addresses that were free a moment ago.
 pub fn free_ports(count: usize) -> std::io::Result<Vec<SocketAddr>> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<std::io::Result<_>>()?;
+    static DRAWN: AtomicU32 = AtomicU32::new(0);
+    let mut listeners = Vec::new();
+    for _ in PORTS {
+        if listeners.len() == count {
+            break;
+        }
+        let draw = std::process::id()
+            .wrapping_mul(97)
+            .wrapping_add(DRAWN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (draw % PORTS.len() as u32) as u16;
+        listeners.extend(TcpListener::bind(("127.0.0.1", port)));
+    }
+    if listeners.len() < count {
+        return Err(std::io::ErrorKind::AddrInUse.into());
+    }
     listeners.iter().map(TcpListener::local_addr).collect()
 }

@@ -39,7 +39,9 @@ impl Converter<'_> {
         let mut types: Vec<DataType> = keys.iter().map(|&key| columns.0[key].data_type.clone()).collect();
         types.extend(calls.iter().map(|call| call.output_type.clone()));
         if types.len() != aggregate.schema.fields().len() {
-            return Err(PlanError::internal("the columns of a grouping are not those of its schema"));
+            return Err(PlanError::internal(
+                "the columns of a grouping are not those of its schema",
+            ));
         }
         if columns.0.is_empty() {
             // Rows without columns are awkward to count; a constant stands for them.
@@ -141,7 +143,13 @@ fn where_counted(condition: &Expr, argument: Typed) -> Typed {
         return argument;
     }
     let branches = vec![(condition.clone(), argument.expr)];
-    Typed::new(Expr::Case { branches, otherwise: None }, argument.data_type)
+    Typed::new(
+        Expr::Case {
+            branches,
+            otherwise: None,
+        },
+        argument.data_type,
+    )
 }
 
 /// Whether the aggregates are over distinct values. Then all of them have to be, of one argument: two lists of
