@@ -34,8 +34,10 @@ impl Server {
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let data = folder.join("data");
         // The server refuses to run as root, so a root user hands it to `postgres`.
-        let root = std::env::var("USER").is_ok_and(|user| user == "root")
-            || std::env::var("HOME").is_ok_and(|home| home == "/root");
+        let root = Command::new("id")
+            .arg("-u")
+            .output()
+            .is_ok_and(|output| output.stdout.starts_with(b"0"));
         if root {
             run(Command::new("chown").arg("postgres").arg(&folder))?;
         }

@@ -1,3 +1,5 @@
+//! Whole views, from deltas to results, in one and in two regions.
+
 use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array};
 use tributary_planner::plan::{
     AggregateCall, AggregateFunction, BinaryOp, Column, Literal, LocalFragment, Locality, SortKey,

@@ -1,3 +1,5 @@
+//! Expressions over batches, and what becomes of rows on which they fail.
+
 use arrow::array::{Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Bundles come back as they were, and damage of every kind is refused.
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Int64Array, StringArray};

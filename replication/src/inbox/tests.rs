@@ -1,3 +1,5 @@
+//! The applicable set, against brute force over all subsets.
+
 use proptest::prelude::*;
 use tributary_storage::{ChainHash, RegionId};
 

@@ -1,3 +1,5 @@
+//! Versions of rows: the newest wins, whatever the order of arrival.
+
 use std::collections::BTreeMap;
 
 use arrow::array::StringArray;

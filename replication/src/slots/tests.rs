@@ -1,3 +1,5 @@
+//! Slots: one writer each, absolute values, merges that may be repeated and reordered.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{AsArray, StringArray, new_null_array};

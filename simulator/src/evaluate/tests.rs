@@ -1,3 +1,5 @@
+//! The naive evaluator, against results worked out by hand.
+
 use arrow::datatypes::DataType;
 use tributary_planner::plan::{AggregateFunction, BinaryOp, Literal};
 
