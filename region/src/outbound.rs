@@ -29,6 +29,7 @@ pub struct Outbound {
     persisted: Position,
     replies: VecDeque<(Position, u64, Committed)>,
     snapshots: VecDeque<Snapshot>,
+    snapshot_position: Position,
     cuts: VecDeque<(Position, HeldCut)>,
     checkpoint: Option<Checkpoint>,
 }
@@ -51,6 +52,7 @@ impl Outbound {
     pub fn new(persisted: Position) -> Self {
         Self {
             persisted,
+            snapshot_position: persisted,
             ..Self::default()
         }
     }
@@ -65,8 +67,14 @@ impl Outbound {
         self.replies.push_back((committed.position, token, committed));
     }
 
+    /// The position of the newest snapshot that was held.
+    pub fn snapshot_position(&self) -> Position {
+        self.snapshot_position
+    }
+
     /// Holds a snapshot until its position is durable.
     pub fn snapshot(&mut self, snapshot: Snapshot) {
+        self.snapshot_position = snapshot.position;
         self.snapshots.push_back(snapshot);
     }
 

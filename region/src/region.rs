@@ -253,7 +253,6 @@ impl Region {
 
     /// Steps over everything sealed, cutting at each tick on the way; then a portion of each backfill.
     fn work(&mut self, now_ms: u64, out: &mut Vec<Effect>) -> Result<()> {
-        let before = self.dataflow.position();
         loop {
             let step = self.sequencer.take_step(self.config.tick_ms);
             let Some(first) = step.first() else { break };
@@ -275,9 +274,7 @@ impl Region {
             out.push(Effect::Append(record));
         }
         self.poll_backfills(now_ms, out);
-        if self.dataflow.position() > before {
-            self.outbound.snapshot(self.dataflow.snapshot());
-        }
+        self.hold_snapshot();
         // A bundle that waited for one that has just been sealed by an earlier call.
         self.take_bundles(now_ms, out);
         self.cut_if_level(now_ms)
@@ -316,7 +313,13 @@ impl Region {
             return Ok(());
         }
         let view = view(&self.dataflow, self.dataflow.frontier(), now_ms);
-        for (peer, tick, request) in self.links.cuts_due(tick, &view) {
+        let due = self.links.cuts_due(tick, &view);
+        if !due.is_empty() {
+            // A peer must never see an epoch that we would not show ourselves: after a reconnect it would look as
+            // if we had lost it.
+            self.hold_snapshot();
+        }
+        for (peer, tick, request) in due {
             let bundle = self.dataflow.bundle(&request, tick)?;
             let bytes = bundle.encode();
             let position = self.dataflow.position();
@@ -331,6 +334,13 @@ impl Region {
             );
         }
         Ok(())
+    }
+
+    /// Holds a snapshot of the last step, unless it is held already.
+    fn hold_snapshot(&mut self) {
+        if self.dataflow.position() > self.outbound.snapshot_position() {
+            self.outbound.snapshot(self.dataflow.snapshot());
+        }
     }
 
     /// Lets out what no longer waits for the disk.
@@ -351,6 +361,12 @@ impl Region {
             self.links.applied(&view, out);
         }
         for cut in released.cuts {
+            assert!(
+                self.published.frontier.covers(&cut.bundle.frontier),
+                "a bundle at {} leaves before its snapshot, which is at {}",
+                cut.bundle.frontier,
+                self.published.frontier
+            );
             self.links.cut_made(cut, out);
         }
         out.extend(released.checkpoint.map(Effect::Checkpoint));

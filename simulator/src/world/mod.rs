@@ -52,7 +52,7 @@ pub struct World {
     hanging: BTreeSet<(usize, usize)>,
     heal_deadline_ms: u64,
     /// Records of each log and bundles sent when all regions agreed.
-    idle_since: Option<(Vec<u64>, u64)>,
+    idle_since: Option<(Vec<u64>, u64, u64)>,
     rounds_done: u32,
     finished: bool,
 }

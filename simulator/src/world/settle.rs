@@ -53,21 +53,26 @@ impl World {
                 let took_ms = self.now_ms + SETTLE_MS_MAX - self.heal_deadline_ms;
                 self.report.settle_ms_max = self.report.settle_ms_max.max(took_ms);
                 self.check_everything()?;
-                self.idle_since = Some((records, self.report.bundles_sent));
+                self.idle_since = Some((records, self.report.bundles_sent, self.report.crashes));
                 self.queue.plan(self.now_ms + IDLE_MS, Event::Settled);
                 return Ok(());
             }
-            Some((before, _)) if records != before => {
+            // A restart announces one epoch (RFC 0001): the idleness begins anew.
+            Some((.., crashes)) if self.report.crashes > crashes => {
+                self.queue.plan(self.now_ms + IDLE_MS, Event::Settled);
+                return Ok(());
+            }
+            Some((before, ..)) if records != before => {
                 let detail = format!("{IDLE_MS} ms of idleness took logs from {before:?} to {records:?}");
                 return Err(Violation::new("an idle cluster is silent", detail));
             }
-            Some((_, sent)) if self.report.bundles_sent > sent => {
+            Some((_, sent, crashes)) if self.report.bundles_sent > sent => {
                 // A link whose peer heard everything from others may still have to find that out.
                 if self.now_ms >= self.heal_deadline_ms {
                     let detail = format!("bundles are still sent {SETTLE_MS_MAX} ms after healing");
                     return Err(Violation::new("an idle cluster is silent", detail));
                 }
-                self.idle_since = Some((records, self.report.bundles_sent));
+                self.idle_since = Some((records, self.report.bundles_sent, crashes));
                 self.queue.plan(self.now_ms + IDLE_MS, Event::Settled);
                 return Ok(());
             }
