@@ -9,6 +9,9 @@ use std::time::Instant;
 use clap::Parser;
 use tributary_simulator::{Control, Options, suite};
 
+/// From this many seeds on, a suite in which something never occurred fails.
+const SUITE_SEEDS_MIN: u64 = 100;
+
 /// Runs clusters under a seeded network, clock and disk, and checks every guarantee.
 #[derive(Parser)]
 #[command(name = "tributary-simulator", version)]
@@ -113,7 +116,8 @@ fn range(from: u64, seeds: u64, jobs: usize) -> bool {
     match report.shortfall() {
         Some(shortfall) if failures.is_empty() => {
             println!("this suite does not count: {shortfall}");
-            false
+            // A handful of seeds cannot show everything; a suite that CI relies on must.
+            seeds < SUITE_SEEDS_MIN
         }
         _ => failures.is_empty(),
     }
