@@ -91,21 +91,23 @@ impl Spread {
         }
     }
 
-    /// Waits until a region's frontier covers that of the region of the last write.
+    /// Waits until a region's frontier covers that of the region of the last write and is settled: before that, a
+    /// join of regional with global rows may show another region's part as of an earlier moment.
     async fn cover(&mut self, region: usize) -> Result<(), EngineError> {
-        let Some(writer) = self.written_in.filter(|writer| *writer != region) else {
+        let Some(writer) = self.written_in.filter(|_| self.regions.len() > 1) else {
             return Ok(());
         };
         query(&self.regions[writer].1, "FLUSH").await?;
         let (name, client) = &self.regions[writer];
         let own = format!("SELECT epoch FROM tributary.frontier WHERE origin = '{name}'");
+        let settled = format!("{own} AND settled");
         let epoch = single_number(client, &own).await?;
         let begin = Instant::now();
-        while single_number(&self.regions[region].1, &own).await? < epoch {
+        while single_number(&self.regions[region].1, &settled).await? < epoch {
             if begin.elapsed() > COVERAGE_TIMEOUT {
                 let reader = &self.regions[region].0;
                 let message =
-                    format!("{reader} did not reach epoch {epoch} of {name} in {COVERAGE_TIMEOUT:?}");
+                    format!("{reader} did not settle at epoch {epoch} of {name} in {COVERAGE_TIMEOUT:?}");
                 return Err(EngineError { state: None, message });
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
