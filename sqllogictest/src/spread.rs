@@ -23,6 +23,7 @@ pub struct Spread {
     home: usize,
     next: usize,
     written_in: Option<usize>,
+    in_transaction: bool,
     regional: Vec<String>,
     materialized: Vec<String>,
 }
@@ -41,6 +42,7 @@ impl Spread {
             home,
             next: 0,
             written_in: None,
+            in_transaction: false,
             regional: Vec::new(),
             materialized: Vec::new(),
         }
@@ -53,7 +55,11 @@ impl Spread {
         }
         let folded = sql.trim().to_lowercase();
         let region = self.route(&folded);
-        self.cover(region).await?;
+        if !self.in_transaction {
+            self.cover(region).await?;
+        }
+        self.in_transaction |= folded == "begin";
+        self.in_transaction &= folded != "commit" && folded != "rollback";
         let output = query(&self.regions[region].1, sql).await;
         if !folded.starts_with("select") {
             self.written_in = Some(region);
