@@ -74,7 +74,7 @@ impl Spread {
         let is_ddl = ["create", "drop", "explain"]
             .iter()
             .any(|verb| folded.starts_with(verb));
-        if (touches_regional && !is_ddl) || is_session_statement(folded) {
+        if self.in_transaction || (touches_regional && !is_ddl) || is_session_statement(folded) {
             return self.home;
         }
         self.next = (self.next + 1) % self.regions.len();
