@@ -116,6 +116,7 @@ pub(super) fn plan(create: &CreateSource, catalog: &Catalog, now_ms: u64) -> Res
         options,
         tables,
         base_time_ms,
+        columns: Vec::new(),
     };
     let number = u32::try_from(NEXMARK_TABLES.len()).expect("three tables");
     let object = new_object(catalog, number, &create.name, ObjectKind::Source(source))?;
