@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
+use tributary_executor::Scope;
 use tributary_planner::catalog::Catalog;
 use tributary_replication::{Epoch, Frontier, Hlc, SectionObject};
 use tributary_storage::{
@@ -231,6 +232,15 @@ impl Dataflow {
         self.tables.get(&table).map(|table| table.fingerprint)
     }
 
+    /// Whether the views of this region merge slots of several regions.
+    pub(crate) fn scope(&self) -> Scope {
+        if self.catalog.regions.len() > 1 {
+            Scope::Cluster
+        } else {
+            Scope::Alone
+        }
+    }
+
     /// Finds out who this region is by its name in the catalog.
     pub(crate) fn identify(&mut self) {
         self.origin = self.catalog.region_named(&self.name).map(|region| OriginId {
@@ -260,9 +270,9 @@ impl Deltas {
         }
     }
 
-    /// One consolidated delta per object.
+    /// One delta per object: the entries of all, in order.
     pub(crate) fn merged(self) -> BTreeMap<ObjectId, Delta> {
-        let merge = |parts: Vec<Delta>| Delta::concat(parts[0].schema(), &parts).consolidated();
+        let merge = |parts: Vec<Delta>| Delta::concat(parts[0].schema(), &parts);
         self.0
             .into_iter()
             .map(|(object, parts)| (object, merge(parts)))

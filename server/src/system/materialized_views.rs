@@ -47,8 +47,8 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
             view.and_then(|view| text(view.backfill.0)),
             view.and_then(|view| text(view.backfill.1)),
             text(definition.plan.fragments.len()),
-            view.and_then(|view| text(view.state.0)),
-            view.and_then(|view| text(view.state.1)),
+            view.and_then(|view| text(view.state_total().0)),
+            view.and_then(|view| text(view.state_total().1)),
             view.and_then(|view| text(view.errors.iter().map(|error| error.count).sum::<i64>())),
             text(&definition.sql),
         ]);

@@ -120,7 +120,7 @@ fn fold_words<T: ArrowNativeType>(column: &ArrayRef, hashes: &mut [u64], word: i
 ///
 /// # Panics
 /// When the width of the column's type is not that of `T`.
-pub(crate) fn words<T: ArrowNativeType>(column: &ArrayRef) -> arrow::buffer::ScalarBuffer<T> {
+pub fn words<T: ArrowNativeType>(column: &ArrayRef) -> arrow::buffer::ScalarBuffer<T> {
     assert_eq!(
         column.data_type().primitive_width(),
         Some(size_of::<T>()),

@@ -23,6 +23,7 @@ use arrow::row::Rows;
 
 use crate::key::KeyEncoder;
 pub use hash::hash_rows;
+pub use hash::words;
 use packed::{Narrow, Wide};
 pub(crate) use probe::{ProbeKey, ProbeTable};
 pub use probe::ABSENT;

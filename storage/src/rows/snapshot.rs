@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
+use super::RowStore;
 use super::segment::Segment;
 use super::weights::Weights;
 use crate::Delta;
@@ -66,7 +67,13 @@ impl RowsSnapshot {
         }
     }
 
-    /// The segments, and a delta of the rows of each that are not weighed 1, for a checkpoint.
+    /// A store of its own that holds these rows.
+    pub fn to_store(self: &Arc<Self>) -> RowStore {
+        let portions = self.scan(super::SEGMENT_ROWS).map(Delta::into_parts);
+        RowStore::restored(self.schema.clone(), &portions.collect::<Vec<_>>())
+    }
+
+    /// The segments, and the weights of those whose rows are not all weighed 1, for a checkpoint.
     pub(crate) fn parts(&self) -> impl Iterator<Item = (&Arc<Segment>, Option<Vec<i64>>)> {
         self.parts.iter().map(|part| {
             let rows = part.rows.rows().num_rows();

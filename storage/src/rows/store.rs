@@ -22,6 +22,7 @@ pub struct RowStore {
     tail_rows: usize,
     weights: Vec<Weights>,
     dead: usize,
+    sealed_bytes: usize,
 }
 
 impl RowStore {
@@ -34,6 +35,7 @@ impl RowStore {
             tail_rows: 0,
             weights: vec![Weights::Ones],
             dead: 0,
+            sealed_bytes: 0,
         }
     }
 
@@ -80,6 +82,7 @@ impl RowStore {
     fn settle_tail(&mut self) {
         if self.tail_rows == SEGMENT_ROWS {
             let rows = self.joined(&self.tail);
+            self.sealed_bytes += rows.get_array_memory_size();
             self.sealed.push(Arc::new(Segment::new(rows)));
             self.weights.push(Weights::Ones);
             self.tail.clear();
@@ -227,10 +230,9 @@ impl RowStore {
 
     /// The memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        let sealed = self.sealed.iter().map(|segment| segment.rows().get_array_memory_size());
-        let tail = self.tail.iter().map(RecordBatch::get_array_memory_size);
-        let weights = self.weights.iter().map(Weights::bytes);
-        sealed.chain(tail).chain(weights).sum()
+        let tail: usize = self.tail.iter().map(RecordBatch::get_array_memory_size).sum();
+        let weights: usize = self.weights.iter().map(Weights::bytes).sum();
+        self.sealed_bytes + tail + weights
     }
 }
 
