@@ -30,7 +30,7 @@ pub enum ObjectKind {
     View(ViewDef),
     /// A maintained view.
     MaterializedView(MaterializedViewDef),
-    /// A generator that fills tables.
+    /// A generator that fills tables, or files that are a relation.
     Source(SourceDef),
 }
 
@@ -127,6 +127,9 @@ pub struct SourceDef {
     pub tables: Vec<ObjectId>,
     /// The time of its first event, in milliseconds since 1970.
     pub base_time_ms: u64,
+    /// The columns of a source that is itself a relation, hidden ones last; empty when it fills tables.
+    #[serde(default)]
+    pub columns: Vec<ColumnDef>,
 }
 
 impl TableDef {
@@ -167,7 +170,7 @@ impl ColumnDefault {
 }
 
 impl Object {
-    /// The columns of a table (hidden ones included) or view; none for a source.
+    /// The columns of a table or source (hidden ones included) or view; none for a source that fills tables.
     pub fn columns_arrow(&self) -> SchemaRef {
         match &self.kind {
             ObjectKind::Table(table) => table.schema(),
@@ -176,7 +179,7 @@ impl Object {
                 let field = |column: &ViewColumn| Field::new(&column.name, column.sql_type.arrow(), true);
                 Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
             }
-            ObjectKind::Source(_) => Arc::new(Schema::empty()),
+            ObjectKind::Source(source) => source.schema(),
         }
     }
 
@@ -184,6 +187,7 @@ impl Object {
     pub fn locality(&self) -> Locality {
         match &self.kind {
             ObjectKind::Table(table) if !table.is_global() => Locality::Regional,
+            ObjectKind::Source(source) if source.is_relation() => Locality::Regional,
             _ => Locality::Global,
         }
     }

@@ -45,6 +45,11 @@ impl Dataflow {
             tables,
             views,
             sources: self.sources.clone(),
+            source_marks: self
+                .source_logs
+                .iter()
+                .map(|(&id, log)| (id, log.mark))
+                .collect(),
             links: Vec::new(),
             regions: Vec::new(),
         }
@@ -57,6 +62,7 @@ impl Dataflow {
                 rows: view.result(),
                 missing,
                 backfill: (1, 1),
+                failure: None,
                 errors: Arc::new(view.errors()),
                 state: (view.state_rows(), view.state_bytes()),
             },
@@ -64,6 +70,7 @@ impl Dataflow {
                 rows: backfill.empty_result(),
                 missing,
                 backfill: backfill.progress(),
+                failure: backfill.failure().map(Arc::from),
                 errors: Arc::new(Vec::new()),
                 state: (0, 0),
             },

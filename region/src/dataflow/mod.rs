@@ -15,6 +15,7 @@
 mod apply;
 mod cut;
 mod relation;
+mod sources;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +33,8 @@ pub use relation::{Slots, Table};
 pub use views::ViewState;
 pub(crate) use views::step_global;
 
-use crate::config::Defects;
+use crate::config::{Defects, RegionConfig};
+use crate::source::{SourceLog, SourceReader};
 
 /// The newest log hashes that are kept per origin. A peer that is further behind than this many records of
 /// an origin is compared by frontier only.
@@ -62,7 +64,11 @@ pub struct Dataflow {
     pub(crate) attached: BTreeMap<OriginId, (Epoch, BTreeSet<ObjectId>)>,
     /// The primary's epoch as of which the catalog is known.
     pub(crate) catalog_stamp: Epoch,
+    /// Rows or events consumed of each source.
     pub(crate) sources: BTreeMap<ObjectId, u64>,
+    /// Of the sources whose rows are not stored, what the log says.
+    pub(crate) source_logs: BTreeMap<ObjectId, SourceLog>,
+    pub(crate) reader: Arc<dyn SourceReader>,
     pub(crate) counts: Counts,
 }
 
@@ -96,10 +102,10 @@ pub struct Stepped {
 
 impl Dataflow {
     /// The state before the first record.
-    pub fn new(name: String, defects: Defects) -> Self {
+    pub fn new(config: &RegionConfig) -> Self {
         Self {
-            name,
-            defects,
+            name: config.name.clone(),
+            defects: config.defects,
             position: Position(0),
             chain: ChainHash::GENESIS,
             hlc: Hlc::default(),
@@ -113,6 +119,8 @@ impl Dataflow {
             attached: BTreeMap::new(),
             catalog_stamp: Epoch(0),
             sources: BTreeMap::new(),
+            source_logs: BTreeMap::new(),
+            reader: config.sources.clone(),
             counts: Counts::default(),
         }
     }
@@ -251,21 +259,40 @@ impl Dataflow {
 
 /// Deltas of one step by object; several records may change the same object.
 #[derive(Debug, Default)]
-pub(crate) struct Deltas(BTreeMap<ObjectId, Vec<Delta>>);
+pub(crate) struct Deltas {
+    parts: BTreeMap<ObjectId, Vec<Delta>>,
+    /// Objects to which rows are only added: nothing in their deltas cancels out.
+    appended: BTreeSet<ObjectId>,
+}
 
 impl Deltas {
     pub(crate) fn push(&mut self, object: ObjectId, delta: Delta) {
         if !delta.is_empty() {
-            self.0.entry(object).or_default().push(delta);
+            self.parts.entry(object).or_default().push(delta);
         }
     }
 
-    /// One consolidated delta per object.
+    /// Adds rows of a relation that only grows.
+    pub(crate) fn append(&mut self, object: ObjectId, delta: Delta) {
+        self.appended.insert(object);
+        self.push(object, delta);
+    }
+
+    /// One delta per object, consolidated unless its rows were only added.
     pub(crate) fn merged(self) -> BTreeMap<ObjectId, Delta> {
-        let merge = |parts: Vec<Delta>| Delta::concat(parts[0].schema(), &parts).consolidated();
-        self.0
+        let appended = self.appended;
+        let merge = |object: &ObjectId, mut parts: Vec<Delta>| {
+            if appended.contains(object) {
+                return match parts.len() {
+                    1 => parts.remove(0),
+                    _ => Delta::concat(parts[0].schema(), &parts),
+                };
+            }
+            Delta::concat(parts[0].schema(), &parts).consolidated()
+        };
+        self.parts
             .into_iter()
-            .map(|(object, parts)| (object, merge(parts)))
+            .map(|(object, parts)| (object, merge(&object, parts)))
             .collect()
     }
 }

@@ -106,7 +106,7 @@ impl Dataflow {
                     sources.push((
                         input,
                         rows,
-                        Box::new(table.scan_rows(crate::backfill::SCAN_ROWS)) as _,
+                        Box::new(table.scan_rows(crate::backfill::SCAN_ROWS).map(Ok)) as _,
                     ));
                 } else if let Some(ViewState::Attached(view)) = self.views.get(&input) {
                     let result = view.result();
@@ -114,8 +114,10 @@ impl Dataflow {
                     sources.push((
                         input,
                         rows,
-                        Box::new(result.scan(crate::backfill::SCAN_ROWS)) as _,
+                        Box::new(result.scan(crate::backfill::SCAN_ROWS).map(Ok)) as _,
                     ));
+                } else {
+                    sources.extend(self.source_again(input));
                 }
             }
             let mut merges: Vec<Vec<SlotDelta>> = Vec::new();
@@ -159,7 +161,7 @@ impl Dataflow {
         let ViewState::Backfilling(backfill) = state else {
             return Err(RegionError::Invariant(format!("view {id} is attached twice")));
         };
-        let done = backfill.finish();
+        let done = backfill.finish().map_err(|reason| self.backfill_failed(id, reason))?;
         let mut view = done.view;
         let mut result = done.results;
         let fragments = done.own.len();
