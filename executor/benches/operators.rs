@@ -27,6 +27,7 @@ fn scan(object: ObjectId, locality: Locality) -> Node<Scan> {
         locality,
         columns: vec![0, 1],
         types,
+        append_only: false,
     })
 }
 
@@ -111,6 +112,7 @@ fn join(criterion: &mut Criterion) {
         right: Box::new(scan(CUSTOMERS, Locality::Global)),
         on: vec![(0, 0)],
         filter: None,
+        null_safe: false,
     };
     let step = Inputs::from([(ORDERS, rows(ROWS, ROWS))]);
     criterion.bench_function(

@@ -305,7 +305,7 @@ fn evident_keys(plan: &ViewPlan, node: &Node<GlobalLeaf>) -> Option<Vec<usize>> 
     match node {
         Node::Leaf(GlobalLeaf::Merge(fragment)) => match &plan.fragments.get(*fragment)?.boundary {
             Boundary::MergePartials { keys, .. } => Some((0..keys.len()).collect()),
-            Boundary::MergeRows => None,
+            Boundary::MergeRows | Boundary::AppendRows => None,
         },
         Node::Aggregate { keys, .. } => Some((0..keys.len()).collect()),
         Node::Filter { input, .. } | Node::TopK { input, .. } => evident_keys(plan, input),

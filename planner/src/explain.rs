@@ -70,10 +70,13 @@ fn boundary(number: usize, fragment: &LocalFragment, lines: &mut Vec<String>) {
                 ));
             }
         }
-        Boundary::MergeRows => {
-            lines.push(format!(
-                "merge boundary {number}: rows, a slot per row and region"
-            ));
+        Boundary::MergeRows | Boundary::AppendRows => {
+            let slots = if fragment.boundary == Boundary::AppendRows {
+                "rows that are only appended, a slot per number and region"
+            } else {
+                "rows, a slot per row and region"
+            };
+            lines.push(format!("merge boundary {number}: {slots}"));
             let columns: Vec<String> = types
                 .iter()
                 .enumerate()
@@ -89,7 +92,13 @@ fn tree<Leaf>(node: &Node<Leaf>, depth: usize, leaf: &impl Fn(&Leaf) -> String, 
         Node::Leaf(scan) => leaf(scan),
         Node::Filter { predicate, .. } => format!("filter {}", expr(predicate)),
         Node::Project { expressions, .. } => format!("project {}", list(expressions.iter().map(expr))),
-        Node::Join { kind, on, filter, .. } => join_line(*kind, on, filter.as_ref()),
+        Node::Join {
+            kind,
+            on,
+            filter,
+            null_safe,
+            ..
+        } => join_line(*kind, on, filter.as_ref(), *null_safe),
         Node::Union { .. } => "union all".to_owned(),
         Node::Aggregate { keys, aggregates, .. } => {
             let keys = if keys.is_empty() {
@@ -101,8 +110,27 @@ fn tree<Leaf>(node: &Node<Leaf>, depth: usize, leaf: &impl Fn(&Leaf) -> String, 
         }
         Node::Distinct { .. } => "distinct".to_owned(),
         Node::TopK {
-            keys, skip, fetch, ..
-        } => top_line(keys, *skip, *fetch),
+            partition,
+            keys,
+            skip,
+            fetch,
+            rank,
+            ..
+        } => {
+            let numbered = if *rank { ", numbered" } else { "" };
+            let each = if partition.is_empty() {
+                String::new()
+            } else {
+                format!(" of each {}", list(partition.iter().map(|key| format!("${key}"))))
+            };
+            format!("{}{each}{numbered}", top_line(keys, *skip, *fetch))
+        }
+        Node::Hop {
+            column,
+            slide_us,
+            size_us,
+            ..
+        } => format!("windows of ${column}: {size_us} us long, every {slide_us} us"),
     };
     lines.push(format!("{}{line}", "  ".repeat(depth)));
     for input in node.inputs() {
@@ -123,14 +151,15 @@ fn scan_line(scan: &Scan) -> String {
     format!("scan {} ({locality}) columns {}", scan.name, list(columns))
 }
 
-fn join_line(kind: JoinKind, on: &[(usize, usize)], filter: Option<&Expr>) -> String {
+fn join_line(kind: JoinKind, on: &[(usize, usize)], filter: Option<&Expr>, null_safe: bool) -> String {
+    let equal = if null_safe { "is" } else { "=" };
     let kind = match kind {
         JoinKind::Inner => "inner",
         JoinKind::Left => "left",
     };
     let on = on
         .iter()
-        .map(|(left, right)| format!("left ${left} = right ${right}"))
+        .map(|(left, right)| format!("left ${left} {equal} right ${right}"))
         .collect::<Vec<_>>()
         .join(" and ");
     match filter {

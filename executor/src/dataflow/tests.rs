@@ -102,6 +102,7 @@ fn scan(types: &[DataType]) -> Node<Scan> {
         locality: Locality::Regional,
         columns: (0..types.len()).collect(),
         types: types.to_vec(),
+        append_only: false,
     })
 }
 
@@ -263,9 +264,11 @@ fn top_k_shows_what_moves_up() {
     let merged = Box::new(Node::Leaf(GlobalLeaf::Merge(0)));
     let global = Node::TopK {
         input: merged,
+        partition: Vec::new(),
         keys: vec![key],
         skip: 1,
         fetch: 2,
+        rank: false,
     };
     let mut one = One::with_global(&[INT], scan(&[INT]), Boundary::MergeRows, global);
     let (_, result) = one.step(vec![ints(&[1, 2, 3, 4])], &[1, 1, 1, 1]);

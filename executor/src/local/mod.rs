@@ -14,7 +14,7 @@ use tributary_replication::{SlotChanges, SlotLayout};
 use tributary_storage::Delta;
 
 use crate::columns::take_all;
-use crate::error::Result;
+use crate::error::{ExecutorError, Result};
 use crate::state::{Builder, States};
 use merge_rows::CountRows;
 use partial_aggregate::PartialAggregate;
@@ -33,6 +33,10 @@ impl LocalEnd {
                 Self::Partials(PartialAggregate::build(builder, input, keys, aggregates)?)
             }
             Boundary::MergeRows => Self::Rows(CountRows::build(builder, input)?),
+            Boundary::AppendRows => {
+                let what = "rows that are only appended".to_string();
+                return Err(ExecutorError::Unsupported(what));
+            }
         })
     }
 
@@ -55,6 +59,10 @@ pub(crate) fn slot_layout(boundary: &Boundary, input: &[DataType]) -> SlotLayout
         Boundary::MergeRows => SlotLayout {
             key_types: input.to_vec(),
             partial_types: vec![DataType::Int64],
+        },
+        Boundary::AppendRows => SlotLayout {
+            key_types: vec![DataType::Int64],
+            partial_types: input.to_vec(),
         },
     }
 }

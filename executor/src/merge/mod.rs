@@ -31,7 +31,10 @@ impl Merge {
                 let keys: Vec<DataType> = keys.iter().map(|key| input[*key].clone()).collect();
                 Self::Partials(MergePartials::new(operator, keys, aggregates))
             }
-            Boundary::MergeRows => Self::Rows(MergeRows::new(operator, schema_of(input))),
+            // The local end of rows that are only appended cannot be built, so no such merge ever runs.
+            Boundary::MergeRows | Boundary::AppendRows => {
+                Self::Rows(MergeRows::new(operator, schema_of(input)))
+            }
         }
     }
 

@@ -126,7 +126,11 @@ fn build<'p, Leaf>(
             right,
             on,
             filter,
+            null_safe,
         } => {
+            if *null_safe {
+                return Err(unsupported("a join in which nulls are equal"));
+            }
             let (left, left_types) = build(builder, left, leaf)?;
             let (right, right_types) = build(builder, right, leaf)?;
             let name = builder.next_operator("join");
@@ -160,17 +164,27 @@ fn build<'p, Leaf>(
         }
         Node::TopK {
             input,
+            partition,
             keys,
             skip,
             fetch,
+            rank,
         } => {
+            if !partition.is_empty() || *rank {
+                return Err(unsupported("the first rows of each partition"));
+            }
             let (input, types) = build(builder, input, leaf)?;
             let name = builder.next_operator("top-k");
             let top_k = TopK::build(builder, &name, &types, keys, *skip, *fetch)?;
             (Operator::TopK(top_k, Box::new(input)), types)
         }
+        Node::Hop { .. } => return Err(unsupported("windows of time")),
     };
     Ok(operator)
+}
+
+fn unsupported(what: &str) -> ExecutorError {
+    ExecutorError::Unsupported(what.to_string())
 }
 
 fn build_leaf(source: LeafSource) -> (Operator, Vec<DataType>) {

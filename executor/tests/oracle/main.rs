@@ -168,7 +168,7 @@ impl World {
                         .for_each(|(row, weight)| add(&mut united, row, weight));
                 }
                 match &fragment.boundary {
-                    Boundary::MergeRows => united,
+                    Boundary::MergeRows | Boundary::AppendRows => united,
                     Boundary::MergePartials { keys, aggregates } => {
                         naive::aggregate(&united, keys, aggregates, &mut global_errors)
                     }
@@ -344,7 +344,7 @@ fn random_plans_are_worth_checking() {
         let plan = plans::plan(&mut choices);
         let merges = |fragment: &LocalFragment| match &fragment.boundary {
             Boundary::MergePartials { aggregates, .. } => !aggregates.is_empty(),
-            Boundary::MergeRows => false,
+            Boundary::MergeRows | Boundary::AppendRows => false,
         };
         merging += usize::from(plan.fragments.iter().any(merges));
         let mut world = World::new(plan, Defects::default());

@@ -63,6 +63,7 @@ fn eval<Leaf>(node: &Node<Leaf>, leaf: Leaves<'_, Leaf>, errors: &mut i64) -> Ba
             right,
             on,
             filter,
+            null_safe: _,
         } => {
             let (left_rows, right_rows) = (eval(left, leaf, errors), eval(right, leaf, errors));
             let width = node.types(&leaf.1).len();
@@ -98,10 +99,13 @@ fn eval<Leaf>(node: &Node<Leaf>, leaf: Leaves<'_, Leaf>, errors: &mut i64) -> Ba
             .collect(),
         Node::TopK {
             input,
+            partition: _,
             keys,
             skip,
             fetch,
+            rank: _,
         } => top_k(eval(input, leaf, errors), keys, *skip, *fetch),
+        Node::Hop { .. } => unreachable!("no random plan has windows of time"),
     }
 }
 

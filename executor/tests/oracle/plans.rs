@@ -112,6 +112,7 @@ pub fn single(choices: &mut Choices, number: usize) -> ViewPlan {
                 right: Box::new(right),
                 on,
                 filter,
+                null_safe: false,
             }
         }
     };
@@ -141,6 +142,7 @@ pub fn counts_per_key() -> ViewPlan {
         locality: Locality::Regional,
         columns: vec![0],
         types: vec![DataType::Int64],
+        append_only: false,
     };
     let count = AggregateCall {
         function: AggregateFunction::Count,
@@ -204,6 +206,7 @@ fn scan(choices: &mut Choices, global: bool) -> Scan {
         },
         columns: vec![0, 1, 2, 3],
         types: table_types(),
+        append_only: false,
     }
 }
 
@@ -247,6 +250,7 @@ fn join<Leaf>(
             right,
             on: vec![(left_key, right_key)],
             filter: None,
+            null_safe: false,
         };
     };
     let types = [left_types, right_types].concat();
@@ -261,6 +265,7 @@ fn join<Leaf>(
         right: Box::new(right),
         on: vec![pair],
         filter,
+        null_safe: false,
     }
 }
 
@@ -329,9 +334,11 @@ fn nth_operator<Leaf>(
         1 => project(choices, input, &types),
         2 => Node::TopK {
             input: Box::new(input),
+            partition: Vec::new(),
             keys: sort_keys(choices, &types),
             skip: choices.below(3),
             fetch: choices.below(6),
+            rank: false,
         },
         3 => Node::Distinct {
             input: Box::new(input),

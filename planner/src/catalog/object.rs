@@ -127,7 +127,8 @@ pub struct SourceDef {
     pub tables: Vec<ObjectId>,
     /// The time of its first event, in milliseconds since 1970.
     pub base_time_ms: u64,
-    /// The columns of a source that is itself a relation, hidden ones last; empty when it fills tables.
+    /// The columns of its records, hidden ones last, for a source that views read; none for a source that
+    /// fills tables.
     #[serde(default)]
     pub columns: Vec<ColumnDef>,
 }
@@ -135,8 +136,7 @@ pub struct SourceDef {
 impl TableDef {
     /// All columns, hidden ones included, as an Arrow schema.
     pub fn schema(&self) -> SchemaRef {
-        let field = |column: &ColumnDef| Field::new(&column.name, column.sql_type.arrow(), column.nullable);
-        Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+        schema_of(&self.columns)
     }
 
     /// Whether every region holds the same rows.
@@ -169,6 +169,11 @@ impl ColumnDefault {
     }
 }
 
+fn schema_of(columns: &[ColumnDef]) -> SchemaRef {
+    let field = |column: &ColumnDef| Field::new(&column.name, column.sql_type.arrow(), column.nullable);
+    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
+}
+
 impl Object {
     /// The columns of a table or source (hidden ones included) or view; none for a source that fills tables.
     pub fn columns_arrow(&self) -> SchemaRef {
@@ -179,15 +184,16 @@ impl Object {
                 let field = |column: &ViewColumn| Field::new(&column.name, column.sql_type.arrow(), true);
                 Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
             }
-            ObjectKind::Source(source) => source.schema(),
+            ObjectKind::Source(source) => schema_of(&source.columns),
         }
     }
 
-    /// Where the object's rows are: those of a view are, eventually, everywhere.
+    /// Where the object's rows are: those of a view are, eventually, everywhere; a source's records stay in
+    /// the region that reads them.
     pub fn locality(&self) -> Locality {
         match &self.kind {
             ObjectKind::Table(table) if !table.is_global() => Locality::Regional,
-            ObjectKind::Source(source) if source.is_relation() => Locality::Regional,
+            ObjectKind::Source(source) if !source.columns.is_empty() => Locality::Regional,
             _ => Locality::Global,
         }
     }
@@ -198,6 +204,11 @@ impl Object {
             ObjectKind::Table(table) => Some(table),
             _ => None,
         }
+    }
+
+    /// Whether the object's rows are only ever added to.
+    pub fn is_append_only(&self) -> bool {
+        matches!(self.kind, ObjectKind::Source(_))
     }
 
     /// The word for the object's kind in messages.

@@ -53,6 +53,7 @@ fn materialized(id: u32, name: &str, sql: &str, input: u32) -> Object {
         locality: Locality::Regional,
         columns: vec![0],
         types,
+        append_only: false,
     };
     let plan = ViewPlan {
         fragments: vec![LocalFragment {

@@ -27,7 +27,7 @@ pub enum Node<Leaf> {
         /// The types of the expressions.
         types: Vec<DataType>,
     },
-    /// Equality join. Output columns: left's, then right's. Null keys match nothing.
+    /// Equality join. Output columns: left's, then right's. Null keys match nothing, unless `null_safe`.
     Join {
         /// Inner or left outer.
         kind: JoinKind,
@@ -40,6 +40,8 @@ pub enum Node<Leaf> {
         on: Vec<(usize, usize)>,
         /// A further condition over the joined columns.
         filter: Option<Expr>,
+        /// Keys compare with `IS NOT DISTINCT FROM`: null matches null.
+        null_safe: bool,
     },
     /// Bag union; all inputs have the same column types.
     Union {
@@ -61,17 +63,37 @@ pub enum Node<Leaf> {
         /// The input.
         input: Box<Node<Leaf>>,
     },
-    /// The first rows in an order. Ties beyond `keys` are broken by all columns, ascending, so that the
-    /// result is a function of the input's contents.
+    /// The first rows of each partition in an order. Ties beyond `keys` are broken by all columns, ascending,
+    /// so that the result is a function of the input's contents.
     TopK {
         /// The input.
         input: Box<Node<Leaf>>,
+        /// Columns of the input by which rows are apart (null equals null); none: the whole relation.
+        partition: Vec<usize>,
         /// The order.
         keys: Vec<SortKey>,
         /// Rows skipped (global only; a local top-k has 0 and keeps `skip + fetch`).
         skip: usize,
         /// Rows kept.
         fetch: usize,
+        /// Whether an Int64 column is appended: the row's number in its partition, from 1, skipped rows
+        /// counted (`row_number()`).
+        rank: bool,
+    },
+    /// Windows of time: each row once per window that contains it, with the window's bounds appended as two
+    /// columns (`window_start`, `window_end`) of the time column's type.
+    ///
+    /// Windows are half-open, begin at multiples of the slide since 1970 and are `size_us` long. A row whose
+    /// time is null is in no window. `TUMBLE` is a slide that equals the size.
+    Hop {
+        /// The input.
+        input: Box<Node<Leaf>>,
+        /// The time column: a timestamp in microseconds, with or without zone.
+        column: usize,
+        /// From the start of a window to that of the next, in microseconds; positive.
+        slide_us: i64,
+        /// The length of a window, in microseconds; positive.
+        size_us: i64,
     },
 }
 

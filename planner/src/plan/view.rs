@@ -4,7 +4,7 @@ use arrow_schema::DataType;
 use serde::{Deserialize, Serialize};
 use tributary_storage::{Fingerprint, ObjectId};
 
-use super::node::{AggregateCall, Node};
+use super::node::{AggregateCall, JoinKind, Node};
 
 /// Where the rows of a relation are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Scan {
     pub columns: Vec<usize>,
     /// The types of these columns.
     pub types: Vec<DataType>,
+    /// Whether the relation only ever gains rows: nothing in it is updated or deleted.
+    #[serde(default)]
+    pub append_only: bool,
 }
 
 /// What the global fragment may read.
@@ -61,6 +64,9 @@ pub enum Boundary {
     },
     /// A slot per (row, origin) that holds the row's multiplicity. The merged rows have `root`'s columns.
     MergeRows,
+    /// A slot per row of a fragment that only ever gains rows, keyed by the row's sequence number within
+    /// origin and fragment. The merged rows have `root`'s columns.
+    AppendRows,
 }
 
 /// A column of a view's result.
@@ -128,7 +134,8 @@ impl<Leaf> Node<Leaf> {
             | Node::Project { input, .. }
             | Node::Aggregate { input, .. }
             | Node::Distinct { input }
-            | Node::TopK { input, .. } => vec![input],
+            | Node::TopK { input, .. }
+            | Node::Hop { input, .. } => vec![input],
             Node::Join { left, right, .. } => vec![left, right],
             Node::Union { inputs } => inputs.iter().collect(),
         }
@@ -148,8 +155,17 @@ impl<Leaf> Node<Leaf> {
     pub fn types(&self, leaf_types: &impl Fn(&Leaf) -> Vec<DataType>) -> Vec<DataType> {
         match self {
             Node::Leaf(leaf) => leaf_types(leaf),
-            Node::Filter { input, .. } | Node::Distinct { input } | Node::TopK { input, .. } => {
-                input.types(leaf_types)
+            Node::Filter { input, .. } | Node::Distinct { input } => input.types(leaf_types),
+            Node::TopK { input, rank, .. } => {
+                let mut types = input.types(leaf_types);
+                types.extend(rank.then_some(DataType::Int64));
+                types
+            }
+            Node::Hop { input, column, .. } => {
+                let mut types = input.types(leaf_types);
+                let time = types[*column].clone();
+                types.extend([time.clone(), time]);
+                types
             }
             Node::Project { types, .. } => types.clone(),
             Node::Join { left, right, .. } => {
@@ -167,13 +183,30 @@ impl<Leaf> Node<Leaf> {
     }
 }
 
+impl Node<Scan> {
+    /// Whether the tree's rows are never retracted: it keeps, extends or pairs rows of relations that only
+    /// ever gain rows.
+    pub fn is_append_only(&self) -> bool {
+        match self {
+            Node::Leaf(scan) => scan.append_only,
+            Node::Filter { .. } | Node::Project { .. } | Node::Hop { .. } | Node::Union { .. } => {
+                self.inputs().into_iter().all(Node::is_append_only)
+            }
+            Node::Join {
+                kind, left, right, ..
+            } => *kind == JoinKind::Inner && left.is_append_only() && right.is_append_only(),
+            Node::Aggregate { .. } | Node::Distinct { .. } | Node::TopK { .. } => false,
+        }
+    }
+}
+
 impl LocalFragment {
     /// The types of the merged rows.
     pub fn merged_types(&self) -> Vec<DataType> {
         let types = self.root.types(&|scan: &Scan| scan.types.clone());
         match &self.boundary {
             Boundary::MergePartials { keys, aggregates } => aggregated_types(&types, keys, aggregates),
-            Boundary::MergeRows => types,
+            Boundary::MergeRows | Boundary::AppendRows => types,
         }
     }
 }

@@ -134,9 +134,9 @@ impl<Leaf> Node<Leaf> {
     pub fn width(&self, leaf_width: &impl Fn(&Leaf) -> usize) -> usize {
         match self {
             Node::Leaf(leaf) => leaf_width(leaf),
-            Node::Filter { input, .. } | Node::Distinct { input } | Node::TopK { input, .. } => {
-                input.width(leaf_width)
-            }
+            Node::Filter { input, .. } | Node::Distinct { input } => input.width(leaf_width),
+            Node::TopK { input, rank, .. } => input.width(leaf_width) + usize::from(*rank),
+            Node::Hop { input, .. } => input.width(leaf_width) + 2,
             Node::Project { expressions, .. } => expressions.len(),
             Node::Join { left, right, .. } => left.width(leaf_width) + right.width(leaf_width),
             Node::Union { inputs } => inputs[0].width(leaf_width),
@@ -167,6 +167,7 @@ impl<Leaf> Node<Leaf> {
                 right,
                 on,
                 filter,
+                null_safe,
             } => {
                 let left = Box::new(left.map_leaves(map));
                 Node::Join {
@@ -175,6 +176,7 @@ impl<Leaf> Node<Leaf> {
                     right: Box::new(right.map_leaves(map)),
                     on,
                     filter,
+                    null_safe,
                 }
             }
             Node::Union { inputs } => Node::Union {
@@ -194,14 +196,29 @@ impl<Leaf> Node<Leaf> {
             },
             Node::TopK {
                 input,
+                partition,
                 keys,
                 skip,
                 fetch,
+                rank,
             } => Node::TopK {
                 input: Box::new(input.map_leaves(map)),
+                partition,
                 keys,
                 skip,
                 fetch,
+                rank,
+            },
+            Node::Hop {
+                input,
+                column,
+                slide_us,
+                size_us,
+            } => Node::Hop {
+                input: Box::new(input.map_leaves(map)),
+                column,
+                slide_us,
+                size_us,
             },
         }
     }

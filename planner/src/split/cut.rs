@@ -116,12 +116,22 @@ impl Cutter {
             },
             Node::TopK {
                 input,
+                partition,
                 keys,
                 skip,
                 fetch,
+                rank,
             } => {
                 let placed = self.place(*input)?;
-                self.top_k(placed, keys, skip, fetch)
+                self.top_k(placed, partition, keys, (skip, fetch), rank)
+            }
+            Node::Hop {
+                input,
+                column,
+                slide_us,
+                size_us,
+            } => {
+                keep_place!(self.place(*input)?, input => Node::Hop { input: Box::new(input), column, slide_us, size_us })
             }
             Node::Union { inputs } => self.union(inputs)?,
             Node::Join {
@@ -130,32 +140,39 @@ impl Cutter {
                 right,
                 on,
                 filter,
+                null_safe,
             } => {
                 let (left, right) = (self.place(*left)?, self.place(*right)?);
-                self.join(kind, left, right, on, filter)?
+                self.join(kind, left, right, on, filter, null_safe)?
             }
         })
     }
 
     /// Local top-k, merged rows, global top-k. The rows that any region skips may be kept by another.
-    fn top_k(&mut self, placed: Placed, keys: Vec<SortKey>, skip: usize, fetch: usize) -> Placed {
+    fn top_k(
+        &mut self,
+        placed: Placed,
+        partition: Vec<usize>,
+        keys: Vec<SortKey>,
+        (skip, fetch): (usize, usize),
+        rank: bool,
+    ) -> Placed {
         let placed = match placed {
             Placed::Regional(root) => {
                 let kept = skip + fetch;
                 let root = Node::TopK {
                     input: Box::new(root),
+                    partition: partition.clone(),
                     keys: keys.clone(),
                     skip: 0,
                     fetch: kept,
+                    rank: false,
                 };
-                self.boundary(LocalFragment {
-                    root,
-                    boundary: Boundary::MergeRows,
-                })
+                self.boundary(rows(root))
             }
             other => other,
         };
-        keep_place!(placed, input => Node::TopK { input: Box::new(input), keys, skip, fetch })
+        keep_place!(placed, input => Node::TopK { input: Box::new(input), partition, keys, skip, fetch, rank })
     }
 
     fn union(&mut self, inputs: Vec<Node<Scan>>) -> Result<Placed, PlanError> {
@@ -188,6 +205,7 @@ impl Cutter {
         right: Placed,
         on: Vec<(usize, usize)>,
         filter: Option<Expr>,
+        null_safe: bool,
     ) -> Result<Placed, PlanError> {
         let place = locality::join(kind, left.place(), right.place());
         Ok(match place {
@@ -200,6 +218,7 @@ impl Cutter {
                     right,
                     on,
                     filter,
+                    null_safe,
                 };
                 if place == JoinPlace::Local {
                     Placed::Regional(node)
@@ -215,6 +234,7 @@ impl Cutter {
                     right,
                     on,
                     filter,
+                    null_safe,
                 })
             }
         })
@@ -225,10 +245,7 @@ impl Cutter {
         match placed {
             Placed::Merged(node) => node,
             Placed::Shared(node) => node.map_leaves(&mut GlobalLeaf::Scan),
-            Placed::Regional(root) => self.leaf(LocalFragment {
-                root,
-                boundary: Boundary::MergeRows,
-            }),
+            Placed::Regional(root) => self.leaf(rows(root)),
         }
     }
 
@@ -248,6 +265,16 @@ impl Cutter {
             });
         Node::Leaf(GlobalLeaf::Merge(number))
     }
+}
+
+/// The fragment that ships the rows of a tree as they are.
+fn rows(root: Node<Scan>) -> LocalFragment {
+    let boundary = if root.is_append_only() {
+        Boundary::AppendRows
+    } else {
+        Boundary::MergeRows
+    };
+    LocalFragment { root, boundary }
 }
 
 fn union_of<Leaf>(mut inputs: Vec<Node<Leaf>>) -> Node<Leaf> {

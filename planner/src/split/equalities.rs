@@ -46,14 +46,29 @@ pub fn keys(tree: Node<Scan>) -> Result<Node<Scan>, PlanError> {
         Node::Distinct { input } => Node::Distinct { input: boxed(input)? },
         Node::TopK {
             input,
+            partition,
             keys,
             skip,
             fetch,
+            rank,
         } => Node::TopK {
             input: boxed(input)?,
+            partition,
             keys,
             skip,
             fetch,
+            rank,
+        },
+        Node::Hop {
+            input,
+            column,
+            slide_us,
+            size_us,
+        } => Node::Hop {
+            input: boxed(input)?,
+            column,
+            slide_us,
+            size_us,
         },
         Node::Join {
             kind,
@@ -61,6 +76,7 @@ pub fn keys(tree: Node<Scan>) -> Result<Node<Scan>, PlanError> {
             right,
             on: _,
             filter,
+            null_safe: _,
         } => join(kind, Side::new(keys(*left)?), Side::new(keys(*right)?), filter)?,
     })
 }
@@ -162,6 +178,7 @@ fn join(
         right: Box::new(right.finish()),
         on,
         filter,
+        null_safe: false,
     };
     if left_computed + right_computed == 0 {
         return Ok(node);

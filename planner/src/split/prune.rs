@@ -33,6 +33,7 @@ pub fn prune(tree: Node<Scan>, needed: &[usize]) -> Node<Scan> {
             right,
             on,
             filter,
+            null_safe: _,
         } => join(kind, *left, *right, &on, filter, needed),
         Node::Union { inputs } => Node::Union {
             inputs: inputs.into_iter().map(|input| prune(input, needed)).collect(),
@@ -54,24 +55,56 @@ pub fn prune(tree: Node<Scan>, needed: &[usize]) -> Node<Scan> {
         }
         Node::TopK {
             input,
+            partition,
             keys,
             skip,
             fetch,
+            rank,
         } => {
-            let mut available = needed.to_vec();
+            let number = width(&input);
+            let mut available: Vec<usize> = needed
+                .iter()
+                .copied()
+                .filter(|&column| column != number)
+                .collect();
+            extend(&mut available, partition.iter().copied());
             extend(&mut available, keys.iter().map(|key| key.column));
             let moved = |key: &SortKey| SortKey {
                 column: position(&available, key.column),
                 ..*key
             };
-            let keys = keys.iter().map(moved).collect();
+            let rank = rank && needed.contains(&number);
             let node = Node::TopK {
+                partition: partition
+                    .iter()
+                    .map(|&column| position(&available, column))
+                    .collect(),
+                keys: keys.iter().map(moved).collect(),
                 input: Box::new(prune(*input, &available)),
-                keys,
                 skip,
                 fetch,
+                rank,
             };
-            selected(node, needed.len(), available.len())
+            available.extend(rank.then_some(number));
+            reordered(node, &available, needed)
+        }
+        Node::Hop {
+            input,
+            column,
+            slide_us,
+            size_us,
+        } => {
+            let start = width(&input);
+            let mut available: Vec<usize> = needed.iter().copied().filter(|&column| column < start).collect();
+            extend(&mut available, [column]);
+            let node = Node::Hop {
+                column: position(&available, column),
+                input: Box::new(prune(*input, &available)),
+                slide_us,
+                size_us,
+            };
+            available.extend([start, start + 1]);
+            reordered(node, &available, needed)
         }
     }
 }
@@ -201,6 +234,7 @@ fn join(
             right,
             on,
             filter,
+            null_safe: false,
         },
         &available,
         needed,

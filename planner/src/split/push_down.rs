@@ -66,20 +66,43 @@ pub fn push_down(tree: Node<Scan>, mut conditions: Vec<Expr>) -> Node<Scan> {
         }
         Node::TopK {
             input,
+            partition,
             keys,
             skip,
             fetch,
+            rank,
         } => {
             let input = Box::new(push_down(*input, Vec::new()));
             filtered(
                 Node::TopK {
                     input,
+                    partition,
                     keys,
                     skip,
                     fetch,
+                    rank,
                 },
                 conditions,
             )
+        }
+        Node::Hop {
+            input,
+            column,
+            slide_us,
+            size_us,
+        } => {
+            let width = input.width(&|scan: &Scan| scan.columns.len());
+            let (below, above): (Vec<Expr>, Vec<Expr>) = conditions
+                .into_iter()
+                .partition(|condition| condition.columns_all(|column| column < width));
+            let input = Box::new(push_down(*input, below));
+            let node = Node::Hop {
+                input,
+                column,
+                slide_us,
+                size_us,
+            };
+            filtered(node, above)
         }
         Node::Join {
             kind,
@@ -87,6 +110,7 @@ pub fn push_down(tree: Node<Scan>, mut conditions: Vec<Expr>) -> Node<Scan> {
             right,
             on,
             filter,
+            null_safe: _,
         } => {
             let own = filter.map(conjuncts).unwrap_or_default();
             join(kind, *left, *right, on, own, conditions)
@@ -134,6 +158,7 @@ fn join(
         right: Box::new(push_down(right, to_right)),
         on,
         filter: conjunction(kept),
+        null_safe: false,
     };
     filtered(node, remaining)
 }

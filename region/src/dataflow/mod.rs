@@ -281,12 +281,9 @@ impl Deltas {
     /// One delta per object, consolidated unless its rows were only added.
     pub(crate) fn merged(self) -> BTreeMap<ObjectId, Delta> {
         let appended = self.appended;
-        let merge = |object: &ObjectId, mut parts: Vec<Delta>| {
+        let merge = |object: &ObjectId, parts: Vec<Delta>| {
             if appended.contains(object) {
-                return match parts.len() {
-                    1 => parts.remove(0),
-                    _ => Delta::concat(parts[0].schema(), &parts),
-                };
+                return Delta::concat(parts[0].schema(), &parts);
             }
             Delta::concat(parts[0].schema(), &parts).consolidated()
         };

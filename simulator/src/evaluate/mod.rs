@@ -77,7 +77,11 @@ pub fn relation<Leaf>(
             right,
             on,
             filter,
+            null_safe,
         } => {
+            if *null_safe {
+                return Err(Trouble::Unknown("a join in which nulls are equal".into()));
+            }
             let left = relation(left, leaf)?;
             join(*kind, left, &relation(right, leaf)?, on, filter.as_ref())
         }
@@ -106,15 +110,21 @@ pub fn relation<Leaf>(
         }
         Node::TopK {
             input,
+            partition,
             keys,
             skip,
             fetch,
+            rank,
         } => {
+            if !partition.is_empty() || *rank {
+                return Err(Trouble::Unknown("the first rows of each partition".into()));
+            }
             let mut ordered = relation(input, leaf)?;
             ordered.rows.sort_by(|a, b| in_order(a, b, keys));
             ordered.rows = ordered.rows.into_iter().skip(*skip).take(*fetch).collect();
             Ok(ordered)
         }
+        Node::Hop { .. } => Err(Trouble::Unknown("windows of time".into())),
     }
 }
 
@@ -124,7 +134,7 @@ pub fn relation<Leaf>(
 /// [`Trouble::Unknown`] only.
 pub fn merged(fragment: &LocalFragment, contributions: Relation) -> Result<Relation> {
     match &fragment.boundary {
-        Boundary::MergeRows => Ok(contributions),
+        Boundary::MergeRows | Boundary::AppendRows => Ok(contributions),
         Boundary::MergePartials { keys, aggregates } => grouped(&contributions.rows, keys, aggregates),
     }
 }

@@ -44,6 +44,7 @@ fn a_left_join_keeps_what_matches_nothing() {
         right: Box::new(Node::Leaf(1)),
         on: vec![(0, 0)],
         filter: None,
+        null_safe: false,
     };
     let joined = relation(&node, &mut leaves(&[left, right])).expect("known");
     let expected = table(&[
@@ -112,9 +113,11 @@ fn top_k_orders_skips_and_breaks_ties_by_the_row() {
     }];
     let node = Node::TopK {
         input: Box::new(Node::Leaf(0)),
+        partition: Vec::new(),
         keys,
         skip: 1,
         fetch: 2,
+        rank: false,
     };
     let top = relation(&node, &mut leaves(&[input])).expect("known");
     assert_eq!(top, table(&[&[int(3), int(9)], &[int(2), int(0)]]));

@@ -81,6 +81,7 @@ fn scan(object: ObjectId, name: &str, def: &TableDef) -> Scan {
         locality,
         columns,
         types,
+        append_only: false,
     }
 }
 
@@ -151,6 +152,7 @@ fn joined_groups(rng: &mut Rng, own: Scan, global: Scan) -> ViewPlan {
         right: Box::new(Node::Leaf(global)),
         on: vec![(R, K)],
         filter: None,
+        null_safe: false,
     };
     let keys = if rng.percent(80) {
         vec![width + G]
@@ -191,6 +193,7 @@ fn left_joined_rows(own: Scan, global: Scan) -> ViewPlan {
         right: Box::new(Node::Leaf(global)),
         on: vec![(G, G), (R, K)],
         filter: None,
+        null_safe: false,
     };
     one_fragment(root, Boundary::MergeRows)
 }
@@ -250,9 +253,11 @@ fn top_k(source: Source) -> ViewPlan {
                 fragments: Vec::new(),
                 global: Node::TopK {
                     input,
+                    partition: Vec::new(),
                     keys,
                     skip: 1,
                     fetch,
+                    rank: false,
                 },
                 columns,
             }
@@ -262,9 +267,11 @@ fn top_k(source: Source) -> ViewPlan {
             let input = Box::new(Node::Leaf(scan));
             let root = Node::TopK {
                 input,
+                partition: Vec::new(),
                 keys: keys.clone(),
                 skip: 0,
                 fetch,
+                rank: false,
             };
             let input = Box::new(Node::Leaf(GlobalLeaf::Merge(0)));
             ViewPlan {
@@ -274,9 +281,11 @@ fn top_k(source: Source) -> ViewPlan {
                 }],
                 global: Node::TopK {
                     input,
+                    partition: Vec::new(),
                     keys,
                     skip: 0,
                     fetch,
+                    rank: false,
                 },
                 columns,
             }

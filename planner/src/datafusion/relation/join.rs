@@ -90,6 +90,7 @@ fn join_node(kind: JoinKind, left: Node<Scan>, right: Node<Scan>, filter: Option
         right: Box::new(right),
         on: Vec::new(),
         filter,
+        null_safe: false,
     }
 }
 

@@ -119,6 +119,7 @@ impl Converter<'_> {
             locality: object.locality(),
             columns,
             types: types.clone(),
+            append_only: object.is_append_only(),
         };
         Ok(Relation {
             node: Node::Leaf(scan),

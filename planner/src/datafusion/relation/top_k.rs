@@ -104,9 +104,11 @@ impl Converter<'_> {
         };
         let top = Node::TopK {
             input: Box::new(below),
+            partition: Vec::new(),
             keys,
             skip,
             fetch,
+            rank: false,
         };
         let own = (0..width).map(Expr::Column).collect();
         Ok(if extended {

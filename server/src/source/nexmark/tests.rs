@@ -65,6 +65,7 @@ fn generator(region: u16) -> Generator {
         options,
         tables: vec![ObjectId(10), ObjectId(11), ObjectId(12)],
         base_time_ms: 1_700_000_000_000,
+        columns: Vec::new(),
     };
     Generator::new(ObjectId(9), &def, &catalog(), RegionId(region)).expect("a good source")
 }
