@@ -1,5 +1,6 @@
 //! The node as sessions see it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 use tributary_storage::{ObjectId, Position};
 
 use super::Node;
+use crate::source::state::Task;
 use crate::session::backend::{Backend, DdlDone, DdlError, WaitError};
 
 #[async_trait]
@@ -38,6 +40,10 @@ impl Backend for Node {
 
     fn region_name(&self) -> String {
         self.region.clone()
+    }
+
+    fn source_tasks(&self) -> BTreeMap<ObjectId, Task> {
+        self.sources().tasks()
     }
 
     async fn wait_view_ready(&self, view: ObjectId, timeout: Duration) -> Result<(), Vec<String>> {
