@@ -7,10 +7,11 @@
 //! until the rows that fail *alone* are known; all others are computed in as large pieces as possible. Whether
 //! a row fails alone does not depend on its neighbours, which is what makes errors retractable.
 //!
-//! Left out: coercion (the planner has inserted every cast) and functions beyond DataFusion's registries.
+//! Left out: coercion (the planner has inserted every cast) and functions beyond DataFusion's registries and ours.
 
 mod arithmetic;
 mod cast;
+mod functions;
 mod text;
 
 use std::fmt;
@@ -329,6 +330,14 @@ impl Compiler {
     }
 
     fn call(&self, name: &str, arguments: &[Expr], returns: &DataType) -> Result<Compiled> {
+        if let Some(kernel) = functions::kernel(name) {
+            let arguments = arguments.iter().map(|argument| self.compile(argument));
+            return Ok(KernelExpr::build(
+                kernel,
+                arguments.collect::<Result<_>>()?,
+                returns.clone(),
+            ));
+        }
         let function = datafusion_functions::all_default_functions()
             .into_iter()
             .find(|f| f.name() == name || f.aliases().iter().any(|alias| alias == name))
@@ -360,6 +369,8 @@ enum Kernel {
     DecimalDivide,
     DecimalInRange,
     IntegerModulo,
+    Substring,
+    ToChar,
 }
 
 /// A physical expression whose computation is ours.
@@ -386,6 +397,8 @@ impl KernelExpr {
             Kernel::DecimalDivide => arithmetic::decimal_divide(&columns[0], &columns[1], &self.returns),
             Kernel::DecimalInRange => arithmetic::decimal_in_range(&columns[0]),
             Kernel::IntegerModulo => arithmetic::integer_modulo(&columns[0], &columns[1]),
+            Kernel::Substring => functions::substring(&columns[0], &columns[1]),
+            Kernel::ToChar => functions::to_char(&columns[0], &columns[1]),
         }
     }
 }

@@ -40,9 +40,11 @@ pub enum JoinPlace {
 ///
 /// A join of regional with shared rows is local only if each result row comes from one regional row: always in an
 /// inner join, and in a left join if the regional side is the preserved one. A preserved shared side would appear
-/// unmatched in every region that lacks a partner.
-pub fn join(kind: JoinKind, left: Place, right: Place) -> JoinPlace {
+/// unmatched in every region that lacks a partner. Regional rows join where they are if the join's keys say that both
+/// are of the `same_region`.
+pub fn join(kind: JoinKind, left: Place, right: Place, same_region: bool) -> JoinPlace {
     match (left, right) {
+        (Place::Regional, Place::Regional) if same_region => JoinPlace::Local,
         (Place::Regional, Place::Regional) => JoinPlace::Refused,
         (Place::Shared, Place::Shared) => JoinPlace::Shared,
         (Place::Regional, Place::Shared) => JoinPlace::Local,
@@ -68,7 +70,14 @@ mod tests {
             (JoinKind::Inner, Merged, Shared, JoinPlace::Merged),
             (JoinKind::Inner, Regional, Merged, JoinPlace::Merged),
         ] {
-            assert_eq!(join(kind, left, right), expected, "{kind:?} {left:?} {right:?}");
+            assert_eq!(
+                join(kind, left, right, false),
+                expected,
+                "{kind:?} {left:?} {right:?}"
+            );
+        }
+        for kind in [JoinKind::Inner, JoinKind::Left] {
+            assert_eq!(join(kind, Regional, Regional, true), JoinPlace::Local);
         }
     }
 }

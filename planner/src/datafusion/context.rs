@@ -11,7 +11,8 @@ use datafusion_common::config::ConfigOptions;
 use datafusion_common::{DFSchema, DataFusionError, Result, TableReference, not_impl_err};
 use datafusion_expr::expr::AggregateFunction;
 use datafusion_expr::planner::{
-    ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, TypePlanner,
+    ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RelationPlanner,
+    TypePlanner,
 };
 use datafusion_expr::utils::COUNT_STAR_EXPANSION;
 use datafusion_expr::{
@@ -19,7 +20,8 @@ use datafusion_expr::{
 };
 use sqlparser::ast::BinaryOperator;
 
-use super::stubs;
+use super::windows::WindowFunctions;
+use super::{hidden, stubs};
 use crate::catalog::{Catalog, Object, ObjectKind};
 use crate::error::{PlanError, PlanErrorKind};
 use crate::types::SqlType;
@@ -29,6 +31,7 @@ pub struct Context<'a> {
     catalog: &'a Catalog,
     options: ConfigOptions,
     planners: Vec<Arc<dyn ExprPlanner>>,
+    relation_planners: Vec<Arc<dyn RelationPlanner>>,
 }
 
 impl<'a> Context<'a> {
@@ -38,6 +41,7 @@ impl<'a> Context<'a> {
             catalog,
             options: ConfigOptions::default(),
             planners: vec![Arc::new(Operators)],
+            relation_planners: vec![Arc::new(WindowFunctions)],
         }
     }
 }
@@ -45,32 +49,23 @@ impl<'a> Context<'a> {
 /// The relation that a name refers to.
 ///
 /// # Errors
-/// `UndefinedTable`, and `WrongObjectType` for a source.
+/// `UndefinedTable`, and `WrongObjectType` for a source that fills tables.
 pub fn relation<'a>(
     catalog: &'a Catalog,
     name: &TableReference,
 ) -> std::result::Result<&'a Arc<Object>, PlanError> {
+    let (table, _) = hidden::unmarked(name.table());
     let found = match name.schema() {
-        None | Some("public") => catalog.object(name.table()),
+        None | Some("public") => catalog.object(table),
         Some(_) => None,
     };
     let object = found.ok_or_else(|| PlanError::undefined_table(&name.to_string()))?;
-    if matches!(object.kind, ObjectKind::Source(_)) {
+    if matches!(&object.kind, ObjectKind::Source(source) if source.columns.is_empty()) {
         let message = format!("\"{}\" is a source", object.name);
         return Err(PlanError::new(PlanErrorKind::WrongObjectType, message)
             .with_hint("Read the tables that it fills."));
     }
     Ok(object)
-}
-
-/// The columns of a relation that a query can name: all but the hidden ones.
-pub fn visible_columns(object: &Object) -> SchemaRef {
-    let all = object.columns_arrow();
-    let Some(table) = object.as_table() else {
-        return all;
-    };
-    let visible: Vec<FieldRef> = table.visible().map(|index| all.fields()[index].clone()).collect();
-    Arc::new(Schema::new(visible))
 }
 
 struct Relation(SchemaRef);
@@ -85,11 +80,18 @@ impl ContextProvider for Context<'_> {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
         let object =
             relation(self.catalog, &name).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        Ok(Arc::new(Relation(visible_columns(object))))
+        let (_, all) = hidden::unmarked(name.table());
+        let columns = hidden::columns(object, all).into_iter();
+        let fields: Vec<FieldRef> = columns.map(|(_, field)| field).collect();
+        Ok(Arc::new(Relation(Arc::new(Schema::new(fields)))))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         &self.planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relation_planners
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
@@ -108,8 +110,8 @@ impl ContextProvider for Context<'_> {
         stubs::aggregate(name)
     }
 
-    fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        stubs::window(name)
     }
 
     fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
@@ -139,7 +141,7 @@ impl ContextProvider for Context<'_> {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
+        vec![stubs::ROW_NUMBER.to_owned()]
     }
 }
 

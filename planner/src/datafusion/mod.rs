@@ -14,11 +14,13 @@
 mod aggregates;
 mod context;
 mod errors;
+mod hidden;
 mod relation;
 mod scalar;
 mod stubs;
 mod syntax;
 mod typed;
+mod windows;
 
 use std::collections::BTreeSet;
 
@@ -83,7 +85,8 @@ fn relation(
     settings: &PlanSettings,
 ) -> Result<(relation::Relation, Vec<String>), PlanError> {
     typed::instants::check_zone(&settings.time_zone)?;
-    let query = syntax::prepare(query)?;
+    let mut query = syntax::prepare(query)?;
+    hidden::mark(&mut query, catalog)?;
     let context = context::Context::new(catalog);
     let front_end = SqlToRel::new_with_options(&context, options());
     let plan = front_end

@@ -242,7 +242,7 @@ fn refused(expr: &DfExpr) -> PlanError {
     let (what, alternative) = match expr {
         DfExpr::WindowFunction(_) => (
             "a window function in a view",
-            "Use ORDER BY … LIMIT, or rank in the query that reads the view.",
+            "Use row_number() in a subquery and keep the first rows, or rank in the query that reads the view.",
         ),
         DfExpr::AggregateFunction(_) => {
             let message = "aggregate functions are not allowed here";

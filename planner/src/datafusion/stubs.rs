@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Field, FieldRef};
 use datafusion_common::{Result, not_impl_err};
-use datafusion_expr::function::AccumulatorArgs;
+use datafusion_expr::function::{AccumulatorArgs, PartitionEvaluatorArgs, WindowUDFFieldArgs};
 use datafusion_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, PartitionEvaluator, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowUDF, WindowUDFImpl,
 };
 
 use super::typed::{TIMESTAMP, functions, timestamptz};
@@ -31,6 +31,18 @@ pub fn aggregate(name: &str) -> Option<Arc<AggregateUDF>> {
         name,
         signature: any_arguments(),
     })))
+}
+
+/// The one window function of views.
+pub const ROW_NUMBER: &str = "row_number";
+
+/// The window function of a name, if views may call it.
+pub fn window(name: &str) -> Option<Arc<WindowUDF>> {
+    (name == ROW_NUMBER).then(|| {
+        Arc::new(WindowUDF::new_from_impl(RowNumberStub {
+            signature: Signature::nullary(Volatility::Immutable),
+        }))
+    })
 }
 
 fn any_arguments() -> Signature {
@@ -97,5 +109,28 @@ impl AggregateUDFImpl for AggregateStub {
 
     fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         not_impl_err!("{} stands for a name only", self.name)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RowNumberStub {
+    signature: Signature,
+}
+
+impl WindowUDFImpl for RowNumberStub {
+    fn name(&self) -> &str {
+        ROW_NUMBER
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn field(&self, arguments: WindowUDFFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(arguments.name(), DataType::Int64, false)))
+    }
+
+    fn partition_evaluator(&self, _: PartitionEvaluatorArgs) -> Result<Box<dyn PartitionEvaluator>> {
+        not_impl_err!("{ROW_NUMBER} stands for a name only")
     }
 }

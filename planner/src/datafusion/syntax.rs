@@ -9,11 +9,13 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     Distinct, Expr, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    SetOperator, SetQuantifier, TableFactor, Visit, VisitMut, Visitor, VisitorMut, WindowType,
 };
 
+use super::stubs::ROW_NUMBER;
 use super::typed::functions;
 use crate::error::PlanError;
+use crate::parse::window_function;
 use crate::types::SqlType;
 
 /// Stands between a name and the number that makes it unique; no identifier holds it.
@@ -84,6 +86,7 @@ impl Visitor for Check {
                 ..
             }
             | TableFactor::NestedJoin { .. } => {}
+            function if window_function(function).is_some() => {}
             TableFactor::Derived { lateral: true, .. } => {
                 return Self::refuse("LATERAL in a view", "Write a join.");
             }
@@ -91,7 +94,7 @@ impl Visitor for Check {
             | TableFactor::Function { .. }
             | TableFactor::UNNEST { .. } => {
                 return Self::refuse(
-                    "a function in FROM",
+                    "a function in FROM, other than TUMBLE and HOP,",
                     "Only tables and views can be read by a view.",
                 );
             }
@@ -119,21 +122,25 @@ impl Visitor for Check {
                 "GROUPING SETS, ROLLUP or CUBE in a view",
                 "Write one view per grouping.",
             ),
-            Expr::Function(function) => check_function(&function.name, function.over.is_some()),
+            Expr::Function(function) => check_function(&function.name, function.over.as_ref()),
             _ => ControlFlow::Continue(()),
         }
     }
 }
 
-fn check_function(name: &ObjectName, over: bool) -> ControlFlow<Box<PlanError>> {
+fn check_function(name: &ObjectName, over: Option<&WindowType>) -> ControlFlow<Box<PlanError>> {
     let name = name
         .0
         .last()
         .and_then(|part| part.as_ident())
         .map(|ident| ident.value.to_lowercase());
     let name = name.unwrap_or_default();
-    if over {
-        let alternative = "Use ORDER BY … LIMIT, or rank in the query that reads the view.";
+    if let Some(over) = over {
+        if name == ROW_NUMBER && matches!(over, WindowType::WindowSpec(spec) if spec.window_frame.is_none()) {
+            return ControlFlow::Continue(());
+        }
+        let alternative = "Use row_number() in a subquery and keep the first rows (WHERE n <= 10), or rank in the query \
+                           that reads the view.";
         return Check::refuse(
             format_args!("the window function {name}() OVER in a view"),
             alternative,

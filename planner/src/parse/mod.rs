@@ -27,6 +27,7 @@ mod position;
 mod relations;
 mod statement;
 mod tokens;
+mod window_function;
 
 use sqlparser::ast::{Query, Statement as AstStatement};
 use sqlparser::dialect::PostgreSqlDialect;
@@ -45,6 +46,7 @@ use position::{Offsets, position};
 pub use relations::relation_names;
 pub use statement::Statement;
 use tokens::Tokens;
+pub use window_function::{argument_relation, table_factor, window_function};
 
 /// A statement and the text it was parsed from.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{ObjectName, Query, Visit, Visitor};
+use sqlparser::ast::{ObjectName, Query, TableFactor, Visit, Visitor};
 
 use super::names::{fold, queried_name};
+use super::window_function::windowed_relation;
 
 /// The folded names of the relations of schema `public` that a query reads, anywhere in it. A name defined by
 /// WITH means that definition, but only where it is in scope: in `WITH t AS (SELECT * FROM t) …` the inner
@@ -72,6 +73,14 @@ impl Visitor for Collector {
         }
         ControlFlow::Continue(())
     }
+
+    /// The first argument of a window function is a relation as well.
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        match windowed_relation(factor) {
+            Some(relation) => self.pre_visit_relation(&relation),
+            None => ControlFlow::Continue(()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -109,6 +118,12 @@ mod tests {
         assert_eq!(
             names("SELECT * FROM t WHERE a IN (SELECT b FROM u WHERE EXISTS (SELECT 1 FROM v))"),
             ["t", "u", "v"]
+        );
+        assert_eq!(
+            names(
+                "WITH w AS (SELECT * FROM u) SELECT * FROM TUMBLE(t, a, b), HOP(public.s, a, b, c), TUMBLE(w, a, b)"
+            ),
+            ["hop", "s", "t", "tumble", "u"]
         );
     }
 }

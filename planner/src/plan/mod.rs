@@ -14,6 +14,7 @@
 pub mod expr;
 pub mod node;
 mod partials;
+pub mod time_format;
 pub mod typing;
 pub mod view;
 mod walk;

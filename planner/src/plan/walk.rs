@@ -144,6 +144,37 @@ impl<Leaf> Node<Leaf> {
         }
     }
 
+    /// The same node over other inputs.
+    ///
+    /// # Errors
+    /// The first of `map`.
+    pub fn map_inputs<E>(
+        self,
+        map: &mut impl FnMut(Node<Leaf>) -> Result<Node<Leaf>, E>,
+    ) -> Result<Node<Leaf>, E> {
+        let mut node = self;
+        for input in node.inputs_mut() {
+            // An empty union stands in for the input while it is mapped.
+            let taken = std::mem::replace(input, Node::Union { inputs: Vec::new() });
+            *input = map(taken)?;
+        }
+        Ok(node)
+    }
+
+    fn inputs_mut(&mut self) -> Vec<&mut Node<Leaf>> {
+        match self {
+            Node::Leaf(_) => Vec::new(),
+            Node::Filter { input, .. }
+            | Node::Project { input, .. }
+            | Node::Aggregate { input, .. }
+            | Node::Distinct { input }
+            | Node::TopK { input, .. }
+            | Node::Hop { input, .. } => vec![input],
+            Node::Join { left, right, .. } => vec![left, right],
+            Node::Union { inputs } => inputs.iter_mut().collect(),
+        }
+    }
+
     /// The same tree over other leaves.
     pub fn map_leaves<Other>(self, map: &mut impl FnMut(Leaf) -> Other) -> Node<Other> {
         match self {

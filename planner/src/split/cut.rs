@@ -1,5 +1,6 @@
 //! The cut: regional trees become local fragments with a merge boundary, the rest becomes the global tree.
 
+use super::regions;
 use crate::error::PlanError;
 use crate::locality::{self, JoinPlace, Place};
 use crate::plan::{
@@ -9,13 +10,13 @@ use crate::plan::{
 /// Cuts a tree whose columns are `columns`.
 ///
 /// # Errors
-/// `Unsupported` for joins of regional rows with each other.
+/// `Unsupported` for joins of rows of different regions, and for the region in other places.
 pub fn cut(tree: Node<Scan>, columns: Vec<Column>) -> Result<ViewPlan, PlanError> {
     let mut cutter = Cutter {
         fragments: Vec::new(),
     };
     let placed = cutter.place(tree)?;
-    let global = cutter.merged(placed);
+    let global = cutter.merged(placed)?;
     Ok(ViewPlan {
         fragments: cutter.fragments,
         global,
@@ -86,7 +87,7 @@ impl Cutter {
                 Placed::Regional(root) => self.boundary(LocalFragment {
                     root,
                     boundary: Boundary::MergePartials { keys, aggregates },
-                }),
+                })?,
                 Placed::Shared(input) => Placed::Shared(Node::Aggregate {
                     input: Box::new(input),
                     keys,
@@ -105,7 +106,7 @@ impl Cutter {
                         keys,
                         aggregates: Vec::new(),
                     };
-                    self.boundary(LocalFragment { root, boundary })
+                    self.boundary(LocalFragment { root, boundary })?
                 }
                 Placed::Shared(input) => Placed::Shared(Node::Distinct {
                     input: Box::new(input),
@@ -123,7 +124,7 @@ impl Cutter {
                 rank,
             } => {
                 let placed = self.place(*input)?;
-                self.top_k(placed, partition, keys, (skip, fetch), rank)
+                self.top_k(placed, partition, keys, (skip, fetch), rank)?
             }
             Node::Hop {
                 input,
@@ -156,7 +157,7 @@ impl Cutter {
         keys: Vec<SortKey>,
         (skip, fetch): (usize, usize),
         rank: bool,
-    ) -> Placed {
+    ) -> Result<Placed, PlanError> {
         let placed = match placed {
             Placed::Regional(root) => {
                 let kept = skip + fetch;
@@ -168,11 +169,13 @@ impl Cutter {
                     fetch: kept,
                     rank: false,
                 };
-                self.boundary(rows(root))
+                self.boundary(rows(root))?
             }
             other => other,
         };
-        keep_place!(placed, input => Node::TopK { input: Box::new(input), partition, keys, skip, fetch, rank })
+        Ok(
+            keep_place!(placed, input => Node::TopK { input: Box::new(input), partition, keys, skip, fetch, rank }),
+        )
     }
 
     fn union(&mut self, inputs: Vec<Node<Scan>>) -> Result<Placed, PlanError> {
@@ -191,10 +194,12 @@ impl Cutter {
             return Ok(Placed::Shared(union_of(shared)));
         }
         if !regional.is_empty() {
-            let rows = self.merged(Placed::Regional(union_of(regional)));
+            let rows = self.merged(Placed::Regional(union_of(regional)))?;
             merged.insert(0, rows);
         }
-        merged.extend(shared.into_iter().map(|node| self.merged(Placed::Shared(node))));
+        for node in shared {
+            merged.push(self.merged(Placed::Shared(node))?);
+        }
         Ok(Placed::Merged(union_of(merged)))
     }
 
@@ -207,7 +212,11 @@ impl Cutter {
         filter: Option<Expr>,
         null_safe: bool,
     ) -> Result<Placed, PlanError> {
-        let place = locality::join(kind, left.place(), right.place());
+        let same_region = match (&left, &right) {
+            (Placed::Regional(left), Placed::Regional(right)) => regions::same_region(left, right, &on),
+            _ => false,
+        };
+        let place = locality::join(kind, left.place(), right.place(), same_region);
         Ok(match place {
             JoinPlace::Refused => return Err(refused(&left.unmerged(), &right.unmerged())),
             JoinPlace::Local | JoinPlace::Shared => {
@@ -227,7 +236,7 @@ impl Cutter {
                 }
             }
             JoinPlace::Merged => {
-                let (left, right) = (Box::new(self.merged(left)), Box::new(self.merged(right)));
+                let (left, right) = (Box::new(self.merged(left)?), Box::new(self.merged(right)?));
                 Placed::Merged(Node::Join {
                     kind,
                     left,
@@ -241,20 +250,21 @@ impl Cutter {
     }
 
     /// A tree of rows that are the same everywhere; regional rows are merged as they are.
-    fn merged(&mut self, placed: Placed) -> Node<GlobalLeaf> {
-        match placed {
+    fn merged(&mut self, placed: Placed) -> Result<Node<GlobalLeaf>, PlanError> {
+        Ok(match placed {
             Placed::Merged(node) => node,
             Placed::Shared(node) => node.map_leaves(&mut GlobalLeaf::Scan),
-            Placed::Regional(root) => self.leaf(rows(root)),
-        }
+            Placed::Regional(root) => self.leaf(rows(root))?,
+        })
     }
 
-    fn boundary(&mut self, fragment: LocalFragment) -> Placed {
-        Placed::Merged(self.leaf(fragment))
+    fn boundary(&mut self, fragment: LocalFragment) -> Result<Placed, PlanError> {
+        Ok(Placed::Merged(self.leaf(fragment)?))
     }
 
     /// The merged rows of a fragment; equal fragments are one.
-    fn leaf(&mut self, fragment: LocalFragment) -> Node<GlobalLeaf> {
+    fn leaf(&mut self, fragment: LocalFragment) -> Result<Node<GlobalLeaf>, PlanError> {
+        let fragment = regions::without(fragment)?;
         let number = self
             .fragments
             .iter()
@@ -263,7 +273,7 @@ impl Cutter {
                 self.fragments.push(fragment);
                 self.fragments.len() - 1
             });
-        Node::Leaf(GlobalLeaf::Merge(number))
+        Ok(Node::Leaf(GlobalLeaf::Merge(number)))
     }
 }
 
@@ -292,7 +302,8 @@ fn refused(left: &Node<Scan>, right: &Node<Scan>) -> PlanError {
         regional_tables(left),
         regional_tables(right)
     );
-    let alternative = "Create one of the tables with LOCALITY GLOBAL, or aggregate each side in a materialized view and join those.";
+    let alternative = "Join rows of the same region (AND a.tributary_region = b.tributary_region), create one of the tables with \
+         LOCALITY GLOBAL, or aggregate each side in a materialized view and join those.";
     PlanError::unsupported(what, alternative)
 }
 

@@ -14,62 +14,7 @@ use crate::plan::{BinaryOp, Expr, JoinKind, Node, Scan};
 /// # Errors
 /// `Unsupported` for a join without an equality.
 pub fn keys(tree: Node<Scan>) -> Result<Node<Scan>, PlanError> {
-    let boxed =
-        |input: Box<Node<Scan>>| -> Result<Box<Node<Scan>>, PlanError> { Ok(Box::new(keys(*input)?)) };
-    Ok(match tree {
-        Node::Leaf(scan) => Node::Leaf(scan),
-        Node::Filter { input, predicate } => Node::Filter {
-            input: boxed(input)?,
-            predicate,
-        },
-        Node::Project {
-            input,
-            expressions,
-            types,
-        } => Node::Project {
-            input: boxed(input)?,
-            expressions,
-            types,
-        },
-        Node::Union { inputs } => Node::Union {
-            inputs: inputs.into_iter().map(keys).collect::<Result<_, PlanError>>()?,
-        },
-        Node::Aggregate {
-            input,
-            keys,
-            aggregates,
-        } => Node::Aggregate {
-            input: boxed(input)?,
-            keys,
-            aggregates,
-        },
-        Node::Distinct { input } => Node::Distinct { input: boxed(input)? },
-        Node::TopK {
-            input,
-            partition,
-            keys,
-            skip,
-            fetch,
-            rank,
-        } => Node::TopK {
-            input: boxed(input)?,
-            partition,
-            keys,
-            skip,
-            fetch,
-            rank,
-        },
-        Node::Hop {
-            input,
-            column,
-            slide_us,
-            size_us,
-        } => Node::Hop {
-            input: boxed(input)?,
-            column,
-            slide_us,
-            size_us,
-        },
+    match tree.map_inputs(&mut keys)? {
         Node::Join {
             kind,
             left,
@@ -77,8 +22,9 @@ pub fn keys(tree: Node<Scan>) -> Result<Node<Scan>, PlanError> {
             on: _,
             filter,
             null_safe: _,
-        } => join(kind, Side::new(keys(*left)?), Side::new(keys(*right)?), filter)?,
-    })
+        } => join(kind, Side::new(*left), Side::new(*right), filter),
+        other => Ok(other),
+    }
 }
 
 /// One side of a join, with key expressions appended as columns.

@@ -14,9 +14,12 @@
 //! An invariant: the global tree reads no regional table. The types keep local fragments free of merged rows.
 
 mod cut;
+pub mod distinct;
 mod equalities;
 mod prune;
 mod push_down;
+pub mod rank;
+pub mod regions;
 
 use crate::error::PlanError;
 use crate::plan::{Column, Node, Scan, ViewPlan};
@@ -24,12 +27,14 @@ use crate::plan::{Column, Node, Scan, ViewPlan};
 /// Splits a typed tree whose columns are `columns`.
 ///
 /// # Errors
-/// `Unsupported` for joins without an equality and for joins of regional rows with each other.
+/// `Unsupported` for joins without an equality, for joins of rows of different regions and for row numbers without
+/// a bound.
 pub fn split(tree: Node<Scan>, columns: Vec<Column>) -> Result<ViewPlan, PlanError> {
     let tree = push_down::push_down(tree, Vec::new());
+    rank::check(&tree)?;
     let all: Vec<usize> = (0..columns.len()).collect();
     let tree = prune::prune(equalities::keys(tree)?, &all);
-    let plan = cut::cut(tree, columns)?;
+    let plan = cut::cut(distinct::expand(tree), columns)?;
     debug_assert_eq!(
         plan.global_types(),
         plan.columns

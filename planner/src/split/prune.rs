@@ -134,7 +134,7 @@ fn project(input: Node<Scan>, expressions: &[Expr], types: &[DataType], needed: 
 }
 
 /// A projection, merged with one below it, and left out if it changes nothing.
-fn projection(input: Node<Scan>, expressions: Vec<Expr>, types: Vec<DataType>) -> Node<Scan> {
+pub fn projection(input: Node<Scan>, expressions: Vec<Expr>, types: Vec<DataType>) -> Node<Scan> {
     let (input, expressions) = merged(input, expressions);
     let identity = expressions.len() == width(&input)
         && expressions

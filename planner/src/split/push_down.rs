@@ -1,9 +1,11 @@
 //! Filters towards the tables: a row that will be dropped is best never joined, kept or shipped.
 //!
 //! A condition goes below a projection (with its columns replaced), a union, a DISTINCT, an aggregate (if it reads
-//! keys only), into the sides of an inner join and into the preserved side of a left join. It stays above a
-//! top-k. What reads both sides of an inner join becomes the join's condition.
+//! keys only), a top-k of partitions (if it reads their columns only), into the sides of an inner join and into the
+//! preserved side of a left join. It stays above other top-ks, and bounds row numbers. What reads both sides of an
+//! inner join becomes the join's condition.
 
+use super::rank;
 use crate::plan::{BinaryOp, Expr, JoinKind, Node, Scan};
 
 /// The tree with `conditions` applied to its rows and all filters as low as they go.
@@ -69,21 +71,36 @@ pub fn push_down(tree: Node<Scan>, mut conditions: Vec<Expr>) -> Node<Scan> {
             partition,
             keys,
             skip,
-            fetch,
+            mut fetch,
             rank,
         } => {
-            let input = Box::new(push_down(*input, Vec::new()));
-            filtered(
-                Node::TopK {
-                    input,
-                    partition,
-                    keys,
-                    skip,
-                    fetch,
-                    rank,
-                },
-                conditions,
-            )
+            let number = input.width(&|scan: &Scan| scan.columns.len());
+            let numbers = rank && skip == 0;
+            let (mut below, mut above) = (Vec::new(), Vec::new());
+            for condition in conditions {
+                let bound = numbers.then(|| rank::bound(&condition, number)).flatten();
+                fetch = fetch.min(bound.as_ref().map_or(fetch, |bound| bound.fetch));
+                if bound.is_some_and(|bound| bound.exact) {
+                    continue;
+                }
+                // Whole partitions may go before they are ordered.
+                let whole =
+                    !partition.is_empty() && condition.columns_all(|column| partition.contains(&column));
+                if whole {
+                    below.push(condition);
+                } else {
+                    above.push(condition);
+                }
+            }
+            let node = Node::TopK {
+                input: Box::new(push_down(*input, below)),
+                partition,
+                keys,
+                skip,
+                fetch,
+                rank,
+            };
+            filtered(node, above)
         }
         Node::Hop {
             input,

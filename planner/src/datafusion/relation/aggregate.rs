@@ -1,4 +1,5 @@
-//! GROUP BY: keys, arguments and filters become columns of a projection below the aggregate.
+//! GROUP BY: keys, arguments and filters become columns of a projection below the aggregate. DISTINCT arguments are
+//! marked there, and [`crate::split::distinct`] takes them apart.
 
 use arrow_schema::DataType;
 use datafusion_expr::Expr as DfExpr;
@@ -9,7 +10,8 @@ use crate::datafusion::aggregates;
 use crate::datafusion::scalar::Scope;
 use crate::datafusion::typed::{Typed, comparison, functions};
 use crate::error::PlanError;
-use crate::plan::{AggregateCall, AggregateFunction, Expr, Literal, Node};
+use crate::plan::{AggregateCall, Expr, Literal, Node};
+use crate::split::distinct;
 
 impl Converter<'_> {
     /// Groups: keys, arguments and filters become columns of a projection below.
@@ -35,7 +37,6 @@ impl Converter<'_> {
         for expr in &aggregate.aggr_expr {
             calls.push(call(&scope, expr, &mut columns)?);
         }
-        let distinct = distinct_argument(&aggregate.aggr_expr, &calls)?;
         let mut types: Vec<DataType> = keys.iter().map(|&key| columns.0[key].data_type.clone()).collect();
         types.extend(calls.iter().map(|call| call.output_type.clone()));
         if types.len() != aggregate.schema.fields().len() {
@@ -55,13 +56,7 @@ impl Converter<'_> {
             .into_iter()
             .map(|column| (column.expr, column.data_type))
             .unzip();
-        let mut node = projected(input.node, expressions, column_types).node;
-        if distinct {
-            // Each value counts once per key: the columns are the key and the value, and nothing else.
-            node = Node::Distinct {
-                input: Box::new(node),
-            };
-        }
+        let node = projected(input.node, expressions, column_types).node;
         Ok(Relation {
             node: Node::Aggregate {
                 input: Box::new(node),
@@ -102,8 +97,11 @@ fn call(scope: &Scope<'_>, expr: &DfExpr, columns: &mut Columns) -> Result<Aggre
         return Err(functions::wrong_arguments(name));
     };
     let argument = scope.convert(argument)?;
+    // DISTINCT changes nothing for the others: min, max and the boolean ones.
+    let distinct = params.distinct && matches!(name, "count" | "sum" | "avg");
     // count(*), and count of a constant, count rows.
     let counts_rows = name == "count"
+        && !distinct
         && argument
             .as_literal()
             .is_some_and(|literal| literal.value.is_some());
@@ -127,6 +125,13 @@ fn call(scope: &Scope<'_>, expr: &DfExpr, columns: &mut Columns) -> Result<Aggre
             output_type,
         });
     }
+    let argument = if distinct {
+        comparison::check_comparable(&argument.data_type, "a DISTINCT argument")?;
+        let marked = distinct::mark(argument.expr, argument.data_type.clone());
+        Typed::new(marked, argument.data_type)
+    } else {
+        argument
+    };
     let argument = Some(columns.position(argument));
     Ok(AggregateCall {
         function,
@@ -150,39 +155,4 @@ fn where_counted(condition: &Expr, argument: Typed) -> Typed {
         },
         argument.data_type,
     )
-}
-
-/// Whether the aggregates are over distinct values. Then all of them have to be, of one argument: two lists of
-/// distinct values cannot be kept by one operator. DISTINCT changes nothing for min, max and the boolean ones.
-fn distinct_argument(exprs: &[DfExpr], calls: &[AggregateCall]) -> Result<bool, PlanError> {
-    let sensitive = |call: &AggregateCall| {
-        matches!(
-            call.function,
-            AggregateFunction::Count | AggregateFunction::Sum | AggregateFunction::Avg
-        )
-    };
-    let distinct =
-        |expr: &DfExpr| matches!(expr.clone().unalias(), DfExpr::AggregateFunction(f) if f.params.distinct);
-    let mut over = exprs
-        .iter()
-        .zip(calls)
-        .filter(|(_, call)| sensitive(call))
-        .map(|(expr, _)| distinct(expr));
-    if !over.any(|distinct| distinct) {
-        return Ok(false);
-    }
-    let all = exprs
-        .iter()
-        .zip(calls)
-        .all(|(expr, call)| distinct(expr) || !sensitive(call));
-    let same = calls
-        .iter()
-        .all(|call| call.argument == calls[0].argument && call.filter.is_none());
-    if all && same && calls[0].argument.is_some() {
-        return Ok(true);
-    }
-    Err(PlanError::unsupported(
-        "an aggregate of DISTINCT values beside others, or with FILTER, in a view",
-        "Write one view per distinct column, or join subqueries that are grouped alike.",
-    ))
 }

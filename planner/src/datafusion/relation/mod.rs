@@ -5,18 +5,21 @@
 
 mod aggregate;
 mod join;
+mod row_number;
 mod top_k;
 
-use arrow_schema::DataType;
+use arrow_schema::{DataType, TimeUnit};
 use datafusion_common::DFSchema;
 use datafusion_expr::Expr as DfExpr;
 use datafusion_expr::logical_plan::{
-    Distinct, Filter, LogicalPlan, Projection, SubqueryAlias, TableScan, Union,
+    Distinct, Extension, Filter, LogicalPlan, Projection, SubqueryAlias, TableScan, Union,
 };
 
 use super::context;
+use super::hidden;
 use super::scalar::Scope;
 use super::typed::{Typed, cast, common_type, comparison, type_name};
+use super::windows::Windows;
 use crate::catalog::{Catalog, ObjectKind, PlanSettings};
 use crate::error::{PlanError, PlanErrorKind};
 use crate::plan::{Expr, Node, Scan};
@@ -85,6 +88,11 @@ impl Converter<'_> {
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(self.convert(input)?),
             LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Sort(sort) => self.convert(&sort.input),
+            LogicalPlan::Window(window) => self.row_number(window),
+            LogicalPlan::Extension(Extension { node }) => match node.as_any().downcast_ref::<Windows>() {
+                Some(windows) => self.windows(windows),
+                None => Err(refused(plan)),
+            },
             other => Err(refused(other)),
         }
     }
@@ -94,12 +102,11 @@ impl Converter<'_> {
             return Err(PlanError::internal("the front end pushed something into a scan"));
         }
         let object = context::relation(self.catalog, &scan.table_name)?;
-        let schema = context::visible_columns(object);
-        let types: Vec<DataType> = schema
-            .fields()
-            .iter()
-            .map(|field| field.data_type().clone())
-            .collect();
+        let (_, all) = hidden::unmarked(scan.table_name.table());
+        let (columns, types): (Vec<usize>, Vec<DataType>) = hidden::columns(object, all)
+            .into_iter()
+            .map(|(column, field)| (column, field.data_type().clone()))
+            .unzip();
         if let ObjectKind::View(view) = &object.kind {
             let query = crate::parse::parse_query(&view.sql)?;
             let expanded = super::relation(&query, self.catalog, self.settings)?.0;
@@ -109,10 +116,6 @@ impl Converter<'_> {
             }
             return Ok(expanded);
         }
-        let columns = match object.as_table() {
-            Some(table) => table.visible().collect(),
-            None => (0..types.len()).collect(),
-        };
         let scan = Scan {
             object: object.id,
             name: object.name.clone(),
@@ -125,6 +128,24 @@ impl Converter<'_> {
             node: Node::Leaf(scan),
             types,
         })
+    }
+
+    fn windows(&self, windows: &Windows) -> Result<Relation, PlanError> {
+        let Relation { node, mut types } = self.convert(&windows.input)?;
+        let time = types[windows.column].clone();
+        if !matches!(time, DataType::Timestamp(TimeUnit::Microsecond, _)) {
+            let message = format!("windows of time by a column of type {}", type_name(&time));
+            return Err(PlanError::new(PlanErrorKind::DatatypeMismatch, message)
+                .with_hint("The column has to be a timestamp."));
+        }
+        types.extend([time.clone(), time]);
+        let node = Node::Hop {
+            input: Box::new(node),
+            column: windows.column,
+            slide_us: windows.slide_us,
+            size_us: windows.size_us,
+        };
+        Ok(Relation { node, types })
     }
 
     fn project(&self, input: Relation, schema: &DFSchema, exprs: &[DfExpr]) -> Result<Relation, PlanError> {
@@ -264,10 +285,6 @@ fn filter(input: Node<Scan>, predicate: Expr) -> Node<Scan> {
 /// The refusal of a plan that views do not have.
 fn refused(plan: &LogicalPlan) -> PlanError {
     let (what, alternative) = match plan {
-        LogicalPlan::Window(_) => (
-            "a window function in a view",
-            "Use ORDER BY … LIMIT, or rank in the query that reads the view.",
-        ),
         LogicalPlan::Distinct(Distinct::On(_)) => {
             ("SELECT DISTINCT ON in a view", "Use GROUP BY with min or max.")
         }

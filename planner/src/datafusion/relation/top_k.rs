@@ -1,11 +1,12 @@
 //! ORDER BY … LIMIT. Projections between the two keep rows, so they are made afterwards. An ORDER BY without LIMIT
 //! means nothing in a view.
 
+use arrow_schema::DataType;
 use datafusion_common::DFSchema;
-use datafusion_expr::SortExpr;
 use datafusion_expr::logical_plan::{
     FetchType, Limit, LogicalPlan, Projection, SkipType, Sort, SubqueryAlias,
 };
+use datafusion_expr::{Expr as DfExpr, SortExpr};
 
 use super::{Columns, Converter, Relation, projected};
 use crate::datafusion::errors::plan_error;
@@ -50,7 +51,14 @@ impl Converter<'_> {
             }
             LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => self.top_k(input, skip, fetch),
             LogicalPlan::Sort(Sort { expr, input, .. }) => {
-                self.sorted(self.convert(input)?, input.schema(), expr, skip, fetch)
+                let first = First {
+                    partition: &[],
+                    order: expr,
+                    skip,
+                    fetch,
+                    rank: false,
+                };
+                self.ordered(self.convert(input)?, input.schema(), &first)
             }
             _ => Err(PlanError::unsupported(
                 "LIMIT without ORDER BY in a view",
@@ -59,65 +67,78 @@ impl Converter<'_> {
         }
     }
 
-    fn sorted(
+    /// The first rows in an order, of each partition.
+    pub(super) fn ordered(
         &self,
         input: Relation,
         schema: &DFSchema,
-        order: &[SortExpr],
-        skip: usize,
-        fetch: usize,
+        first: &First<'_>,
     ) -> Result<Relation, PlanError> {
         let width = input.types.len();
         let scope = self.scope(schema, &input.types);
-        let own = input
-            .types
-            .iter()
-            .enumerate()
-            .map(|(index, data_type)| Typed::column(index, data_type.clone()));
-        let mut columns = Columns(own.collect());
-        let mut keys = Vec::with_capacity(order.len());
-        for SortExpr {
-            expr,
-            asc,
-            nulls_first,
-        } in order
-        {
+        let own = input.types.iter().enumerate();
+        let mut columns = Columns(
+            own.map(|(index, data_type)| Typed::column(index, data_type.clone()))
+                .collect(),
+        );
+        let mut column = |expr: &DfExpr, place: &str| {
             let key = scope.convert(expr)?.settled(scope.zone)?;
-            comparison::check_comparable(&key.data_type, "an ORDER BY expression")?;
-            let column = columns.position(key);
-            keys.push(SortKey {
-                column,
-                descending: !asc,
-                nulls_first: *nulls_first,
-            });
-        }
-        let extended = columns.0.len() > width;
+            comparison::check_comparable(&key.data_type, place)?;
+            Ok(columns.position(key))
+        };
+        let partition = first
+            .partition
+            .iter()
+            .map(|expr| column(expr, "a PARTITION BY expression"));
+        let partition = partition.collect::<Result<_, PlanError>>()?;
+        let keys = first.order.iter().map(|sort| {
+            Ok(SortKey {
+                column: column(&sort.expr, "an ORDER BY expression")?,
+                descending: !sort.asc,
+                nulls_first: sort.nulls_first,
+            })
+        });
+        let keys = keys.collect::<Result<_, PlanError>>()?;
+        let extended = columns.0.len();
         let (expressions, types) = columns
             .0
             .into_iter()
             .map(|column| (column.expr, column.data_type))
             .unzip();
-        let below = if extended {
+        let below = if extended > width {
             projected(input.node, expressions, types).node
         } else {
             input.node
         };
         let top = Node::TopK {
             input: Box::new(below),
-            partition: Vec::new(),
+            partition,
             keys,
-            skip,
-            fetch,
-            rank: false,
+            skip: first.skip,
+            fetch: first.fetch,
+            rank: first.rank,
         };
-        let own = (0..width).map(Expr::Column).collect();
-        Ok(if extended {
-            projected(top, own, input.types)
-        } else {
-            Relation {
-                node: top,
-                types: input.types,
-            }
-        })
+        let mut types = input.types;
+        types.extend(first.rank.then_some(DataType::Int64));
+        if extended == width {
+            return Ok(Relation { node: top, types });
+        }
+        let number = first.rank.then_some(extended);
+        let own = (0..width).chain(number).map(Expr::Column).collect();
+        Ok(projected(top, own, types))
     }
+}
+
+/// Which rows are the first.
+pub(super) struct First<'a> {
+    /// What sets rows apart.
+    pub(super) partition: &'a [DfExpr],
+    /// The order within a partition.
+    pub(super) order: &'a [SortExpr],
+    /// Rows skipped.
+    pub(super) skip: usize,
+    /// Rows kept.
+    pub(super) fetch: usize,
+    /// Whether the rows are numbered.
+    pub(super) rank: bool,
 }

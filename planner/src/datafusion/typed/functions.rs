@@ -7,7 +7,7 @@
 use arrow_schema::DataType;
 
 use super::comparison::{abs, coalesce, nullif};
-use super::{Typed, binary, cast, cast_to, decimal, instants, is_integer, type_name, unify};
+use super::{Typed, binary, cast, cast_to, decimal, instants, is_integer, patterns, type_name, unify};
 use crate::error::{PlanError, PlanErrorKind};
 use crate::plan::{BinaryOp, Expr, Literal, LiteralValue};
 
@@ -42,6 +42,7 @@ pub const NAMES: &[&str] = &[
     "strpos",
     "substr",
     "substring",
+    "to_char",
     "trim",
     "trunc",
     "upper",
@@ -72,7 +73,8 @@ pub fn refusal(name: &str) -> Option<&'static str> {
         "nextval" | "currval" | "lastval" | "setval" => "Sequences do not exist here.",
         "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist" | "ntile" | "lag" | "lead"
         | "first_value" | "last_value" | "nth_value" => {
-            "It is a window function. Use ORDER BY … LIMIT, or rank in the query that reads the view."
+            "It is a window function. Use row_number() OVER (…) in a subquery and keep the first rows, or rank in the \
+             query that reads the view."
         }
         "array_agg" | "string_agg" | "json_agg" | "jsonb_agg" | "stddev" | "stddev_pop" | "stddev_samp"
         | "variance" | "var_pop" | "var_samp" | "corr" | "percentile_cont" | "percentile_disc" | "mode"
@@ -80,7 +82,7 @@ pub fn refusal(name: &str) -> Option<&'static str> {
         | "covar_samp" => "Aggregates in views: count, sum, avg, min, max, bool_and, bool_or.",
         "grouping" => "Write one view per grouping.",
         "generate_series" | "unnest" => "Only tables and views can be read by a view.",
-        "to_char" | "to_date" | "to_timestamp" | "to_number" | "md5" | "sha256" | "encode" | "decode"
+        "to_date" | "to_timestamp" | "to_number" | "md5" | "sha256" | "encode" | "decode"
         | "regexp_replace" | "regexp_match" | "regexp_like" | "regexp_count" | "initcap" | "lpad"
         | "rpad" | "repeat" | "reverse" | "translate" | "ascii" | "chr" | "concat_ws" | "overlay"
         | "format" | "sqrt" | "cbrt" | "power" | "pow" | "exp" | "ln" | "log" | "log10" | "sin" | "cos"
@@ -113,6 +115,10 @@ pub fn call(name: &str, arguments: Vec<Typed>, zone: &str) -> Result<Typed, Plan
         ("nullif", 2) => nullif(next(), next(), zone),
         ("extract", 2) => instants::extract(&next(), next(), zone),
         ("date_part", 2) => instants::date_part(&next(), next(), zone),
+        ("to_char", 2) => {
+            let (source, format) = (next(), next());
+            instants::to_char(source, &format, zone)
+        }
         ("abs", 1) => abs(next()),
         ("round", 1 | 2) => round(next(), (count == 2).then(&mut next)),
         ("trunc", 1) => whole(Rounding::Truncate, next(), name),
@@ -123,6 +129,9 @@ pub fn call(name: &str, arguments: Vec<Typed>, zone: &str) -> Result<Typed, Plan
         ("octet_length", 1) => text(name, &[Kind::Text]),
         ("trim", 1 | 2) => text("btrim", &[Kind::Text; 2][..count]),
         ("btrim" | "ltrim" | "rtrim", 1 | 2) => text(name, &[Kind::Text; 2][..count]),
+        ("substr" | "substring", 2) if given[1].is_unknown() || given[1].data_type == DataType::Utf8 => {
+            patterns::substring(next(), &given[1], zone)
+        }
         ("substr" | "substring", 2 | 3) => {
             text("substr", &[Kind::Text, Kind::Integer, Kind::Integer][..count])
         }

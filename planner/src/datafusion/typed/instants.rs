@@ -8,6 +8,7 @@ use arrow_schema::DataType;
 
 use super::{TIMESTAMP, Typed, binary, cast, cast_to, timestamptz, type_name};
 use crate::error::{PlanError, PlanErrorKind};
+use crate::plan::time_format;
 use crate::plan::typing::decimal_result;
 use crate::plan::{BinaryOp, Expr, Literal, LiteralValue};
 
@@ -183,6 +184,46 @@ fn epoch(source: Typed, zone: &str) -> Result<Typed, PlanError> {
     Ok(Typed::new(
         binary(BinaryOp::Add, minute, rest.expr),
         returns.expect("few digits"),
+    ))
+}
+
+/// `to_char(source, format)` for the formats of [`time_format`].
+///
+/// # Errors
+/// For formats that are not constant or have other patterns.
+pub fn to_char(source: Typed, format: &Typed, zone: &str) -> Result<Typed, PlanError> {
+    let format = constant(format, "the format of to_char")?;
+    let source = match source.data_type {
+        DataType::Timestamp(..) => source,
+        DataType::Date32 => cast::implicit(source, &TIMESTAMP, zone)?,
+        other => {
+            return Err(PlanError::unsupported(
+                format_args!("to_char of {} in a view", type_name(&other)),
+                "Cast to timestamp, or apply it in the query that reads the view.",
+            ));
+        }
+    };
+    if source.data_type != TIMESTAMP && !is_utc(zone) {
+        return Err(PlanError::unsupported(
+            format_args!("to_char of a timestamptz in the time zone {zone}"),
+            "Create the view with SET TIME ZONE 'UTC', or keep local times in a column of type timestamp.",
+        ));
+    }
+    if time_format::parse(&format).is_none() {
+        return Err(PlanError::unsupported(
+            format_args!("the format '{format}' of to_char"),
+            "Patterns: YYYY, MM, DD, HH24, MI, SS; other letters in double quotes.",
+        ));
+    }
+    let arguments = vec![source.expr, Expr::Literal(Literal::text(format))];
+    let returns = DataType::Utf8;
+    Ok(Typed::new(
+        Expr::Call {
+            function: "tributary_to_char".to_owned(),
+            arguments,
+            returns: returns.clone(),
+        },
+        returns,
     ))
 }
 

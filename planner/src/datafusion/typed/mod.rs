@@ -6,7 +6,8 @@
 //! An invariant: a [`Typed`] that leaves this room needs no coercion. Whatever PostgreSQL casts implicitly is an
 //! explicit [`Expr::Cast`], or was folded into the constant.
 //!
-//! Left out: arithmetic between dates, differences of timestamps, regular expressions, arrays, json.
+//! Left out: arithmetic between dates, differences of timestamps, arrays, json, and of regular expressions
+//! all but [`patterns`].
 
 pub mod arithmetic;
 pub mod cast;
@@ -14,6 +15,7 @@ pub mod comparison;
 pub mod functions;
 pub mod instants;
 pub mod literal;
+pub mod patterns;
 
 use std::sync::Arc;
 

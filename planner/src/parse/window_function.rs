@@ -1,0 +1,61 @@
+//! `TUMBLE(relation, …)` and `HOP(relation, …)` in FROM: what is a table function by its syntax, and whose first
+//! argument is the name of a relation.
+
+use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, ObjectName, TableFactor};
+
+use super::names::fold;
+
+/// The window functions.
+const NAMES: [&str; 2] = ["tumble", "hop"];
+
+/// The function's name and arguments, if a part of FROM is one.
+pub fn window_function(factor: &TableFactor) -> Option<(&'static str, &[FunctionArg])> {
+    let TableFactor::Table {
+        name,
+        args: Some(arguments),
+        with_ordinality: false,
+        ..
+    } = factor
+    else {
+        return None;
+    };
+    let [part] = name.0.as_slice() else {
+        return None;
+    };
+    let written = fold(part.as_ident()?);
+    let known = NAMES.into_iter().find(|known| *known == written)?;
+    arguments.settings.is_none().then_some((known, &arguments.args))
+}
+
+/// The relation that a window function's first argument names.
+pub fn argument_relation(argument: &Expr) -> Option<ObjectName> {
+    match argument {
+        Expr::Identifier(name) => Some(ObjectName::from(vec![name.clone()])),
+        Expr::CompoundIdentifier(names) => Some(ObjectName::from(names.clone())),
+        _ => None,
+    }
+}
+
+/// The relation that a part of FROM reads through a window function.
+pub(super) fn windowed_relation(factor: &TableFactor) -> Option<ObjectName> {
+    match window_function(factor)?.1.first()? {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) => argument_relation(argument),
+        _ => None,
+    }
+}
+
+/// A relation as it stands in FROM by its name alone.
+pub fn table_factor(name: ObjectName) -> TableFactor {
+    TableFactor::Table {
+        name,
+        alias: None,
+        args: None,
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: false,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    }
+}
