@@ -30,7 +30,12 @@ pub fn compare(run: &Run, query: &str, files: &Path, rows: &Path) -> Result<()> 
     let output = script(
         run,
         2,
-        &["compare".as_ref(), sql.as_os_str(), files.as_os_str(), rows.as_os_str()],
+        &[
+            "compare".as_ref(),
+            sql.as_os_str(),
+            files.as_os_str(),
+            rows.as_os_str(),
+        ],
     )?;
     match output.status.success() {
         true => Ok(()),
@@ -49,7 +54,12 @@ pub fn measure(run: &Run, query: &str, files: &Path, cores: usize) -> Result<Sam
     let output = script(
         run,
         cores,
-        &["time".as_ref(), sql.as_os_str(), files.as_os_str(), threads.as_ref()],
+        &[
+            "time".as_ref(),
+            sql.as_os_str(),
+            files.as_os_str(),
+            threads.as_ref(),
+        ],
     )?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());

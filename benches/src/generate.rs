@@ -36,11 +36,15 @@ impl Writer {
                     .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
                     .build();
                 let writer = ArrowWriter::try_new(file, schema(), Some(properties));
-                Ok(Writer::Parquet(Box::new(writer.map_err(|error| error.to_string())?)))
+                Ok(Writer::Parquet(Box::new(
+                    writer.map_err(|error| error.to_string())?,
+                )))
             }
             "arrow" => {
                 let writer = FileWriter::try_new(file, &schema());
-                Ok(Writer::Arrow(Box::new(writer.map_err(|error| error.to_string())?)))
+                Ok(Writer::Arrow(Box::new(
+                    writer.map_err(|error| error.to_string())?,
+                )))
             }
             other => Err(format!("format {other} is neither parquet nor arrow")),
         }

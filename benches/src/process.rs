@@ -42,11 +42,8 @@ fn free_port() -> Result<u16> {
 impl Server {
     /// Starts the binary on so many cores.
     pub fn start(binary: &Path, cores: usize) -> Result<Server> {
-        let directory = std::env::temp_dir().join(format!(
-            "tributary-bench-{}-{}",
-            std::process::id(),
-            free_port()?
-        ));
+        let directory =
+            std::env::temp_dir().join(format!("tributary-bench-{}-{}", std::process::id(), free_port()?));
         fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
         let port = free_port()?;
         let address = |port: u16| format!("127.0.0.1:{port}");

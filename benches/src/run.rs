@@ -99,9 +99,14 @@ fn tell(run: &Run, query: &str, engine: &'static str, cores: usize, samples: Vec
 /// The names of the queries asked for, in order.
 fn queries(run: &Run) -> Result<Vec<String>> {
     if run.queries != "all" {
-        return Ok(run.queries.split(',').map(|query| query.trim().to_owned()).collect());
+        return Ok(run
+            .queries
+            .split(',')
+            .map(|query| query.trim().to_owned())
+            .collect());
     }
-    let entries = fs::read_dir(&run.nexmark).map_err(|error| format!("{}: {error}", run.nexmark.display()))?;
+    let entries =
+        fs::read_dir(&run.nexmark).map_err(|error| format!("{}: {error}", run.nexmark.display()))?;
     let mut numbers: Vec<(u32, String)> = entries
         .filter_map(|entry| {
             let name = entry.ok()?.file_name().into_string().ok()?;
@@ -187,16 +192,25 @@ async fn measure_on(
             break started.elapsed();
         }
         if Instant::now() > deadline {
-            return Err(format!("{consumed} of {events} events after {} s", run.timeout_seconds));
+            return Err(format!(
+                "{consumed} of {events} events after {} s",
+                run.timeout_seconds
+            ));
         }
         tokio::time::sleep(POLL).await;
     };
     let after = server.usage()?;
-    let failures = session.number("SELECT count(*) FROM tributary.errors").await.unwrap_or(0);
+    let failures = session
+        .number("SELECT count(*) FROM tributary.errors")
+        .await
+        .unwrap_or(0);
     if failures > 0 {
-        return Err(format!("{failures} expressions failed on rows: see tributary.errors"));
+        return Err(format!(
+            "{failures} expressions failed on rows: see tributary.errors"
+        ));
     }
-    let state = |column: &str| format!("SELECT {column} FROM tributary.materialized_views WHERE name = '{query}'");
+    let state =
+        |column: &str| format!("SELECT {column} FROM tributary.materialized_views WHERE name = '{query}'");
     if let Some(path) = rows {
         let view = session.rows(&format!("SELECT * FROM {query}")).await?;
         duckdb::write_rows(path, &view)?;

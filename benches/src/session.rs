@@ -32,7 +32,10 @@ impl Session {
 
     /// Runs statements.
     pub async fn execute(&self, sql: &str) -> Result<()> {
-        self.0.batch_execute(sql).await.map_err(|error| describe(sql, &error))
+        self.0
+            .batch_execute(sql)
+            .await
+            .map_err(|error| describe(sql, &error))
     }
 
     /// The rows of a query as text.
@@ -54,7 +57,10 @@ impl Session {
     /// The first value of a query.
     pub async fn value(&self, sql: &str) -> Result<Option<String>> {
         let rows = self.rows(sql).await?;
-        Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
+        Ok(rows
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next().flatten()))
     }
 
     /// The first value of a query, as a number; 0 without one.
@@ -68,7 +74,10 @@ fn describe(sql: &str, error: &tokio_postgres::Error) -> String {
     let start: String = sql.chars().take(120).collect();
     match error.as_db_error() {
         Some(refused) => {
-            let hint = refused.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            let hint = refused
+                .hint()
+                .map(|hint| format!(" ({hint})"))
+                .unwrap_or_default();
             format!("{} {}{hint}: {start}", refused.code().code(), refused.message())
         }
         None => format!("{error}: {start}"),

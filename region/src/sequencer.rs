@@ -196,10 +196,7 @@ impl Sequencer {
         }
         self.admit_record(config)?;
         let source = append.source;
-        let def = self
-            .catalog
-            .source(source)
-            .ok_or(Rejected::NoSuchTable(source))?;
+        let def = self.catalog.source(source).ok_or(Rejected::NoSuchTable(source))?;
         if !append.fits(def) {
             return Err(Rejected::SourceColumns(source));
         }

@@ -67,12 +67,7 @@ pub struct SourceAppend {
 impl SourceAppend {
     /// The number after the last row.
     pub fn to(&self) -> u64 {
-        self.from
-            + self
-                .rows
-                .iter()
-                .map(|batch| batch.num_rows() as u64)
-                .sum::<u64>()
+        self.from + self.rows.iter().map(|batch| batch.num_rows() as u64).sum::<u64>()
     }
 
     /// Whether there are rows and all have the source's columns.

@@ -24,7 +24,10 @@ pub(super) fn plan(alter: &AlterSource, catalog: &Catalog) -> Result<DdlPlan, Pl
     }
     if source.is_paused() == alter.paused {
         let state = if alter.paused { "paused" } else { "not paused" };
-        return Ok(DdlPlan::unchanged(TAG, format!("source \"{}\" is {state} already", alter.name)));
+        return Ok(DdlPlan::unchanged(
+            TAG,
+            format!("source \"{}\" is {state} already", alter.name),
+        ));
     }
     Ok(DdlPlan {
         changes: vec![CatalogChange::PauseSource {

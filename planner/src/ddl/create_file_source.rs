@@ -15,8 +15,7 @@ use crate::error::PlanError;
 use crate::parse::CreateSource;
 use crate::types::SqlType;
 
-const OPTIONS: &str =
-    "path, format, order_by, rate, follow, region, paused, header and batch_rows";
+const OPTIONS: &str = "path, format, order_by, rate, follow, region, paused, header and batch_rows";
 const FORMATS: &str = "Use 'parquet', 'arrow', 'csv' or 'ndjson'.";
 
 /// A name that the planner has checked to be free.
@@ -30,7 +29,11 @@ pub(super) fn plan(create: &CreateSource, catalog: &Catalog) -> Result<DdlPlan, 
             "rate" | "batch_rows" => number(name, value, 1)?,
             "follow" | "paused" | "header" => switch(name, value)?,
             "region" if catalog.region_named(value).is_some() => value.clone(),
-            "region" => return Err(invalid(format!("region \"{value}\" in option \"region\" does not exist"))),
+            "region" => {
+                return Err(invalid(format!(
+                    "region \"{value}\" in option \"region\" does not exist"
+                )));
+            }
             _ => {
                 return Err(invalid(format!("option \"{name}\" not recognized"))
                     .with_hint(format!("The options of a file source are: {OPTIONS}.")));
@@ -43,7 +46,9 @@ pub(super) fn plan(create: &CreateSource, catalog: &Catalog) -> Result<DdlPlan, 
         .ok_or_else(|| invalid("option \"path\" is missing").with_hint("Use path = '/dir/*.parquet'."))?;
     let everywhere = path.contains(REGION_PLACEHOLDER);
     if everywhere && options.contains_key("region") {
-        return Err(invalid("option \"region\" and {region} in option \"path\" exclude each other"));
+        return Err(invalid(
+            "option \"region\" and {region} in option \"path\" exclude each other",
+        ));
     }
     if !everywhere && !options.contains_key("region") {
         return Err(invalid("option \"region\" is missing"));
@@ -63,7 +68,9 @@ pub(super) fn plan(create: &CreateSource, catalog: &Catalog) -> Result<DdlPlan, 
     if let Some(order) = options.get("order_by")
         && !columns.iter().any(|column| column.name == *order)
     {
-        return Err(invalid(format!("column \"{order}\" in option \"order_by\" does not exist")));
+        return Err(invalid(format!(
+            "column \"{order}\" in option \"order_by\" does not exist"
+        )));
     }
     columns.push(source_time());
     let source = SourceDef {
@@ -85,7 +92,9 @@ fn switch(name: &str, value: &str) -> Result<String, PlanError> {
     match value.to_lowercase().as_str() {
         "true" | "on" => Ok("true".to_owned()),
         "false" | "off" => Ok("false".to_owned()),
-        _ => Err(invalid(format!("option \"{name}\" must be true or false, not \"{value}\""))),
+        _ => Err(invalid(format!(
+            "option \"{name}\" must be true or false, not \"{value}\""
+        ))),
     }
 }
 
@@ -97,13 +106,21 @@ fn check_format(format: &str, columns: &[ColumnDef]) -> Result<(), PlanError> {
         "csv" | "ndjson" => {
             |sql_type| !matches!(sql_type, SqlType::Interval | SqlType::Bytea | SqlType::Uuid)
         }
-        _ => return Err(PlanError::unsupported(format_args!("format \"{format}\""), FORMATS)),
+        _ => {
+            return Err(PlanError::unsupported(
+                format_args!("format \"{format}\""),
+                FORMATS,
+            ));
+        }
     };
     match columns.iter().find(|column| !holds(column.sql_type)) {
         None if columns.is_empty() => Err(invalid("a source needs at least one column")),
         None => Ok(()),
         Some(column) => Err(PlanError::unsupported(
-            format_args!("column \"{}\" of type {} in format {format}", column.name, column.sql_type),
+            format_args!(
+                "column \"{}\" of type {} in format {format}",
+                column.name, column.sql_type
+            ),
             "Declare it as text and convert it in a view, or leave it out.",
         )),
     }

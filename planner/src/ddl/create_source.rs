@@ -10,7 +10,9 @@ use tributary_storage::ObjectId;
 
 use super::create_table::with_key;
 use super::{DdlPlan, check_name, create_file_source, new_object};
-use crate::catalog::{FILE_CONNECTOR, Catalog, CatalogChange, ColumnDef, ObjectKind, SourceDef, TableDef, TableLocality};
+use crate::catalog::{
+    Catalog, CatalogChange, ColumnDef, FILE_CONNECTOR, ObjectKind, SourceDef, TableDef, TableLocality,
+};
 use crate::error::{PlanError, PlanErrorKind};
 use crate::parse::CreateSource;
 use crate::types::SqlType::{self, Int8, Text, Timestamp};
@@ -90,7 +92,8 @@ pub(super) fn plan(create: &CreateSource, catalog: &Catalog, now_ms: u64) -> Res
             ));
         }
         None => {
-            return Err(invalid("option \"connector\" is missing").with_hint("Use connector = 'file' or connector = 'nexmark'."));
+            return Err(invalid("option \"connector\" is missing")
+                .with_hint("Use connector = 'file' or connector = 'nexmark'."));
         }
     }
     let prefix = options.remove("prefix").unwrap_or_default().to_lowercase();

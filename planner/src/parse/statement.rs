@@ -8,8 +8,8 @@ use sqlparser::tokenizer::Token;
 
 use super::tokens::Tokens;
 use super::{
-    AlterSource, CopyStatement, CreateMaterializedView, CreateSource, CreateTable, CreateView, Drop, alter_source, copy,
-    create_materialized_view, create_source, create_table, create_view, drop, explain,
+    AlterSource, CopyStatement, CreateMaterializedView, CreateSource, CreateTable, CreateView, Drop,
+    alter_source, copy, create_materialized_view, create_source, create_table, create_view, drop, explain,
 };
 use crate::error::{PlanError, PlanErrorKind};
 

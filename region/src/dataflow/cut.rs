@@ -45,11 +45,7 @@ impl Dataflow {
             tables,
             views,
             sources: self.sources.clone(),
-            source_marks: self
-                .source_logs
-                .iter()
-                .map(|(&id, log)| (id, log.mark))
-                .collect(),
+            source_marks: self.source_logs.iter().map(|(&id, log)| (id, log.mark)).collect(),
             links: Vec::new(),
             regions: Vec::new(),
         }

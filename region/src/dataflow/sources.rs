@@ -80,8 +80,9 @@ impl Dataflow {
             .unwrap_or_else(|reason| Box::new(std::iter::once(Err(reason))));
         let name = self.name_of(source);
         let again = Again::new(rows, def, log.clone());
-        let named = again
-            .map(move |delta| delta.map_err(|reason| format!("rows 0 to {count} of source \"{name}\": {reason}")));
+        let named = again.map(move |delta| {
+            delta.map_err(|reason| format!("rows 0 to {count} of source \"{name}\": {reason}"))
+        });
         Some((source, count, Box::new(named)))
     }
 

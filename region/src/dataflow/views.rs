@@ -161,7 +161,9 @@ impl Dataflow {
         let ViewState::Backfilling(backfill) = state else {
             return Err(RegionError::Invariant(format!("view {id} is attached twice")));
         };
-        let done = backfill.finish().map_err(|reason| self.backfill_failed(id, reason))?;
+        let done = backfill
+            .finish()
+            .map_err(|reason| self.backfill_failed(id, reason))?;
         let mut view = done.view;
         let mut result = done.results;
         let fragments = done.own.len();

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Int32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use tributary_planner::catalog::SourceDef;
-use tributary_region::{
-    Input, Region, RegionConfig, Rejected, SourceAppend, SourceReader, SourceRows,
-};
+use tributary_region::{Input, Region, RegionConfig, Rejected, SourceAppend, SourceReader, SourceRows};
 use tributary_storage::{ObjectId, Record};
 
 use super::{Machine, NOW_MS};
@@ -95,7 +93,11 @@ fn rows_reach_the_views_and_only_their_numbers_the_log() {
     append(&mut machine, 2, 100..200);
     machine.settle();
     assert!(machine.replies.iter().all(|(_, outcome)| outcome.is_ok()));
-    assert!(machine.shown("m").contains("| 0 | 67 |"), "{}", machine.shown("m"));
+    assert!(
+        machine.shown("m").contains("| 0 | 67 |"),
+        "{}",
+        machine.shown("m")
+    );
     let after: usize = machine.log.iter().map(|record| record.payload.len()).sum();
     assert!(after - before < 100, "{} bytes for 200 rows", after - before);
     let snapshot = machine.region.snapshot();
@@ -188,7 +190,11 @@ fn a_later_view_sees_all_rows_with_their_times() {
     append(&mut machine, 9, 50..60);
     machine.settle();
     assert_eq!(machine.shown("late"), machine.shown("early"));
-    assert!(machine.shown("late").contains("| 59"), "{}", machine.shown("late"));
+    assert!(
+        machine.shown("late").contains("| 59"),
+        "{}",
+        machine.shown("late")
+    );
     let reopened = Machine::open_with(config(1000), machine.log.clone());
     assert_eq!(reopened.shown("late"), machine.shown("late"));
 }

@@ -10,8 +10,8 @@ use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 use tributary_storage::{ObjectId, Position};
 
 use super::Node;
-use crate::source::state::Task;
 use crate::session::backend::{Backend, DdlDone, DdlError, WaitError};
+use crate::source::state::Task;
 
 #[async_trait]
 impl Backend for Node {

@@ -44,7 +44,9 @@ impl Node {
         let region = self.region.clone();
         let sql = tokio::task::spawn_blocking(move || complete(sql, &region))
             .await
-            .map_err(|error| DdlError::Plan(PlanError::internal(format!("looking at files failed: {error}"))))?
+            .map_err(|error| {
+                DdlError::Plan(PlanError::internal(format!("looking at files failed: {error}")))
+            })?
             .map_err(DdlError::Plan)?;
         let Some(client) = &self.primary_client else {
             let made = self.make(sql, settings).await?;

@@ -124,11 +124,7 @@ pub struct SystemSchema {
 
 impl SystemSchema {
     /// The system tables of a snapshot in this region.
-    pub fn new(
-        snapshot: Arc<Snapshot>,
-        region: String,
-        source_tasks: Arc<BTreeMap<ObjectId, Task>>,
-    ) -> Self {
+    pub fn new(snapshot: Arc<Snapshot>, region: String, source_tasks: Arc<BTreeMap<ObjectId, Task>>) -> Self {
         Self {
             snapshot,
             region,

@@ -117,5 +117,8 @@ async fn a_file_that_changed_is_named_at_the_next_start() {
     std::fs::write(files.path().join("part-0.csv"), "id,amount\n1,1\n").expect("rewritten");
     let output = failed_start(data.path()).await;
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(message.contains("of source \"payments\" cannot be read again"), "{message}");
+    assert!(
+        message.contains("of source \"payments\" cannot be read again"),
+        "{message}"
+    );
 }

@@ -34,7 +34,9 @@ impl FileReader {
 
 impl std::fmt::Debug for FileReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FileReader").field("region", &self.region).finish()
+        f.debug_struct("FileReader")
+            .field("region", &self.region)
+            .finish()
     }
 }
 

@@ -67,7 +67,9 @@ impl Mapping {
         };
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.sources.len());
         for (source, field) in self.sources.iter().zip(self.target.fields()) {
-            let at = needed.binary_search(source).expect("needed has every source column");
+            let at = needed
+                .binary_search(source)
+                .expect("needed has every source column");
             let column = batch.column(at);
             columns.push(if column.data_type() == field.data_type() {
                 column.clone()
@@ -108,10 +110,16 @@ pub fn column_list(path: &Path, file: &Schema) -> Result<String, String> {
         .ok_or_else(|| {
             in_file(
                 path,
-                format_args!("column \"{}\" is of type {found}, which no SQL type holds unchanged", field.name()),
+                format_args!(
+                    "column \"{}\" is of type {found}, which no SQL type holds unchanged",
+                    field.name()
+                ),
             )
         })?;
-        list.push(format!("{} {sql_type}", tributary_planner::parse::quote(field.name())));
+        list.push(format!(
+            "{} {sql_type}",
+            tributary_planner::parse::quote(field.name())
+        ));
     }
     Ok(list.join(", "))
 }

@@ -58,7 +58,9 @@ fn completed(mut create: CreateSource, region: &str) -> Result<CreateSource, Pla
         Format::Parquet => parquet::schema(first),
         _ => arrow::schema(first),
     };
-    let columns = schema.and_then(|schema| column_list(first, &schema)).map_err(refused)?;
+    let columns = schema
+        .and_then(|schema| column_list(first, &schema))
+        .map_err(refused)?;
     create.columns = Some(columns);
     Ok(create)
 }

@@ -132,7 +132,9 @@ impl Feed<'_> {
     /// again.
     async fn settle(&mut self, open_max: usize) -> Result<bool, String> {
         while self.in_flight.len() > open_max {
-            let Some(answer) = self.in_flight.pop_front() else { break };
+            let Some(answer) = self.in_flight.pop_front() else {
+                break;
+            };
             match answer.await {
                 Ok(Ok(_)) => {}
                 Ok(Err(

@@ -45,7 +45,10 @@ fn is_match(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern.split_first(), name.split_first()) {
         (None, None) => true,
         (Some((b'*', rest)), _) => {
-            is_match(rest, name) || name.split_first().is_some_and(|(_, tail)| is_match(pattern, tail))
+            is_match(rest, name)
+                || name
+                    .split_first()
+                    .is_some_and(|(_, tail)| is_match(pattern, tail))
         }
         (Some((b'?', rest)), Some((_, tail))) => is_match(rest, tail),
         (Some((expected, rest)), Some((found, tail))) => expected == found && is_match(rest, tail),
@@ -83,9 +86,7 @@ impl Fold {
             .map_err(fail)?;
         file.seek(SeekFrom::Start(size.saturating_sub(SAMPLE_BYTES)))
             .map_err(fail)?;
-        file.take(SAMPLE_BYTES)
-            .read_to_end(&mut sample)
-            .map_err(fail)?;
+        file.take(SAMPLE_BYTES).read_to_end(&mut sample).map_err(fail)?;
         self.bytes(&sample);
         Ok(())
     }

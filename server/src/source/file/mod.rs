@@ -93,7 +93,10 @@ impl Settings {
     /// The settings of a source in the region of this name. The planner has checked the options; what it does
     /// not know here was written by another version.
     pub fn of(def: &SourceDef, region: &str) -> Result<Settings, String> {
-        let option = |name: &str| def.option(name).ok_or_else(|| format!("option {name} is missing"));
+        let option = |name: &str| {
+            def.option(name)
+                .ok_or_else(|| format!("option {name} is missing"))
+        };
         let number = |name: &str| match def.option(name) {
             None => Ok(None),
             Some(text) => text
@@ -118,13 +121,16 @@ impl Settings {
         let batch_rows = number("batch_rows")?.unwrap_or(BATCH_ROWS as u64);
         Ok(Settings {
             pattern: option("path")?.replace(REGION_PLACEHOLDER, region),
-            format: Format::named(format).ok_or_else(|| format!("format {format} is not known to this version"))?,
+            format: Format::named(format)
+                .ok_or_else(|| format!("format {format} is not known to this version"))?,
             columns: Arc::new(Schema::new(fields)),
             header: def.is_on("header"),
             order_by,
             follow: def.is_on("follow"),
             rate: number("rate")?.map(|rate| rate as f64),
-            batch_rows: usize::try_from(batch_rows).unwrap_or(BATCH_ROWS).clamp(1, 1 << 20),
+            batch_rows: usize::try_from(batch_rows)
+                .unwrap_or(BATCH_ROWS)
+                .clamp(1, 1 << 20),
         })
     }
 

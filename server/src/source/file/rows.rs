@@ -177,11 +177,7 @@ impl Current {
                 Some(Err(reason)) => return Err(self.located(settings, &reason)),
             },
         };
-        let wanted = batch
-            .num_rows()
-            .min(rows_max)
-            .min(settings.batch_rows)
-            .max(1);
+        let wanted = batch.num_rows().min(rows_max).min(settings.batch_rows).max(1);
         if wanted < batch.num_rows() {
             self.rest = Some(batch.slice(wanted, batch.num_rows() - wanted));
         }
@@ -231,6 +227,8 @@ impl Current {
 fn order_error(path: &Path, column: &str, row: u64) -> String {
     in_file(
         path,
-        format_args!("row {row} is less in \"{column}\" than the row before it, and order_by says that it is not"),
+        format_args!(
+            "row {row} is less in \"{column}\" than the row before it, and order_by says that it is not"
+        ),
     )
 }

@@ -40,7 +40,9 @@ fn write(path: &Path, format: Format, ids: std::ops::Range<i64>) {
     let rows = batch(ids);
     match format {
         Format::Parquet => {
-            let groups = WriterProperties::builder().set_max_row_group_row_count(Some(10)).build();
+            let groups = WriterProperties::builder()
+                .set_max_row_group_row_count(Some(10))
+                .build();
             let mut writer = ArrowWriter::try_new(file, schema(), Some(groups)).expect("a writer");
             writer.write(&rows).expect("written");
             writer.close().expect("closed");
@@ -48,7 +50,9 @@ fn write(path: &Path, format: Format, ids: std::ops::Range<i64>) {
         Format::Arrow => {
             let mut writer = arrow::ipc::writer::FileWriter::try_new(file, &schema()).expect("a writer");
             writer.write(&rows.slice(0, 9)).expect("written");
-            writer.write(&rows.slice(9, rows.num_rows() - 9)).expect("written");
+            writer
+                .write(&rows.slice(9, rows.num_rows() - 9))
+                .expect("written");
             writer.finish().expect("finished");
         }
         Format::Csv => {
