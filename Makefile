@@ -8,8 +8,10 @@ BIN := $(CARGO_TARGET_DIR)/debug
 SEEDS ?= 200
 FROM ?= 1
 EVENTS ?= 300000
+bench-nexmark: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),5000000)
+export QUERIES CORES PEERS OUT RUNS CHECK
 
-.PHONY: run test check fix bench sim build setup clean-data
+.PHONY: run test check fix bench bench-nexmark sim build setup clean-data
 
 ## The demonstration: three regions agree, part and agree again.
 run: setup
@@ -32,6 +34,10 @@ fix: setup
 ## Micro-benchmarks of the operators.
 bench: setup
 	cargo bench --workspace --profile dev --bench operators
+
+## Nexmark over files: EVENTS= QUERIES=q0,q1|all CORES=1,2 RUNS= PEERS=duckdb OUT=file CHECK=0.
+bench-nexmark: setup
+	EVENTS=$(EVENTS) scripts/bench-nexmark
 
 ## SEED=n replays one seed with its trace; SEEDS=count FROM=first runs a range.
 sim: setup

@@ -25,7 +25,11 @@ use crate::error::Result;
 pub const SCAN_ROWS: usize = 8192;
 
 /// A scan of one input as it was when the job began.
-pub type Source = (ObjectId, u64, Box<dyn Iterator<Item = Delta> + Send>);
+pub type Source = (
+    ObjectId,
+    u64,
+    Box<dyn Iterator<Item = std::result::Result<Delta, String>> + Send>,
+);
 
 /// Changes that arrived after the job began.
 #[derive(Debug)]
@@ -46,6 +50,7 @@ pub struct Backfill {
     rows_total: u64,
     sealed: bool,
     scope: Scope,
+    failure: Option<String>,
     empty: Arc<RowsSnapshot>,
 }
 
@@ -74,6 +79,7 @@ impl Backfill {
             rows_total: 0,
             sealed: false,
             scope,
+            failure: None,
             empty,
         })
     }
@@ -98,14 +104,15 @@ impl Backfill {
     /// Feeds up to about `rows_max` rows. True when only what is pending remains.
     pub fn poll(&mut self, rows_max: usize) -> bool {
         let mut fed = 0;
-        while fed < rows_max {
+        while fed < rows_max && self.failure.is_none() {
             let Some((object, _, scan)) = self.sources.front_mut() else {
                 break;
             };
             let object = *object;
             match scan.next() {
                 None => drop(self.sources.pop_front()),
-                Some(delta) => {
+                Some(Err(reason)) => self.failure = Some(reason),
+                Some(Ok(delta)) => {
                     fed += delta.len();
                     self.rows_done += delta.len() as u64;
                     self.feed(BTreeMap::from([(object, delta)]), Vec::new());
@@ -113,6 +120,11 @@ impl Backfill {
             }
         }
         self.sources.is_empty()
+    }
+
+    /// Why the job cannot go on: an input cannot be read. Its view is never attached; dropping it ends the job.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// Whether the region should seal the job's `Attach` record now: true once, when the snapshot is used up.
@@ -137,15 +149,22 @@ impl Backfill {
     }
 
     /// Runs to the end.
-    pub fn finish(mut self) -> Finished {
-        while !self.poll(usize::MAX) {}
+    ///
+    /// # Errors
+    /// The text of [`Backfill::failure`].
+    pub fn finish(mut self) -> std::result::Result<Finished, String> {
+        while !self.poll(usize::MAX) {
+            if let Some(failure) = self.failure {
+                return Err(failure);
+            }
+        }
         while let Some(Pending { inputs, merges }) = self.pending.pop_front() {
             self.feed(inputs, merges);
         }
-        Finished {
+        Ok(Finished {
             view: self.view,
             own: self.own,
-        }
+        })
     }
 
     fn feed(&mut self, inputs: BTreeMap<ObjectId, Delta>, merges: Vec<Vec<SlotDelta>>) {

@@ -16,9 +16,10 @@ use tributary_storage::checkpoint::{Checkpoint, Loaded};
 use tributary_storage::{ChainHash, FragmentId, Layout, ObjectId, OriginId, RowStore, RunTrace, StorageError};
 
 use crate::backfill::Backfill;
-use crate::config::Defects;
+use crate::config::RegionConfig;
 use crate::dataflow::{Dataflow, Slots, Table, ViewState, fragment_number};
 use crate::error::{RegionError, Result};
+use crate::source::SourceLog;
 
 /// The blob's name.
 const STATE_BLOB: &str = "region";
@@ -32,6 +33,7 @@ struct State {
     chains: BTreeMap<OriginId, BTreeMap<Epoch, ChainHash>>,
     attached: BTreeMap<OriginId, (Epoch, BTreeSet<ObjectId>)>,
     sources: BTreeMap<ObjectId, u64>,
+    source_logs: BTreeMap<ObjectId, SourceLog>,
 }
 
 impl Dataflow {
@@ -45,6 +47,7 @@ impl Dataflow {
             chains: self.chains.clone(),
             attached: self.attached.clone(),
             sources: self.sources.clone(),
+            source_logs: self.source_logs.clone(),
         };
         let bytes = postcard::to_stdvec(&state).expect("the state is plain data");
         let (traces, rows) = self.state();
@@ -58,7 +61,7 @@ impl Dataflow {
     }
 
     /// The state that a checkpoint holds.
-    pub fn restore(name: String, defects: Defects, mut loaded: Loaded) -> Result<Self> {
+    pub fn restore(config: &RegionConfig, mut loaded: Loaded) -> Result<Self> {
         let position = loaded.position;
         let unreadable = |detail: String| RegionError::Unreadable {
             what: "checkpoint",
@@ -71,7 +74,7 @@ impl Dataflow {
             .ok_or_else(|| unreadable("it has no region state".into()))?;
         let state: State = postcard::from_bytes(blob).map_err(|error| unreadable(error.to_string()))?;
         let catalog = Catalog::from_bytes(&state.catalog).map_err(|error| unreadable(error.to_string()))?;
-        let mut dataflow = Self::new(name, defects);
+        let mut dataflow = Self::new(config);
         dataflow.position = position;
         dataflow.chain = loaded.chain;
         dataflow.hlc = state.hlc;
@@ -80,6 +83,7 @@ impl Dataflow {
         dataflow.attached = state.attached;
         dataflow.catalog_stamp = state.catalog_stamp;
         dataflow.sources = state.sources;
+        dataflow.source_logs = state.source_logs;
         dataflow.catalog = Arc::new(catalog);
         dataflow.identify();
         let backfills = dataflow.restore_objects(&mut loaded)?;

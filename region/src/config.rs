@@ -1,6 +1,10 @@
 //! What a region is told at start. Nothing in it may change the meaning of a logged record.
 
+use std::sync::Arc;
+
 use tributary_replication::link::LinkConfig;
+
+use crate::source::{NoSources, SourceReader};
 
 /// The configuration of one region.
 #[derive(Clone, Debug)]
@@ -20,6 +24,8 @@ pub struct RegionConfig {
     pub clock_drift_max_ms: u64,
     /// Rows that one backfill poll feeds to a new view.
     pub backfill_rows_max: usize,
+    /// Reads rows of sources again.
+    pub sources: Arc<dyn SourceReader>,
     /// Settings of every link.
     pub link: LinkConfig,
     /// Deliberate faults, for negative controls only.
@@ -55,6 +61,7 @@ impl RegionConfig {
             sealed_records_max: 4096,
             clock_drift_max_ms: 10_000,
             backfill_rows_max: 16_384,
+            sources: Arc::new(NoSources),
             link: LinkConfig::default(),
             defects: Defects::default(),
         }

@@ -97,6 +97,17 @@ pub enum Rejected {
     /// DDL belongs to the primary region.
     #[error("this is not the primary region")]
     NotPrimary,
+    /// The source has been consumed up to another row than the one submitted.
+    #[error("source {source_id} goes on at row {consumed}")]
+    SourceMoved {
+        /// The source.
+        source_id: ObjectId,
+        /// The number of the next row.
+        consumed: u64,
+    },
+    /// The rows submitted do not have the source's columns.
+    #[error("rows without the columns of source {0}")]
+    SourceColumns(ObjectId),
     /// Rows of this table are written in another region.
     #[error("rows of table {0} are written in another region")]
     OtherRegion(ObjectId),

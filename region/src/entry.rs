@@ -4,6 +4,7 @@
 //!   Found / Catalog   the primary's DDL            announces an epoch
 //!   Joined            the region has an identity   announces
 //!   Commit            own rows                     announces
+//!   Source            offsets of rows read         announces
 //!   Bundles           an applicable set, verbatim  announces if own slots changed
 //!   Attach            a view's backfill is done    announces
 //! ```
@@ -39,6 +40,17 @@ pub enum Entry {
         /// A source's progress.
         source: Option<(ObjectId, u64)>,
     },
+    /// Rows of a source, by their numbers: the rows themselves are read again when they are needed.
+    Source {
+        /// The source.
+        source: ObjectId,
+        /// The number of the first row.
+        from: u64,
+        /// The number after the last one.
+        to: u64,
+        /// The reader's digest of what was read so far.
+        mark: u64,
+    },
     /// Bundles of peers that are applicable together, as received.
     Bundles(Vec<Bytes>),
     /// The backfill of a view is complete in this region.
@@ -64,6 +76,12 @@ enum Stored {
     },
     Bundles(Vec<Vec<u8>>),
     Attach(ObjectId),
+    Source {
+        source: ObjectId,
+        from: u64,
+        to: u64,
+        mark: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,6 +107,17 @@ impl Timed {
             },
             Entry::Bundles(bundles) => Stored::Bundles(bundles.iter().map(|bytes| bytes.to_vec()).collect()),
             Entry::Attach(view) => Stored::Attach(*view),
+            &Entry::Source {
+                source,
+                from,
+                to,
+                mark,
+            } => Stored::Source {
+                source,
+                from,
+                to,
+                mark,
+            },
         };
         let stored = StoredEntry { hlc: self.hlc, body };
         Bytes::from(postcard::to_stdvec(&stored).expect("an entry is plain data"))
@@ -121,6 +150,17 @@ impl Timed {
             }
             Stored::Bundles(bundles) => Entry::Bundles(bundles.into_iter().map(Bytes::from).collect()),
             Stored::Attach(view) => Entry::Attach(view),
+            Stored::Source {
+                source,
+                from,
+                to,
+                mark,
+            } => Entry::Source {
+                source,
+                from,
+                to,
+                mark,
+            },
         };
         Ok(Self {
             hlc: stored.hlc,
@@ -215,6 +255,32 @@ mod tests {
         assert_eq!(read.hlc, timed.hlc);
         assert_eq!(tables[&ObjectId(5)].rows.columns(), writes.rows.columns());
         assert_eq!(tables[&ObjectId(5)].deleted, writes.deleted);
+    }
+
+    #[test]
+    fn offsets_survive_the_log() {
+        let timed = Timed {
+            hlc: Hlc::from_ms(78),
+            entry: Entry::Source {
+                source: ObjectId(9),
+                from: 500,
+                to: u64::MAX,
+                mark: 3,
+            },
+        };
+        let bytes = timed.encode();
+        assert!(bytes.len() < 32, "offsets are small");
+        let read = Timed::decode(Position(1), &bytes).expect("just written");
+        assert_eq!(read.hlc, timed.hlc);
+        assert!(matches!(
+            read.entry,
+            Entry::Source {
+                source: ObjectId(9),
+                from: 500,
+                to: u64::MAX,
+                mark: 3
+            }
+        ));
     }
 
     #[test]

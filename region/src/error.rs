@@ -24,6 +24,26 @@ pub enum RegionError {
         /// Why.
         detail: String,
     },
+    /// Rows that a source gave once cannot be read again.
+    #[error("rows {from} to {to} of source \"{name}\" cannot be read again: {detail}")]
+    Source {
+        /// The source.
+        name: String,
+        /// The number of the first row.
+        from: u64,
+        /// The number after the last one.
+        to: u64,
+        /// Why.
+        detail: String,
+    },
+    /// A view that was complete cannot be computed again from its inputs.
+    #[error("materialized view \"{view}\" cannot be built again: {detail}")]
+    Backfill {
+        /// The view.
+        view: String,
+        /// Why.
+        detail: String,
+    },
     /// An invariant does not hold; the values are in the text.
     #[error("invariant broken: {0}")]
     Invariant(String),

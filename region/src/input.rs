@@ -4,6 +4,7 @@ use tributary_planner::catalog::CatalogChange;
 use tributary_replication::link::Message;
 use tributary_storage::Position;
 
+use crate::source::SourceAppend;
 use crate::writes::WriteSet;
 
 /// One event from outside. Time comes with every step; there are no other inputs.
@@ -15,6 +16,13 @@ pub enum Input {
         token: u64,
         /// What to write.
         writes: WriteSet,
+    },
+    /// Rows that were read from a source. Answered like a `Commit`.
+    Source {
+        /// Chosen by the shell.
+        token: u64,
+        /// What was read.
+        append: SourceAppend,
     },
     /// Catalog changes, planned against `base_version`. Only the primary accepts them.
     Ddl {

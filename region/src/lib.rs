@@ -30,6 +30,7 @@ pub mod region;
 pub mod replay;
 pub mod sequencer;
 pub mod snapshot;
+pub mod source;
 pub mod writes;
 
 pub use config::{Defects, Founding, RegionConfig};
@@ -38,4 +39,5 @@ pub use error::RegionError;
 pub use input::Input;
 pub use region::Region;
 pub use snapshot::{RegionStatus, Snapshot, TableSnapshot, ViewSnapshot};
+pub use source::{NoSources, SourceAppend, SourceReader, SourceRows};
 pub use writes::{TableChange, WriteSet};

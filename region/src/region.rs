@@ -52,8 +52,8 @@ impl Region {
         out: &mut Vec<Effect>,
     ) -> Result<Self> {
         let mut dataflow = match checkpoint {
-            Some(loaded) => Dataflow::restore(config.name.clone(), config.defects, loaded)?,
-            None => Dataflow::new(config.name.clone(), config.defects),
+            Some(loaded) => Dataflow::restore(&config, loaded)?,
+            None => Dataflow::new(&config),
         };
         replay(&mut dataflow, tail)?;
         dataflow.announce_recovered();
@@ -64,6 +64,7 @@ impl Region {
             dataflow.hlc,
             dataflow.catalog().clone(),
             dataflow.frontier().clone(),
+            dataflow.sources.clone(),
         );
         let published = Arc::new(dataflow.snapshot());
         let joined = dataflow.origin().is_some();
@@ -112,7 +113,7 @@ impl Region {
             .dataflow
             .views
             .values()
-            .any(|view| matches!(view, ViewState::Backfilling(_)));
+            .any(|view| matches!(view, ViewState::Backfilling(job) if job.failure().is_none()));
         !self.sequencer.is_level() || (backfilling && self.joined)
     }
 
@@ -132,6 +133,12 @@ impl Region {
                 let sealed = self
                     .sequencer
                     .commit(now_ms, writes, &self.config, &self.dataflow);
+                self.answer(token, sealed, out);
+            }
+            Input::Source { token, append } => {
+                let sealed = self
+                    .sequencer
+                    .source(now_ms, append, &self.config, &self.dataflow);
                 self.answer(token, sealed, out);
             }
             Input::Ddl {

@@ -32,6 +32,7 @@ pub fn replay(dataflow: &mut Dataflow, tail: Vec<Record>) -> Result<()> {
             chain: record.chain,
             timed,
             bundles: Vec::new(),
+            rows: Vec::new(),
         }])?;
     }
     Ok(())

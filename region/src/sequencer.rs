@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use tributary_planner::catalog::{Catalog, CatalogChange, TableLocality};
 use tributary_replication::{Bundle, Epoch, Frontier, Hlc, HlcClock};
 use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Record};
@@ -14,6 +15,7 @@ use crate::config::RegionConfig;
 use crate::dataflow::Dataflow;
 use crate::effect::Rejected;
 use crate::entry::{Entry, Timed};
+use crate::source::SourceAppend;
 use crate::writes::WriteSet;
 
 /// A record that is sealed and not yet stepped.
@@ -27,6 +29,8 @@ pub struct Sealed {
     pub timed: Timed,
     /// The decoded bundles of a `Bundles` entry, when they are at hand; a replay decodes them again.
     pub bundles: Vec<Bundle>,
+    /// The rows of a `Source` entry, when they are at hand; a replay reads them again.
+    pub rows: Vec<RecordBatch>,
 }
 
 /// The version a key has once everything sealed is stepped.
@@ -60,6 +64,8 @@ pub struct Sequencer {
     overlay_keys: VecDeque<(Position, Vec<Key>)>,
     catalog: Arc<Catalog>,
     frontier: Frontier,
+    /// Rows consumed of each source, as of everything sealed.
+    consumed: BTreeMap<ObjectId, u64>,
     disk_full: bool,
 }
 
@@ -71,6 +77,7 @@ impl Sequencer {
         hlc: Hlc,
         catalog: Arc<Catalog>,
         frontier: Frontier,
+        consumed: BTreeMap<ObjectId, u64>,
     ) -> Self {
         let clock = HlcClock::starting_after(hlc);
         Self {
@@ -82,6 +89,7 @@ impl Sequencer {
             overlay_keys: VecDeque::new(),
             catalog,
             frontier,
+            consumed,
             disk_full: false,
         }
     }
@@ -175,6 +183,54 @@ impl Sequencer {
         Ok((record, hlc))
     }
 
+    /// Checks rows that were read from a source and seals their numbers.
+    pub fn source(
+        &mut self,
+        now_ms: u64,
+        append: SourceAppend,
+        config: &RegionConfig,
+        dataflow: &Dataflow,
+    ) -> Result<(Record, Hlc), Rejected> {
+        if dataflow.origin().is_none() {
+            return Err(Rejected::Joining);
+        }
+        self.admit_record(config)?;
+        let source = append.source;
+        let def = self.catalog.source(source).ok_or(Rejected::NoSuchTable(source))?;
+        if !append.fits(def) {
+            return Err(Rejected::SourceColumns(source));
+        }
+        let consumed = self.consumed.get(&source).copied().unwrap_or(0);
+        if append.from != consumed {
+            return Err(Rejected::SourceMoved {
+                source_id: source,
+                consumed,
+            });
+        }
+        let to = append.to();
+        let entry = Entry::Source {
+            source,
+            from: consumed,
+            to,
+            mark: append.mark,
+        };
+        let sealed = self.seal(now_ms, entry);
+        self.sealed.back_mut().expect("sealed just now").rows = append.rows;
+        self.consumed.insert(source, to);
+        Ok(sealed)
+    }
+
+    /// The checks that need nothing but the region's own state.
+    fn admit_record(&self, config: &RegionConfig) -> Result<(), Rejected> {
+        if self.disk_full {
+            return Err(Rejected::DiskFull);
+        }
+        if self.sealed.len() >= config.sealed_records_max {
+            return Err(Rejected::Overloaded);
+        }
+        Ok(())
+    }
+
     /// The checks that need no row.
     fn admit(
         &self,
@@ -183,12 +239,7 @@ impl Sequencer {
         origin: OriginId,
         config: &RegionConfig,
     ) -> Result<(), Rejected> {
-        if self.disk_full {
-            return Err(Rejected::DiskFull);
-        }
-        if self.sealed.len() >= config.sealed_records_max {
-            return Err(Rejected::Overloaded);
-        }
+        self.admit_record(config)?;
         let ahead_ms = self.time(now_ms).ms().saturating_sub(now_ms);
         for &table in writes.tables.keys() {
             let def = self.catalog.table(table).ok_or(Rejected::NoSuchTable(table))?;
@@ -288,6 +339,7 @@ impl Sequencer {
             chain,
             timed,
             bundles: Vec::new(),
+            rows: Vec::new(),
         });
         (
             Record {
@@ -334,5 +386,5 @@ impl Sequencer {
 
 /// Whether an entry is stepped alone: those that may change which tables and views exist.
 pub fn stands_alone(entry: &Entry) -> bool {
-    !matches!(entry, Entry::Commit { .. })
+    !matches!(entry, Entry::Commit { .. } | Entry::Source { .. })
 }

@@ -29,8 +29,10 @@ pub struct Snapshot {
     pub tables: BTreeMap<ObjectId, TableSnapshot>,
     /// Materialized views by id.
     pub views: BTreeMap<ObjectId, ViewSnapshot>,
-    /// Events consumed so far from each source.
+    /// Events or rows consumed so far from each source.
     pub sources: BTreeMap<ObjectId, u64>,
+    /// Of sources whose rows are not stored, the reader's digest of what was read so far.
+    pub source_marks: BTreeMap<ObjectId, u64>,
     /// State of each link at the time of publication.
     pub links: Vec<(String, LinkStatus)>,
     /// What is known of each member.
@@ -106,6 +108,8 @@ pub struct ViewSnapshot {
     pub missing: Vec<RegionId>,
     /// Rows fed and rows to feed of this region's backfill; equal once it is attached.
     pub backfill: (u64, u64),
+    /// Why the backfill cannot go on, when an input cannot be read.
+    pub failure: Option<Arc<str>>,
     /// Rows left out because an expression failed on them.
     pub errors: Arc<Vec<RowError>>,
     /// The name of each operator state, its rows as an upper bound, and the bytes it holds.

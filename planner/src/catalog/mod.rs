@@ -9,6 +9,7 @@
 
 mod dependents;
 mod object;
+mod source;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,9 @@ pub use object::{
     ColumnDef, ColumnDefault, MaterializedViewDef, Object, ObjectKind, SourceDef, TableDef, TableLocality,
     ViewColumn, ViewDef,
 };
+
+pub(crate) use source::source_time;
+pub use source::{FILE_CONNECTOR, REGION_PLACEHOLDER, SOURCE_TIME};
 
 /// The hidden key column of a table that was created without a primary key.
 pub const ROW_ID: &str = "tributary_row_id";
@@ -72,6 +76,13 @@ pub enum CatalogChange {
     Create(Object),
     /// Objects that cease to exist.
     Drop(Vec<ObjectId>),
+    /// A source is to rest, or to go on.
+    PauseSource {
+        /// The source.
+        source: ObjectId,
+        /// Whether it rests.
+        paused: bool,
+    },
 }
 
 /// Settings of a session that matter to planning, and are frozen into what is created.
@@ -115,6 +126,7 @@ impl Catalog {
                 self.next_object = self.next_object.max(object.id.0.saturating_add(1));
                 self.objects.insert(object.id, Arc::new(object.clone()));
             }
+            CatalogChange::PauseSource { source, paused } => self.pause_source(*source, *paused),
             CatalogChange::Drop(objects) => {
                 for object in objects {
                     self.objects.remove(object);

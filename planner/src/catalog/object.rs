@@ -30,7 +30,7 @@ pub enum ObjectKind {
     View(ViewDef),
     /// A maintained view.
     MaterializedView(MaterializedViewDef),
-    /// A generator that fills tables.
+    /// A generator that fills tables, or files that are a relation.
     Source(SourceDef),
 }
 

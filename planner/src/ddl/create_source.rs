@@ -1,4 +1,4 @@
-//! CREATE SOURCE … WITH (connector = 'nexmark', …).
+//! CREATE SOURCE … WITH (connector = 'nexmark', …); those of other connectors are passed on.
 //!
 //! A source is an object with tables of its own, which the server fills from a generator; users read
 //! them. The options are checked and completed here, so that the catalog says everything that the generator
@@ -9,13 +9,15 @@ use std::collections::BTreeMap;
 use tributary_storage::ObjectId;
 
 use super::create_table::with_key;
-use super::{DdlPlan, check_name, new_object};
-use crate::catalog::{Catalog, CatalogChange, ColumnDef, ObjectKind, SourceDef, TableDef, TableLocality};
+use super::{DdlPlan, check_name, create_file_source, new_object};
+use crate::catalog::{
+    Catalog, CatalogChange, ColumnDef, FILE_CONNECTOR, ObjectKind, SourceDef, TableDef, TableLocality,
+};
 use crate::error::{PlanError, PlanErrorKind};
 use crate::parse::CreateSource;
 use crate::types::SqlType::{self, Int8, Text, Timestamp};
 
-const TAG: &str = "CREATE SOURCE";
+pub(super) const TAG: &str = "CREATE SOURCE";
 
 /// Events per second over all regions, unless said otherwise.
 pub const NEXMARK_RATE_DEFAULT: u64 = 10_000;
@@ -71,6 +73,9 @@ pub(super) fn plan(create: &CreateSource, catalog: &Catalog, now_ms: u64) -> Res
     if let Some(notice) = check_name(catalog, &create.name, create.if_not_exists)? {
         return Ok(DdlPlan::unchanged(TAG, notice));
     }
+    if create.options.get("connector").map(String::as_str) == Some(FILE_CONNECTOR) {
+        return create_file_source::plan(create, catalog);
+    }
     if create.columns.is_some() {
         return Err(PlanError::unsupported(
             "a column list of a nexmark source",
@@ -83,11 +88,12 @@ pub(super) fn plan(create: &CreateSource, catalog: &Catalog, now_ms: u64) -> Res
         Some(other) => {
             return Err(PlanError::unsupported(
                 format_args!("connector \"{other}\""),
-                "Use connector = 'nexmark'.",
+                "Use connector = 'file' or connector = 'nexmark'.",
             ));
         }
         None => {
-            return Err(invalid("option \"connector\" is missing").with_hint("Use connector = 'nexmark'."));
+            return Err(invalid("option \"connector\" is missing")
+                .with_hint("Use connector = 'file' or connector = 'nexmark'."));
         }
     }
     let prefix = options.remove("prefix").unwrap_or_default().to_lowercase();
@@ -143,7 +149,7 @@ fn table(columns: &[(&str, SqlType)], key: Option<usize>) -> TableDef {
     )
 }
 
-fn invalid(message: impl Into<String>) -> PlanError {
+pub(super) fn invalid(message: impl Into<String>) -> PlanError {
     PlanError::new(PlanErrorKind::InvalidDefinition, message)
 }
 
@@ -177,7 +183,7 @@ fn complete(
     Ok(complete)
 }
 
-fn number(name: &str, value: &str, minimum: u64) -> Result<String, PlanError> {
+pub(super) fn number(name: &str, value: &str, minimum: u64) -> Result<String, PlanError> {
     // The generator counts in `usize` and adds to it; half of the range of i64 is never reached.
     let maximum = u64::MAX >> 2;
     match value.replace('_', "").parse::<u64>() {

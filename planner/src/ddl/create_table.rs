@@ -13,7 +13,7 @@ use crate::catalog::{
     TableLocality,
 };
 use crate::error::{PlanError, PlanErrorKind};
-use crate::parse::{CreateTable, LocalityClause, fold, public_name};
+use crate::parse::{self, CreateTable, LocalityClause, Statement, fold, public_name};
 use crate::types::SqlType;
 
 const TAG: &str = "CREATE TABLE";
@@ -69,6 +69,39 @@ fn undefined_region(region: &str, catalog: &Catalog) -> PlanError {
         format!("region \"{region}\" does not exist"),
     )
     .with_hint(format!("The regions are: {}.", known.join(", ")))
+}
+
+/// The columns of a source, from the text of a column list: names and types, nothing else.
+pub(super) fn source_columns(text: &str) -> Result<Vec<ColumnDef>, PlanError> {
+    let mut statements = parse::parse(&format!("CREATE TABLE source ({text})"))?;
+    let Some(Statement::CreateTable(create)) = statements.pop().map(|parsed| parsed.statement) else {
+        return Err(PlanError::new(
+            PlanErrorKind::Syntax,
+            "the column list cannot be read",
+        ));
+    };
+    let mut draft = Draft {
+        columns: Vec::new(),
+        key: None,
+        notices: Vec::new(),
+    };
+    for column in &create.table.columns {
+        if let Some(option) = column.options.first() {
+            return Err(PlanError::unsupported(
+                format_args!("{} in a source", option.option),
+                "Write names and types only; filter in a view.",
+            ));
+        }
+        draft.column(column, &PlanSettings::default())?;
+    }
+    if !create.table.constraints.is_empty() {
+        return Err(PlanError::unsupported(
+            "a constraint of a source",
+            "Write names and types only; filter in a view.",
+        ));
+    }
+    check_column_names(draft.columns.iter().map(|column| column.name.as_str()))?;
+    Ok(draft.columns)
 }
 
 /// A table's columns with a hidden key column where there is no key.

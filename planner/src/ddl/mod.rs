@@ -6,6 +6,8 @@
 //! Ids are taken upwards from the catalog's `next_object`, so a plan is only valid for the catalog's
 //! version that it was made for.
 
+mod alter_source;
+mod create_file_source;
 mod create_materialized_view;
 mod create_source;
 mod create_table;
@@ -50,7 +52,7 @@ impl DdlPlan {
     }
 }
 
-/// Plans a CREATE or DROP. `now_ms` (since 1970) is the base time of sources.
+/// Plans a CREATE, ALTER or DROP. `now_ms` (since 1970) is the base time of sources.
 ///
 /// # Errors
 /// `DuplicateTable`, `UndefinedTable`, `DependentObjects`, `InvalidDefinition`, `Unsupported`, and those of planning a
@@ -68,8 +70,9 @@ pub fn plan_ddl(
             create_materialized_view::plan(create, catalog, settings)
         }
         Statement::CreateSource(create) => create_source::plan(create, catalog, now_ms),
+        Statement::AlterSource(alter) => alter_source::plan(alter, catalog),
         Statement::Drop(drop) => drop::plan(drop, catalog),
-        _ => Err(PlanError::internal("only CREATE and DROP are DDL")),
+        _ => Err(PlanError::internal("only CREATE, ALTER and DROP are DDL")),
     }
 }
 

@@ -21,6 +21,36 @@ pub struct CreateSource {
     pub options: BTreeMap<String, String>,
 }
 
+impl CreateSource {
+    /// The statement as text that parses to it again.
+    pub fn to_sql(&self) -> String {
+        let if_not_exists = if self.if_not_exists { "IF NOT EXISTS " } else { "" };
+        let columns = self
+            .columns
+            .as_ref()
+            .map_or_else(String::new, |columns| format!(" ({columns})"));
+        let options: Vec<String> = self
+            .options
+            .iter()
+            .map(|(name, value)| {
+                // A dot stands between the parts of a name.
+                let name: Vec<String> = name.split('.').map(quote).collect();
+                format!("{} = '{}'", name.join("."), value.replace('\'', "''"))
+            })
+            .collect();
+        format!(
+            "CREATE SOURCE {if_not_exists}{}{columns} WITH ({})",
+            quote(&self.name),
+            options.join(", ")
+        )
+    }
+}
+
+/// A name between quotes.
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     tokens.expect(&["CREATE", "SOURCE"])?;
     let if_not_exists = tokens.take(&["IF", "NOT", "EXISTS"]);

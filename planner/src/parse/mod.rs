@@ -12,6 +12,7 @@
 //! Invariants: the size and depth of the text are bounded before it is parsed (see [`limits`]); no text
 //! overflows the stack; parsing knows no catalog.
 
+mod alter_source;
 mod copy;
 mod create_materialized_view;
 mod create_source;
@@ -33,9 +34,10 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use crate::error::{PlanError, PlanErrorKind};
+pub use alter_source::AlterSource;
 pub use copy::{CopyFormat, CopyOptions, CopyStatement};
 pub use create_materialized_view::CreateMaterializedView;
-pub use create_source::CreateSource;
+pub use create_source::{CreateSource, quote};
 pub use create_table::{CreateTable, LocalityClause};
 pub use create_view::CreateView;
 pub use drop::{Drop, DropKind};

@@ -8,8 +8,8 @@ use sqlparser::tokenizer::Token;
 
 use super::tokens::Tokens;
 use super::{
-    CopyStatement, CreateMaterializedView, CreateSource, CreateTable, CreateView, Drop, copy,
-    create_materialized_view, create_source, create_table, create_view, drop, explain,
+    AlterSource, CopyStatement, CreateMaterializedView, CreateSource, CreateTable, CreateView, Drop,
+    alter_source, copy, create_materialized_view, create_source, create_table, create_view, drop, explain,
 };
 use crate::error::{PlanError, PlanErrorKind};
 
@@ -22,6 +22,8 @@ pub enum Statement {
     CreateTable(Box<CreateTable>),
     /// CREATE SOURCE.
     CreateSource(CreateSource),
+    /// ALTER SOURCE.
+    AlterSource(AlterSource),
     /// CREATE VIEW.
     CreateView(Box<CreateView>),
     /// CREATE MATERIALIZED VIEW.
@@ -55,6 +57,7 @@ impl Statement {
             self,
             Statement::CreateTable(_)
                 | Statement::CreateSource(_)
+                | Statement::AlterSource(_)
                 | Statement::CreateView(_)
                 | Statement::CreateMaterializedView(_)
                 | Statement::Drop(_)
@@ -75,6 +78,7 @@ pub(super) fn parse_statement(mut tokens: Tokens<'_>) -> Result<Statement, PlanE
     match tokens.leading() {
         Keyword::CREATE => parse_create(tokens),
         Keyword::DROP => drop::parse(tokens),
+        Keyword::ALTER if tokens.peek_is(&["alter", "source"]) => alter_source::parse(tokens),
         Keyword::EXPLAIN => explain::parse(tokens),
         Keyword::COPY => copy::parse(tokens),
         Keyword::FLUSH => {

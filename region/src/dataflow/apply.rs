@@ -79,6 +79,15 @@ impl Dataflow {
                 }
                 gathered.stepped.announced = true;
             }
+            &Entry::Source {
+                source,
+                from,
+                to,
+                mark,
+            } => {
+                self.apply_source(record, source, from..to, mark, gathered)?;
+                gathered.stepped.announced = true;
+            }
             Entry::Bundles(bytes) => {
                 let decoded;
                 let bundles = if record.bundles.is_empty() {
@@ -207,6 +216,7 @@ impl Dataflow {
         self.views.retain(|id, _| kept.contains(id));
         self.slots.retain(|id, _| kept.contains(&id.view));
         self.sources.retain(|id, _| kept.contains(id));
+        self.source_logs.retain(|id, _| kept.contains(id));
         // Of several catalogs in one step a later one may drop what an earlier one created.
         gathered.stepped.backfills.retain(|id| kept.contains(id));
         for (_, views) in self.attached.values_mut() {

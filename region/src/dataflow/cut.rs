@@ -46,6 +46,7 @@ impl Dataflow {
             tables,
             views,
             sources: self.sources.clone(),
+            source_marks: self.source_logs.iter().map(|(&id, log)| (id, log.mark)).collect(),
             links: Vec::new(),
             regions: Vec::new(),
         }
@@ -58,6 +59,7 @@ impl Dataflow {
                 rows: view.result(),
                 missing,
                 backfill: (1, 1),
+                failure: None,
                 errors: Arc::new(view.errors()),
                 state: Arc::new(view.state_sizes()),
             },
@@ -65,6 +67,7 @@ impl Dataflow {
                 rows: backfill.empty_result(),
                 missing,
                 backfill: backfill.progress(),
+                failure: backfill.failure().map(Arc::from),
                 errors: Arc::new(Vec::new()),
                 state: Arc::new(Vec::new()),
             },

@@ -15,6 +15,7 @@
 mod apply;
 mod cut;
 mod relation;
+mod sources;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +34,8 @@ pub use relation::{Slots, Table};
 pub use views::ViewState;
 pub(crate) use views::step_global;
 
-use crate::config::Defects;
+use crate::config::{Defects, RegionConfig};
+use crate::source::{SourceLog, SourceReader};
 
 /// The newest log hashes that are kept per origin. A peer that is further behind than this many records of
 /// an origin is compared by frontier only.
@@ -63,7 +65,11 @@ pub struct Dataflow {
     pub(crate) attached: BTreeMap<OriginId, (Epoch, BTreeSet<ObjectId>)>,
     /// The primary's epoch as of which the catalog is known.
     pub(crate) catalog_stamp: Epoch,
+    /// Rows or events consumed of each source.
     pub(crate) sources: BTreeMap<ObjectId, u64>,
+    /// Of the sources whose rows are not stored, what the log says.
+    pub(crate) source_logs: BTreeMap<ObjectId, SourceLog>,
+    pub(crate) reader: Arc<dyn SourceReader>,
     pub(crate) counts: Counts,
 }
 
@@ -97,10 +103,10 @@ pub struct Stepped {
 
 impl Dataflow {
     /// The state before the first record.
-    pub fn new(name: String, defects: Defects) -> Self {
+    pub fn new(config: &RegionConfig) -> Self {
         Self {
-            name,
-            defects,
+            name: config.name.clone(),
+            defects: config.defects,
             position: Position(0),
             chain: ChainHash::GENESIS,
             hlc: Hlc::default(),
@@ -114,6 +120,8 @@ impl Dataflow {
             attached: BTreeMap::new(),
             catalog_stamp: Epoch(0),
             sources: BTreeMap::new(),
+            source_logs: BTreeMap::new(),
+            reader: config.sources.clone(),
             counts: Counts::default(),
         }
     }
@@ -272,10 +280,9 @@ impl Deltas {
 
     /// One delta per object: the entries of all, in order.
     pub(crate) fn merged(self) -> BTreeMap<ObjectId, Delta> {
-        let merge = |parts: Vec<Delta>| Delta::concat(parts[0].schema(), &parts);
         self.0
             .into_iter()
-            .map(|(object, parts)| (object, merge(parts)))
+            .map(|(object, parts)| (object, Delta::concat(parts[0].schema(), &parts)))
             .collect()
     }
 }

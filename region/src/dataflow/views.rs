@@ -113,7 +113,7 @@ impl Dataflow {
                     sources.push((
                         input,
                         rows,
-                        Box::new(table.scan_rows(crate::backfill::SCAN_ROWS)) as _,
+                        Box::new(table.scan_rows(crate::backfill::SCAN_ROWS).map(Ok)) as _,
                     ));
                 } else if let Some(ViewState::Attached(view)) = self.views.get(&input) {
                     let result = view.result();
@@ -121,8 +121,10 @@ impl Dataflow {
                     sources.push((
                         input,
                         rows,
-                        Box::new(result.scan(crate::backfill::SCAN_ROWS)) as _,
+                        Box::new(result.scan(crate::backfill::SCAN_ROWS).map(Ok)) as _,
                     ));
+                } else {
+                    sources.extend(self.source_again(input));
                 }
             }
             let mut merges: Vec<Vec<SlotDelta>> = Vec::new();
@@ -166,7 +168,9 @@ impl Dataflow {
         let ViewState::Backfilling(backfill) = state else {
             return Err(RegionError::Invariant(format!("view {id} is attached twice")));
         };
-        let done = backfill.finish();
+        let done = backfill
+            .finish()
+            .map_err(|reason| self.backfill_failed(id, reason))?;
         let mut view = done.view;
         let fragments = done.own.len();
         for (number, changes) in done.own.into_iter().enumerate() {

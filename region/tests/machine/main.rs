@@ -1,5 +1,7 @@
 //! The region as a machine: inputs in, effects out, with a log that is a list.
 
+mod sources;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -25,7 +27,10 @@ struct Machine {
 
 impl Machine {
     fn open(log: Vec<Record>) -> Self {
-        let mut config = RegionConfig::new("local", Vec::new());
+        Self::open_with(RegionConfig::new("local", Vec::new()), log)
+    }
+
+    fn open_with(mut config: RegionConfig, log: Vec<Record>) -> Self {
         config.found = Some(Founding { cluster: [7; 16] });
         let mut out = Vec::new();
         let region = Region::open(config, None, log.clone(), NOW_MS, &mut out).expect("the log is whole");

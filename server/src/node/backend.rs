@@ -1,5 +1,6 @@
 //! The node as sessions see it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tributary_storage::{ObjectId, Position};
 
 use super::Node;
 use crate::session::backend::{Backend, DdlDone, DdlError, WaitError};
+use crate::source::state::Task;
 
 #[async_trait]
 impl Backend for Node {
@@ -38,6 +40,10 @@ impl Backend for Node {
 
     fn region_name(&self) -> String {
         self.region.clone()
+    }
+
+    fn source_tasks(&self) -> BTreeMap<ObjectId, Task> {
+        self.sources().tasks()
     }
 
     async fn wait_view_ready(&self, view: ObjectId, timeout: Duration) -> Result<(), Vec<String>> {

@@ -22,6 +22,7 @@ use tributary_storage::Position;
 use super::{Node, wall_ms};
 use crate::links::actions::{DdlRefusal, DdlReply, DdlRequest};
 use crate::session::backend::{DdlDone, DdlError};
+use crate::source::file::complete;
 
 const ATTEMPTS_MAX: usize = 8;
 /// How long a logged change may take to be published here.
@@ -40,6 +41,13 @@ struct Made {
 impl Node {
     /// Runs one DDL statement, here or at the primary, and returns when the catalog here shows it.
     pub(super) async fn run_ddl(&self, sql: String, settings: PlanSettings) -> Result<DdlDone, DdlError> {
+        let region = self.region.clone();
+        let sql = tokio::task::spawn_blocking(move || complete(sql, &region))
+            .await
+            .map_err(|error| {
+                DdlError::Plan(PlanError::internal(format!("looking at files failed: {error}")))
+            })?
+            .map_err(DdlError::Plan)?;
         let Some(client) = &self.primary_client else {
             let made = self.make(sql, settings).await?;
             return Ok(DdlDone {

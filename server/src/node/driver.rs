@@ -194,6 +194,10 @@ impl Driver {
                 let token = self.expect_reply(reply);
                 self.step(Input::Commit { token, writes }, effects);
             }
+            Request::Source { append, reply } => {
+                let token = self.expect_reply(reply);
+                self.step(Input::Source { token, append }, effects);
+            }
             Request::Ddl {
                 changes,
                 base_version,

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tributary_planner::catalog::CatalogChange;
-use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
+use tributary_region::{Committed, Rejected, Snapshot, SourceAppend, WriteSet};
 use tributary_storage::Position;
 
 pub use clock::wall_ms;
@@ -34,6 +34,7 @@ pub use open::{OpenError, Stored};
 pub use request::{LinkEvent, LinkNews, Outbox, Request};
 
 use crate::links::PeerClient;
+use crate::source::state::SourceState;
 
 /// What a node is told about itself.
 #[derive(Clone, Debug)]
@@ -59,6 +60,7 @@ pub struct Node {
     opened_at: Position,
     /// DDL is planned and submitted one at a time, or statements would keep overtaking each other's catalog.
     ddl: tokio::sync::Mutex<()>,
+    sources: SourceState,
 }
 
 impl Node {
@@ -76,6 +78,7 @@ impl Node {
             snapshots,
             opened_at,
             ddl: tokio::sync::Mutex::new(()),
+            sources: SourceState::default(),
         }
     }
 
@@ -114,6 +117,22 @@ impl Node {
     pub async fn submit(&self, writes: WriteSet) -> Result<Committed, Rejected> {
         let (reply, outcome) = oneshot::channel();
         self.ask(Request::Commit { writes, reply }, outcome).await
+    }
+
+    /// What the tasks of sources are doing.
+    pub fn sources(&self) -> &SourceState {
+        &self.sources
+    }
+
+    /// Submits rows of a source; the answer comes when they are durable. Calls one after the other keep their
+    /// order. When the node is stopping the answer never comes.
+    pub async fn submit_source(
+        &self,
+        append: SourceAppend,
+    ) -> oneshot::Receiver<Result<Committed, Rejected>> {
+        let (reply, outcome) = oneshot::channel();
+        let _ = self.requests.send(Request::Source { append, reply }).await;
+        outcome
     }
 
     /// Submits catalog changes that were planned against `base_version`.

@@ -23,6 +23,7 @@ use super::driver::{Driver, Ended};
 use super::log_writer::LogWriter;
 use super::request::REQUESTS_MAX;
 use super::{Node, NodeSettings};
+use crate::source::file::FileReader;
 
 const READ_RECORDS_MAX: usize = 1024;
 
@@ -130,6 +131,7 @@ impl Stored {
         let place = dir.path().display().to_string();
         let mut config = RegionConfig::new(settings.region.clone(), settings.peers.clone());
         config.found = found;
+        config.sources = Arc::new(FileReader::new(&settings.region));
         let tick = Duration::from_millis(config.tick_ms);
         let clock = Clock::start();
         let mut effects = Vec::new();

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tributary_planner::catalog::CatalogChange;
-use tributary_region::{Committed, Rejected, WriteSet};
+use tributary_region::{Committed, Rejected, SourceAppend, WriteSet};
 use tributary_replication::link::Message;
 
 /// The bound of the queue; senders wait when it is full.
@@ -17,6 +17,13 @@ pub enum Request {
     Commit {
         /// The writes.
         writes: WriteSet,
+        /// The outcome, once durable.
+        reply: Reply,
+    },
+    /// Rows read from a source.
+    Source {
+        /// The rows.
+        append: SourceAppend,
         /// The outcome, once durable.
         reply: Reply,
     },

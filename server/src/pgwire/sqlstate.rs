@@ -144,6 +144,9 @@ pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
             .hint("free space; reads go on meanwhile"),
         Rejected::NotPrimary => SqlError::new(CANNOT_CONNECT_NOW, "this is not the primary region")
             .hint("run DDL again; it is forwarded to the primary region"),
+        Rejected::SourceMoved { .. } | Rejected::SourceColumns(_) => {
+            SqlError::new(SERIALIZATION_FAILURE, rejected.to_string())
+        }
         Rejected::OtherRegion(id) => {
             SqlError::unsupported(format!("rows of \"{}\" are written in another region", name(*id)))
                 .hint("connect to the table's region")

@@ -1,10 +1,13 @@
 //! What a statement knows of its session: the facts that functions such as `current_user` return.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_region::Snapshot;
+use tributary_storage::ObjectId;
 
 use crate::session::settings::Settings;
+use crate::source::state::Task;
 
 /// The name of the one database, whatever name a client connects with.
 pub const DATABASE: &str = "tributary";
@@ -20,6 +23,8 @@ pub struct Facts {
     pub region: String,
     /// The build's version.
     pub version: String,
+    /// What the tasks of sources are doing, for `tributary.sources`.
+    pub source_tasks: Arc<BTreeMap<ObjectId, Task>>,
     /// `tributary_frontier()`.
     pub frontier: String,
     /// When the transaction began, in nanoseconds since 1970: `now()`.

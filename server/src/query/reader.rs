@@ -200,6 +200,7 @@ impl Reader {
         let system = Arc::new(SystemSchema::new(
             Arc::clone(&self.snapshot),
             self.facts.region.clone(),
+            Arc::clone(&self.facts.source_tasks),
         ));
         let pg_catalog = Arc::new(PgCatalog::new(Arc::clone(&self.snapshot), &self.facts)?);
         let context = QueryContext::new(
@@ -240,6 +241,14 @@ impl Reader {
                             .plan_view(&object, view, context, public, notices, depth)
                             .await?;
                         public.replace(&name, provider);
+                    }
+                    ObjectKind::Source(source) if source.is_relation() => {
+                        return Err(SqlError::unsupported(format!(
+                            "reading the rows of source \"{name}\" in a query"
+                        ))
+                        .hint(format!(
+                            "its rows are not stored: CREATE MATERIALIZED VIEW … AS SELECT … FROM {name}"
+                        )));
                     }
                     ObjectKind::Source(_) => {
                         return Err(SqlError::new(

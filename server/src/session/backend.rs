@@ -3,6 +3,7 @@
 //! The node implements it over the region's machine; tests implement it in memory. A session never sees the log,
 //! the links or the disk.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use tributary_planner::catalog::PlanSettings;
 use tributary_planner::error::PlanError;
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 use tributary_storage::{ObjectId, Position};
+
+use crate::source::state::Task;
 
 /// The node, as seen by sessions.
 #[async_trait]
@@ -32,6 +35,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Waits until the view is readable here; otherwise names the regions it waits for.
     async fn wait_view_ready(&self, view: ObjectId, timeout: Duration) -> Result<(), Vec<String>>;
+
+    /// What the tasks of this region's sources are doing.
+    fn source_tasks(&self) -> BTreeMap<ObjectId, Task> {
+        BTreeMap::new()
+    }
 
     /// The build's version, for `version()`.
     fn version(&self) -> String {

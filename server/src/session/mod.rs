@@ -205,6 +205,7 @@ impl Session {
             Statement::ShowTables => system_query(self, "SELECT * FROM tributary.tables ORDER BY name").await,
             Statement::CreateTable(_)
             | Statement::CreateSource(_)
+            | Statement::AlterSource(_)
             | Statement::CreateView(_)
             | Statement::CreateMaterializedView(_)
             | Statement::Drop(_) => ddl::run(self, parsed).await,
@@ -255,6 +256,7 @@ impl Session {
             process: self.process,
             region: self.backend.region_name(),
             version: self.backend.version(),
+            source_tasks: Arc::new(self.backend.source_tasks()),
             frontier: frontier_text(&snapshot),
             started_ns: transaction.started_ns,
             settings: Arc::clone(&self.settings),

@@ -5,11 +5,15 @@
 //! on at the exact event: what was acknowledged is there once, what was not is made again. A task that cannot
 //! commit waits for its commit: the region's backpressure is the source's.
 //!
+//! Files are a source of another kind: a relation that views read. Their task runs while any view reads them.
+//!
 //! Left out: sources that cannot be read again (they need their offsets acknowledged outward), and moving
 //! shares when a region is added to the cluster.
 
+pub mod file;
 pub mod nexmark;
 mod pace;
+pub mod state;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +27,7 @@ use tributary_storage::{ObjectId, RegionId};
 
 use crate::node::Node;
 use pace::Pace;
+use state::Running;
 
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -51,20 +56,36 @@ pub async fn run(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
 
 fn start_and_end(node: &Arc<Node>, snapshot: &Snapshot, tasks: &mut BTreeMap<ObjectId, JoinHandle<()>>) {
     tasks.retain(|id, task| {
-        let exists = snapshot.catalog.by_id(*id).is_some();
-        if !exists {
+        let runs = should_run(node, snapshot, *id);
+        if !runs {
             task.abort();
+            node.sources().note(*id, Running::Idle);
         }
-        exists
+        runs
     });
     for (id, object) in &snapshot.catalog.objects {
         if let ObjectKind::Source(source) = &object.kind
             && !tasks.contains_key(id)
+            && should_run(node, snapshot, *id)
         {
-            let task = feed(node.clone(), *id, object.name.clone(), source.clone());
-            tasks.insert(*id, tokio::spawn(task));
+            let (node, id, name, source) = (node.clone(), *id, object.name.clone(), source.clone());
+            let task = match source.is_relation() {
+                true => tokio::spawn(file::feed(node, id, name, source)),
+                false => tokio::spawn(feed(node, id, name, source)),
+            };
+            tasks.insert(id, task);
         }
     }
+}
+
+/// Whether a source has anything to do in this region now. One that views read does nothing without them.
+fn should_run(node: &Node, snapshot: &Snapshot, id: ObjectId) -> bool {
+    let catalog = &snapshot.catalog;
+    let Some(ObjectKind::Source(source)) = catalog.by_id(id).map(|object| &object.kind) else {
+        return false;
+    };
+    !source.is_relation()
+        || (!source.is_paused() && source.is_read_in(node.name()) && catalog.is_read_by_views(id))
 }
 
 /// One source in this region, to the end of its events.

@@ -17,6 +17,7 @@ pub(super) const TABLE: SystemTable = SystemTable {
         ("state_rows", SqlType::Int8),
         ("state_bytes", SqlType::Int8),
         ("errors", SqlType::Int8),
+        ("failure", SqlType::Text),
         ("definition", SqlType::Text),
     ],
     rows,
@@ -36,6 +37,7 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
             .collect();
         let state = match view {
             None => "creating",
+            Some(view) if view.failure.is_some() => "failed",
             Some(view) if view.backfill.0 < view.backfill.1 => "backfilling",
             Some(view) if !view.missing.is_empty() => "waiting",
             Some(_) => "ready",
@@ -50,6 +52,7 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
             view.and_then(|view| text(view.state_total().0)),
             view.and_then(|view| text(view.state_total().1)),
             view.and_then(|view| text(view.errors.iter().map(|error| error.count).sum::<i64>())),
+            view.and_then(|view| text(view.failure.as_ref()?)),
             text(&definition.sql),
         ]);
     }

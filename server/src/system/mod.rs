@@ -11,6 +11,7 @@ mod regions;
 mod sources;
 mod tables;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,10 +21,11 @@ use datafusion::catalog::{MemTable, SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use tributary_planner::types::SqlType;
 use tributary_region::Snapshot;
-use tributary_storage::RegionId;
+use tributary_storage::{ObjectId, RegionId};
 
 use crate::pgwire::types::datetime::{Zone, write_timestamp};
 use crate::pgwire::types::input::ColumnBuilder;
+use crate::source::state::Task;
 
 /// A row as text; `None` is null.
 type Row = Vec<Option<String>>;
@@ -42,6 +44,8 @@ pub(crate) struct Facts<'a> {
     pub snapshot: &'a Snapshot,
     /// This region's name.
     pub region: &'a str,
+    /// What the tasks of sources are doing.
+    pub source_tasks: &'a BTreeMap<ObjectId, Task>,
 }
 
 /// All system tables.
@@ -115,12 +119,17 @@ fn moment(ms: u64) -> Option<String> {
 pub struct SystemSchema {
     snapshot: Arc<Snapshot>,
     region: String,
+    source_tasks: Arc<BTreeMap<ObjectId, Task>>,
 }
 
 impl SystemSchema {
     /// The system tables of a snapshot in this region.
-    pub fn new(snapshot: Arc<Snapshot>, region: String) -> Self {
-        Self { snapshot, region }
+    pub fn new(snapshot: Arc<Snapshot>, region: String, source_tasks: Arc<BTreeMap<ObjectId, Task>>) -> Self {
+        Self {
+            snapshot,
+            region,
+            source_tasks,
+        }
     }
 }
 
@@ -143,6 +152,7 @@ impl SchemaProvider for SystemSchema {
         let batch = table.batch(&Facts {
             snapshot: &self.snapshot,
             region: &self.region,
+            source_tasks: &self.source_tasks,
         })?;
         Ok(Some(Arc::new(MemTable::try_new(
             table.schema(),

@@ -6,6 +6,7 @@
 // The tests wait for real processes.
 #![allow(clippy::disallowed_methods)]
 
+mod file_source;
 mod one_region;
 mod peer_port;
 mod running;

@@ -1,0 +1,117 @@
+//! Nexmark against the server's binary: files are made once, each query is measured in a fresh process.
+//!
+//! ```text
+//!   generate ─▶ events-*.parquet ─┬─▶ tributary start (pinned) ─▶ events/s, CPU, memory, state
+//!                                 └─▶ DuckDB ─▶ the rows expected; the time of computing them anew
+//! ```
+//! Only the server's public face is used: its command line, SQL, and what Linux says of its process.
+
+// Time, threads and unordered maps are forbidden in the pure crates only.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod duckdb;
+mod events;
+mod generate;
+mod process;
+mod report;
+mod run;
+mod session;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// What can go wrong, as a text for people.
+type Result<T> = std::result::Result<T, String>;
+
+#[derive(Parser)]
+#[command(about = "Nexmark against the server's binary")]
+struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Write events as files.
+    Generate(Generate),
+    /// Measure queries.
+    Run(Run),
+}
+
+#[derive(Args)]
+struct Generate {
+    /// How many events.
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u64,
+    /// The directory; made if it does not exist.
+    #[arg(long)]
+    out: PathBuf,
+    /// parquet or arrow.
+    #[arg(long, default_value = "parquet")]
+    format: String,
+}
+
+#[derive(Args)]
+struct Run {
+    /// How many events; generated into the cache when they are not there yet.
+    #[arg(long, default_value_t = 5_000_000)]
+    events: u64,
+    /// Queries, as q0,q1; or all.
+    #[arg(long, default_value = "all")]
+    queries: String,
+    /// Numbers of cores.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    cores: Vec<usize>,
+    /// Runs of each; the median counts.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Compare each view with DuckDB at a million events first.
+    #[arg(long)]
+    check: bool,
+    /// Other engines to measure: duckdb.
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Where the results go, one JSON object per line.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// parquet or arrow.
+    #[arg(long, default_value = "parquet")]
+    format: String,
+    /// The directory of queries.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/nexmark"))]
+    nexmark: PathBuf,
+    /// The server's binary; otherwise the one beside this.
+    #[arg(long)]
+    tributary: Option<PathBuf>,
+    /// A Python with DuckDB.
+    #[arg(long, default_value = "python3", env = "TRIBUTARY_BENCH_PYTHON")]
+    python: PathBuf,
+    /// Where generated files are kept.
+    #[arg(long, env = "TRIBUTARY_BENCH_CACHE")]
+    cache: Option<PathBuf>,
+    /// Seconds after which a run counts as stuck.
+    #[arg(long, default_value_t = 600)]
+    timeout_seconds: u64,
+}
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    let outcome = match &command.verb {
+        Verb::Generate(generate) => {
+            generate::generate(generate.events, &generate.out, &generate.format).map(|()| true)
+        }
+        Verb::Run(run) => tokio::runtime::Runtime::new()
+            .map_err(|error| error.to_string())
+            .and_then(|runtime| runtime.block_on(run::run(run))),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(reason) => {
+            eprintln!("tributary-bench: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

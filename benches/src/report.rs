@@ -1,0 +1,110 @@
+//! Results: a table for people, JSON for machines.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::Result;
+
+/// One run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sample {
+    /// From RESUME until the last row is visible.
+    pub elapsed_seconds: f64,
+    /// Processor time meanwhile.
+    pub cpu_seconds: f64,
+    /// The process's greatest memory.
+    pub peak_rss_bytes: u64,
+    /// The operators' state at the end.
+    pub state_bytes: u64,
+    /// Rows of the operators' state at the end.
+    pub state_rows: u64,
+    /// Rows of the view at the end.
+    pub view_rows: u64,
+}
+
+/// All runs of one query on one engine.
+pub struct Measured {
+    /// The query.
+    pub query: String,
+    /// tributary or duckdb.
+    pub engine: &'static str,
+    /// Cores.
+    pub cores: usize,
+    /// Events.
+    pub events: u64,
+    /// Runs.
+    pub samples: Vec<Sample>,
+}
+
+impl Measured {
+    /// The run of median time.
+    fn median(&self) -> Sample {
+        let mut samples = self.samples.clone();
+        samples.sort_by(|a, b| a.elapsed_seconds.total_cmp(&b.elapsed_seconds));
+        samples.get(samples.len() / 2).copied().unwrap_or_default()
+    }
+
+    fn rate(&self, sample: &Sample) -> f64 {
+        self.events as f64 / sample.elapsed_seconds.max(1e-9)
+    }
+
+    /// One line of the table.
+    pub fn line(&self) -> String {
+        let median = self.median();
+        format!(
+            "{:<6} {:<10} {:>5} {:>11} {:>13.0} {:>9.2} {:>8.2} {:>9.0} {:>10.1} {:>10}",
+            self.query,
+            self.engine,
+            self.cores,
+            self.events,
+            self.rate(&median),
+            median.elapsed_seconds,
+            median.cpu_seconds,
+            median.peak_rss_bytes as f64 / 1e6,
+            median.state_bytes as f64 / 1e6,
+            median.view_rows,
+        )
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let median = self.median();
+        let rates: Vec<f64> = self.samples.iter().map(|sample| self.rate(sample)).collect();
+        let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = rates.iter().copied().fold(0.0, f64::max);
+        json!({
+            "query": self.query,
+            "engine": self.engine,
+            "cores": self.cores,
+            "events": self.events,
+            "events_per_second": { "median": self.rate(&median), "min": least, "max": most },
+            "peak_rss_bytes": median.peak_rss_bytes,
+            "cpu_seconds": median.cpu_seconds,
+            "elapsed_seconds": median.elapsed_seconds,
+            "state_bytes": median.state_bytes,
+            "state_rows": median.state_rows,
+            "view_rows": median.view_rows,
+            "runs": self.samples.len(),
+        })
+    }
+
+    /// Adds the result to a file.
+    pub fn append(&self, path: &Path) -> Result<()> {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        writeln!(file, "{}", self.json()).map_err(|error| error.to_string())
+    }
+}
+
+/// The head of the table.
+pub fn heading() -> String {
+    format!(
+        "{:<6} {:<10} {:>5} {:>11} {:>13} {:>9} {:>8} {:>9} {:>10} {:>10}",
+        "query", "engine", "cores", "events", "events/s", "seconds", "cpu s", "peak MB", "state MB", "rows"
+    )
+}

@@ -1,0 +1,203 @@
+//! One file source in one region, from where it stopped.
+//!
+//! ```text
+//!   thread: list, decode ──(up to BATCHES_AHEAD)──▶ task: pace, number, submit ──▶ region
+//!                                                      ◀── answers, once durable (up to IN_FLIGHT_MAX open)
+//! ```
+//! Decoding, logging and computing overlap. The region takes rows only in order, so when one answer is a refusal
+//! all later ones are too: the feed then starts again from what the region says it has consumed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tributary_planner::catalog::SourceDef;
+use tributary_region::{Committed, Rejected, SourceAppend};
+use tributary_storage::ObjectId;
+
+use super::again::changed;
+use super::{Piece, Rows, Settings};
+use crate::node::Node;
+use crate::source::pace::Pace;
+use crate::source::state::Running;
+
+/// Batches that are decoded and wait to be submitted.
+const BATCHES_AHEAD: usize = 3;
+/// Records whose answer is awaited.
+const IN_FLIGHT_MAX: usize = 4;
+/// How often new files are looked for.
+const FOLLOW: Duration = Duration::from_millis(500);
+const RETRY: Duration = Duration::from_millis(200);
+
+/// How one attempt ended.
+enum Ended {
+    /// All rows are consumed.
+    Finished(u64),
+    /// Something is to be tried again.
+    Interrupted,
+}
+
+type Answer = oneshot::Receiver<Result<Committed, Rejected>>;
+
+/// Feeds until all files are consumed, or the source is in error.
+pub async fn feed(node: std::sync::Arc<Node>, id: ObjectId, name: String, def: SourceDef) {
+    loop {
+        match attempt(&node, id, &name, &def).await {
+            Ok(Ended::Interrupted) => tokio::time::sleep(RETRY).await,
+            Ok(Ended::Finished(rows)) => {
+                node.sources().note(id, Running::Finished);
+                tracing::info!(source = name, rows, "the source has come to its end");
+                return;
+            }
+            Err(reason) => {
+                tracing::error!(source = name, reason, "the source stops");
+                node.sources().fail(id, reason);
+                return;
+            }
+        }
+    }
+}
+
+async fn attempt(node: &Node, id: ObjectId, name: &str, def: &SourceDef) -> Result<Ended, String> {
+    let snapshot = node.replayed().await.ok_or("the node is stopping")?;
+    let consumed = snapshot.sources.get(&id).copied().unwrap_or(0);
+    let mark = snapshot.source_marks.get(&id).copied();
+    let settings = Settings::of(def, node.name())?;
+    let mut pace = settings.rate.map(Pace::start);
+    let mut pieces = decode(name, settings, consumed, mark)?;
+    node.sources().note(id, Running::Reading);
+    tracing::info!(source = name, consumed, "the source starts");
+    let counter = metrics::counter!("tributary_source_events_total", "source" => name.to_owned());
+    let mut feed = Feed {
+        node,
+        id,
+        next: consumed,
+        in_flight: VecDeque::new(),
+    };
+    while let Some(piece) = pieces.recv().await {
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(reason) => {
+                // What was read before the error is good.
+                feed.settle(0).await?;
+                return Err(reason);
+            }
+        };
+        node.sources().file(id, &piece.file);
+        let mut rest = piece.rows.clone();
+        while rest.num_rows() > 0 {
+            let count = match &mut pace {
+                None => rest.num_rows(),
+                Some(pace) => {
+                    usize::try_from(pace.due(rest.num_rows() as u64).await).unwrap_or(rest.num_rows())
+                }
+            };
+            let rows = rest.slice(0, count);
+            rest = rest.slice(count, rest.num_rows() - count);
+            if !feed.settle(IN_FLIGHT_MAX - 1).await? {
+                return Ok(Ended::Interrupted);
+            }
+            feed.submit(rows, piece.mark).await;
+            counter.increment(count as u64);
+        }
+    }
+    match feed.settle(0).await? {
+        true => Ok(Ended::Finished(feed.next)),
+        false => Ok(Ended::Interrupted),
+    }
+}
+
+/// What was submitted.
+struct Feed<'a> {
+    node: &'a Node,
+    id: ObjectId,
+    next: u64,
+    in_flight: VecDeque<Answer>,
+}
+
+impl Feed<'_> {
+    async fn submit(&mut self, rows: arrow::array::RecordBatch, mark: u64) {
+        let append = SourceAppend {
+            source: self.id,
+            from: self.next,
+            mark,
+            rows: vec![rows],
+        };
+        self.next = append.to();
+        let answer = self.node.submit_source(append).await;
+        self.in_flight.push_back(answer);
+    }
+
+    /// Waits until no more than so many answers are open; false when something was refused and can be tried
+    /// again.
+    async fn settle(&mut self, open_max: usize) -> Result<bool, String> {
+        while self.in_flight.len() > open_max {
+            let Some(answer) = self.in_flight.pop_front() else {
+                break;
+            };
+            match answer.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(
+                    Rejected::Overloaded
+                    | Rejected::DiskFull
+                    | Rejected::Joining
+                    | Rejected::CatalogChanged
+                    | Rejected::SourceMoved { .. },
+                )) => return Ok(false),
+                Ok(Err(rejected)) => return Err(rejected.to_string()),
+                // The node ends, with the outcome unknown.
+                Err(_) => std::future::pending().await,
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Decodes ahead on a thread of its own, which ends when nobody listens any more.
+fn decode(
+    name: &str,
+    settings: Settings,
+    consumed: u64,
+    mark: Option<u64>,
+) -> Result<mpsc::Receiver<Result<Piece, String>>, String> {
+    let (pieces, queue) = mpsc::channel(BATCHES_AHEAD);
+    std::thread::Builder::new()
+        .name(format!("source {name}"))
+        .spawn(move || {
+            if let Err(reason) = decode_all(settings, consumed, mark, &pieces) {
+                let _ = pieces.blocking_send(Err(reason));
+            }
+        })
+        .map_err(|error| format!("a thread could not be started: {error}"))?;
+    Ok(queue)
+}
+
+fn decode_all(
+    settings: Settings,
+    consumed: u64,
+    mark: Option<u64>,
+    pieces: &mpsc::Sender<Result<Piece, String>>,
+) -> Result<(), String> {
+    let follow = settings.follow;
+    let pattern = settings.pattern.clone();
+    let mut rows = Rows::open(settings, consumed)?;
+    if consumed > 0 && mark.is_some_and(|mark| mark != rows.mark()) {
+        return Err(changed(&pattern));
+    }
+    loop {
+        while let Some(piece) = rows.next_piece(usize::MAX)? {
+            if pieces.blocking_send(Ok(piece)).is_err() {
+                return Ok(());
+            }
+        }
+        if !follow {
+            return Ok(());
+        }
+        while !rows.look_again()? {
+            if pieces.is_closed() {
+                return Ok(());
+            }
+            std::thread::sleep(FOLLOW);
+        }
+    }
+}
