@@ -184,18 +184,16 @@ impl<Leaf> Node<Leaf> {
 }
 
 impl Node<Scan> {
-    /// Whether the tree's rows are never retracted: it keeps, extends or pairs rows of relations that only
-    /// ever gain rows.
-    pub fn is_append_only(&self) -> bool {
+    /// Whether the tree's rows are never retracted and come in the order in which the log brings those of its one
+    /// relation. A join of two such relations is not: in which order its pairs appear depends on how many records are
+    /// stepped together, and a replay may step fewer.
+    pub fn appends_in_order(&self) -> bool {
         match self {
             Node::Leaf(scan) => scan.append_only,
-            Node::Filter { .. } | Node::Project { .. } | Node::Hop { .. } | Node::Union { .. } => {
-                self.inputs().into_iter().all(Node::is_append_only)
+            Node::Filter { input, .. } | Node::Project { input, .. } | Node::Hop { input, .. } => {
+                input.appends_in_order()
             }
-            Node::Join {
-                kind, left, right, ..
-            } => *kind == JoinKind::Inner && left.is_append_only() && right.is_append_only(),
-            Node::Aggregate { .. } | Node::Distinct { .. } | Node::TopK { .. } => false,
+            _ => false,
         }
     }
 }

@@ -279,7 +279,7 @@ impl Cutter {
 
 /// The fragment that ships the rows of a tree as they are.
 fn rows(root: Node<Scan>) -> LocalFragment {
-    let boundary = if root.is_append_only() {
+    let boundary = if root.appends_in_order() {
         Boundary::AppendRows
     } else {
         Boundary::MergeRows

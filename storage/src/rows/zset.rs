@@ -17,7 +17,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use super::{RowStore, RowsSnapshot};
 use crate::Delta;
 use crate::delta::batch;
-use crate::index::{ABSENT, Hashed, ProbeTable, hash_rows};
+use crate::index::{Hashed, ProbeTable, hash_rows};
 use crate::key::KeyEncoder;
 
 /// A store is compacted when it has more dead rows than live ones, and at least so many.
@@ -110,8 +110,10 @@ impl ZSet {
     /// Compares each row with the one it was found as; where they differ only in having one hash, looks again.
     fn tell_apart(&mut self, rows: &RecordBatch, hashes: &[Hashed], ids: &mut [u32]) {
         let found = self.store.take(ids);
-        let Some(differing) = differing(&found, rows) else { return };
-        for row in differing {
+        let Some(others) = differing(&found, rows) else {
+            return;
+        };
+        for row in others {
             let own = rows.slice(row, 1);
             let mut state = (&mut self.store, false);
             let same = |state: &(&mut RowStore, bool), id: u32, _: usize| {
