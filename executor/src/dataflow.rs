@@ -2,28 +2,32 @@
 //!
 //! ```text
 //!  inputs ─▶ fragment 0 ─▶ SlotChanges ┐                ┌─ merge 0 ─┐
-//!  inputs ─▶ fragment 1 ─▶ SlotChanges ┤  (slot sets)   ├─ merge 1 ─┼─▶ global tree ─▶ Δ result ─▶ result trace
+//!  inputs ─▶ fragment 1 ─▶ SlotChanges ┤  (slot sets)   ├─ merge 1 ─┼─▶ global tree ─▶ Δ result ─▶ result rows
 //!            step_local                ┘                └───────────┘   step_global
 //! ```
 //!
+//! In a region that is alone in its cluster there is one half, [`View::step_alone`], without slots: see
+//! [`crate::alone`].
+//!
 //! Invariants: the result is a function of the inputs and the slots, never of how changes were cut into steps; the
-//! same steps give the same bytes; a step with nothing to do changes nothing.
+//! same steps give the same rows in the same order; a step with nothing to do changes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tributary_planner::plan::{Boundary, Expr, GlobalLeaf, Node, Scan, ViewPlan};
+use tributary_planner::plan::{GlobalLeaf, Scan, ViewPlan};
 use tributary_replication::{SlotChanges, SlotDelta, SlotLayout};
-use tributary_storage::{Delta, KeyEncoder, Layout, ObjectId, RunTrace, StorageError, Trace, TraceSnapshot};
+use tributary_storage::{Delta, KeyEncoder, ObjectId, RowsSnapshot};
 
+use crate::alone::Alone;
 use crate::columns::{batch_of, types_of};
 use crate::error::{ExecutorError, Result};
 use crate::local::{LocalEnd, slot_layout};
 use crate::merge::Merge;
 use crate::operators::{LeafSource, Step, Tree};
 use crate::row_errors::{ErrorLog, ErrorSink, RowError};
-use crate::state::{Builder, OpenTrace, StateId, States};
+use crate::state::{Builder, NothingSaved, ResultRows, Saved, SavedState, StateId, States};
 
 /// Changes of tables and views, in the object's own columns.
 pub type Inputs = BTreeMap<ObjectId, Delta>;
@@ -41,10 +45,26 @@ pub struct View {
     plan: Arc<ViewPlan>,
     states: States,
     errors: ErrorLog,
-    fragments: Vec<Fragment>,
+    below: Below,
     global: Tree,
     result: StateId,
     schema: SchemaRef,
+}
+
+/// What lies below the global tree.
+enum Below {
+    /// Fragments and the merges of their slots.
+    Split(Vec<Fragment>),
+    Alone(Alone),
+}
+
+/// Which regions a view has to do with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The region is alone in its cluster: there are no slots.
+    Alone,
+    /// Several regions merge their slots.
+    Cluster,
 }
 
 struct Fragment {
@@ -63,54 +83,60 @@ impl View {
     ///
     /// # Errors
     /// When the plan asks for what is not supported, or contradicts itself.
-    pub fn new(id: ObjectId, plan: Arc<ViewPlan>) -> Result<Self> {
-        Self::build(id, plan, &mut |_, _| Ok(None))
+    pub fn new(id: ObjectId, plan: Arc<ViewPlan>, scope: Scope) -> Result<Self> {
+        Self::build(id, plan, scope, &mut NothingSaved)
     }
 
-    /// The view as a checkpoint has it; `traces` gives the trace of a name.
+    /// The view as a checkpoint has it.
     ///
     /// # Errors
-    /// As [`View::new`]; when a trace is missing or cannot be read.
+    /// As [`View::new`]; when a state is missing or cannot be read.
     pub fn restore(
         id: ObjectId,
         plan: Arc<ViewPlan>,
-        traces: &mut dyn FnMut(&str, Layout) -> std::result::Result<Option<RunTrace>, StorageError>,
+        scope: Scope,
+        saved: &mut dyn SavedState,
     ) -> Result<Self> {
-        let view = Self::build(id, plan, &mut |name, layout| Ok(traces(name, layout)?))?;
+        let view = Self::build(id, plan, scope, saved)?;
         view.states.assert_complete()?;
         Ok(view)
     }
 
-    fn build(id: ObjectId, plan: Arc<ViewPlan>, open: OpenTrace) -> Result<Self> {
+    fn build(id: ObjectId, plan: Arc<ViewPlan>, scope: Scope, saved: &mut dyn SavedState) -> Result<Self> {
         let mut states = States::default();
-        let mut fragments = Vec::with_capacity(plan.fragments.len());
-        for (number, fragment) in plan.fragments.iter().enumerate() {
-            let mut builder = Builder::new(format!("local{number}"), &mut states, &mut *open);
-            let tree = Tree::build(&mut builder, &fragment.root, &|scan: &Scan| {
-                Ok(LeafSource::Scan(scan))
-            })?;
-            let end = LocalEnd::build(&mut builder, &fragment.boundary, tree.types())?;
-            let merge = Merge::build(number, &fragment.boundary, tree.types());
-            fragments.push(Fragment { tree, end, merge });
-        }
-        let merged: Vec<Vec<DataType>> = plan.fragments.iter().map(|f| f.merged_types()).collect();
-        let mut builder = Builder::new("global", &mut states, &mut *open);
+        let below = match scope {
+            Scope::Alone => Below::Alone(Alone::build(
+                &mut Builder::new("alone", &mut states, &mut *saved),
+                &plan,
+            )?),
+            Scope::Cluster => Below::Split(build_fragments(&plan, &mut states, &mut *saved)?),
+        };
+        let merged: Vec<(Vec<DataType>, bool)> = (0..plan.fragments.len())
+            .map(|number| match &below {
+                Below::Alone(alone) => alone.merged(number),
+                Below::Split(fragments) => {
+                    let append_only = matches!(fragments[number].merge, Merge::Appended(_));
+                    (plan.fragments[number].merged_types(), append_only)
+                }
+            })
+            .collect();
+        let mut builder = Builder::new("global", &mut states, &mut *saved);
         let global = Tree::build(&mut builder, &plan.global, &|leaf: &GlobalLeaf| match leaf {
             GlobalLeaf::Scan(scan) => Ok(LeafSource::Scan(scan)),
             GlobalLeaf::Merge(number) => match merged.get(*number) {
-                Some(types) => Ok(LeafSource::Merged(*number, types)),
+                Some((types, append_only)) => Ok(LeafSource::Merged(*number, types, *append_only)),
                 None => Err(ExecutorError::Plan(format!("there is no fragment {number}"))),
             },
         })?;
         let schema = result_schema(&plan, global.types())?;
-        let layout = Layout::keyed(schema.clone(), result_key(&plan));
-        let result = states.open(RESULT.to_string(), layout, &mut *open)?;
-        let errors = states.open(ERRORS.to_string(), ErrorLog::layout(), open)?;
+        let empty = ResultRows::new(schema.clone(), global.append_only());
+        let result = states.open_result(RESULT.to_string(), empty, &mut *saved)?;
+        let errors = states.open_trace(ERRORS.to_string(), ErrorLog::layout(), saved)?;
         Ok(Self {
             id,
             errors: ErrorLog::new(errors),
             states,
-            fragments,
+            below,
             global,
             result,
             schema,
@@ -137,28 +163,47 @@ impl View {
     ///
     /// # Panics
     /// When there is no such fragment.
-    pub fn slot_layout(&self, fragment: usize) -> SlotLayout {
-        slot_layout(
-            &self.plan.fragments[fragment].boundary,
-            self.fragments[fragment].tree.types(),
-        )
+    pub fn slot_layout(plan: &ViewPlan, fragment: usize) -> SlotLayout {
+        let fragment = &plan.fragments[fragment];
+        let types = fragment.root.types(&|scan: &Scan| scan.types.clone());
+        slot_layout(&fragment.boundary, &types)
     }
 
     /// Switches defects on or off. For tests only.
     pub fn set_defects(&mut self, defects: Defects) {
-        for fragment in &mut self.fragments {
-            if let Merge::Partials(partials) = &mut fragment.merge {
-                partials.set_merge_by_adding(defects.merge_by_adding);
+        if let Below::Split(fragments) = &mut self.below {
+            for fragment in fragments {
+                if let Merge::Partials(partials) = &mut fragment.merge {
+                    partials.set_merge_by_adding(defects.merge_by_adding);
+                }
             }
         }
     }
 
+    /// Takes in changes of all inputs, in a region that is alone; returns the change of the result.
+    ///
+    /// # Panics
+    /// When the view was built for a cluster.
+    pub fn step_alone(&mut self, inputs: &Inputs) -> Delta {
+        assert!(
+            matches!(self.below, Below::Alone(_)),
+            "a view of a cluster merges slots"
+        );
+        self.evaluate_global(inputs, &[], false)
+    }
+
     /// Takes in changes of the region's own rows and of global inputs; returns, per fragment, the new absolute
     /// values of the region's own slots that changed.
+    ///
+    /// # Panics
+    /// When the view was built for a region that is alone.
     pub fn step_local(&mut self, inputs: &Inputs) -> Vec<Option<SlotChanges>> {
+        let Below::Split(fragments) = &self.below else {
+            panic!("a region that is alone has no slots");
+        };
         let mut sink = ErrorSink::default();
-        let mut changes = Vec::with_capacity(self.fragments.len());
-        for fragment in &self.fragments {
+        let mut changes = Vec::with_capacity(fragments.len());
+        for fragment in fragments {
             let mut step = Step {
                 states: &mut self.states,
                 errors: &mut sink,
@@ -173,15 +218,18 @@ impl View {
         changes
     }
 
-    /// Takes in changes of global inputs and of slots, one entry per fragment; returns the change of the result,
-    /// consolidated, in the view's columns.
+    /// Takes in changes of global inputs and of slots, one entry per fragment; returns the change of the result, in
+    /// the view's columns.
     ///
     /// # Panics
     /// When there is not one entry per fragment.
     pub fn step_global(&mut self, inputs: &Inputs, merges: &[Option<SlotDelta>]) -> Delta {
+        let Below::Split(fragments) = &self.below else {
+            panic!("a region that is alone has no slots");
+        };
         assert_eq!(
             merges.len(),
-            self.fragments.len(),
+            fragments.len(),
             "every fragment has its merge input"
         );
         self.evaluate_global(inputs, merges, false)
@@ -190,33 +238,47 @@ impl View {
     /// The result over no input: the one row of an aggregate without keys. Called once, when the view is new.
     pub fn initialize(&mut self) -> Delta {
         let inputs = Inputs::new();
-        let mut sink = ErrorSink::default();
-        for fragment in &self.fragments {
-            let mut step = Step {
-                states: &mut self.states,
-                errors: &mut sink,
-                inputs: &inputs,
-                merged: &[],
-                initial: true,
-            };
-            let delta = fragment.tree.eval(&mut step);
-            assert!(
-                delta.consolidated().is_empty(),
-                "no row of a fragment exists without a regional row"
-            );
+        let fragments = match &self.below {
+            Below::Alone(_) => 0,
+            Below::Split(fragments) => fragments.len(),
+        };
+        if let Below::Split(fragments) = &self.below {
+            let mut sink = ErrorSink::default();
+            for fragment in fragments {
+                let mut step = Step {
+                    states: &mut self.states,
+                    errors: &mut sink,
+                    inputs: &inputs,
+                    merged: &[],
+                    initial: true,
+                };
+                let delta = fragment.tree.eval(&mut step);
+                assert!(
+                    delta.consolidated().is_empty(),
+                    "no row of a fragment exists without a regional row"
+                );
+            }
+            self.errors.record(&mut self.states, sink);
         }
-        self.errors.record(&mut self.states, sink);
-        self.evaluate_global(&inputs, &vec![None; self.fragments.len()], true)
+        self.evaluate_global(&inputs, &vec![None; fragments], true)
     }
 
     fn evaluate_global(&mut self, inputs: &Inputs, merges: &[Option<SlotDelta>], initial: bool) -> Delta {
         let mut sink = ErrorSink::default();
-        let merged: Vec<Delta> = self
-            .fragments
-            .iter_mut()
-            .zip(merges)
-            .map(|(fragment, slots)| fragment.merge.eval(slots.as_ref(), initial, &mut sink))
-            .collect();
+        let merged: Vec<Delta> = match &mut self.below {
+            Below::Split(fragments) => fragments
+                .iter_mut()
+                .zip(merges)
+                .map(|(fragment, slots)| fragment.merge.eval(slots.as_ref(), initial, &mut sink))
+                .collect(),
+            Below::Alone(alone) => alone.eval(&mut Step {
+                states: &mut self.states,
+                errors: &mut sink,
+                inputs,
+                merged: &[],
+                initial,
+            }),
+        };
         let mut step = Step {
             states: &mut self.states,
             errors: &mut sink,
@@ -226,29 +288,29 @@ impl View {
         };
         let delta = self.global.eval(&mut step);
         let rows = batch_of(self.schema.clone(), delta.rows().columns().to_vec(), delta.len());
-        let delta = delta.with_rows(rows).consolidated();
+        let delta = delta.with_rows(rows);
         if !delta.is_empty() {
-            self.states[self.result].apply(&delta);
+            self.states.result_mut(self.result).apply(&delta);
         }
         self.errors.record(&mut self.states, sink);
         delta
     }
 
-    /// Makes all pending state immutable, under `stamp`.
+    /// Makes pending changes of traces immutable, under `stamp`.
     pub fn seal(&mut self, stamp: u64) {
-        self.states.iter_mut().for_each(|trace| trace.seal(stamp));
+        self.states.seal(stamp);
     }
 
-    /// The result as of the last seal.
-    pub fn result(&self) -> Arc<TraceSnapshot> {
-        self.states[self.result].snapshot()
+    /// The result as it is now. Cheap, and never changes afterwards.
+    pub fn result(&self) -> Arc<RowsSnapshot> {
+        self.states.result(self.result).snapshot()
     }
 
-    /// All state as of the last seal, the result included, by name: what a checkpoint keeps.
-    pub fn traces(&self) -> BTreeMap<String, Arc<TraceSnapshot>> {
+    /// All state, the result included, by name: what a checkpoint keeps. Traces are as of the last seal.
+    pub fn save(&self) -> BTreeMap<String, Saved> {
         self.states
-            .iter()
-            .map(|(name, trace)| (name.to_string(), trace.snapshot()))
+            .save()
+            .map(|(name, saved)| (name.to_string(), saved))
             .collect()
     }
 
@@ -258,15 +320,27 @@ impl View {
         self.errors.live(&self.states)
     }
 
-    /// The number of rows of state, as an upper bound.
-    pub fn state_rows(&self) -> usize {
-        self.states.iter().map(|(_, trace)| trace.row_count()).sum()
+    /// Every state's name, its rows as an upper bound, and the bytes it holds.
+    pub fn state_sizes(&self) -> Vec<(String, usize, usize)> {
+        self.states
+            .sizes()
+            .map(|(name, rows, bytes)| (name.to_string(), rows, bytes))
+            .collect()
     }
+}
 
-    /// The memory held by state, in bytes.
-    pub fn state_bytes(&self) -> usize {
-        self.states.iter().map(|(_, trace)| trace.bytes()).sum()
+fn build_fragments(plan: &ViewPlan, states: &mut States, saved: &mut dyn SavedState) -> Result<Vec<Fragment>> {
+    let mut fragments = Vec::with_capacity(plan.fragments.len());
+    for (number, fragment) in plan.fragments.iter().enumerate() {
+        let mut builder = Builder::new(format!("local{number}"), states, &mut *saved);
+        let tree = Tree::build(&mut builder, &fragment.root, &|scan: &Scan| {
+            Ok(LeafSource::Scan(scan))
+        })?;
+        let end = LocalEnd::build(&mut builder, &fragment.boundary, tree.types(), tree.append_only())?;
+        let merge = Merge::build(number, &fragment.boundary, tree.types());
+        fragments.push(Fragment { tree, end, merge });
     }
+    Ok(fragments)
 }
 
 /// The schema of the result, with the plan's names.
@@ -287,39 +361,6 @@ fn result_schema(plan: &ViewPlan, types: &[DataType]) -> Result<SchemaRef> {
             "a result column of type {other}"
         ))),
         None => Ok(schema),
-    }
-}
-
-/// The columns by which the result is looked up: the group keys where the root evidently has them, else all.
-fn result_key(plan: &ViewPlan) -> Vec<usize> {
-    let keys = evident_keys(plan, &plan.global).filter(|keys| !keys.is_empty());
-    let Some(mut keys) = keys else {
-        return (0..plan.columns.len()).collect();
-    };
-    keys.sort_unstable();
-    keys.dedup();
-    keys
-}
-
-fn evident_keys(plan: &ViewPlan, node: &Node<GlobalLeaf>) -> Option<Vec<usize>> {
-    match node {
-        Node::Leaf(GlobalLeaf::Merge(fragment)) => match &plan.fragments.get(*fragment)?.boundary {
-            Boundary::MergePartials { keys, .. } => Some((0..keys.len()).collect()),
-            Boundary::MergeRows | Boundary::AppendRows => None,
-        },
-        Node::Aggregate { keys, .. } => Some((0..keys.len()).collect()),
-        Node::Filter { input, .. } | Node::TopK { input, .. } => evident_keys(plan, input),
-        Node::Project {
-            input, expressions, ..
-        } => evident_keys(plan, input)?
-            .into_iter()
-            .map(|key| {
-                expressions
-                    .iter()
-                    .position(|expression| *expression == Expr::Column(key))
-            })
-            .collect(),
-        _ => None,
     }
 }
 

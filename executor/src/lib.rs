@@ -9,12 +9,13 @@
 //! ```
 //!
 //! [`View`] is the whole surface: it is built from a [`ViewPlan`](tributary_planner::plan::ViewPlan), stepped with
-//! deltas, sealed, and its state is a set of named traces. Operators move whole batches; only [`expr`] knows
-//! DataFusion. The same deltas give the same bytes: output is ordered by keys, never by arrival or address.
+//! deltas, sealed, and its state is a set of named states. Operators move whole batches; only [`expr`] knows
+//! DataFusion. The same deltas give the same output: its order follows that of the input, never addresses or hashes.
 //!
 //! Left out on purpose: where deltas come from, when steps happen, and every decision about other regions.
 
 mod aggregates;
+mod alone;
 mod canonical;
 mod columns;
 mod dataflow;
@@ -26,6 +27,7 @@ mod operators;
 mod row_errors;
 mod state;
 
-pub use dataflow::{Defects, Inputs, View};
+pub use dataflow::{Defects, Inputs, Scope, View};
 pub use error::ExecutorError;
 pub use row_errors::{ERRORS_LISTED_MAX, RowError};
+pub use state::{Saved, SavedState};

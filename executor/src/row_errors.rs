@@ -91,13 +91,13 @@ impl ErrorLog {
 
     pub(crate) fn record(&self, states: &mut States, errors: ErrorSink) {
         if !errors.weights.is_empty() {
-            states[self.state].apply(&errors.into_delta());
+            states.trace_mut(self.state).apply(&errors.into_delta());
         }
     }
 
     /// The first [`ERRORS_LISTED_MAX`] live errors, in the order of their text.
     pub(crate) fn live(&self, states: &States) -> Vec<RowError> {
-        let found = states[self.state].lookup_n(&[], 1, ERRORS_LISTED_MAX, false);
+        let found = states.trace(self.state).lookup_n(&[], 1, ERRORS_LISTED_MAX, false);
         let text = |column: usize, row: usize| {
             downcast::<StringArray>(found.rows.column(column))
                 .value(row)

@@ -12,10 +12,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use tributary_executor::View;
+use tributary_executor::{Scope, View};
 use tributary_planner::plan::ViewPlan;
 use tributary_replication::{SlotChanges, SlotDelta};
-use tributary_storage::{Delta, ObjectId, TraceSnapshot};
+use tributary_storage::{Delta, ObjectId, RowsSnapshot};
 
 use crate::config::Defects;
 use crate::dataflow::step_global;
@@ -46,12 +46,12 @@ pub struct Backfill {
     sources: VecDeque<Source>,
     pending: VecDeque<Pending>,
     own: Vec<Vec<SlotChanges>>,
-    results: Vec<Delta>,
     rows_done: u64,
     rows_total: u64,
     sealed: bool,
+    scope: Scope,
     failure: Option<String>,
-    empty: Arc<TraceSnapshot>,
+    empty: Arc<RowsSnapshot>,
 }
 
 /// What a finished job leaves.
@@ -60,27 +60,25 @@ pub struct Finished {
     pub view: View,
     /// Per fragment the own slots, in the order in which they were computed.
     pub own: Vec<Vec<SlotChanges>>,
-    /// The result so far, as deltas.
-    pub results: Vec<Delta>,
 }
 
 impl Backfill {
     /// A job for a view; it begins with [`Backfill::begin`].
-    pub fn new(id: ObjectId, plan: Arc<ViewPlan>, defects: Defects) -> Result<Self> {
+    pub fn new(id: ObjectId, plan: Arc<ViewPlan>, scope: Scope, defects: Defects) -> Result<Self> {
         let own = plan.fragments.iter().map(|_| Vec::new()).collect();
-        let mut view = View::new(id, plan)?;
+        let mut view = View::new(id, plan, scope)?;
         view.set_defects(defects.executor);
         let empty = view.result();
-        let results = vec![view.initialize()];
+        view.initialize();
         Ok(Self {
             view,
             sources: VecDeque::new(),
             pending: VecDeque::new(),
             own,
-            results,
             rows_done: 0,
             rows_total: 0,
             sealed: false,
+            scope,
             failure: None,
             empty,
         })
@@ -146,7 +144,7 @@ impl Backfill {
     }
 
     /// What readers of an unfinished view would see: nothing.
-    pub fn empty_result(&self) -> Arc<TraceSnapshot> {
+    pub fn empty_result(&self) -> Arc<RowsSnapshot> {
         self.empty.clone()
     }
 
@@ -166,11 +164,14 @@ impl Backfill {
         Ok(Finished {
             view: self.view,
             own: self.own,
-            results: self.results,
         })
     }
 
     fn feed(&mut self, inputs: BTreeMap<ObjectId, Delta>, merges: Vec<Vec<SlotDelta>>) {
+        if self.scope == Scope::Alone {
+            self.view.step_alone(&inputs);
+            return;
+        }
         let rounds = if merges.is_empty() {
             self.own.iter().map(|_| Vec::new()).collect()
         } else {
@@ -179,6 +180,6 @@ impl Backfill {
         for (number, changes) in self.view.step_local(&inputs).into_iter().enumerate() {
             self.own[number].extend(changes.filter(|changes| changes.rows > 0));
         }
-        self.results.push(step_global(&mut self.view, &inputs, rounds));
+        step_global(&mut self.view, &inputs, rounds);
     }
 }

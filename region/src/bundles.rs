@@ -117,8 +117,7 @@ fn check_section(
             if usize::from(id.number) >= def.plan.fragments.len() {
                 return Err(format!("slots of fragment {id}, which its view does not have"));
             }
-            let view = View::new(id.view, def.plan.clone()).map_err(|error| error.to_string())?;
-            let mut scratch = SlotSet::new(view.slot_layout(usize::from(id.number)));
+            let mut scratch = SlotSet::new(View::slot_layout(&def.plan, usize::from(id.number)));
             scratch
                 .merge_foreign(section.origin, &section.rows)
                 .map_err(|error| error.to_string())?;

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tributary_executor::View;
+use tributary_executor::{SavedState, View};
 use tributary_planner::catalog::{Catalog, ObjectKind};
 use tributary_replication::{Epoch, Frontier, Hlc};
 use tributary_storage::checkpoint::{Checkpoint, Loaded};
-use tributary_storage::{ChainHash, FragmentId, ObjectId, OriginId, RunTrace, StorageError};
+use tributary_storage::{ChainHash, FragmentId, Layout, ObjectId, OriginId, RowStore, RunTrace, StorageError};
 
 use crate::backfill::Backfill;
 use crate::config::RegionConfig;
@@ -49,10 +50,12 @@ impl Dataflow {
             source_logs: self.source_logs.clone(),
         };
         let bytes = postcard::to_stdvec(&state).expect("the state is plain data");
+        let (traces, rows) = self.state();
         Checkpoint {
             position: self.position,
             chain: self.chain,
-            traces: self.traces(),
+            traces,
+            rows,
             blobs: BTreeMap::from([(STATE_BLOB.to_owned(), Bytes::from(bytes))]),
         }
     }
@@ -115,16 +118,18 @@ impl Dataflow {
                             .insert(at, Slots::new(at, &def.plan, self.defects, &mut restore)?);
                     }
                     let state = if attached.contains(&id) {
-                        let mut restore =
-                            |name: &str, layout| -> std::result::Result<Option<RunTrace>, StorageError> {
-                                loaded.trace(&format!("view/{id}/{name}"), layout)
-                            };
-                        let mut view = View::restore(id, def.plan.clone(), &mut restore)?;
+                        let mut saved = OfView { view: id, loaded };
+                        let mut view = View::restore(id, def.plan.clone(), self.scope(), &mut saved)?;
                         view.set_defects(self.defects.executor);
                         ViewState::Attached(Box::new(view))
                     } else {
                         backfills.push(id);
-                        ViewState::Backfilling(Box::new(Backfill::new(id, def.plan.clone(), self.defects)?))
+                        ViewState::Backfilling(Box::new(Backfill::new(
+                            id,
+                            def.plan.clone(),
+                            self.scope(),
+                            self.defects,
+                        )?))
                     };
                     self.views.insert(id, state);
                 }
@@ -132,5 +137,29 @@ impl Dataflow {
             }
         }
         Ok(backfills)
+    }
+}
+
+/// The part of a checkpoint that belongs to one view.
+struct OfView<'a> {
+    view: ObjectId,
+    loaded: &'a mut Loaded,
+}
+
+impl SavedState for OfView<'_> {
+    fn trace(
+        &mut self,
+        name: &str,
+        layout: Layout,
+    ) -> std::result::Result<Option<RunTrace>, StorageError> {
+        self.loaded.trace(&format!("view/{}/{name}", self.view), layout)
+    }
+
+    fn rows(
+        &mut self,
+        name: &str,
+        schema: SchemaRef,
+    ) -> std::result::Result<Option<RowStore>, StorageError> {
+        self.loaded.rows(&format!("view/{}/{name}", self.view), schema)
     }
 }

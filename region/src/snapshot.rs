@@ -8,7 +8,7 @@ use tributary_executor::RowError;
 use tributary_planner::catalog::{Catalog, TableDef};
 use tributary_replication::link::LinkStatus;
 use tributary_replication::{Epoch, Frontier, Hlc};
-use tributary_storage::{Delta, ObjectId, OriginId, Position, RegionId, TraceSnapshot};
+use tributary_storage::{Delta, ObjectId, OriginId, Position, RegionId, RowsSnapshot, TraceSnapshot};
 
 /// Everything that is published at once. Cloning shares the state.
 #[derive(Clone)]
@@ -103,7 +103,7 @@ fn without_tombstones(delta: &Delta, deleted: usize) -> Delta {
 #[derive(Clone)]
 pub struct ViewSnapshot {
     /// Result rows in the view's columns; a weight counts equal rows.
-    pub rows: Arc<TraceSnapshot>,
+    pub rows: Arc<RowsSnapshot>,
     /// Members whose backfill is not in the frontier: while there are any the view cannot be read.
     pub missing: Vec<RegionId>,
     /// Rows fed and rows to feed of this region's backfill; equal once it is attached.
@@ -112,6 +112,14 @@ pub struct ViewSnapshot {
     pub failure: Option<Arc<str>>,
     /// Rows left out because an expression failed on them.
     pub errors: Arc<Vec<RowError>>,
-    /// Rows and bytes of operator state.
-    pub state: (usize, usize),
+    /// The name of each operator state, its rows as an upper bound, and the bytes it holds.
+    pub state: Arc<Vec<(String, usize, usize)>>,
+}
+
+impl ViewSnapshot {
+    /// Rows and bytes of all operator states together.
+    pub fn state_total(&self) -> (usize, usize) {
+        let add = |(rows, bytes), (_, more, size): &(String, usize, usize)| (rows + more, bytes + size);
+        self.state.iter().fold((0, 0), add)
+    }
 }

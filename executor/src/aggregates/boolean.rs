@@ -23,16 +23,28 @@ impl Truths {
         }
     }
 
-    pub(crate) fn add_rows(&mut self, groups: &[u32], values: &ArrayRef, weights: &[i64]) {
+    pub(crate) fn grow(&mut self, groups: usize) {
+        self.trues.grow(groups);
+        self.falses.grow(groups);
+    }
+
+    pub(crate) fn gather(&self, groups: &[u32]) -> Self {
+        Self {
+            trues: self.trues.gather(groups),
+            falses: self.falses.gather(groups),
+        }
+    }
+
+    pub(crate) fn add_rows(&mut self, groups: &[u32], values: &ArrayRef, weights: Option<&[i64]>) {
         let values = downcast::<BooleanArray>(values);
-        for (row, (group, weight)) in groups.iter().zip(weights).enumerate() {
+        for (row, group) in groups.iter().enumerate() {
             if values.is_valid(row) {
                 let counts = if values.value(row) {
                     &mut self.trues
                 } else {
                     &mut self.falses
                 };
-                counts.0[*group as usize] += weight;
+                counts.0[*group as usize] += weights.map_or(1, |weights| weights[row]);
             }
         }
     }

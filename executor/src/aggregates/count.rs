@@ -15,11 +15,32 @@ impl Counts {
         Self(vec![0; groups])
     }
 
-    /// Counts non-null values; without a column, rows.
-    pub(crate) fn add_rows(&mut self, groups: &[u32], values: Option<&ArrayRef>, weights: &[i64]) {
-        for (row, (group, weight)) in groups.iter().zip(weights).enumerate() {
-            if values.is_none_or(|values| values.is_valid(row)) {
-                self.0[*group as usize] += weight;
+    /// Makes room for `groups` groups; new ones count nothing.
+    pub(crate) fn grow(&mut self, groups: usize) {
+        self.0.resize(groups, 0);
+    }
+
+    /// The counts of some groups.
+    pub(crate) fn gather(&self, groups: &[u32]) -> Self {
+        Self(groups.iter().map(|group| self.0[*group as usize]).collect())
+    }
+
+    /// Counts non-null values; without a column, rows. Without weights each row counts once.
+    pub(crate) fn add_rows(&mut self, groups: &[u32], values: Option<&ArrayRef>, weights: Option<&[i64]>) {
+        let nulls = values.and_then(|values| values.nulls()).filter(|nulls| nulls.null_count() > 0);
+        match (nulls, weights) {
+            (None, None) => groups.iter().for_each(|group| self.0[*group as usize] += 1),
+            (None, Some(weights)) => {
+                for (group, weight) in groups.iter().zip(weights) {
+                    self.0[*group as usize] += weight;
+                }
+            }
+            (Some(nulls), _) => {
+                for (row, group) in groups.iter().enumerate() {
+                    if nulls.is_valid(row) {
+                        self.0[*group as usize] += weights.map_or(1, |weights| weights[row]);
+                    }
+                }
             }
         }
     }

@@ -18,8 +18,17 @@ impl FloatSums {
         Self(vec![FloatSum::default(); groups])
     }
 
-    pub(crate) fn add_rows(&mut self, groups: &[u32], values: &ArrayRef, weights: &[i64]) {
-        let mut add = |row: usize, value: f64| self.0[groups[row] as usize].add(value, weights[row]);
+    pub(crate) fn grow(&mut self, groups: usize) {
+        self.0.resize(groups, FloatSum::default());
+    }
+
+    pub(crate) fn gather(&self, groups: &[u32]) -> Self {
+        Self(groups.iter().map(|group| self.0[*group as usize].clone()).collect())
+    }
+
+    pub(crate) fn add_rows(&mut self, groups: &[u32], values: &ArrayRef, weights: Option<&[i64]>) {
+        let weight = |row: usize| weights.map_or(1, |weights| weights[row]);
+        let mut add = |row: usize, value: f64| self.0[groups[row] as usize].add(value, weight(row));
         match values.data_type() {
             DataType::Float32 => {
                 let values = downcast::<Float32Array>(values);

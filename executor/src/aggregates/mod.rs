@@ -20,10 +20,11 @@ pub(crate) mod float_sum;
 pub(crate) mod floats;
 pub(crate) mod sum;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array};
-use arrow::compute::take;
+use arrow::compute::{prep_null_mask_filter, take};
 use arrow::datatypes::DataType;
 use tributary_planner::plan::{AggregateCall, AggregateFunction};
 
@@ -168,24 +169,50 @@ impl Accumulator {
         }
     }
 
-    /// Adds weighted rows; `groups` says for each row which group it belongs to. Extremes are not linear and
-    /// take their values by [`Accumulator::replace`].
-    pub(crate) fn add_rows(&mut self, rows: &Arguments) {
-        let values = || rows.values.as_ref().expect("only count has no argument");
+    /// Makes room for `groups` groups; new ones have no rows.
+    pub(crate) fn grow(&mut self, groups: usize) {
         match self {
-            Self::Count(counts) => counts.add_rows(&rows.groups, rows.values.as_ref(), &rows.weights),
-            Self::Sum(sums) => sums.add_rows(&rows.groups, values(), &rows.weights),
-            Self::FloatSum(sums) => sums.add_rows(&rows.groups, values(), &rows.weights),
-            Self::Truth(truths) => truths.add_rows(&rows.groups, values(), &rows.weights),
-            Self::Extreme(_) => unreachable!("extremes are read from their multiset"),
+            Self::Count(counts) => counts.grow(groups),
+            Self::Sum(sums) => sums.grow(groups),
+            Self::FloatSum(sums) => sums.grow(groups),
+            Self::Extreme(extremes) => extremes.grow(groups),
+            Self::Truth(truths) => truths.grow(groups),
         }
     }
 
-    /// Sets the value of every group; for extremes.
-    pub(crate) fn replace(&mut self, values: ArrayRef) {
+    /// The state of some groups, in the order given.
+    pub(crate) fn gather(&self, groups: &[u32]) -> Self {
         match self {
-            Self::Extreme(extremes) => extremes.replace(values),
-            _ => unreachable!("only extremes are replaced"),
+            Self::Count(counts) => Self::Count(counts.gather(groups)),
+            Self::Sum(sums) => Self::Sum(sums.gather(groups)),
+            Self::FloatSum(sums) => Self::FloatSum(sums.gather(groups)),
+            Self::Extreme(extremes) => Self::Extreme(extremes.gather(groups)),
+            Self::Truth(truths) => Self::Truth(truths.gather(groups)),
+        }
+    }
+
+    /// Adds weighted rows; `groups` says for each row which group it belongs to. Extremes are not linear and
+    /// take their values by [`Accumulator::set`], unless rows only ever come.
+    pub(crate) fn add_rows(&mut self, rows: &Arguments) {
+        let values = || rows.values.as_ref().expect("only count has no argument");
+        let weights = rows.weights.as_deref();
+        match self {
+            Self::Count(counts) => counts.add_rows(&rows.groups, rows.values.as_ref(), weights),
+            Self::Sum(sums) => sums.add_rows(&rows.groups, values(), weights),
+            Self::FloatSum(sums) => sums.add_rows(&rows.groups, values(), weights),
+            Self::Truth(truths) => truths.add_rows(&rows.groups, values(), weights),
+            Self::Extreme(extremes) => {
+                assert!(weights.is_none(), "extremes of rows that may go are read from their multiset");
+                extremes.add(&rows.groups, values());
+            }
+        }
+    }
+
+    /// Sets the values of some groups; for extremes.
+    pub(crate) fn set(&mut self, groups: &[u32], values: &ArrayRef) {
+        match self {
+            Self::Extreme(extremes) => extremes.set(groups, values),
+            _ => unreachable!("only extremes are set"),
         }
     }
 
@@ -195,7 +222,7 @@ impl Accumulator {
             Self::Count(counts) => counts.add_partials(groups, &columns[0], damaged),
             Self::Sum(sums) => sums.add_partials(groups, columns, damaged),
             Self::FloatSum(sums) => sums.add_partials(groups, &columns[0], damaged),
-            Self::Extreme(extremes) => extremes.add_partials(groups, &columns[0]),
+            Self::Extreme(extremes) => extremes.add(groups, &columns[0]),
             Self::Truth(truths) => truths.add_partials(groups, columns, damaged),
         }
     }
@@ -231,15 +258,21 @@ impl Accumulator {
 }
 
 /// The rows that count for one call: its FILTER applied, its argument read.
-pub(crate) struct Arguments {
-    pub(crate) groups: Vec<u32>,
+pub(crate) struct Arguments<'a> {
+    pub(crate) groups: Cow<'a, [u32]>,
     pub(crate) values: Option<ArrayRef>,
-    pub(crate) weights: Vec<i64>,
+    /// `None` when every row counts once.
+    pub(crate) weights: Option<Cow<'a, [i64]>>,
 }
 
-impl Arguments {
+impl<'a> Arguments<'a> {
     /// From whole columns: `groups` and `weights` have one entry per row.
-    pub(crate) fn of(call: &AggregateCall, columns: &[ArrayRef], groups: &[u32], weights: &[i64]) -> Self {
+    pub(crate) fn of(
+        call: &AggregateCall,
+        columns: &[ArrayRef],
+        groups: &'a [u32],
+        weights: Option<&'a [i64]>,
+    ) -> Self {
         let values = call.argument.map(|column| columns[column].clone());
         let is_extreme = matches!(call.function, AggregateFunction::Min | AggregateFunction::Max);
         let values = if is_extreme {
@@ -247,28 +280,40 @@ impl Arguments {
         } else {
             values
         };
-        let filter = call
-            .filter
-            .map(|column| downcast::<BooleanArray>(&columns[column]));
-        // Extremes are looked for among values only, so nulls leave with the filtered rows.
-        let not_null = |row: usize| !is_extreme || values.as_ref().is_some_and(|v| v.is_valid(row));
-        let counts = |row: usize| filter.is_none_or(|f| f.is_valid(row) && f.value(row)) && not_null(row);
-        if filter.is_none() && !is_extreme {
+        let Some(filter) = call.filter else {
             return Self {
-                groups: groups.to_vec(),
+                groups: Cow::Borrowed(groups),
                 values,
-                weights: weights.to_vec(),
+                weights: weights.map(Cow::Borrowed),
             };
-        }
-        let kept: Vec<u32> = (0..groups.len() as u32)
-            .filter(|row| counts(*row as usize))
-            .collect();
+        };
+        let filter = downcast::<BooleanArray>(&columns[filter]);
+        let kept = match filter.nulls() {
+            None => filter.clone(),
+            Some(_) => prep_null_mask_filter(filter),
+        };
+        let kept: Vec<u32> = kept.values().set_indices_u32().collect();
         Self {
             groups: kept.iter().map(|row| groups[*row as usize]).collect(),
-            weights: kept.iter().map(|row| weights[*row as usize]).collect(),
-            values: values.map(|v| {
-                take(&v, &UInt32Array::from(kept.clone()), None).expect("rows lie within the batch")
-            }),
+            weights: weights.map(|weights| kept.iter().map(|row| weights[*row as usize]).collect()),
+            values: values
+                .map(|v| take(&v, &UInt32Array::from(kept.clone()), None).expect("rows lie within the batch")),
+        }
+    }
+
+    /// Only the rows that have a value.
+    pub(crate) fn known(self) -> Self {
+        let Some(values) = self.values.as_ref().filter(|values| values.null_count() > 0) else {
+            return self;
+        };
+        let kept: Vec<u32> = (0..values.len() as u32).filter(|row| values.is_valid(*row as usize)).collect();
+        Self {
+            groups: kept.iter().map(|row| self.groups[*row as usize]).collect(),
+            weights: self
+                .weights
+                .as_ref()
+                .map(|weights| kept.iter().map(|row| weights[*row as usize]).collect()),
+            values: Some(take(values, &UInt32Array::from(kept), None).expect("rows lie within the batch")),
         }
     }
 }

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Decimal128Array, Int16Array, Int32Array, Int64Array};
-use arrow::datatypes::{DataType, Decimal128Type, DecimalType};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, Decimal128Array, Int64Array, PrimitiveArray};
+use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Int16Type, Int32Type, Int64Type};
 
 use super::count::Counts;
 use super::{Damaged, Message, Results, values_of};
@@ -97,10 +97,27 @@ impl Wide {
 /// The sums of several groups.
 #[derive(Clone, Debug)]
 pub(crate) struct Sums {
-    sums: Vec<Wide>,
+    totals: Totals,
     counts: Counts,
     /// Scale of the values; `None` for integers, whose partial has no high word.
     scale: Option<i8>,
+}
+
+#[derive(Clone, Debug)]
+enum Totals {
+    /// Of integers: 2^63 of them fit.
+    Integer(Vec<i128>),
+    /// Of decimals.
+    Wide(Vec<Wide>),
+}
+
+impl Totals {
+    fn iter(&self) -> Box<dyn Iterator<Item = Wide> + '_> {
+        match self {
+            Self::Integer(sums) => Box::new(sums.iter().map(|sum| Wide::from_i128(*sum))),
+            Self::Wide(sums) => Box::new(sums.iter().copied()),
+        }
+    }
 }
 
 /// The partial's columns for an argument of this type.
@@ -119,32 +136,52 @@ impl Sums {
             DataType::Decimal128(_, scale) => Some(*scale),
             _ => None,
         };
+        let totals = match scale {
+            None => Totals::Integer(vec![0; groups]),
+            Some(_) => Totals::Wide(vec![Wide::default(); groups]),
+        };
         Self {
-            sums: vec![Wide::default(); groups],
+            totals,
             counts: Counts::new(groups),
             scale,
         }
     }
 
-    pub(crate) fn add_rows(&mut self, groups: &[u32], values: &ArrayRef, weights: &[i64]) {
-        let sums = &mut self.sums;
-        let mut add = |row: usize, value: i128| {
-            let sum = &mut sums[groups[row] as usize];
-            *sum = sum.plus(Wide::product(value, weights[row]));
-        };
-        macro_rules! add_all {
-            ($array:ty) => {{
-                let values = downcast::<$array>(values);
-                (0..values.len())
-                    .filter(|i| values.is_valid(*i))
-                    .for_each(|i| add(i, values.value(i).into()));
-            }};
+    pub(crate) fn grow(&mut self, groups: usize) {
+        match &mut self.totals {
+            Totals::Integer(sums) => sums.resize(groups, 0),
+            Totals::Wide(sums) => sums.resize(groups, Wide::default()),
         }
-        match values.data_type() {
-            DataType::Int16 => add_all!(Int16Array),
-            DataType::Int32 => add_all!(Int32Array),
-            DataType::Int64 => add_all!(Int64Array),
-            _ => add_all!(Decimal128Array),
+        self.counts.grow(groups);
+    }
+
+    pub(crate) fn gather(&self, groups: &[u32]) -> Self {
+        let totals = match &self.totals {
+            Totals::Integer(sums) => Totals::Integer(groups.iter().map(|g| sums[*g as usize]).collect()),
+            Totals::Wide(sums) => Totals::Wide(groups.iter().map(|g| sums[*g as usize]).collect()),
+        };
+        Self {
+            totals,
+            counts: self.counts.gather(groups),
+            scale: self.scale,
+        }
+    }
+
+    pub(crate) fn add_rows(&mut self, groups: &[u32], values: &ArrayRef, weights: Option<&[i64]>) {
+        match &mut self.totals {
+            Totals::Integer(sums) => match values.data_type() {
+                DataType::Int16 => add_integers::<Int16Type>(sums, groups, values, weights),
+                DataType::Int32 => add_integers::<Int32Type>(sums, groups, values, weights),
+                _ => add_integers::<Int64Type>(sums, groups, values, weights),
+            },
+            Totals::Wide(sums) => {
+                let values = downcast::<Decimal128Array>(values);
+                for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
+                    let weight = weights.map_or(1, |weights| weights[row]);
+                    let sum = &mut sums[groups[row] as usize];
+                    *sum = sum.plus(Wide::product(values.value(row), weight));
+                }
+            }
         }
         self.counts.add_rows(groups, Some(values), weights);
     }
@@ -153,32 +190,42 @@ impl Sums {
         let (lows, counts) = (&columns[0], &columns[columns.len() - 1]);
         damaged.note_nulls(lows, groups);
         let lows = downcast::<Decimal128Array>(lows);
-        let highs = self
-            .scale
-            .map(|_| &columns[1])
-            .map(|highs| values_of(highs, groups, damaged));
-        for (row, group) in groups.iter().enumerate() {
-            let mut added = Wide::from_i128(lows.value(row));
-            match highs {
-                Some(Some(highs)) => added.high = highs[row],
-                Some(None) => return,
-                None => {}
+        match &mut self.totals {
+            Totals::Integer(sums) => {
+                for (row, group) in groups.iter().enumerate() {
+                    let sum = &mut sums[*group as usize];
+                    match sum.checked_add(lows.value(row)) {
+                        Some(added) => *sum = added,
+                        // No honest sums of 64-bit integers come near this.
+                        None => damaged.note(*group),
+                    }
+                }
             }
-            let sum = &mut self.sums[*group as usize];
-            *sum = sum.plus(added);
+            Totals::Wide(sums) => {
+                let Some(highs) = values_of(&columns[1], groups, damaged) else {
+                    return;
+                };
+                for (row, group) in groups.iter().enumerate() {
+                    let sum = &mut sums[*group as usize];
+                    *sum = sum.plus(Wide {
+                        low: lows.value(row) as u128,
+                        high: highs[row],
+                    });
+                }
+            }
         }
         self.counts.add_partials(groups, counts, damaged);
     }
 
     pub(crate) fn columns(&self) -> Vec<ArrayRef> {
-        let lows = Decimal128Array::from_iter_values(self.sums.iter().map(|sum| sum.low as i128));
+        let lows = Decimal128Array::from_iter_values(self.totals.iter().map(|sum| sum.low as i128));
         let lows = lows
             .with_precision_and_scale(38, self.scale.unwrap_or(0))
             .expect("a scale of at most 38");
         let mut columns: Vec<ArrayRef> = vec![Arc::new(lows)];
         if self.scale.is_some() {
             columns.push(Arc::new(Int64Array::from_iter_values(
-                self.sums.iter().map(|sum| sum.high),
+                self.totals.iter().map(|sum| sum.high),
             )));
         }
         columns.push(self.counts.column());
@@ -231,16 +278,36 @@ impl Sums {
         failed: &'a mut Vec<(usize, Message)>,
         result: impl Fn(Wide, i64) -> Result<i128, Message> + 'a,
     ) -> impl Iterator<Item = Option<i128>> + 'a {
-        self.sums
+        self.totals
             .iter()
             .zip(&self.counts.0)
             .enumerate()
             .map(move |(group, (sum, count))| match *count {
                 0 => None,
-                count => result(*sum, count)
+                count => result(sum, count)
                     .map_err(|message| failed.push((group, message)))
                     .ok(),
             })
+    }
+}
+
+/// Adds weighted integers to the sums of their groups.
+fn add_integers<T: ArrowPrimitiveType>(
+    sums: &mut [i128],
+    groups: &[u32],
+    values: &ArrayRef,
+    weights: Option<&[i64]>,
+) where
+    T::Native: Into<i128>,
+{
+    let values = downcast::<PrimitiveArray<T>>(values);
+    let mut add = |row: usize, value: T::Native| {
+        let weight = weights.map_or(1, |weights| weights[row]);
+        sums[groups[row] as usize] += value.into() * i128::from(weight);
+    };
+    match values.nulls() {
+        None => values.values().iter().enumerate().for_each(|(row, value)| add(row, *value)),
+        Some(nulls) => nulls.valid_indices().for_each(|row| add(row, values.value(row))),
     }
 }
 
@@ -276,6 +343,7 @@ fn average(sum: Wide, count: i64, factor: i128) -> Result<i128, Message> {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::Int32Array;
     use proptest::prelude::*;
 
     use super::*;
@@ -288,10 +356,10 @@ mod tests {
             .with_precision_and_scale(38, 0)
             .expect("fits");
         let values: ArrayRef = Arc::new(values);
-        sums.add_rows(&[0], &values, &[7]);
+        sums.add_rows(&[0], &values, Some(&[7]));
         assert_eq!(sums.sums(&DataType::Decimal128(38, 0)).failed.len(), 1);
         assert!(sums.averages().failed.len() == 1, "16 more digits do not fit");
-        sums.add_rows(&[0], &values, &[-6]);
+        sums.add_rows(&[0], &values, Some(&[-6]));
         let results = sums.sums(&DataType::Decimal128(38, 0));
         assert!(results.failed.is_empty());
         assert_eq!(downcast::<Decimal128Array>(&results.column).value(0), huge);
@@ -302,7 +370,7 @@ mod tests {
         fn averages_round_half_away_from_zero(values in prop::collection::vec(any::<i32>(), 1..9)) {
             let mut sums = Sums::new(1, &DataType::Int32);
             let column: ArrayRef = Arc::new(Int32Array::from(values.clone()));
-            sums.add_rows(&vec![0; values.len()], &column, &vec![1; values.len()]);
+            sums.add_rows(&vec![0; values.len()], &column, None);
             let sum: i128 = values.iter().map(|v| i128::from(*v)).sum::<i128>() * 10i128.pow(16);
             let count = values.len() as i128;
             let expected = (2 * sum.abs() + count) / (2 * count) * sum.signum();

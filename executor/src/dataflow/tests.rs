@@ -45,13 +45,13 @@ impl One {
                 data_type,
             })
             .collect();
-        let plan = ViewPlan {
+        let plan = Arc::new(ViewPlan {
             fragments: vec![fragment],
             global,
             columns,
-        };
-        let view = View::new(ObjectId(7), Arc::new(plan)).expect("supported");
-        let slots = vec![SlotSet::new(view.slot_layout(0))];
+        });
+        let view = View::new(ObjectId(7), plan.clone(), Scope::Cluster).expect("supported");
+        let slots = vec![SlotSet::new(View::slot_layout(&plan, 0))];
         Self {
             view,
             slots,
@@ -70,7 +70,7 @@ impl One {
             .as_ref()
             .map(|c| self.slots[0].write_own(US, Epoch(self.epoch), c));
         let delta = self.view.step_global(&inputs, &[slots]);
-        (changes, texts(&delta))
+        (changes, texts(&delta.consolidated()))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Both keep a group table over the region's own rows and say, for every group whose value changed, what it now is.
 //! Never an increment: a receiver may miss any number of values but the newest.
 
+mod append_rows;
 mod merge_rows;
 mod partial_aggregate;
 
@@ -14,8 +15,9 @@ use tributary_replication::{SlotChanges, SlotLayout};
 use tributary_storage::Delta;
 
 use crate::columns::take_all;
-use crate::error::{ExecutorError, Result};
+use crate::error::Result;
 use crate::state::{Builder, States};
+use append_rows::AppendRows;
 use merge_rows::CountRows;
 use partial_aggregate::PartialAggregate;
 
@@ -24,19 +26,22 @@ use partial_aggregate::PartialAggregate;
 pub(crate) enum LocalEnd {
     Partials(PartialAggregate),
     Rows(CountRows),
+    Appended(AppendRows),
 }
 
 impl LocalEnd {
-    pub(crate) fn build(builder: &mut Builder, boundary: &Boundary, input: &[DataType]) -> Result<Self> {
+    pub(crate) fn build(
+        builder: &mut Builder,
+        boundary: &Boundary,
+        input: &[DataType],
+        append_only: bool,
+    ) -> Result<Self> {
         Ok(match boundary {
             Boundary::MergePartials { keys, aggregates } => {
-                Self::Partials(PartialAggregate::build(builder, input, keys, aggregates)?)
+                Self::Partials(PartialAggregate::build(builder, input, keys, aggregates, append_only)?)
             }
             Boundary::MergeRows => Self::Rows(CountRows::build(builder, input)?),
-            Boundary::AppendRows => {
-                let what = "rows that are only appended".to_string();
-                return Err(ExecutorError::Unsupported(what));
-            }
+            Boundary::AppendRows => Self::Appended(AppendRows::build(builder)?),
         })
     }
 
@@ -45,6 +50,7 @@ impl LocalEnd {
         match self {
             Self::Partials(partials) => partials.eval(states, delta),
             Self::Rows(rows) => rows.eval(states, delta),
+            Self::Appended(rows) => rows.eval(states, delta),
         }
     }
 }

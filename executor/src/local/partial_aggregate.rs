@@ -25,9 +25,10 @@ impl PartialAggregate {
         input: &[DataType],
         keys: &[usize],
         calls: &[AggregateCall],
+        append_only: bool,
     ) -> Result<Self> {
         let operator = builder.next_operator("partial-aggregate");
-        let groups = GroupTable::build(builder, &operator, input, keys, calls)?;
+        let groups = GroupTable::build(builder, &operator, input, keys, calls, append_only)?;
         Ok(Self {
             groups,
             partials: KeyEncoder::new(&partial_columns(calls).0),

@@ -4,6 +4,7 @@
 //! live slots before and after, so the old row is computed again and retracted, and the new one inserted. Absolute
 //! values in, so nothing can be counted twice.
 
+mod appended;
 mod partials;
 mod rows;
 
@@ -14,6 +15,7 @@ use tributary_storage::Delta;
 
 use crate::columns::schema_of;
 use crate::row_errors::ErrorSink;
+pub(crate) use appended::MergeAppended;
 pub(crate) use partials::MergePartials;
 pub(crate) use rows::MergeRows;
 
@@ -21,6 +23,7 @@ pub(crate) use rows::MergeRows;
 pub(crate) enum Merge {
     Partials(MergePartials),
     Rows(MergeRows),
+    Appended(MergeAppended),
 }
 
 impl Merge {
@@ -31,10 +34,8 @@ impl Merge {
                 let keys: Vec<DataType> = keys.iter().map(|key| input[*key].clone()).collect();
                 Self::Partials(MergePartials::new(operator, keys, aggregates))
             }
-            // The local end of rows that are only appended cannot be built, so no such merge ever runs.
-            Boundary::MergeRows | Boundary::AppendRows => {
-                Self::Rows(MergeRows::new(operator, schema_of(input)))
-            }
+            Boundary::MergeRows => Self::Rows(MergeRows::new(operator, schema_of(input))),
+            Boundary::AppendRows => Self::Appended(MergeAppended::new(schema_of(input))),
         }
     }
 
@@ -43,6 +44,7 @@ impl Merge {
         match self {
             Self::Partials(partials) => partials.eval(slots, initial, errors),
             Self::Rows(rows) => rows.eval(slots, errors),
+            Self::Appended(rows) => rows.eval(slots),
         }
     }
 }

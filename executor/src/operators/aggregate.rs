@@ -26,8 +26,9 @@ impl Aggregate {
         input: &[DataType],
         keys: &[usize],
         calls: &[AggregateCall],
+        append_only: bool,
     ) -> Result<Self> {
-        let groups = GroupTable::build(builder, &operator, input, keys, calls)?;
+        let groups = GroupTable::build(builder, &operator, input, keys, calls, append_only)?;
         let mut types: Vec<DataType> = keys.iter().map(|key| input[*key].clone()).collect();
         types.extend(calls.iter().map(|call| call.output_type.clone()));
         // DISTINCT over a relation without columns is the one exception: it groups, by nothing, what is there.
@@ -39,6 +40,11 @@ impl Aggregate {
             schema: schema_of(&types),
         };
         Ok(Self { groups, finaliser })
+    }
+
+    /// The types of the result.
+    pub(crate) fn types(&self) -> Vec<DataType> {
+        crate::columns::types_of(&self.finaliser.schema)
     }
 
     pub(crate) fn eval(&self, step: &mut Step, delta: &Delta) -> Delta {

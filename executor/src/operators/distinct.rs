@@ -16,10 +16,15 @@ pub(crate) struct Distinct {
 }
 
 impl Distinct {
-    pub(crate) fn build(builder: &mut Builder, operator: String, input: &[DataType]) -> Result<Self> {
+    pub(crate) fn build(
+        builder: &mut Builder,
+        operator: String,
+        input: &[DataType],
+        append_only: bool,
+    ) -> Result<Self> {
         let keys: Vec<usize> = (0..input.len()).collect();
         Ok(Self {
-            rows: Aggregate::build(builder, operator, input, &keys, &[])?,
+            rows: Aggregate::build(builder, operator, input, &keys, &[], append_only)?,
         })
     }
 

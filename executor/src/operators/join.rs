@@ -1,25 +1,25 @@
 //! Join: `Δ(L ⋈ R) = ΔL ⋈ R + (L + ΔL) ⋈ ΔR`, and for a left join also the change of the rows of L that match
 //! nothing: `pad(ΔL, R) + pad(L + ΔL, R + ΔR) - pad(L + ΔL, R)`, the latter for the keys in ΔR alone.
 //!
-//! Stateful: both sides, by join key. Null keys match nothing and are not kept; a left join passes such left rows
-//! on, padded. The further condition takes part in matching: a left row whose every candidate fails it is padded.
+//! Stateful: both sides, by join key, see [`crate::state::JoinSide`]. Null keys match nothing and are not kept, unless
+//! the join is null-safe; a left join passes such left rows on, padded. The further condition takes part in matching: a left row whose every candidate fails it is padded.
 //! A pair on which the condition errs is an error entry and does not match.
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{and, is_not_null, not};
 use arrow::datatypes::{DataType, SchemaRef};
 use tributary_planner::plan::{Expr, JoinKind};
-use tributary_storage::{Delta, KeyEncoder, Layout, Trace};
+use tributary_storage::{Delta, KeyIndex};
 
 use super::Step;
 use super::filter::compile_predicate;
-use super::groups::{Grouping, key_types};
+use super::groups::key_types;
 use crate::canonical::KeyColumns;
-use crate::columns::{batch_of, nulls, schema_of, take_all};
+use crate::columns::{batch_of, nulls, schema_of};
 use crate::error::{ExecutorError, Result};
 use crate::expr::Evaluator;
 use crate::row_errors::ErrorSink;
-use crate::state::{Builder, StateId, States};
+use crate::state::{Builder, JoinSide, Matches, StateId, States};
 
 #[derive(Debug)]
 pub(crate) struct Join {
@@ -28,7 +28,8 @@ pub(crate) struct Join {
     left: Side,
     right: Side,
     filter: Option<Evaluator>,
-    encoder: KeyEncoder,
+    keys: Vec<DataType>,
+    null_safe: bool,
     schema: SchemaRef,
 }
 
@@ -40,13 +41,22 @@ struct Side {
     state: StateId,
 }
 
+/// What the plan says of a join beside its inputs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traits {
+    /// Whether null keys match.
+    pub(crate) null_safe: bool,
+    /// For each side whether its rows only come.
+    pub(crate) append_only: (bool, bool),
+}
+
 /// Candidate pairs that passed the condition.
 struct Pairs {
     joined: Delta,
     /// For each pair the index of its left row among those joined.
     left: Vec<u32>,
-    /// For each pair the weight of its right row.
-    right_weights: Vec<i64>,
+    /// For each pair the weight of its right row; `None` when each is 1.
+    right_weights: Option<Vec<i64>>,
 }
 
 impl Join {
@@ -57,6 +67,7 @@ impl Join {
         inputs: (&[DataType], &[DataType]),
         on: &[(usize, usize)],
         filter: Option<&Expr>,
+        traits: Traits,
     ) -> Result<Self> {
         if on.is_empty() {
             return Err(ExecutorError::Plan("a join without an equality".to_string()));
@@ -68,20 +79,20 @@ impl Join {
                 "a join compares columns of two types".to_string(),
             ));
         }
-        let left = Side::build(builder, &operator, "left", inputs.0, &left_key)?;
-        let right = Side::build(builder, &operator, "right", inputs.1, &right_key)?;
+        let left = Side::build(builder, &operator, "left", inputs.0, &left_key, traits.append_only.0)?;
+        let right = Side::build(builder, &operator, "right", inputs.1, &right_key, traits.append_only.1)?;
         let types = [inputs.0, inputs.1].concat();
         let filter = filter
             .map(|filter| compile_predicate(filter, &types))
             .transpose()?;
-        let encoder = KeyEncoder::new(&keys);
         Ok(Self {
             operator,
             kind,
             left,
             right,
             filter,
-            encoder,
+            keys,
+            null_safe: traits.null_safe,
             schema: schema_of(&types),
         })
     }
@@ -90,8 +101,8 @@ impl Join {
         if left.is_empty() && right.is_empty() {
             return Delta::empty(self.schema.clone());
         }
-        let (left, unmatchable) = self.left.split(left);
-        let (right, _) = self.right.split(right);
+        let (left, unmatchable) = self.left.split(left, self.null_safe);
+        let (right, _) = self.right.split(right, self.null_safe);
         let mut parts = Vec::new();
         if self.kind == JoinKind::Left {
             parts.push(self.padded(&unmatchable));
@@ -107,44 +118,33 @@ impl Join {
 
     /// `ΔL ⋈ R`, and the padded rows of ΔL; then L takes ΔL.
     fn left_change(&self, step: &mut Step, left: &Delta, parts: &mut Vec<Delta>) {
-        let found = step.states[self.right.state].lookup(&self.left.keys(left.rows()), left.len());
-        let left_rows = left.take(&found.probe);
-        let probe = found.probe.values();
-        let pairs = self.pairs(
-            &left_rows,
-            &Delta::new(found.rows, Some(found.weights)),
-            probe,
-            Some(&mut *step.errors),
-        );
+        let found = self.right.lookup(step.states, &self.left.keys(left.rows()), left.len());
+        let pairs = self.pairs(&left.take(&found.probe), &found, Some(&mut *step.errors));
         if self.kind == JoinKind::Left {
             let unmatched: Vec<bool> = matches_of(&pairs, left.len()).iter().map(|n| *n <= 0).collect();
             parts.push(self.padded(&left.filter(&BooleanArray::from(unmatched))));
         }
         parts.push(pairs.joined);
-        step.states[self.left.state].apply(left);
+        step.states.side_mut(self.left.state).apply(left);
     }
 
     /// `L ⋈ ΔR`, and the left rows that begin or cease to match; R takes ΔR.
     fn right_change(&self, step: &mut Step, right: &Delta, parts: &mut Vec<Delta>) {
         let keys = self.right.keys(right.rows());
-        let found = step.states[self.left.state].lookup(&keys, right.len());
-        let right_rows = right.take(&found.probe);
-        let left_rows = Delta::new(found.rows, Some(found.weights));
-        let probe = found.probe.values();
-        parts.push(
-            self.pairs(&left_rows, &right_rows, probe, Some(&mut *step.errors))
-                .joined,
-        );
+        let found = self.left.lookup(step.states, &keys, right.len());
+        let right_rows = Found {
+            rows: right.take(&found.probe),
+            probe: found.probe.clone(),
+        };
+        parts.push(self.pairs(&found.rows, &right_rows, Some(&mut *step.errors)).joined);
         if self.kind == JoinKind::Inner {
-            step.states[self.right.state].apply(right);
+            step.states.side_mut(self.right.state).apply(right);
             return;
         }
-        let grouping = Grouping::new(&self.encoder.encode_rows(&keys, right.len()));
-        let keys = take_all(&keys, &grouping.first);
-        let found = step.states[self.left.state].lookup(&keys, grouping.len());
-        let affected = Delta::new(found.rows, Some(found.weights));
+        let (keys, count) = self.distinct_keys(&keys, right.len());
+        let affected = self.left.lookup(step.states, &keys, count).rows;
         let before = self.matches(step.states, &affected);
-        step.states[self.right.state].apply(right);
+        step.states.side_mut(self.right.state).apply(right);
         let after = self.matches(step.states, &affected);
         let flips = |was_padded: bool| {
             let pairs = before.iter().zip(&after);
@@ -161,53 +161,49 @@ impl Join {
         parts.push(flips(false));
     }
 
+    /// Each key once, and how many there are.
+    fn distinct_keys(&self, keys: &[ArrayRef], rows: usize) -> (Vec<ArrayRef>, usize) {
+        let mut index = KeyIndex::new(&self.keys);
+        index.insert(keys, rows);
+        let all: Vec<u32> = (0..index.len() as u32).collect();
+        (index.columns(&all), all.len())
+    }
+
     /// For each left row the number of rows of R that match it.
     fn matches(&self, states: &States, left: &Delta) -> Vec<i64> {
         let keys = self.left.keys(left.rows());
         if self.filter.is_some() {
-            let found = states[self.right.state].lookup(&keys, left.len());
-            let right = Delta::new(found.rows, Some(found.weights));
-            let pairs = self.pairs(&left.take(&found.probe), &right, found.probe.values(), None);
+            let found = self.right.lookup(states, &keys, left.len());
+            let pairs = self.pairs(&left.take(&found.probe), &found, None);
             return matches_of(&pairs, left.len());
         }
         // Without a condition rows of one key match alike, and each key is looked up once.
-        let grouping = Grouping::new(&self.encoder.encode_rows(&keys, left.len()));
-        let found = states[self.right.state].lookup(&take_all(&keys, &grouping.first), grouping.len());
-        let mut counts = vec![0i64; grouping.len()];
-        for (group, weight) in found.probe.values().iter().zip(found.weights.values()) {
-            counts[*group as usize] += weight;
+        let mut index = KeyIndex::new(&self.keys);
+        let groups = index.insert(&keys, left.len());
+        let all: Vec<u32> = (0..index.len() as u32).collect();
+        let found = self.right.lookup(states, &index.columns(&all), all.len());
+        let mut counts = vec![0i64; all.len()];
+        for (row, group) in found.probe.values().iter().enumerate() {
+            counts[*group as usize] += found.rows.weight(row);
         }
-        grouping
-            .groups
-            .iter()
-            .map(|group| counts[*group as usize])
-            .collect()
+        groups.iter().map(|group| counts[*group as usize]).collect()
     }
 
     /// Joins rows side by side and applies the condition. Errors are recorded where `errors` is given: the same
     /// pairs are also looked at to count matches, which must not count their errors twice.
-    fn pairs(
-        &self,
-        left: &Delta,
-        right: &Delta,
-        left_index: &[u32],
-        errors: Option<&mut ErrorSink>,
-    ) -> Pairs {
-        let (left_weights, right_weights) = (left.weights_or_ones(), right.weights_or_ones());
-        let products = left_weights.values().iter().zip(right_weights.values());
-        let products = products.map(|(l, r)| {
-            l.checked_mul(*r)
-                .expect("a join has far fewer than 2^63 rows of one kind")
-        });
-        let weights = Int64Array::from_iter_values(products);
-        let rows = self.side_by_side(left.rows(), self.right.columns.own(right.rows()).columns());
-        let joined = Delta::new(rows, Some(weights));
-        let indices = || left_index.to_vec();
+    fn pairs(&self, left: &Delta, right: &Found, errors: Option<&mut ErrorSink>) -> Pairs {
+        let weights = products(left, &right.rows);
+        let rows = self.side_by_side(left.rows(), self.right.columns.own(right.rows.rows()).columns());
+        let joined = Delta::new(rows, weights);
+        let right_weights = |kept: &mut dyn Iterator<Item = usize>| {
+            let weights = right.rows.weights()?.values();
+            Some(kept.map(|row| weights[row]).collect())
+        };
         let Some(filter) = &self.filter else {
             return Pairs {
+                left: right.probe.values().to_vec(),
+                right_weights: right_weights(&mut (0..joined.len())),
                 joined,
-                left: indices(),
-                right_weights: right_weights.values().to_vec(),
             };
         };
         let (keep, failed) = filter.holds(joined.rows());
@@ -217,16 +213,9 @@ impl Join {
                 errors.push(&self.operator, &message, joined.rows(), row, joined.weight(row));
             }
         }
-        let kept = |row: &usize| keep.value(*row);
         Pairs {
-            left: (0..joined.len())
-                .filter(kept)
-                .map(|row| left_index[row])
-                .collect(),
-            right_weights: (0..joined.len())
-                .filter(kept)
-                .map(|row| right_weights.value(row))
-                .collect(),
+            left: keep.values().set_indices().map(|row| right.probe.value(row)).collect(),
+            right_weights: right_weights(&mut keep.values().set_indices()),
             joined: joined.filter(&keep),
         }
     }
@@ -244,6 +233,25 @@ impl Join {
     }
 }
 
+/// Rows of one side, each with the index of what it was found for.
+struct Found {
+    rows: Delta,
+    probe: UInt32Array,
+}
+
+/// The weights of pairs; `None` when each is 1.
+fn products(left: &Delta, right: &Delta) -> Option<Int64Array> {
+    if left.weights().is_none() && right.weights().is_none() {
+        return None;
+    }
+    let products = (0..left.len()).map(|row| {
+        left.weight(row)
+            .checked_mul(right.weight(row))
+            .expect("a join has far fewer than 2^63 rows of one kind")
+    });
+    Some(Int64Array::from_iter_values(products))
+}
+
 impl Side {
     fn build(
         builder: &mut Builder,
@@ -251,10 +259,11 @@ impl Side {
         role: &str,
         types: &[DataType],
         key: &[usize],
+        append_only: bool,
     ) -> Result<Self> {
         let columns = KeyColumns::new(types, key);
-        let layout = Layout::keyed(columns.schema.clone(), columns.key.clone());
-        let state = builder.trace(operator, role, layout)?;
+        let empty = JoinSide::new(columns.schema.clone(), &columns.key, append_only);
+        let state = builder.side(operator, role, empty)?;
         Ok(Self {
             columns,
             types: types.to_vec(),
@@ -262,11 +271,11 @@ impl Side {
         })
     }
 
-    /// The extended rows whose key has no null, and the others.
-    fn split(&self, delta: &Delta) -> (Delta, Delta) {
+    /// The extended rows whose key can match, and the others.
+    fn split(&self, delta: &Delta, null_safe: bool) -> (Delta, Delta) {
         let extended = delta.with_rows(self.columns.extend(delta.rows()));
         let keys = self.columns.keys(extended.rows());
-        if keys.iter().all(|key| key.null_count() == 0) {
+        if null_safe || keys.iter().all(|key| key.null_count() == 0) {
             let none = Delta::empty(extended.schema());
             return (extended, none);
         }
@@ -283,13 +292,23 @@ impl Side {
     fn keys(&self, extended: &RecordBatch) -> Vec<ArrayRef> {
         self.columns.keys(extended)
     }
+
+    /// The rows of this side with each of the keys.
+    fn lookup(&self, states: &States, keys: &[ArrayRef], rows: usize) -> Found {
+        let side = states.side(self.state);
+        let matches: Matches = side.lookup(keys, rows);
+        Found {
+            rows: Delta::new(side.rows(&matches), side.weights(&matches)),
+            probe: UInt32Array::from(matches.probe),
+        }
+    }
 }
 
 /// For each of `rows` left rows the sum of the weights of its matches.
 fn matches_of(pairs: &Pairs, rows: usize) -> Vec<i64> {
     let mut matches = vec![0; rows];
-    for (row, weight) in pairs.left.iter().zip(&pairs.right_weights) {
-        matches[*row as usize] += weight;
+    for (pair, row) in pairs.left.iter().enumerate() {
+        matches[*row as usize] += pairs.right_weights.as_ref().map_or(1, |weights| weights[pair]);
     }
     matches
 }

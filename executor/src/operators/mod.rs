@@ -7,6 +7,7 @@ pub(crate) mod aggregate;
 pub(crate) mod distinct;
 pub(crate) mod filter;
 pub(crate) mod groups;
+pub(crate) mod hop;
 pub(crate) mod join;
 pub(crate) mod project;
 pub(crate) mod top_k;
@@ -15,7 +16,7 @@ pub(crate) mod union;
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, SchemaRef};
-use tributary_planner::plan::{Node, Scan};
+use tributary_planner::plan::{JoinKind, Node, Scan};
 use tributary_storage::{Delta, ObjectId};
 
 use crate::columns::{batch_of, schema_of};
@@ -25,9 +26,10 @@ use crate::state::{Builder, States};
 use aggregate::Aggregate;
 use distinct::Distinct;
 use filter::Filter;
-use join::Join;
+use hop::Hop;
+use join::{Join, Traits};
 use project::Project;
-use top_k::TopK;
+use top_k::{Asked, TopK};
 use union::Union;
 
 /// What one evaluation of a tree reads and writes.
@@ -47,8 +49,8 @@ pub(crate) struct Step<'a> {
 pub(crate) enum LeafSource<'a> {
     /// Columns of a table or view.
     Scan(&'a Scan),
-    /// The merged rows of a fragment: its number and types.
-    Merged(usize, &'a [DataType]),
+    /// The merged rows of a fragment: its number and types, and whether they only come.
+    Merged(usize, &'a [DataType], bool),
 }
 
 /// An operator with its inputs.
@@ -62,6 +64,7 @@ enum Operator {
     Merged(usize),
     Filter(Filter, Box<Operator>),
     Project(Project, Box<Operator>),
+    Hop(Hop, Box<Operator>),
     Join(Join, Box<Operator>, Box<Operator>),
     Union(Union, Vec<Operator>),
     Aggregate(Aggregate, Box<Operator>),
@@ -74,93 +77,89 @@ enum Operator {
 pub(crate) struct Tree {
     root: Operator,
     types: Vec<DataType>,
+    append_only: bool,
+}
+
+/// An operator with its inputs, what its rows are, and whether they only come.
+struct Built {
+    operator: Operator,
+    types: Vec<DataType>,
+    append_only: bool,
+}
+
+impl Built {
+    /// An operator over this input that keeps its rows' types and their permanence.
+    fn keeping(self, wrap: impl FnOnce(Box<Operator>) -> Operator) -> Self {
+        Self {
+            operator: wrap(Box::new(self.operator)),
+            ..self
+        }
+    }
 }
 
 impl Tree {
     /// Builds the operators of a plan; `leaf` says what each leaf reads.
     pub(crate) fn build<'p, Leaf>(
-        builder: &mut Builder,
-        node: &'p Node<Leaf>,
-        leaf: &impl Fn(&'p Leaf) -> Result<LeafSource<'p>>,
-    ) -> Result<Self> {
-        let (root, types) = build(builder, node, leaf)?;
-        Ok(Self { root, types })
-    }
-
-    /// The types of the rows.
-    pub(crate) fn types(&self) -> &[DataType] {
-        &self.types
-    }
-
-    /// The change of the rows.
-    pub(crate) fn eval(&self, step: &mut Step) -> Delta {
-        self.root.eval(step)
-    }
-}
-
-fn build<'p, Leaf>(
     builder: &mut Builder,
     node: &'p Node<Leaf>,
     leaf: &impl Fn(&'p Leaf) -> Result<LeafSource<'p>>,
-) -> Result<(Operator, Vec<DataType>)> {
-    let operator = match node {
-        Node::Leaf(source) => return Ok(build_leaf(leaf(source)?)),
+) -> Result<Built> {
+    Ok(match node {
+        Node::Leaf(source) => build_leaf(leaf(source)?),
         Node::Filter { input, predicate } => {
-            let (input, types) = build(builder, input, leaf)?;
-            let filter = Filter::build(builder.next_operator("filter"), predicate, &types)?;
-            (Operator::Filter(filter, Box::new(input)), types)
+            let input = build(builder, input, leaf)?;
+            let filter = Filter::build(builder.next_operator("filter"), predicate, &input.types)?;
+            input.keeping(|input| Operator::Filter(filter, input))
         }
         Node::Project {
             input,
             expressions,
             types,
         } => {
-            let (input, input_types) = build(builder, input, leaf)?;
+            let input = build(builder, input, leaf)?;
             let name = builder.next_operator("project");
-            let project = Project::build(name, expressions, types, &input_types)?;
-            (Operator::Project(project, Box::new(input)), types.clone())
-        }
-        Node::Join {
-            kind,
-            left,
-            right,
-            on,
-            filter,
-            null_safe,
-        } => {
-            if *null_safe {
-                return Err(unsupported("a join in which nulls are equal"));
+            let project = Project::build(name, expressions, types, &input.types)?;
+            Built {
+                types: types.clone(),
+                ..input.keeping(|input| Operator::Project(project, input))
             }
-            let (left, left_types) = build(builder, left, leaf)?;
-            let (right, right_types) = build(builder, right, leaf)?;
-            let name = builder.next_operator("join");
-            let inputs = (left_types.as_slice(), right_types.as_slice());
-            let join = Join::build(builder, name, *kind, inputs, on, filter.as_ref())?;
-            (
-                Operator::Join(join, Box::new(left), Box::new(right)),
-                [left_types, right_types].concat(),
-            )
         }
+        Node::Hop {
+            input,
+            column,
+            slide_us,
+            size_us,
+        } => {
+            let input = build(builder, input, leaf)?;
+            let hop = Hop::build(builder.next_operator("hop"), &input.types, *column, *slide_us, *size_us)?;
+            Built {
+                types: hop.types(),
+                ..input.keeping(|input| Operator::Hop(hop, input))
+            }
+        }
+        Node::Join { .. } => build_join(builder, node, leaf)?,
         Node::Union { inputs } => build_union(builder, inputs, leaf)?,
         Node::Aggregate {
             input,
             keys,
             aggregates,
         } => {
-            let (input, types) = build(builder, input, leaf)?;
+            let input = build(builder, input, leaf)?;
             let name = builder.next_operator("aggregate");
-            let aggregate = Aggregate::build(builder, name, &types, keys, aggregates)?;
-            let keys = keys.iter().map(|key| types[*key].clone());
-            let types = keys
-                .chain(aggregates.iter().map(|call| call.output_type.clone()))
-                .collect();
-            (Operator::Aggregate(aggregate, Box::new(input)), types)
+            let aggregate =
+                Aggregate::build(builder, name, &input.types, keys, aggregates, input.append_only)?;
+            Built {
+                types: aggregate.types(),
+                // Without aggregates a group that is there stays there.
+                append_only: input.append_only && aggregates.is_empty(),
+                operator: Operator::Aggregate(aggregate, Box::new(input.operator)),
+            }
         }
         Node::Distinct { input } => {
-            let (input, types) = build(builder, input, leaf)?;
+            let input = build(builder, input, leaf)?;
             let name = builder.next_operator("distinct");
-            let distinct = Distinct::build(builder, name, &types)?;
-            (Operator::Distinct(distinct, Box::new(input)), types)
+            let distinct = Distinct::build(builder, name, &input.types, input.append_only)?;
+            input.keeping(|input| Operator::Distinct(distinct, input))
         }
         Node::TopK {
             input,
@@ -170,66 +169,104 @@ fn build<'p, Leaf>(
             fetch,
             rank,
         } => {
-            if !partition.is_empty() || *rank {
-                return Err(unsupported("the first rows of each partition"));
-            }
-            let (input, types) = build(builder, input, leaf)?;
+            let input = build(builder, input, leaf)?;
             let name = builder.next_operator("top-k");
-            let top_k = TopK::build(builder, &name, &types, keys, *skip, *fetch)?;
-            (Operator::TopK(top_k, Box::new(input)), types)
+            let asked = Asked {
+                partition,
+                keys,
+                skip: *skip,
+                fetch: *fetch,
+                rank: *rank,
+            };
+            let top_k = TopK::build(builder, &name, &input.types, asked, input.append_only)?;
+            let mut types = input.types;
+            types.extend(rank.then_some(DataType::Int64));
+            Built {
+                operator: Operator::TopK(top_k, Box::new(input.operator)),
+                types,
+                append_only: false,
+            }
         }
-        Node::Hop { .. } => return Err(unsupported("windows of time")),
-    };
-    Ok(operator)
+    })
 }
 
-fn unsupported(what: &str) -> ExecutorError {
-    ExecutorError::Unsupported(what.to_string())
-}
-
-fn build_leaf(source: LeafSource) -> (Operator, Vec<DataType>) {
+fn build_leaf(source: LeafSource) -> Built {
     match source {
-        LeafSource::Scan(scan) => {
-            let schema = schema_of(&scan.types);
-            let operator = Operator::Scan {
+        LeafSource::Scan(scan) => Built {
+            operator: Operator::Scan {
                 object: scan.object,
                 columns: scan.columns.clone(),
-                schema,
-            };
-            (operator, scan.types.clone())
-        }
-        LeafSource::Merged(fragment, types) => (Operator::Merged(fragment), types.to_vec()),
+                schema: schema_of(&scan.types),
+            },
+            types: scan.types.clone(),
+            append_only: scan.append_only,
+        },
+        LeafSource::Merged(fragment, types, append_only) => Built {
+            operator: Operator::Merged(fragment),
+            types: types.to_vec(),
+            append_only,
+        },
     }
+}
+
+fn build_join<'p, Leaf>(
+    builder: &mut Builder,
+    node: &'p Node<Leaf>,
+    leaf: &impl Fn(&'p Leaf) -> Result<LeafSource<'p>>,
+) -> Result<Built> {
+    let Node::Join {
+        kind,
+        left,
+        right,
+        on,
+        filter,
+        null_safe,
+    } = node
+    else {
+        unreachable!("the caller has looked");
+    };
+    let left = build(builder, left, leaf)?;
+    let right = build(builder, right, leaf)?;
+    let name = builder.next_operator("join");
+    let traits = Traits {
+        null_safe: *null_safe,
+        append_only: (left.append_only, right.append_only),
+    };
+    let inputs = (left.types.as_slice(), right.types.as_slice());
+    let join = Join::build(builder, name, *kind, inputs, on, filter.as_ref(), traits)?;
+    Ok(Built {
+        types: [left.types, right.types].concat(),
+        append_only: left.append_only && right.append_only && *kind == JoinKind::Inner,
+        operator: Operator::Join(join, Box::new(left.operator), Box::new(right.operator)),
+    })
 }
 
 fn build_union<'p, Leaf>(
     builder: &mut Builder,
     inputs: &'p [Node<Leaf>],
     leaf: &impl Fn(&'p Leaf) -> Result<LeafSource<'p>>,
-) -> Result<(Operator, Vec<DataType>)> {
+) -> Result<Built> {
     let built = inputs
         .iter()
         .map(|input| build(builder, input, leaf))
         .collect::<Result<Vec<_>>>()?;
-    let (operators, types): (Vec<Operator>, Vec<Vec<DataType>>) = built.into_iter().unzip();
-    let first = types
-        .first()
-        .cloned()
-        .ok_or_else(|| ExecutorError::Plan("a union of nothing".to_string()))?;
-    if types.iter().any(|other| *other != first) {
+    let types = match built.first() {
+        Some(first) => first.types.clone(),
+        None => return Err(ExecutorError::Plan("a union of nothing".to_string())),
+    };
+    if built.iter().any(|other| other.types != types) {
         return Err(ExecutorError::Plan(
             "the inputs of a union have different types".to_string(),
         ));
     }
-    Ok((
-        Operator::Union(
-            Union {
-                schema: schema_of(&first),
-            },
-            operators,
-        ),
-        first,
-    ))
+    let union = Union {
+        schema: schema_of(&types),
+    };
+    Ok(Built {
+        append_only: built.iter().all(|input| input.append_only),
+        operator: Operator::Union(union, built.into_iter().map(|input| input.operator).collect()),
+        types,
+    })
 }
 
 impl Operator {
@@ -248,6 +285,10 @@ impl Operator {
             Self::Project(project, input) => {
                 let delta = input.eval(step);
                 project.eval(step, &delta)
+            }
+            Self::Hop(hop, input) => {
+                let delta = input.eval(step);
+                hop.eval(step, &delta)
             }
             Self::Join(join, left, right) => {
                 let (left, right) = (left.eval(step), right.eval(step));

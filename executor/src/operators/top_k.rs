@@ -1,28 +1,33 @@
-//! Top-k: `Δ(top R) = top(R + ΔR) - top(R)`, where top takes `fetch` rows after the first `skip`.
+//! Top-k: `Δ(top R) = top(R + ΔR) - top(R)`, where top takes `fetch` rows after the first `skip` of each partition.
 //!
-//! Stateful: all rows, in the order asked for; ties are broken by all columns, so the result is a function of
-//! the contents. A row of weight 3 counts as three rows. Only the first `skip + fetch` rows are read in a step.
+//! Stateful: see [`crate::state::Ranked`]. Ties are broken by all columns, so the result is a function of the
+//! contents. A row of weight 3 counts as three rows.
 
-use arrow::array::{Int64Array, UInt32Array};
 use arrow::compute::SortOptions;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use tributary_planner::plan::SortKey;
-use tributary_storage::{Delta, Layout, Trace};
+use tributary_storage::Delta;
 
 use super::Step;
 use super::groups::key_types;
-use crate::canonical::KeyColumns;
 use crate::columns::schema_of;
 use crate::error::Result;
-use crate::state::{Builder, StateId, States};
+use crate::state::{Builder, Ranked, Ranking, StateId};
 
 #[derive(Debug)]
 pub(crate) struct TopK {
-    columns: KeyColumns,
-    types: Vec<DataType>,
+    schema: SchemaRef,
     state: StateId,
-    skip: usize,
     fetch: usize,
+}
+
+/// What a top-k asks for.
+pub(crate) struct Asked<'a> {
+    pub(crate) partition: &'a [usize],
+    pub(crate) keys: &'a [SortKey],
+    pub(crate) skip: usize,
+    pub(crate) fetch: usize,
+    pub(crate) rank: bool,
 }
 
 impl TopK {
@@ -30,61 +35,37 @@ impl TopK {
         builder: &mut Builder,
         operator: &str,
         input: &[DataType],
-        keys: &[SortKey],
-        skip: usize,
-        fetch: usize,
+        asked: Asked,
+        append_only: bool,
     ) -> Result<Self> {
-        let sorted: Vec<usize> = keys.iter().map(|key| key.column).collect();
+        let sorted: Vec<usize> = asked.keys.iter().map(|key| key.column).collect();
         key_types(&sorted, input)?;
-        let columns = KeyColumns::new(input, &sorted);
-        let options = keys.iter().map(|k| SortOptions {
+        key_types(asked.partition, input)?;
+        let options = asked.keys.iter().map(|k| SortOptions {
             descending: k.descending,
             nulls_first: k.nulls_first,
         });
-        let order = columns.key.iter().copied().zip(options).collect();
-        let layout = Layout {
-            schema: columns.schema.clone(),
-            key: Vec::new(),
-            order,
+        let ranking = Ranking {
+            partition: asked.partition.to_vec(),
+            order: sorted.into_iter().zip(options).collect(),
+            skip: asked.skip,
+            fetch: asked.fetch,
+            rank: asked.rank,
         };
-        let state = builder.trace(operator, "rows", layout)?;
+        let mut types = input.to_vec();
+        types.extend(asked.rank.then_some(DataType::Int64));
+        let state = builder.ranked(operator, Ranked::new(schema_of(input), ranking, append_only))?;
         Ok(Self {
-            columns,
-            types: input.to_vec(),
+            schema: schema_of(&types),
             state,
-            skip,
-            fetch,
+            fetch: asked.fetch,
         })
     }
 
     pub(crate) fn eval(&self, step: &mut Step, delta: &Delta) -> Delta {
-        let schema = schema_of(&self.types);
         if delta.is_empty() || self.fetch == 0 {
-            return Delta::empty(schema);
+            return Delta::empty(self.schema.clone());
         }
-        let before = self.top(step.states).negated();
-        step.states[self.state].apply(&delta.with_rows(self.columns.extend(delta.rows())));
-        let after = self.top(step.states);
-        Delta::concat(schema, &[before, after]).consolidated()
-    }
-
-    fn top(&self, states: &States) -> Delta {
-        let end = self.skip.saturating_add(self.fetch);
-        let found = states[self.state].lookup_n(&[], 1, end, false);
-        let (mut kept, mut weights): (Vec<u32>, Vec<i64>) = (Vec::new(), Vec::new());
-        let (skip, end) = (self.skip as u128, end as u128);
-        let mut passed: u128 = 0;
-        for (row, weight) in found.weights.values().iter().enumerate() {
-            let next = passed + u128::from(weight.unsigned_abs());
-            let (from, to) = (passed.max(skip), next.min(end));
-            if from < to {
-                kept.push(row as u32);
-                weights.push((to - from) as i64);
-            }
-            passed = next;
-        }
-        let rows = Delta::inserts(self.columns.own(&found.rows)).take(&UInt32Array::from(kept));
-        let (rows, _) = rows.into_parts();
-        Delta::new(rows, Some(Int64Array::from(weights)))
+        step.states.ranked_mut(self.state).apply(delta, &self.schema)
     }
 }

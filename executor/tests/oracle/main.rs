@@ -2,7 +2,8 @@
 //!
 //! Every region has its own [`View`] and slot sets; slots travel as sections, as they do between real regions. After
 //! each round all regions must hold the same result, equal to the batch answer: local fragments evaluated per
-//! origin, their rows united, everything else by the book. Now and then a region is restored from its own traces.
+//! origin, their rows united, everything else by the book. Now and then a region is restored from its own state.
+//! The same plans also run in one region that is alone and has no slots.
 
 mod naive;
 mod plans;
@@ -13,15 +14,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use proptest::prelude::*;
-use tributary_executor::{Defects, View};
+use tributary_executor::{Defects, Saved, SavedState, Scope, View};
 use tributary_planner::plan::{Boundary, GlobalLeaf, LocalFragment, Scan, ViewPlan};
 use tributary_replication::{Changes, Epoch, SlotDelta, SlotSet};
-use tributary_storage::{Delta, ObjectId, OriginId, RegionId, RunTrace};
+use tributary_storage::{Delta, Layout, ObjectId, OriginId, RegionId, RowStore, RunTrace, StorageError};
 
 use plans::{Choices, TABLES, is_global, table_types};
 use values::{Bag, Row, Value, add};
 
+/// Regions of a world that is a cluster.
 const REGIONS: usize = 3;
 
 struct Region {
@@ -38,6 +41,7 @@ struct World {
     global: BTreeMap<u32, Bag>,
     epoch: u64,
     defects: Defects,
+    scope: Scope,
 }
 
 fn origin(region: usize) -> OriginId {
@@ -49,12 +53,20 @@ fn origin(region: usize) -> OriginId {
 
 impl World {
     fn new(plan: ViewPlan, defects: Defects) -> Self {
+        Self::with_scope(plan, defects, Scope::Cluster)
+    }
+
+    fn alone(plan: ViewPlan) -> Self {
+        Self::with_scope(plan, Defects::default(), Scope::Alone)
+    }
+
+    fn with_scope(plan: ViewPlan, defects: Defects, scope: Scope) -> Self {
         let plan = Arc::new(plan);
         let region = |_| {
-            let mut view = View::new(ObjectId(9), plan.clone()).expect("random plans are supported");
+            let mut view = View::new(ObjectId(9), plan.clone(), scope).expect("random plans are supported");
             view.set_defects(defects);
             let slots = (0..plan.fragments.len())
-                .map(|f| SlotSet::new(view.slot_layout(f)))
+                .map(|f| SlotSet::new(View::slot_layout(&plan, f)))
                 .collect();
             let mut result = Bag::new();
             values::apply(&mut result, &view.initialize());
@@ -66,13 +78,15 @@ impl World {
                 result,
             }
         };
-        let regions = (0..REGIONS).map(region).collect();
+        let count = if scope == Scope::Alone { 1 } else { REGIONS };
+        let regions = (0..count).map(region).collect();
         Self {
             plan: plan.clone(),
             regions,
             global: BTreeMap::new(),
             epoch: 0,
             defects,
+            scope,
         }
     }
 
@@ -83,15 +97,23 @@ impl World {
         let stamp = Epoch(self.epoch);
         let mut shared = BTreeMap::new();
         for table in (0..TABLES).filter(|t| is_global(*t)) {
-            let changes = random_changes(choices, self.global.entry(table).or_default());
-            shared.insert(ObjectId(table), values::delta(&table_types(), &changes));
+            let rows = self.global.entry(table).or_default();
+            let changes = random_changes(choices, rows, plans::is_append_only(table));
+            shared.insert(ObjectId(table), changed(table, &changes));
         }
-        for number in 0..REGIONS {
+        for number in 0..self.regions.len() {
             let region = &mut self.regions[number];
             let mut inputs = shared.clone();
             for table in (0..TABLES).filter(|t| !is_global(*t)) {
-                let changes = random_changes(choices, region.tables.entry(table).or_default());
-                inputs.insert(ObjectId(table), values::delta(&table_types(), &changes));
+                let rows = region.tables.entry(table).or_default();
+                let changes = random_changes(choices, rows, plans::is_append_only(table));
+                inputs.insert(ObjectId(table), changed(table, &changes));
+            }
+            if self.scope == Scope::Alone {
+                let delta = region.view.step_alone(&inputs);
+                values::apply(&mut region.result, &delta);
+                region.view.seal(self.epoch);
+                continue;
             }
             let changes = region.view.step_local(&inputs);
             let own = |(slots, changes): (&mut SlotSet, &Option<_>)| {
@@ -136,14 +158,14 @@ impl World {
         for region in &mut self.regions {
             region.seal(self.epoch);
             if choices.one_in(4) {
-                region.restart(&self.plan, self.defects);
+                region.restart(&self.plan, self.defects, self.scope);
             }
         }
     }
 
     /// What a batch evaluation says; and per region the number of its error entries.
     fn expected(&self) -> (Bag, Vec<i64>) {
-        let mut errors = vec![0; REGIONS];
+        let mut errors = vec![0; self.regions.len()];
         let mut global_errors = 0;
         let merged: Vec<Bag> = self
             .plan
@@ -225,23 +247,41 @@ impl Region {
         self.slots.iter_mut().for_each(|slots| slots.seal(stamp));
     }
 
-    fn restart(&mut self, plan: &Arc<ViewPlan>, defects: Defects) {
-        let traces = self.view.traces();
-        let restored = View::restore(ObjectId(9), plan.clone(), &mut |name, layout| {
-            Ok(traces
-                .get(name)
-                .map(|trace| RunTrace::from_runs(layout, trace.runs().to_vec())))
-        });
-        self.view = restored.expect("the traces are all there");
+    fn restart(&mut self, plan: &Arc<ViewPlan>, defects: Defects, scope: Scope) {
+        let mut saved = AllSaved(self.view.save());
+        let restored = View::restore(ObjectId(9), plan.clone(), scope, &mut saved);
+        self.view = restored.expect("the state is all there");
         self.view.set_defects(defects);
     }
 }
 
+/// A checkpoint of one view, in memory.
+struct AllSaved(BTreeMap<String, Saved>);
+
+impl SavedState for AllSaved {
+    fn trace(&mut self, name: &str, layout: Layout) -> Result<Option<RunTrace>, StorageError> {
+        Ok(match self.0.get(name) {
+            Some(Saved::Trace(trace)) => Some(RunTrace::from_runs(layout, trace.runs().to_vec())),
+            _ => None,
+        })
+    }
+
+    fn rows(&mut self, name: &str, schema: SchemaRef) -> Result<Option<RowStore>, StorageError> {
+        Ok(match self.0.get(name) {
+            Some(Saved::Rows(rows)) => {
+                assert_eq!(*rows.schema(), schema, "rows of {name} come back as they were saved");
+                Some(rows.to_store())
+            }
+            _ => None,
+        })
+    }
+}
+
 /// Inserts and deletes, applied to `rows`; an update is one of each.
-fn random_changes(choices: &mut Choices, rows: &mut Bag) -> Vec<(Row, i64)> {
+fn random_changes(choices: &mut Choices, rows: &mut Bag, append_only: bool) -> Vec<(Row, i64)> {
     let mut changes: Vec<(Row, i64)> = Vec::new();
     for _ in 0..choices.below(8) {
-        let delete = !rows.is_empty() && choices.below(5) < 2;
+        let delete = !append_only && !rows.is_empty() && choices.below(5) < 2;
         let (row, weight) = if delete {
             let place = choices.below(rows.len());
             (rows.keys().nth(place).expect("within the rows").clone(), -1)
@@ -252,6 +292,15 @@ fn random_changes(choices: &mut Choices, rows: &mut Bag) -> Vec<(Row, i64)> {
         changes.push((row, weight));
     }
     changes
+}
+
+/// Changes of a table as a delta, without weights where rows only come.
+fn changed(table: u32, changes: &[(Row, i64)]) -> Delta {
+    let delta = values::delta(&table_types(), changes);
+    match plans::is_append_only(table) {
+        true => Delta::inserts(delta.into_parts().0),
+        false => delta,
+    }
 }
 
 fn random_row(choices: &mut Choices) -> Row {
@@ -286,6 +335,17 @@ proptest! {
             world.check()?;
         }
     }
+
+    #[test]
+    fn views_of_a_region_that_is_alone_equal_the_batch_answer(seed in any::<u64>()) {
+        let mut choices = Choices::new(seed);
+        let mut world = World::alone(plans::plan(&mut choices));
+        world.check()?;
+        for _ in 0..6 {
+            world.round(&mut choices);
+            world.check()?;
+        }
+    }
 }
 
 /// Each operator by itself, over long histories of small tables.
@@ -293,15 +353,18 @@ proptest! {
 fn every_operator_equals_its_reference() {
     for number in 0..plans::SINGLES {
         for seed in 0..20 {
-            let mut choices = Choices::new(seed);
-            let mut world = World::new(plans::single(&mut choices, number), Defects::default());
-            for round in 0..8 {
-                world.round(&mut choices);
-                let checked = world.check();
-                assert!(
-                    checked.is_ok(),
-                    "operator {number}, seed {seed}, round {round}: {checked:?}"
-                );
+            for scope in [Scope::Cluster, Scope::Alone] {
+                let mut choices = Choices::new(seed);
+                let plan = plans::single(&mut choices, number);
+                let mut world = World::with_scope(plan, Defects::default(), scope);
+                for round in 0..8 {
+                    world.round(&mut choices);
+                    let checked = world.check();
+                    assert!(
+                        checked.is_ok(),
+                        "operator {number}, seed {seed}, round {round}, {scope:?}: {checked:?}"
+                    );
+                }
             }
         }
     }
@@ -364,9 +427,9 @@ fn random_plans_are_worth_checking() {
     );
 }
 
-/// Two worlds with the same history publish the same bytes.
+/// Two worlds with the same history hold the same state, row by row.
 #[test]
-fn the_same_history_gives_the_same_runs() {
+fn the_same_history_gives_the_same_state() {
     for seed in 0..20 {
         let world = || {
             let mut choices = Choices::new(seed);
@@ -375,15 +438,14 @@ fn the_same_history_gives_the_same_runs() {
             world
         };
         for (left, right) in world().regions.iter().zip(world().regions) {
-            let (left, right) = (left.view.traces(), right.view.traces());
+            let (left, right) = (left.view.save(), right.view.save());
             assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
             for (left, right) in left.values().zip(right.values()) {
-                let rows = |trace: &tributary_storage::TraceSnapshot| {
-                    trace
-                        .runs()
-                        .iter()
-                        .map(|run| run.rows().clone())
-                        .collect::<Vec<_>>()
+                let rows = |saved: &Saved| -> Vec<Delta> {
+                    match saved {
+                        Saved::Trace(trace) => trace.scan(1 << 20).collect(),
+                        Saved::Rows(rows) => rows.scan(1 << 20).collect(),
+                    }
                 };
                 assert_eq!(rows(left), rows(right));
             }

@@ -63,18 +63,16 @@ fn eval<Leaf>(node: &Node<Leaf>, leaf: Leaves<'_, Leaf>, errors: &mut i64) -> Ba
             right,
             on,
             filter,
-            null_safe: _,
+            null_safe,
         } => {
             let (left_rows, right_rows) = (eval(left, leaf, errors), eval(right, leaf, errors));
             let width = node.types(&leaf.1).len();
-            join(
-                *kind,
-                (&left_rows, &right_rows),
+            let matching = Matching {
                 on,
-                filter.as_ref(),
-                width,
-                errors,
-            )
+                filter: filter.as_ref(),
+                null_safe: *null_safe,
+            };
+            join(*kind, (&left_rows, &right_rows), &matching, width, errors)
         }
         Node::Union { inputs } => {
             let mut all = Bag::new();
@@ -99,21 +97,41 @@ fn eval<Leaf>(node: &Node<Leaf>, leaf: Leaves<'_, Leaf>, errors: &mut i64) -> Ba
             .collect(),
         Node::TopK {
             input,
-            partition: _,
+            partition,
             keys,
             skip,
             fetch,
-            rank: _,
-        } => top_k(eval(input, leaf, errors), keys, *skip, *fetch),
+            rank,
+        } => {
+            let mut parts: BTreeMap<Row, Bag> = BTreeMap::new();
+            for (row, weight) in eval(input, leaf, errors) {
+                let part = partition.iter().map(|column| row[*column].clone()).collect();
+                add(parts.entry(part).or_default(), row, weight);
+            }
+            let mut all = Bag::new();
+            for part in parts.into_values() {
+                for (place, mut row) in top_k(part, keys, *skip, *fetch).into_iter().enumerate() {
+                    row.extend(rank.then_some(Value::Int((skip + place + 1) as i64)));
+                    add(&mut all, row, 1);
+                }
+            }
+            all
+        }
         Node::Hop { .. } => unreachable!("no random plan has windows of time"),
     }
+}
+
+/// When two rows match.
+struct Matching<'a> {
+    on: &'a [(usize, usize)],
+    filter: Option<&'a Expr>,
+    null_safe: bool,
 }
 
 fn join(
     kind: JoinKind,
     (left, right): (&Bag, &Bag),
-    on: &[(usize, usize)],
-    filter: Option<&Expr>,
+    matching: &Matching,
     width: usize,
     errors: &mut i64,
 ) -> Bag {
@@ -121,12 +139,13 @@ fn join(
     for (l, left_weight) in left {
         let mut matched = false;
         for (r, right_weight) in right {
-            let equal = on.iter().all(|(a, b)| l[*a] != Value::Null && l[*a] == r[*b]);
+            let known = |value: &Value| matching.null_safe || *value != Value::Null;
+            let equal = matching.on.iter().all(|(a, b)| known(&l[*a]) && l[*a] == r[*b]);
             if !equal {
                 continue;
             }
             let pair: Row = l.iter().chain(r).cloned().collect();
-            match filter.map_or(Ok(Value::Bool(true)), |f| scalar(f, &pair)) {
+            match matching.filter.map_or(Ok(Value::Bool(true)), |f| scalar(f, &pair)) {
                 Ok(Value::Bool(true)) => {
                     matched = true;
                     add(&mut joined, pair, left_weight * right_weight);
@@ -215,7 +234,8 @@ fn result(call: &AggregateCall, members: &[(&Row, i64)]) -> Result<Value, ()> {
     })
 }
 
-pub fn top_k(rows: Bag, keys: &[SortKey], skip: usize, fetch: usize) -> Bag {
+/// The rows from `skip` on in the order of the keys, ties broken by all columns; equal rows stand one by one.
+pub fn top_k(rows: Bag, keys: &[SortKey], skip: usize, fetch: usize) -> Vec<Row> {
     let mut all: Vec<Row> = rows
         .into_iter()
         .flat_map(|(row, weight)| std::iter::repeat_n(row, weight as usize))
@@ -237,12 +257,7 @@ pub fn top_k(rows: Bag, keys: &[SortKey], skip: usize, fetch: usize) -> Bag {
             .fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
             .then_with(|| a.cmp(b))
     });
-    let mut top = Bag::new();
-    all.into_iter()
-        .skip(skip)
-        .take(fetch)
-        .for_each(|row| add(&mut top, row, 1));
-    top
+    all.into_iter().skip(skip).take(fetch).collect()
 }
 
 /// A scalar in three-valued logic; `Err` where it cannot be computed.

@@ -29,11 +29,15 @@ impl Choices {
     }
 }
 
-/// Tables 0 and 1 are regional, 2 and 3 are global; all have these columns.
-pub const TABLES: u32 = 4;
+/// Tables 0, 1 and 4 are regional, 2, 3 and 5 are global, rows of 4 and 5 only come; all have these columns.
+pub const TABLES: u32 = 6;
 
 pub fn is_global(table: u32) -> bool {
-    table >= 2
+    matches!(table, 2 | 3 | 5)
+}
+
+pub fn is_append_only(table: u32) -> bool {
+    table >= 4
 }
 
 pub fn table_types() -> Vec<DataType> {
@@ -60,6 +64,20 @@ pub fn plan(choices: &mut Choices) -> ViewPlan {
         GlobalLeaf::Merge(number) => merged[*number].clone(),
     };
     let mut global = leaves.remove(0);
+    // The same top-k once more, as the split of a top-k over regional rows has it.
+    if let Some(Node::TopK { partition, keys, fetch, .. }) = fragments.first().map(|first| &first.root)
+        && fragments[0].boundary == Boundary::MergeRows
+        && choices.one_in(2)
+    {
+        global = Node::TopK {
+            input: Box::new(global),
+            partition: partition.clone(),
+            keys: keys.clone(),
+            skip: 0,
+            fetch: *fetch,
+            rank: choices.one_in(2),
+        };
+    }
     for leaf in leaves {
         global = join(choices, global, leaf, &types);
     }
@@ -112,7 +130,7 @@ pub fn single(choices: &mut Choices, number: usize) -> ViewPlan {
                 right: Box::new(right),
                 on,
                 filter,
-                null_safe: false,
+                null_safe: number.is_multiple_of(3),
             }
         }
     };
@@ -184,7 +202,9 @@ fn fragment(choices: &mut Choices) -> LocalFragment {
     for _ in 0..choices.below(3) {
         root = operator(choices, root, &types, false);
     }
-    let boundary = if choices.one_in(3) {
+    let boundary = if is_linear(&root) && choices.one_in(2) {
+        Boundary::AppendRows
+    } else if choices.one_in(3) {
         Boundary::MergeRows
     } else {
         let (input, keys, aggregates) = grouping(choices, root, &types);
@@ -194,8 +214,22 @@ fn fragment(choices: &mut Choices) -> LocalFragment {
     LocalFragment { root, boundary }
 }
 
+/// Whether rows of a fragment only come, in the order of its one table.
+fn is_linear(node: &Node<Scan>) -> bool {
+    match node {
+        Node::Leaf(scan) => scan.append_only,
+        Node::Filter { input, .. } | Node::Project { input, .. } => is_linear(input),
+        _ => false,
+    }
+}
+
 fn scan(choices: &mut Choices, global: bool) -> Scan {
-    let table = choices.below(2) as u32 + if global { 2 } else { 0 };
+    let table = match (choices.below(3), global) {
+        (2, false) => 4,
+        (2, true) => 5,
+        (number, false) => number as u32,
+        (number, true) => number as u32 + 2,
+    };
     Scan {
         object: ObjectId(table),
         name: format!("t{table}"),
@@ -206,7 +240,7 @@ fn scan(choices: &mut Choices, global: bool) -> Scan {
         },
         columns: vec![0, 1, 2, 3],
         types: table_types(),
-        append_only: false,
+        append_only: is_append_only(table),
     }
 }
 
@@ -265,7 +299,7 @@ fn join<Leaf>(
         right: Box::new(right),
         on: vec![pair],
         filter,
-        null_safe: false,
+        null_safe: choices.one_in(3),
     }
 }
 
@@ -332,14 +366,17 @@ fn nth_operator<Leaf>(
             None => input,
         },
         1 => project(choices, input, &types),
-        2 => Node::TopK {
-            input: Box::new(input),
-            partition: Vec::new(),
-            keys: sort_keys(choices, &types),
-            skip: choices.below(3),
-            fetch: choices.below(6),
-            rank: false,
-        },
+        2 => {
+            let partition = (0..choices.below(3)).map(|_| choices.below(types.len())).collect();
+            Node::TopK {
+                input: Box::new(input),
+                partition,
+                keys: sort_keys(choices, &types),
+                skip: choices.below(3),
+                fetch: choices.below(6),
+                rank: choices.one_in(3),
+            }
+        }
         3 => Node::Distinct {
             input: Box::new(input),
         },

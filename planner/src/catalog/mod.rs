@@ -32,7 +32,7 @@ pub const ROW_ID: &str = "tributary_row_id";
 pub const RESERVED_PREFIX: &str = "tributary_";
 
 /// The bytes of [`Catalog::to_bytes`] start with this; the last byte is the format's number.
-const MAGIC: [u8; 4] = *b"TCT\x01";
+const MAGIC: [u8; 4] = *b"TCT\x02";
 
 /// Everything that exists in a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! Applying changes, bytes, dependents.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
@@ -129,7 +130,7 @@ fn bytes_round_trip() {
     assert_eq!(read, catalog);
     assert_eq!(read.to_bytes(), bytes);
     assert!(Catalog::from_bytes(&bytes[..bytes.len() - 3]).is_err());
-    assert!(Catalog::from_bytes(b"TCT\x02").is_err());
+    assert!(Catalog::from_bytes(b"TCT\x01").is_err());
     assert!(Catalog::from_bytes(b"").is_err());
 }
 
@@ -141,4 +142,35 @@ fn dependents_are_those_that_name_it() {
     assert_eq!(catalog.dependents(ObjectId(4)), ids(&[5, 7, 8]));
     assert_eq!(catalog.dependents(ObjectId(5)), ids(&[8]));
     assert_eq!(catalog.dependents(ObjectId(8)), ids(&[]));
+}
+
+#[test]
+fn a_source_with_columns_is_a_regional_relation_that_views_depend_on() {
+    let mut catalog = founded();
+    let column = |name: &str, hidden| ColumnDef {
+        name: name.to_owned(),
+        sql_type: SqlType::Timestamptz,
+        nullable: true,
+        default: None,
+        hidden,
+    };
+    let source = SourceDef {
+        connector: "file".to_owned(),
+        options: BTreeMap::new(),
+        tables: Vec::new(),
+        base_time_ms: 0,
+        columns: vec![column("at", false), column("tributary_time", true)],
+    };
+    let id = ObjectId(catalog.next_object);
+    catalog.apply(&CatalogChange::Create(Object {
+        id,
+        name: "events".to_owned(),
+        kind: ObjectKind::Source(source),
+    }));
+    let sql = "SELECT at FROM TUMBLE(events, at, INTERVAL '1' SECOND)";
+    catalog.apply(&CatalogChange::Create(view(20, "reader", sql)));
+    let object = catalog.by_id(id).expect("just created");
+    assert_eq!(object.locality(), Locality::Regional);
+    assert_eq!(object.columns_arrow().fields().len(), 2);
+    assert_eq!(catalog.dependents(id), vec![ObjectId(20)]);
 }

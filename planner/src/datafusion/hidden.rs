@@ -37,6 +37,21 @@ pub fn unmarked(name: &str) -> (&str, bool) {
     }
 }
 
+/// The alias under which a marked relation keeps its name.
+pub fn alias_of_marked(name: &str) -> Option<TableAlias> {
+    let (name, marked) = unmarked(name);
+    marked.then(|| alias_named(name))
+}
+
+fn alias_named(name: &str) -> TableAlias {
+    TableAlias {
+        explicit: true,
+        name: Ident::with_quote('"', name),
+        columns: Vec::new(),
+        at: None,
+    }
+}
+
 /// The columns of a relation, by number and with their fields; `all` are those that a query can name.
 pub fn columns(object: &Object, all: bool) -> Vec<(usize, FieldRef)> {
     let schema = object.columns_arrow();
@@ -174,12 +189,7 @@ impl Marker<'_> {
         let Some(shown) = relation.and_then(|relation| self.with_hidden(&relation, names)) else {
             return false;
         };
-        alias.get_or_insert_with(|| TableAlias {
-            explicit: true,
-            name: Ident::with_quote('"', &shown),
-            columns: Vec::new(),
-            at: None,
-        });
+        alias.get_or_insert_with(|| alias_named(&shown));
         let marked = Ident::with_quote('"', format!("{MARK}{shown}"));
         match argument {
             Some(argument) => *argument = Expr::Identifier(marked),

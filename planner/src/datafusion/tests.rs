@@ -1,9 +1,11 @@
 //! Golden scripts of analysis and split: `testscripts/split/*.txt`.
 //!
 //! A script is a sequence of blocks divided by empty lines: a statement, `---`, what comes out. Statements:
-//! `create table … locality …`, `create view`, `create materialized view` (into the script's catalog; a
+//! `create table … locality …` (`source` for a source that views read), `create view`, `create materialized view` (into the script's catalog; a
 //! materialized view prints its plan), `analyse <query>` (the typed tree before the split), `columns <query>`,
 //! `set time zone '…'`. With BLESS=1 the scripts are rewritten with what came out.
+
+mod nexmark;
 
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -16,7 +18,8 @@ use tributary_storage::ObjectId;
 
 use super::*;
 use crate::catalog::{
-    CatalogChange, ColumnDef, MaterializedViewDef, Object, ObjectKind, TableDef, TableLocality, ViewDef,
+    CatalogChange, ColumnDef, MaterializedViewDef, Object, ObjectKind, SourceDef, TableDef, TableLocality,
+    ViewDef,
 };
 use crate::explain::{explain_tree, explain_view};
 
@@ -129,6 +132,9 @@ impl Session {
             self.settings.time_zone = zone.trim_matches('\'').to_owned();
             return Ok(String::new());
         }
+        if let Some(table) = statement.strip_suffix(" locality source") {
+            return Ok(self.create_source(table));
+        }
         if let Some((table, locality)) = statement.split_once(" locality ") {
             let locality = match locality {
                 "global" => TableLocality::Global,
@@ -141,22 +147,26 @@ impl Session {
     }
 
     fn create_table(&mut self, text: &str, locality: TableLocality) -> String {
-        let Statement::CreateTable(table) = statement(text).expect("a script's table") else {
-            panic!("no table")
-        };
-        let columns = table.columns.iter().map(|column| ColumnDef {
-            name: column.name.value.clone(),
-            sql_type: SqlType::from_ast(&column.data_type).expect("a type"),
-            nullable: true,
-            default: None,
-            hidden: column.name.value.starts_with("hidden_"),
-        });
+        let (name, columns) = columns_of(text);
         let table_def = TableDef {
-            columns: columns.collect(),
+            columns,
             primary_key: vec![0],
             locality,
         };
-        self.create(&table.name.to_string(), ObjectKind::Table(table_def));
+        self.create(&name, ObjectKind::Table(table_def));
+        String::new()
+    }
+
+    fn create_source(&mut self, text: &str) -> String {
+        let (name, columns) = columns_of(text);
+        let source = SourceDef {
+            connector: "file".to_owned(),
+            options: Default::default(),
+            tables: Vec::new(),
+            base_time_ms: 0,
+            columns,
+        };
+        self.create(&name, ObjectKind::Source(source));
         String::new()
     }
 
@@ -195,6 +205,22 @@ impl Session {
             kind,
         }));
     }
+}
+
+/// The name and columns of a CREATE TABLE; those whose names begin with `hidden_` or `tributary_` are hidden.
+fn columns_of(text: &str) -> (String, Vec<ColumnDef>) {
+    let Statement::CreateTable(table) = statement(text).expect("a script's table") else {
+        panic!("no table")
+    };
+    let hidden = |name: &str| name.starts_with("hidden_") || name.starts_with("tributary_");
+    let columns = table.columns.iter().map(|column| ColumnDef {
+        name: column.name.value.clone(),
+        sql_type: SqlType::from_ast(&column.data_type).expect("a type"),
+        nullable: true,
+        default: None,
+        hidden: hidden(&column.name.value),
+    });
+    (table.name.to_string(), columns.collect())
 }
 
 fn column_list(columns: &[ViewColumn]) -> String {

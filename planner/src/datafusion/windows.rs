@@ -15,6 +15,7 @@ use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlanner
 use datafusion_expr::{Expr, UserDefinedLogicalNodeCore};
 use sqlparser::ast::{Expr as SqlExpr, FunctionArg, FunctionArgExpr, TableFactor};
 
+use super::hidden;
 use crate::error::{PlanError, PlanErrorKind};
 use crate::parse::{argument_relation, table_factor, window_function};
 
@@ -169,12 +170,20 @@ fn plain(argument: &FunctionArg) -> Option<&SqlExpr> {
 
 /// The relation that a function reads, as if it stood in FROM.
 fn relation_factor(function: &str, relation: &SqlExpr) -> Result<TableFactor> {
-    argument_relation(relation).map(table_factor).ok_or_else(|| {
-        own(PlanError::unsupported(
+    let Some(name) = argument_relation(relation) else {
+        return Err(own(PlanError::unsupported(
             format_args!("{function}() of anything but a relation's name"),
             "Make the query a view, or name it by WITH.",
-        ))
-    })
+        )));
+    };
+    // The time column may be qualified by the name as written, without the mark.
+    let alias = match name.0.as_slice() {
+        [part] => part
+            .as_ident()
+            .and_then(|ident| hidden::alias_of_marked(&ident.value)),
+        _ => None,
+    };
+    Ok(table_factor(name, alias))
 }
 
 /// The microseconds of a constant interval: positive and without months, whose lengths differ.

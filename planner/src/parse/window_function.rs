@@ -1,7 +1,7 @@
 //! `TUMBLE(relation, …)` and `HOP(relation, …)` in FROM: what is a table function by its syntax, and whose first
 //! argument is the name of a relation.
 
-use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, ObjectName, TableFactor};
+use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, ObjectName, TableAlias, TableFactor};
 
 use super::names::fold;
 
@@ -44,11 +44,11 @@ pub(super) fn windowed_relation(factor: &TableFactor) -> Option<ObjectName> {
     }
 }
 
-/// A relation as it stands in FROM by its name alone.
-pub fn table_factor(name: ObjectName) -> TableFactor {
+/// A relation as it stands in FROM.
+pub fn table_factor(name: ObjectName, alias: Option<TableAlias>) -> TableFactor {
     TableFactor::Table {
         name,
-        alias: None,
+        alias,
         args: None,
         with_hints: Vec::new(),
         version: None,

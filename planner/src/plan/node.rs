@@ -41,6 +41,7 @@ pub enum Node<Leaf> {
         /// A further condition over the joined columns.
         filter: Option<Expr>,
         /// Keys compare with `IS NOT DISTINCT FROM`: null matches null.
+        #[serde(default)]
         null_safe: bool,
     },
     /// Bag union; all inputs have the same column types.
@@ -69,6 +70,7 @@ pub enum Node<Leaf> {
         /// The input.
         input: Box<Node<Leaf>>,
         /// Columns of the input by which rows are apart (null equals null); none: the whole relation.
+        #[serde(default)]
         partition: Vec<usize>,
         /// The order.
         keys: Vec<SortKey>,
@@ -78,6 +80,7 @@ pub enum Node<Leaf> {
         fetch: usize,
         /// Whether an Int64 column is appended: the row's number in its partition, from 1, skipped rows
         /// counted (`row_number()`).
+        #[serde(default)]
         rank: bool,
     },
     /// Windows of time: each row once per window that contains it, with the window's bounds appended as two

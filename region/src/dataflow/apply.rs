@@ -222,6 +222,7 @@ impl Dataflow {
         for (_, views) in self.attached.values_mut() {
             views.retain(|view| kept.contains(view));
         }
+        let scope = self.scope();
         for (&id, object) in &catalog.objects {
             match &object.kind {
                 ObjectKind::Table(def) if !self.tables.contains_key(&id) => {
@@ -239,7 +240,7 @@ impl Dataflow {
                     }
                     self.views.insert(
                         id,
-                        ViewState::Backfilling(Box::new(Backfill::new(id, def.plan.clone(), self.defects)?)),
+                        ViewState::Backfilling(Box::new(Backfill::new(id, def.plan.clone(), scope, self.defects)?)),
                     );
                     gathered.stepped.backfills.push(id);
                 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tributary_replication::link::{CutRequest, OriginChanges};
 use tributary_replication::{Bundle, Changes, Chunk, Epoch, Included, Section, SectionObject, Tick};
+use tributary_executor::Saved;
 use tributary_storage::{Fingerprint, ObjectId, OriginId};
 
 use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, ViewState};
@@ -60,7 +61,7 @@ impl Dataflow {
                 backfill: (1, 1),
                 failure: None,
                 errors: Arc::new(view.errors()),
-                state: (view.state_rows(), view.state_bytes()),
+                state: Arc::new(view.state_sizes()),
             },
             ViewState::Backfilling(backfill) => ViewSnapshot {
                 rows: backfill.empty_result(),
@@ -68,7 +69,7 @@ impl Dataflow {
                 backfill: backfill.progress(),
                 failure: backfill.failure().map(Arc::from),
                 errors: Arc::new(Vec::new()),
-                state: (0, 0),
+                state: Arc::new(Vec::new()),
             },
         }
     }
@@ -177,9 +178,9 @@ impl Dataflow {
         wanted(*stamp).then(|| bundles::encode_attached(views))
     }
 
-    /// State of the operators and stored relations by trace name, for a checkpoint.
-    pub fn traces(&self) -> BTreeMap<String, Arc<tributary_storage::TraceSnapshot>> {
-        let mut traces = BTreeMap::new();
+    /// State of the operators and stored relations by name, for a checkpoint: traces, and rows that are none.
+    pub fn state(&self) -> (Traces, RowsByName) {
+        let (mut traces, mut rows) = (BTreeMap::new(), BTreeMap::new());
         for (&id, table) in &self.tables {
             traces.insert(super::Table::trace_name(id), table.rows.snapshot());
         }
@@ -188,11 +189,20 @@ impl Dataflow {
         }
         for (&id, state) in &self.views {
             if let ViewState::Attached(view) = state {
-                for (name, trace) in view.traces() {
-                    traces.insert(format!("view/{id}/{name}"), trace);
+                for (name, saved) in view.save() {
+                    let name = format!("view/{id}/{name}");
+                    match saved {
+                        Saved::Trace(trace) => drop(traces.insert(name, trace)),
+                        Saved::Rows(saved) => drop(rows.insert(name, saved)),
+                    }
                 }
             }
         }
-        traces
+        (traces, rows)
     }
 }
+
+/// Traces by name.
+pub type Traces = BTreeMap<String, Arc<tributary_storage::TraceSnapshot>>;
+/// Rows by name.
+pub type RowsByName = BTreeMap<String, Arc<tributary_storage::RowsSnapshot>>;

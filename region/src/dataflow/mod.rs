@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
+use tributary_executor::Scope;
 use tributary_planner::catalog::Catalog;
 use tributary_replication::{Epoch, Frontier, Hlc, SectionObject};
 use tributary_storage::{
@@ -239,6 +240,15 @@ impl Dataflow {
         self.tables.get(&table).map(|table| table.fingerprint)
     }
 
+    /// Whether the views of this region merge slots of several regions.
+    pub(crate) fn scope(&self) -> Scope {
+        if self.catalog.regions.len() > 1 {
+            Scope::Cluster
+        } else {
+            Scope::Alone
+        }
+    }
+
     /// Finds out who this region is by its name in the catalog.
     pub(crate) fn identify(&mut self) {
         self.origin = self.catalog.region_named(&self.name).map(|region| OriginId {
@@ -259,37 +269,20 @@ impl Dataflow {
 
 /// Deltas of one step by object; several records may change the same object.
 #[derive(Debug, Default)]
-pub(crate) struct Deltas {
-    parts: BTreeMap<ObjectId, Vec<Delta>>,
-    /// Objects to which rows are only added: nothing in their deltas cancels out.
-    appended: BTreeSet<ObjectId>,
-}
+pub(crate) struct Deltas(BTreeMap<ObjectId, Vec<Delta>>);
 
 impl Deltas {
     pub(crate) fn push(&mut self, object: ObjectId, delta: Delta) {
         if !delta.is_empty() {
-            self.parts.entry(object).or_default().push(delta);
+            self.0.entry(object).or_default().push(delta);
         }
     }
 
-    /// Adds rows of a relation that only grows.
-    pub(crate) fn append(&mut self, object: ObjectId, delta: Delta) {
-        self.appended.insert(object);
-        self.push(object, delta);
-    }
-
-    /// One delta per object, consolidated unless its rows were only added.
+    /// One delta per object: the entries of all, in order.
     pub(crate) fn merged(self) -> BTreeMap<ObjectId, Delta> {
-        let appended = self.appended;
-        let merge = |object: &ObjectId, parts: Vec<Delta>| {
-            if appended.contains(object) {
-                return Delta::concat(parts[0].schema(), &parts);
-            }
-            Delta::concat(parts[0].schema(), &parts).consolidated()
-        };
-        self.parts
+        self.0
             .into_iter()
-            .map(|(object, parts)| (object, merge(&object, parts)))
+            .map(|(object, parts)| (object, Delta::concat(parts[0].schema(), &parts)))
             .collect()
     }
 }

@@ -86,7 +86,7 @@ impl Slots {
         defects: Defects,
         restore: Restore<'_>,
     ) -> Result<Self> {
-        let layout = View::new(id.view, plan.clone())?.slot_layout(usize::from(id.number));
+        let layout = View::slot_layout(plan, usize::from(id.number));
         let mut set = match restore(&Self::trace_name(id), SlotSet::trace_layout(&layout))? {
             Some(trace) => SlotSet::from_trace(layout.clone(), trace),
             None => SlotSet::new(layout.clone()),

@@ -60,7 +60,7 @@ impl Dataflow {
             let batch = batch.map_err(unreadable)?;
             count += batch.num_rows() as u64;
             let timed = with_time(&batch, &schema, hlc.ms()).map_err(unreadable)?;
-            gathered.deltas.append(source, Delta::inserts(timed));
+            gathered.deltas.push(source, Delta::inserts(timed));
         }
         if count != rows.end - rows.start {
             return Err(unreadable(format!("only {count} rows are there now")));

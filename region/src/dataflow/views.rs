@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use tributary_executor::View;
+use tributary_executor::{Scope, View};
 use tributary_replication::{Epoch, SectionObject, SlotChanges, SlotDelta};
 use tributary_storage::{Delta, FragmentId, ObjectId};
 
 use super::apply::{Gathered, blob_key, fragment_number, note_keys};
-use super::{ATTACHED_BLOB, Dataflow, Deltas, Slots, Stepped};
+use super::{ATTACHED_BLOB, Dataflow, Slots, Stepped};
 use crate::backfill::{Backfill, Pending};
 use crate::error::{RegionError, Result};
 
@@ -34,6 +34,7 @@ impl Dataflow {
                 .map_or(0, |weights| weights.values().iter().filter(|w| **w < 0).count());
             self.counts.retractions += u64::try_from(retracted).expect("a count fits");
         }
+        let scope = self.scope();
         for (&id, state) in &mut self.views {
             let def = self
                 .catalog
@@ -61,6 +62,12 @@ impl Dataflow {
                     inputs: mine,
                     merges: foreign,
                 }),
+                ViewState::Attached(view) if scope == Scope::Alone => {
+                    let result = view.step_alone(&mine);
+                    if !result.is_empty() {
+                        inputs.insert(id, result);
+                    }
+                }
                 ViewState::Attached(view) => {
                     let own = view.step_local(&mine);
                     let origin = self
@@ -165,7 +172,6 @@ impl Dataflow {
             .finish()
             .map_err(|reason| self.backfill_failed(id, reason))?;
         let mut view = done.view;
-        let mut result = done.results;
         let fragments = done.own.len();
         for (number, changes) in done.own.into_iter().enumerate() {
             let at = fragment(id, number);
@@ -173,13 +179,13 @@ impl Dataflow {
                 let delta = self.write_backfilled(at, origin, stamp, change, &mut gathered.stepped);
                 let mut round: Vec<Vec<SlotDelta>> = (0..fragments).map(|_| Vec::new()).collect();
                 round[number].push(delta);
-                result.push(step_global(&mut view, &BTreeMap::new(), round));
+                step_global(&mut view, &BTreeMap::new(), round);
             }
         }
-        let mut deltas = Deltas::default();
-        result.into_iter().for_each(|delta| deltas.push(id, delta));
-        if let Some(delta) = deltas.merged().remove(&id) {
-            gathered.deltas.push(id, delta);
+        if self.is_read_by_views(id) {
+            for delta in view.result().scan(crate::backfill::SCAN_ROWS) {
+                gathered.deltas.push(id, delta);
+            }
         }
         self.views.insert(id, ViewState::Attached(Box::new(view)));
         let attached = self.attached.entry(origin).or_default();
@@ -190,6 +196,15 @@ impl Dataflow {
             .changes
             .insert(SectionObject::Blob(ATTACHED_BLOB.into()), blob_key());
         Ok(())
+    }
+
+    fn is_read_by_views(&self, id: ObjectId) -> bool {
+        let reads = |other: &ObjectId| {
+            self.catalog
+                .materialized_view(*other)
+                .is_some_and(|def| def.plan.inputs().contains(&id))
+        };
+        self.views.keys().any(reads)
     }
 
     fn write_backfilled(
@@ -240,5 +255,5 @@ pub(crate) fn step_global(
     if parts.len() == 1 {
         return parts.remove(0);
     }
-    Delta::concat(parts[0].schema(), &parts).consolidated()
+    Delta::concat(parts[0].schema(), &parts)
 }

@@ -94,7 +94,7 @@ pub(super) fn observe(snapshot: &Snapshot) {
         let Some(object) = snapshot.catalog.by_id(*id) else {
             continue;
         };
-        let (rows, bytes) = view.state;
+        let (rows, bytes) = view.state_total();
         gauge!("tributary_view_state_rows", "view" => object.name.clone()).set(rows as f64);
         gauge!("tributary_view_state_bytes", "view" => object.name.clone()).set(bytes as f64);
         gauge!("tributary_view_errors", "view" => object.name.clone()).set(view.errors.len() as f64);

@@ -30,7 +30,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use tributary_planner::catalog::TableDef;
 use tributary_planner::dml::{ORIGIN_COLUMN, STAMP_COLUMN};
 use tributary_region::{TableSnapshot, ViewSnapshot};
-use tributary_storage::{Delta, OriginId, TraceSnapshot};
+use tributary_storage::{Delta, OriginId, RowsSnapshot, TraceSnapshot};
 
 use crate::session::pending::{PendingState, PendingTable};
 
@@ -64,8 +64,23 @@ pub struct Relation {
 #[derive(Clone)]
 struct Source {
     schema: SchemaRef,
-    rows: Arc<TraceSnapshot>,
-    table: Option<TableSource>,
+    rows: Rows,
+}
+
+/// Where the rows are.
+#[derive(Clone)]
+enum Rows {
+    Table(Arc<TraceSnapshot>, TableSource),
+    View(Arc<RowsSnapshot>),
+}
+
+impl Source {
+    fn table(&self) -> Option<&TableSource> {
+        match &self.rows {
+            Rows::Table(_, table) => Some(table),
+            Rows::View(_) => None,
+        }
+    }
 }
 
 /// What a table has beside its rows.
@@ -121,18 +136,18 @@ impl Relation {
             pending,
             region_names,
         };
-        Self::new(schema, Arc::clone(&table.rows), Some(source))
+        Self::new(schema, Rows::Table(Arc::clone(&table.rows), source))
     }
 
     /// A materialized view with its columns.
     pub fn view(view: &ViewSnapshot, columns: SchemaRef) -> Self {
-        Self::new(columns, Arc::clone(&view.rows), None)
+        Self::new(columns, Rows::View(Arc::clone(&view.rows)))
     }
 
-    fn new(schema: SchemaRef, rows: Arc<TraceSnapshot>, table: Option<TableSource>) -> Self {
+    fn new(schema: SchemaRef, rows: Rows) -> Self {
         Self {
             schema: Arc::clone(&schema),
-            source: Source { schema, rows, table },
+            source: Source { schema, rows },
         }
     }
 }
@@ -168,8 +183,7 @@ impl TableProvider for Relation {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let key = self
             .source
-            .table
-            .as_ref()
+            .table()
             .and_then(|table| fixed_key(&table.def, filters));
         let partition = Arc::new(Partition {
             source: self.source.clone(),
@@ -261,14 +275,15 @@ impl Batches {
             key.iter().map(|value| value.to_array_of_size(1).ok()).collect()
         };
         let key = key.and_then(as_columns);
-        let deltas: Box<dyn Iterator<Item = Delta> + Send> = match &key {
-            Some(columns) => {
-                let found = source.rows.lookup(columns, 1);
+        let deltas: Box<dyn Iterator<Item = Delta> + Send> = match (&source.rows, &key) {
+            (Rows::Table(rows, _), Some(columns)) => {
+                let found = rows.lookup(columns, 1);
                 Box::new(std::iter::once(Delta::new(found.rows, Some(found.weights))))
             }
-            None => Box::new(source.rows.scan(BATCH_ROWS_MAX)),
+            (Rows::Table(rows, _), None) => Box::new(rows.scan(BATCH_ROWS_MAX)),
+            (Rows::View(rows), _) => Box::new(rows.scan(BATCH_ROWS_MAX)),
         };
-        let own_rows_due = source.table.as_ref().is_some_and(|table| table.pending.is_some());
+        let own_rows_due = source.table().is_some_and(|table| table.pending.is_some());
         Self {
             source,
             deltas,
@@ -291,7 +306,7 @@ impl Batches {
                 }
             }
             if let Some(delta) = self.deltas.next() {
-                match &self.source.table {
+                match self.source.table() {
                     None => self.repeated = Some(Repeated::new(delta)),
                     Some(table) => {
                         let rows = table.shown(&delta, &self.source.schema)?;
@@ -303,7 +318,7 @@ impl Batches {
             if !std::mem::take(&mut self.own_rows_due) {
                 return Ok(None);
             }
-            let table = self.source.table.as_ref().expect("only tables have own rows");
+            let table = self.source.table().expect("only tables have own rows");
             let own = table.own_rows(&self.source.schema, self.key.as_deref())?;
             for start in (0..own.num_rows()).step_by(BATCH_ROWS_MAX) {
                 self.ready

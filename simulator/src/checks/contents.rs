@@ -6,7 +6,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use tributary_region::Snapshot;
 use tributary_replication::Epoch;
-use tributary_storage::{ObjectId, OriginId, TraceSnapshot};
+use tributary_storage::{ObjectId, OriginId, RowsSnapshot};
 
 use crate::evaluate::{Relation, Trouble};
 use crate::failure::{Checked, Violation};
@@ -95,7 +95,7 @@ fn compare_view(
     id: ObjectId,
     at: OriginId,
     snapshot: &Snapshot,
-    rows: &Arc<TraceSnapshot>,
+    rows: &Arc<RowsSnapshot>,
     expected: Result<Arc<Relation>, Trouble>,
     report: &mut Report,
 ) -> Checked {
@@ -126,7 +126,7 @@ fn compare_view(
 ///
 /// # Errors
 /// For weights that are not positive.
-pub fn view_rows(rows: &Arc<TraceSnapshot>) -> Result<Rows, String> {
+pub fn view_rows(rows: &Arc<RowsSnapshot>) -> Result<Rows, String> {
     let mut all = Vec::new();
     for delta in rows.scan(SCAN_ROWS) {
         for row in 0..delta.len() {

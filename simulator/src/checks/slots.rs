@@ -95,7 +95,8 @@ pub fn equal_everywhere(regions: &[&Dataflow]) -> Checked {
 fn slots_of(dataflow: &Dataflow) -> Checked<Vec<(Place, String)>> {
     let mut all = Vec::new();
     for (name, trace) in dataflow
-        .traces()
+        .state()
+        .0
         .into_iter()
         .filter(|(name, _)| name.starts_with("slots/"))
     {

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 
 use super::manifest::{self, Manifest, StoredTrace};
 use super::object::{self, damaged};
-use super::run_file;
+use super::{rows_file, run_file};
 use crate::Delta;
 use crate::error::Result;
 use crate::kv::Kv;
 use crate::log::{ChainHash, Position};
+use crate::rows::RowStore;
 use crate::trace::{Layout, RowCodec, Run, RunId, RunTrace};
 
 /// A checkpoint that was read. Traces are taken out of it one by one.
@@ -25,6 +27,13 @@ pub struct Loaded {
     pub blobs: BTreeMap<String, Bytes>,
     traces: BTreeMap<String, StoredTrace>,
     runs: BTreeMap<RunId, LoadedRun>,
+    rows: BTreeMap<String, LoadedRows>,
+}
+
+#[derive(Debug)]
+struct LoadedRows {
+    types: String,
+    parts: Vec<rows_file::Part>,
 }
 
 #[derive(Debug)]
@@ -51,6 +60,8 @@ pub fn load(kv: &dyn Kv) -> Result<Option<Loaded>> {
         traces,
         runs: stored_runs,
         blobs: stored_blobs,
+        rows: stored_rows,
+        segments,
     } = current.manifest;
     let mut runs = BTreeMap::new();
     for (id, stored) in &stored_runs {
@@ -89,12 +100,19 @@ pub fn load(kv: &dyn Kv) -> Result<Option<Loaded>> {
         let bytes = object::read_all(kv, &format!("blob {name}"), stored.id, stored.object)?;
         blobs.insert(name, bytes);
     }
+    let mut rows = BTreeMap::new();
+    for (name, stored) in stored_rows {
+        let parts = rows_file::read(kv, &name, &stored, &segments)?;
+        let types = stored.types;
+        rows.insert(name, LoadedRows { types, parts });
+    }
     Ok(Some(Loaded {
         position,
         chain,
         blobs,
         traces,
         runs,
+        rows,
     }))
 }
 
@@ -138,6 +156,23 @@ impl Loaded {
             self.release(id);
         }
         Ok(Some(RunTrace::from_codec(codec, runs)))
+    }
+
+    /// Takes rows out; `None` when the checkpoint has none of that name, or they were taken before.
+    ///
+    /// # Errors
+    /// [`crate::StorageError::Corrupt`] when they were stored with other columns.
+    pub fn rows(&mut self, name: &str, schema: SchemaRef) -> Result<Option<RowStore>> {
+        let Some(loaded) = self.rows.remove(name) else {
+            return Ok(None);
+        };
+        let types = rows_file::types(&schema);
+        let differs = |(rows, _): &rows_file::Part| rows_file::types(&rows.schema()) != types;
+        if loaded.types != types || loaded.parts.iter().any(differs) {
+            let detail = format!("they were stored as ({}), not ({types})", loaded.types);
+            return Err(damaged(&format!("rows {name}"), &detail));
+        }
+        Ok(Some(RowStore::restored(schema, &loaded.parts)))
     }
 
     /// Frees the columns of a run once no other trace needs them.

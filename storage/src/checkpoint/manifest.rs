@@ -21,7 +21,7 @@ use crate::log::{ChainHash, Position};
 use crate::trace::RunId;
 
 /// The version of the manifest's and the objects' layout that this release writes and reads.
-pub(super) const FORMAT_VERSION: u16 = 1;
+pub(super) const FORMAT_VERSION: u16 = 2;
 
 const HEADER_BYTES: usize = 6;
 const MANIFESTS: u8 = 1;
@@ -35,6 +35,22 @@ pub(super) struct Manifest {
     pub(super) traces: BTreeMap<String, StoredTrace>,
     pub(super) runs: BTreeMap<RunId, StoredRun>,
     pub(super) blobs: BTreeMap<String, StoredBlob>,
+    pub(super) rows: BTreeMap<String, StoredRows>,
+    pub(super) segments: BTreeMap<RunId, StoredObject>,
+}
+
+/// Rows: their segments in order, and the types of their columns as text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct StoredRows {
+    pub(super) types: String,
+    pub(super) segments: Vec<StoredSegment>,
+}
+
+/// A segment, and the object that holds its weights if they are not all 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct StoredSegment {
+    pub(super) rows: RunId,
+    pub(super) weights: Option<RunId>,
 }
 
 /// A trace: its runs, oldest first, and the layout they were made with.

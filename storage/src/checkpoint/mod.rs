@@ -25,6 +25,7 @@
 mod load;
 mod manifest;
 mod object;
+mod rows_file;
 mod run_file;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::kv::{Family, Kv, WriteBatch};
 use crate::log::{ChainHash, Position};
+use crate::rows::RowsSnapshot;
 use crate::trace::{Run, RunId, TraceSnapshot};
 
 pub use load::{Loaded, load};
@@ -52,6 +54,8 @@ pub struct Checkpoint {
     pub chain: ChainHash,
     /// The traces, by a name that is never reused for another layout.
     pub traces: BTreeMap<String, Arc<TraceSnapshot>>,
+    /// Rows that are no trace, likewise.
+    pub rows: BTreeMap<String, Arc<RowsSnapshot>>,
     /// Everything else the caller needs to start from here.
     pub blobs: BTreeMap<String, Bytes>,
 }
@@ -59,9 +63,9 @@ pub struct Checkpoint {
 /// What writing a checkpoint took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckpointStats {
-    /// Distinct runs the checkpoint names.
+    /// Distinct runs and segments the checkpoint names.
     pub runs_live: usize,
-    /// Runs that were not stored before.
+    /// Runs and segments that were not stored before.
     pub runs_written: usize,
     /// Bytes of new runs, blobs and the manifest, as stored.
     pub bytes_written: u64,
@@ -126,6 +130,9 @@ fn write_objects(
             },
         );
     }
+    for (name, rows) in &checkpoint.rows {
+        rows_file::write(kv, name, rows, stored, &mut manifest, stats)?;
+    }
     for (name, blob) in &checkpoint.blobs {
         let id = object::blob_id(blob);
         let known = stored
@@ -143,7 +150,7 @@ fn write_objects(
         };
         manifest.blobs.insert(name.clone(), entry);
     }
-    stats.runs_live = manifest.runs.len();
+    stats.runs_live = manifest.runs.len() + manifest.segments.len();
     Ok(manifest)
 }
 
@@ -170,6 +177,7 @@ fn collect_garbage(kv: &dyn Kv, number: u64, live: &Manifest) -> Result<usize> {
     let named: BTreeSet<RunId> = live
         .runs
         .keys()
+        .chain(live.segments.keys())
         .copied()
         .chain(live.blobs.values().map(|blob| blob.id))
         .collect();

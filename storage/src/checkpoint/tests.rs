@@ -69,6 +69,7 @@ impl Region {
             position,
             chain: ChainHash::GENESIS.next(position, b""),
             traces: BTreeMap::from([("rows".to_string(), self.trace.snapshot())]),
+            rows: BTreeMap::new(),
             blobs: BTreeMap::from([(
                 "catalog".to_string(),
                 Bytes::from(format!("at {}", self.position)),
@@ -112,6 +113,7 @@ fn loaded(kv: &dyn Kv) -> Result<Option<State>> {
         position: loaded.position,
         chain: loaded.chain,
         traces,
+        rows: BTreeMap::new(),
         blobs: loaded.blobs,
     };
     Ok(Some(state(&checkpoint)))
@@ -469,4 +471,66 @@ fn stored_columns_have_their_values() {
     let texts: Vec<Option<&str>> = texts.iter().collect();
     assert_eq!(texts, [None, Some("a1"), Some("a2"), None]);
     assert!(found.rows[0].rows().column(2).is_null(1));
+}
+
+/// A Z-set of `ids`, each twice, less `gone`.
+fn some_rows(ids: std::ops::Range<i64>, gone: std::ops::Range<i64>) -> crate::rows::ZSet {
+    let mut set = crate::rows::ZSet::new(layout().schema);
+    set.apply(&delta(ids.clone(), "a", 1));
+    set.apply(&delta(gone, "a", -1));
+    set
+}
+
+fn rows_checkpoint(position: u64, rows: &crate::rows::ZSet) -> Checkpoint {
+    Checkpoint {
+        rows: BTreeMap::from([("set".to_string(), rows.snapshot())]),
+        traces: BTreeMap::new(),
+        ..Region {
+            trace: RunTrace::new(layout()),
+            position,
+        }
+        .checkpoint()
+    }
+}
+
+fn loaded_rows(kv: &dyn Kv) -> Result<Vec<Delta>> {
+    let mut loaded = load(kv)?.expect("a checkpoint was written");
+    let rows = loaded.rows("set", layout().schema)?.expect("the rows were stored");
+    assert!(loaded.rows("set", layout().schema)?.is_none(), "rows are taken once");
+    Ok(rows.snapshot().scan(1 << 20).collect())
+}
+
+#[test]
+fn rows_come_back_and_their_segments_are_written_once() {
+    let kv = MemKv::new();
+    let mut set = some_rows(0..40_000, 5..9);
+    let first = write(&kv, &rows_checkpoint(1, &set)).expect("the disk works");
+    assert_eq!(first.runs_written, 4, "two segments, the tail, the weights of one");
+    let expected: Vec<Delta> = set.snapshot().scan(1 << 20).collect();
+    assert_eq!(loaded_rows(&kv).expect("readable"), expected);
+    set.apply(&delta(50_000..50_010, "b", 2));
+    let second = write(&kv, &rows_checkpoint(2, &set)).expect("the disk works");
+    assert!(second.runs_written <= 3, "only the tail, its new part and its weights");
+    assert_eq!(
+        loaded_rows(&kv).expect("readable").iter().map(Delta::len).sum::<usize>(),
+        set.snapshot().row_count()
+    );
+}
+
+#[test]
+fn damaged_rows_are_refused() {
+    let kv = MemKv::new();
+    write(&kv, &rows_checkpoint(1, &some_rows(0..20_000, 0..3))).expect("the disk works");
+    for id in object::list(&kv).expect("readable") {
+        let key = object::chunk_key(id, 0);
+        let mut value = kv.get(Family::Runs, &key).expect("readable").expect("listed").to_vec();
+        let middle = value.len() / 2;
+        value[middle] ^= 1;
+        let damage = MemKv::new();
+        write(&damage, &rows_checkpoint(1, &some_rows(0..20_000, 0..3))).expect("the disk works");
+        let mut batch = crate::kv::WriteBatch::new();
+        batch.put(Family::Runs, key, Bytes::from(value));
+        damage.write(batch).expect("the disk works");
+        assert!(refusal(load(&damage)).contains("corrupt"));
+    }
 }

@@ -47,7 +47,8 @@ fn numbering(expr: &DfExpr) -> Option<&WindowFunction> {
     match expr {
         DfExpr::Alias(alias) => numbering(&alias.expr),
         DfExpr::WindowFunction(function) => {
-            let plain = function.params.filter.is_none()
+            let plain = function.params.args.is_empty()
+                && function.params.filter.is_none()
                 && function.params.null_treatment.is_none()
                 && !function.params.distinct;
             (plain && function.fun.name() == ROW_NUMBER).then_some(&**function)

@@ -1,0 +1,97 @@
+//! Hop: each row once per window that contains it, with the window's bounds appended. Linear, without state.
+//!
+//! Windows begin at multiples of the slide since 1970 and are half-open. A row without a time is in no window; a
+//! window whose bounds are beyond what a timestamp holds makes its row an error.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array, TimestampMicrosecondArray, UInt32Array};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use tributary_storage::Delta;
+
+use super::Step;
+use crate::columns::{batch_of, downcast, schema_of};
+use crate::error::{ExecutorError, Result};
+
+#[derive(Debug)]
+pub(crate) struct Hop {
+    operator: String,
+    column: usize,
+    slide_us: i64,
+    size_us: i64,
+    time: DataType,
+    schema: SchemaRef,
+}
+
+impl Hop {
+    pub(crate) fn build(
+        operator: String,
+        input: &[DataType],
+        column: usize,
+        slide_us: i64,
+        size_us: i64,
+    ) -> Result<Self> {
+        let time = match input.get(column) {
+            Some(time @ DataType::Timestamp(TimeUnit::Microsecond, _)) => time.clone(),
+            other => return Err(ExecutorError::Plan(format!("windows over a column of type {other:?}"))),
+        };
+        if slide_us <= 0 || size_us <= 0 {
+            return Err(ExecutorError::Plan("a window without a length".to_string()));
+        }
+        let mut types = input.to_vec();
+        types.extend([time.clone(), time.clone()]);
+        Ok(Self {
+            operator,
+            column,
+            slide_us,
+            size_us,
+            time,
+            schema: schema_of(&types),
+        })
+    }
+
+    /// The types of the rows with their bounds.
+    pub(crate) fn types(&self) -> Vec<DataType> {
+        crate::columns::types_of(&self.schema)
+    }
+
+    pub(crate) fn eval(&self, step: &mut Step, delta: &Delta) -> Delta {
+        let times = downcast::<TimestampMicrosecondArray>(delta.rows().column(self.column));
+        let windows = usize::try_from(self.size_us / self.slide_us).unwrap_or(0) + 1;
+        let mut rows: Vec<u32> = Vec::with_capacity(times.len() * windows.min(16));
+        let (mut starts, mut ends) = (Vec::with_capacity(rows.capacity()), Vec::with_capacity(rows.capacity()));
+        for row in (0..times.len()).filter(|row| times.is_valid(*row)) {
+            let time = times.value(row);
+            let newest = time.wrapping_sub(time.rem_euclid(self.slide_us));
+            let oldest = time.checked_sub(self.size_us);
+            let (Some(oldest), Some(_), true) = (oldest, newest.checked_add(self.size_us), newest <= time) else {
+                let message = "timestamp out of range";
+                step.errors.push(&self.operator, message, delta.rows(), row, delta.weight(row));
+                continue;
+            };
+            let mut start = newest;
+            while start > oldest {
+                rows.push(row as u32);
+                starts.push(start);
+                ends.push(start + self.size_us);
+                start -= self.slide_us;
+            }
+        }
+        let bound = |values: Vec<i64>| -> ArrayRef {
+            let values: ArrayRef = Arc::new(Int64Array::from(values));
+            arrow::compute::cast(&values, &self.time).expect("microseconds are integers")
+        };
+        let expanded = match is_identity(&rows, delta.len()) {
+            true => delta.clone(),
+            false => delta.take(&UInt32Array::from(rows)),
+        };
+        let mut columns = expanded.rows().columns().to_vec();
+        columns.extend([bound(starts), bound(ends)]);
+        expanded.with_rows(batch_of(self.schema.clone(), columns, expanded.len()))
+    }
+}
+
+/// Whether the indices are all rows in order, as they are for windows that do not overlap.
+fn is_identity(rows: &[u32], len: usize) -> bool {
+    rows.len() == len && rows.iter().enumerate().all(|(at, row)| at == *row as usize)
+}

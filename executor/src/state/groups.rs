@@ -1,0 +1,183 @@
+//! Groups: a hash index from keys to numbers, and each aggregate's state in vectors by that number.
+//!
+//! ```text
+//!   keys ──index──▶ group number g        rows[g], accumulators[0][g], accumulators[1][g], …
+//! ```
+//!
+//! A batch updates its groups in place; what they held before is gathered first, for the groups that the batch
+//! touches, so that the change can be told. Groups without rows keep their number until they are the majority; then
+//! the others are numbered anew.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::datatypes::{DataType, SchemaRef};
+use tributary_planner::plan::AggregateCall;
+use tributary_storage::{KeyIndex, RowStore, RowsSnapshot};
+
+use crate::aggregates::{Accumulator, Damaged};
+use crate::columns::{batch_of, int64_values, schema_of};
+use crate::operators::groups::{Groups, partial_columns};
+
+/// Groups are numbered anew when more than half of them have no rows, and at least so many.
+const DEAD_GROUPS_MIN: usize = 16_384;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct GroupState {
+    key_types: Vec<DataType>,
+    calls: Vec<AggregateCall>,
+    index: KeyIndex,
+    rows: Vec<i64>,
+    accumulators: Vec<Accumulator>,
+    /// Per group the batch that touched it last.
+    touched: Vec<u64>,
+    batch: u64,
+    dead: usize,
+}
+
+impl GroupState {
+    pub(crate) fn new(key_types: Vec<DataType>, calls: &[AggregateCall]) -> Self {
+        Self {
+            index: KeyIndex::new(&key_types),
+            accumulators: calls.iter().map(|call| Accumulator::new(call, 0)).collect(),
+            key_types,
+            calls: calls.to_vec(),
+            rows: Vec::new(),
+            touched: Vec::new(),
+            batch: 0,
+            dead: 0,
+        }
+    }
+
+    /// Keys, the number of rows, partial columns: a group as a row.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        let mut types = self.key_types.clone();
+        types.push(DataType::Int64);
+        types.extend(partial_columns(&self.calls).0);
+        schema_of(&types)
+    }
+
+    /// The number of groups, empty ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let (types, _) = partial_columns(&self.calls);
+        let width: usize = types.iter().map(|t| t.primitive_width().unwrap_or(32)).sum();
+        self.index.bytes() + self.rows.capacity() * (2 * size_of::<i64>() + width)
+    }
+
+    /// The group of each row; new keys get new groups.
+    pub(crate) fn groups_of(&mut self, keys: &[ArrayRef], rows: usize) -> Vec<u32> {
+        let groups = self.index.insert(keys, rows);
+        let len = self.index.len();
+        if len > self.rows.len() {
+            self.dead += len - self.rows.len();
+            self.rows.resize(len, 0);
+            self.touched.resize(len, 0);
+            self.accumulators.iter_mut().for_each(|accumulator| accumulator.grow(len));
+        }
+        groups
+    }
+
+    /// The groups that occur, each once, in the order of their first row.
+    pub(crate) fn distinct(&mut self, groups: &[u32]) -> Vec<u32> {
+        self.batch += 1;
+        let mut distinct = Vec::new();
+        for group in groups {
+            let touched = &mut self.touched[*group as usize];
+            if *touched != self.batch {
+                *touched = self.batch;
+                distinct.push(*group);
+            }
+        }
+        distinct
+    }
+
+    /// The keys of some groups.
+    pub(crate) fn keys(&self, groups: &[u32]) -> Vec<ArrayRef> {
+        self.index.columns(groups)
+    }
+
+    /// The state of some groups.
+    pub(crate) fn gather(&self, groups: &[u32]) -> Groups {
+        Groups {
+            rows: groups.iter().map(|group| self.rows[*group as usize]).collect(),
+            accumulators: self.accumulators.iter().map(|a| a.gather(groups)).collect(),
+            damaged: Damaged::default(),
+        }
+    }
+
+    /// Counts rows into their groups.
+    pub(crate) fn count_rows(&mut self, groups: &[u32], weights: Option<&[i64]>) {
+        match weights {
+            None => groups.iter().for_each(|group| self.rows[*group as usize] += 1),
+            Some(weights) => {
+                for (group, weight) in groups.iter().zip(weights) {
+                    self.rows[*group as usize] += weight;
+                }
+            }
+        }
+    }
+
+    /// The accumulators, by call.
+    pub(crate) fn accumulators(&mut self) -> &mut [Accumulator] {
+        &mut self.accumulators
+    }
+
+    /// Keeps account of groups that lost their last row or gained a first one, and drops empty groups when they are
+    /// the majority. Group numbers may change.
+    pub(crate) fn settle(&mut self, before: &[i64], after: &[i64]) {
+        for (before, after) in before.iter().zip(after) {
+            self.dead = self.dead + usize::from(*after == 0) - usize::from(*before == 0);
+        }
+        if self.dead >= DEAD_GROUPS_MIN && self.dead * 2 > self.len() {
+            let live: Vec<u32> = (0..self.len() as u32).filter(|group| self.rows[*group as usize] != 0).collect();
+            let keys = self.keys(&live);
+            let Groups { rows, accumulators, .. } = self.gather(&live);
+            self.index = KeyIndex::new(&self.key_types);
+            self.index.insert(&keys, live.len());
+            self.touched = vec![0; live.len()];
+            self.rows = rows;
+            self.accumulators = accumulators;
+            self.dead = 0;
+        }
+    }
+
+    /// All groups that have rows.
+    pub(crate) fn save(&self) -> Arc<RowsSnapshot> {
+        let live: Vec<u32> = (0..self.len() as u32).filter(|group| self.rows[*group as usize] != 0).collect();
+        let mut store = RowStore::new(self.schema());
+        for portion in live.chunks(1 << 16) {
+            let groups = self.gather(portion);
+            let mut columns = self.keys(portion);
+            columns.push(Arc::new(Int64Array::from(groups.rows.clone())));
+            columns.extend(groups.partials());
+            store.append(&batch_of(self.schema(), columns, portion.len()));
+        }
+        store.snapshot()
+    }
+
+    /// Takes in the groups that were saved.
+    pub(crate) fn restore(&mut self, saved: &Arc<RowsSnapshot>) {
+        let keys = self.key_types.len();
+        for rows in saved.scan(1 << 16) {
+            let columns = rows.rows().columns();
+            let groups = self.groups_of(&columns[..keys], rows.len());
+            let counts = int64_values(&columns[keys]);
+            self.count_rows(&groups, Some(counts));
+            let mut damaged = Damaged::default();
+            let (_, ranges) = partial_columns(&self.calls);
+            for (accumulator, range) in self.accumulators.iter_mut().zip(ranges) {
+                accumulator.add_partials(&groups, &columns[keys + 1..][range], &mut damaged);
+            }
+            assert!(
+                damaged.groups().next().is_none(),
+                "own state is never damaged: the disk is checked"
+            );
+        }
+        self.dead = 0;
+    }
+}

@@ -1,0 +1,55 @@
+//! Immutable rows with a name that is their content, so that a checkpoint writes each segment once.
+
+use std::sync::OnceLock;
+
+use arrow::array::RecordBatch;
+use arrow::ipc::writer::StreamWriter;
+
+use crate::trace::RunId;
+
+/// A batch of rows that never changes.
+#[derive(Debug)]
+pub struct Segment {
+    rows: RecordBatch,
+    id: OnceLock<RunId>,
+}
+
+impl Segment {
+    /// A segment of these rows.
+    pub fn new(rows: RecordBatch) -> Self {
+        Self {
+            rows,
+            id: OnceLock::new(),
+        }
+    }
+
+    /// A segment that was stored under a known id.
+    pub(crate) fn stored(rows: RecordBatch, id: RunId) -> Self {
+        Self {
+            rows,
+            id: OnceLock::from(id),
+        }
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &RecordBatch {
+        &self.rows
+    }
+
+    /// The hash of the schema and the rows. Computed when first asked for, by whoever writes a checkpoint.
+    pub(crate) fn id(&self) -> RunId {
+        *self.id.get_or_init(|| {
+            let mut hasher = blake3::Hasher::new();
+            let mut writer =
+                StreamWriter::try_new(&mut hasher, &self.rows.schema()).expect("writing to a hash cannot fail");
+            writer
+                .write(&self.rows)
+                .and_then(|()| writer.finish())
+                .expect("writing to a hash cannot fail");
+            drop(writer);
+            let mut id = [0; 16];
+            id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+            RunId(id)
+        })
+    }
+}

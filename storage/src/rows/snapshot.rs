@@ -1,0 +1,129 @@
+//! What a store was at one moment: shared segments and their weights then.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use super::RowStore;
+use super::segment::Segment;
+use super::weights::Weights;
+use crate::Delta;
+use crate::delta::batch;
+
+/// Some rows and where they stand among the weights of their segment.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) rows: Arc<Segment>,
+    pub(super) weights: Weights,
+    pub(super) start: usize,
+}
+
+/// A store as it was. Cloning shares everything.
+#[derive(Debug)]
+pub struct RowsSnapshot {
+    schema: SchemaRef,
+    parts: Vec<Part>,
+    live: usize,
+}
+
+impl RowsSnapshot {
+    pub(super) fn new(schema: SchemaRef, parts: Vec<Part>, live: usize) -> Self {
+        Self { schema, parts, live }
+    }
+
+    /// A snapshot of no rows.
+    pub fn empty(schema: SchemaRef) -> Self {
+        Self::new(schema, Vec::new(), 0)
+    }
+
+    /// The columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The number of distinct rows.
+    pub fn row_count(&self) -> usize {
+        self.live
+    }
+
+    /// The memory held, in bytes; shared segments are counted in full.
+    pub fn bytes(&self) -> usize {
+        let part = |part: &Part| part.rows.rows().get_array_memory_size() + part.weights.bytes();
+        self.parts.iter().map(part).sum()
+    }
+
+    /// All rows, in the order in which they were appended, in batches of at most `batch_rows_max` rows.
+    ///
+    /// # Panics
+    /// When `batch_rows_max` is zero.
+    pub fn scan(self: &Arc<Self>, batch_rows_max: usize) -> RowScan {
+        assert!(batch_rows_max > 0, "a batch holds at least one row");
+        RowScan {
+            snapshot: self.clone(),
+            part: 0,
+            row: 0,
+            batch_rows_max,
+        }
+    }
+
+    /// A store of its own that holds these rows.
+    pub fn to_store(self: &Arc<Self>) -> RowStore {
+        let portions = self.scan(super::SEGMENT_ROWS).map(Delta::into_parts);
+        RowStore::restored(self.schema.clone(), &portions.collect::<Vec<_>>())
+    }
+
+    /// The segments, and the weights of those whose rows are not all weighed 1, for a checkpoint.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&Arc<Segment>, Option<Vec<i64>>)> {
+        self.parts.iter().map(|part| {
+            let rows = part.rows.rows().num_rows();
+            let weights = (!matches!(part.weights, Weights::Ones))
+                .then(|| (0..rows).map(|row| part.weights.get(part.start + row)).collect());
+            (&part.rows, weights.filter(|weights: &Vec<i64>| weights.iter().any(|w| *w != 1)))
+        })
+    }
+}
+
+/// An iterator over the live rows of a snapshot; no batch is empty.
+#[derive(Debug)]
+pub struct RowScan {
+    snapshot: Arc<RowsSnapshot>,
+    part: usize,
+    row: usize,
+    batch_rows_max: usize,
+}
+
+impl Iterator for RowScan {
+    type Item = Delta;
+
+    fn next(&mut self) -> Option<Delta> {
+        loop {
+            let part = self.snapshot.parts.get(self.part)?;
+            let rows = part.rows.rows();
+            let count = (rows.num_rows() - self.row).min(self.batch_rows_max);
+            let start = self.row;
+            self.row += count;
+            if self.row >= rows.num_rows() {
+                self.part += 1;
+                self.row = 0;
+            }
+            if count == 0 {
+                continue;
+            }
+            let rows = rows.slice(start, count);
+            let rows = named(&self.snapshot.schema, &rows);
+            let delta = Delta::new(rows, part.weights.counts(part.start + start, count));
+            let delta = match part.weights.live(part.start + start, count) {
+                Some(live) => delta.filter(&live),
+                None => delta,
+            };
+            if !delta.is_empty() {
+                return Some(delta);
+            }
+        }
+    }
+}
+
+fn named(schema: &SchemaRef, rows: &RecordBatch) -> RecordBatch {
+    batch(schema.clone(), rows.columns().to_vec(), rows.num_rows())
+}
