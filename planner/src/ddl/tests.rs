@@ -101,6 +101,7 @@ fn shown(plan: &DdlPlan) -> String {
                     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
                 )
             }
+            CatalogChange::PauseSource { source, paused } => format!("pause {source}: {paused}\n"),
             CatalogChange::Found { .. } => panic!("no statement founds a cluster"),
         };
     }
