@@ -2,10 +2,10 @@
 
 use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array};
 use tributary_planner::plan::{
-    AggregateCall, AggregateFunction, BinaryOp, Column, Literal, LocalFragment, Locality, SortKey,
+    AggregateCall, AggregateFunction, BinaryOp, Boundary, Column, Expr, Literal, LocalFragment, Locality, Node, SortKey,
 };
 use tributary_replication::{Epoch, SlotSet};
-use tributary_storage::{OriginId, RegionId};
+use tributary_storage::{Layout, OriginId, RegionId, RowStore, RunTrace, StorageError};
 
 use super::*;
 use crate::columns::{downcast, schema_of};
@@ -292,21 +292,40 @@ fn state_comes_back_whole_or_not_at_all() {
     let mut one = One::new(&[INT], scan(&[INT]), boundary);
     one.step(vec![ints(&[1])], &[1]);
     one.view.seal(1);
-    let traces = one.view.traces();
+    let saved = one.view.save();
     let plan = one.view.plan().clone();
-    let names: Vec<&str> = traces.keys().map(String::as_str).collect();
+    let names: Vec<&str> = saved.keys().map(String::as_str).collect();
     assert_eq!(
         names,
         vec!["errors", "local0.1.partial-aggregate.groups", "result"]
     );
     let restore = |without: &str| {
-        View::restore(ObjectId(7), plan.clone(), &mut |name, layout| {
-            let trace = traces.get(name).filter(|_| name != without);
-            Ok(trace.map(|trace| RunTrace::from_runs(layout, trace.runs().to_vec())))
-        })
+        let mut kept = saved.clone();
+        kept.remove(without);
+        View::restore(ObjectId(7), plan.clone(), Scope::Cluster, &mut InMemory(kept))
     };
+    assert!(matches!(restore("result"), Err(ExecutorError::MissingState { name }) if name == "result"));
     assert_eq!(restore("").expect("whole").result().row_count(), 1);
     assert!(matches!(restore("errors"), Err(ExecutorError::MissingState { name }) if name == "errors"));
+}
+
+/// What was saved, without a disk.
+struct InMemory(BTreeMap<String, Saved>);
+
+impl SavedState for InMemory {
+    fn trace(&mut self, name: &str, layout: Layout) -> std::result::Result<Option<RunTrace>, StorageError> {
+        let Some(Saved::Trace(trace)) = self.0.get(name) else {
+            return Ok(None);
+        };
+        Ok(Some(RunTrace::from_runs(layout, trace.runs().to_vec())))
+    }
+
+    fn rows(&mut self, name: &str, _: SchemaRef) -> std::result::Result<Option<RowStore>, StorageError> {
+        let Some(Saved::Rows(rows)) = self.0.get(name) else {
+            return Ok(None);
+        };
+        Ok(Some(rows.to_store()))
+    }
 }
 
 #[test]
@@ -319,6 +338,7 @@ fn plans_that_contradict_themselves_are_refused() {
                 global,
                 columns,
             }),
+            Scope::Cluster,
         )
         .err()
     };

@@ -12,7 +12,7 @@
 //! Invariants: keys are canonical unless they are whole rows by identity; groups come out in the order of their first
 //! row in the delta.
 
-use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
+use arrow::array::{ArrayRef, Int64Array, UInt32Array};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, SchemaRef};
 use tributary_planner::plan::{AggregateCall, AggregateFunction};

@@ -100,6 +100,35 @@ impl Built {
 impl Tree {
     /// Builds the operators of a plan; `leaf` says what each leaf reads.
     pub(crate) fn build<'p, Leaf>(
+        builder: &mut Builder,
+        node: &'p Node<Leaf>,
+        leaf: &impl Fn(&'p Leaf) -> Result<LeafSource<'p>>,
+    ) -> Result<Self> {
+        let built = build(builder, node, leaf)?;
+        Ok(Self {
+            root: built.operator,
+            types: built.types,
+            append_only: built.append_only,
+        })
+    }
+
+    /// The types of the rows.
+    pub(crate) fn types(&self) -> &[DataType] {
+        &self.types
+    }
+
+    /// Whether rows only come.
+    pub(crate) fn append_only(&self) -> bool {
+        self.append_only
+    }
+
+    /// The change of the rows.
+    pub(crate) fn eval(&self, step: &mut Step) -> Delta {
+        self.root.eval(step)
+    }
+}
+
+fn build<'p, Leaf>(
     builder: &mut Builder,
     node: &'p Node<Leaf>,
     leaf: &impl Fn(&'p Leaf) -> Result<LeafSource<'p>>,

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use tributary_storage::{ABSENT, Delta, KeyIndex, RowStore, RowsSnapshot, ZSet};
 
@@ -170,11 +170,6 @@ impl JoinSide {
         self.store().take(&matches.ids)
     }
 
-    /// Some columns of the rows of some matches.
-    pub(crate) fn columns(&self, columns: &[usize], matches: &Matches) -> Vec<ArrayRef> {
-        self.store().take_columns(columns, &matches.ids)
-    }
-
     /// The weights of some matches; `None` when each is 1.
     pub(crate) fn weights(&self, matches: &Matches) -> Option<Int64Array> {
         let Rows::Weighted(rows) = &self.rows else {
@@ -192,22 +187,6 @@ impl JoinSide {
     pub(crate) fn restore(&mut self, saved: &Arc<RowsSnapshot>) {
         for rows in saved.scan(1 << 16) {
             self.apply(&rows);
-        }
-    }
-}
-
-impl Matches {
-    /// The number of matches.
-    pub(crate) fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// The matches at which `keep` is true.
-    pub(crate) fn filter(&self, keep: &arrow::array::BooleanArray) -> Self {
-        let kept = || keep.values().set_indices();
-        Self {
-            ids: kept().map(|at| self.ids[at]).collect(),
-            probe: kept().map(|at| self.probe[at]).collect(),
         }
     }
 }

@@ -299,7 +299,9 @@ impl Ranked {
                 }
                 let live = rows.live();
                 let mut compact = RowStore::new(rows.schema().clone());
-                live.chunks(1 << 16).for_each(|portion| drop(compact.append(&rows.take(portion))));
+                for portion in live.chunks(1 << 16) {
+                    compact.append(&rows.take(portion));
+                }
                 *rows = compact;
                 for entry in firsts.iter_mut().flatten() {
                     if let RowRef::Stored(id) = &mut entry.row {

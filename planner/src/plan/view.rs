@@ -4,7 +4,7 @@ use arrow_schema::DataType;
 use serde::{Deserialize, Serialize};
 use tributary_storage::{Fingerprint, ObjectId};
 
-use super::node::{AggregateCall, JoinKind, Node};
+use super::node::{AggregateCall, Node};
 
 /// Where the rows of a relation are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

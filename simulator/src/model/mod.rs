@@ -129,6 +129,7 @@ impl Model {
                 self.write(origin, position, timed.hlc, tables, &reach)?;
             }
             (Entry::Commit { .. }, _) => return Err(broken("a commit that nobody submitted".into())),
+            (Entry::Source { .. }, _) => return Err(broken("rows of a source that nobody created".into())),
             (Entry::Catalog(changes), _) => {
                 let mut catalog = self
                     .catalog_at(position)

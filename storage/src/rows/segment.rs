@@ -23,14 +23,6 @@ impl Segment {
         }
     }
 
-    /// A segment that was stored under a known id.
-    pub(crate) fn stored(rows: RecordBatch, id: RunId) -> Self {
-        Self {
-            rows,
-            id: OnceLock::from(id),
-        }
-    }
-
     /// The rows.
     pub fn rows(&self) -> &RecordBatch {
         &self.rows
