@@ -149,7 +149,7 @@ fn a_source_with_columns_is_a_regional_relation_that_views_depend_on() {
     let mut catalog = founded();
     let column = |name: &str, hidden| ColumnDef {
         name: name.to_owned(),
-        sql_type: SqlType::Timestamptz,
+        sql_type: SqlType::TimestampTz,
         nullable: true,
         default: None,
         hidden,
