@@ -92,6 +92,8 @@ fn repeats_top_k(plan: &ViewPlan, fragment: usize) -> bool {
         partition: own_partition,
         keys: own_keys,
         fetch: own_fetch,
+        skip: 0,
+        rank: false,
         ..
     } = &plan.fragments[fragment].root
     else {

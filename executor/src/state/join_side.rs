@@ -111,14 +111,16 @@ impl JoinSide {
             }
             Rows::Weighted(rows) => {
                 let applied = rows.apply(delta);
-                let mut linked = applied.first_new;
-                self.next.resize(rows.store().len(), ABSENT);
+                let len = rows.store().len();
+                self.next.resize(len, ABSENT);
+                let mut linked = vec![false; len - applied.first_new as usize];
                 for (id, group) in applied.ids.iter().zip(&groups) {
-                    // New ids come in the order of the delta, so each is linked at its first row.
-                    if *id >= linked {
+                    let Some(new) = id.checked_sub(applied.first_new) else {
+                        continue;
+                    };
+                    if !std::mem::replace(&mut linked[new as usize], true) {
                         let head = &mut self.heads[*group as usize];
                         self.next[*id as usize] = std::mem::replace(head, *id);
-                        linked = *id + 1;
                     }
                 }
             }

@@ -222,7 +222,7 @@ impl Dataflow {
         for (_, views) in self.attached.values_mut() {
             views.retain(|view| kept.contains(view));
         }
-        let scope = self.scope();
+        let scope = super::scope_of(&catalog);
         for (&id, object) in &catalog.objects {
             match &object.kind {
                 ObjectKind::Table(def) if !self.tables.contains_key(&id) => {

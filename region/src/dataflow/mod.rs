@@ -242,11 +242,7 @@ impl Dataflow {
 
     /// Whether the views of this region merge slots of several regions.
     pub(crate) fn scope(&self) -> Scope {
-        if self.catalog.regions.len() > 1 {
-            Scope::Cluster
-        } else {
-            Scope::Alone
-        }
+        scope_of(&self.catalog)
     }
 
     /// Finds out who this region is by its name in the catalog.
@@ -264,6 +260,15 @@ impl Dataflow {
         while hashes.len() > CHAIN_HASHES_MAX {
             hashes.pop_first();
         }
+    }
+}
+
+/// The scope of views under a catalog.
+pub(crate) fn scope_of(catalog: &Catalog) -> Scope {
+    if catalog.regions.len() > 1 {
+        Scope::Cluster
+    } else {
+        Scope::Alone
     }
 }
 

@@ -16,13 +16,14 @@ use foldhash::fast::FixedState;
 use crate::key::KeyEncoder;
 
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-const MULTIPLIER: u64 = 0xd6e8_feb8_6659_fd93;
+const WORD_SECRET: u64 = 0xa076_1d64_78bd_642f;
+const HASH_SECRET: u64 = 0xe703_7ed1_a0b4_28db;
 const NULL: u64 = 0x5851_f42d_4c95_7f2d;
 
-/// Mixes a word into a hash: a multiplication to 128 bits, folded.
+/// Mixes a word into a hash: the product of both to 128 bits, folded, as wyhash does it.
 #[inline(always)]
 pub(crate) fn mix(hash: u64, word: u64) -> u64 {
-    let product = u128::from(hash ^ word ^ SEED) * u128::from(MULTIPLIER);
+    let product = u128::from(hash ^ HASH_SECRET) * u128::from(word ^ WORD_SECRET);
     (product as u64) ^ ((product >> 64) as u64)
 }
 
@@ -149,6 +150,20 @@ mod tests {
         assert_ne!(hashes[0], hashes[1]);
         let tail: Vec<ArrayRef> = columns.iter().map(|column| column.slice(2, 2)).collect();
         assert_eq!(hash_rows(&tail, 2), hashes[2..]);
+    }
+
+    /// Small numbers of either sign, in pairs, are what a weak function confuses.
+    #[test]
+    fn small_rows_do_not_collide() {
+        let numbers: Vec<i64> = (-20..=20).collect();
+        let pairs: Vec<(i64, i64)> = numbers.iter().flat_map(|a| numbers.iter().map(|b| (*a, *b))).collect();
+        let first: ArrayRef = Arc::new(Int64Array::from_iter_values(pairs.iter().map(|pair| pair.0)));
+        let second: ArrayRef = Arc::new(Int64Array::from_iter_values(pairs.iter().map(|pair| pair.1)));
+        let hashes = hash_rows(&[first, second], pairs.len());
+        let distinct: std::collections::BTreeSet<u64> = hashes.iter().copied().collect();
+        assert_eq!(distinct.len(), pairs.len());
+        let low: std::collections::BTreeSet<u64> = hashes.iter().map(|hash| hash % (1 << 20)).collect();
+        assert!(low.len() + 10 > pairs.len(), "the low bits spread as well");
     }
 
     #[test]
