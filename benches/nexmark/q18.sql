@@ -3,7 +3,7 @@ FROM (
   SELECT auction, bidder, price, channel, url, date_time, extra,
     row_number() OVER (
       PARTITION BY bidder, auction
-      ORDER BY date_time DESC, price DESC, channel ASC, url ASC, extra ASC
+      ORDER BY date_time DESC
     ) AS n
   FROM bid
 ) q

@@ -4,7 +4,7 @@ FROM (
   SELECT a.id, a.item_name, a.description, a.initial_bid, a.reserve, a.date_time, a.expires, a.seller, a.category,
     a.extra, b.auction, b.bidder, b.price, b.date_time AS bid_date_time, b.extra AS bid_extra,
     row_number() OVER (
-      PARTITION BY a.id ORDER BY b.price DESC, b.date_time ASC, b.bidder ASC, b.extra ASC
+      PARTITION BY a.id ORDER BY b.price DESC, b.date_time ASC
     ) AS n
   FROM auction a
   JOIN bid b ON a.id = b.auction AND a.tributary_region = b.tributary_region

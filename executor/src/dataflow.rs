@@ -47,7 +47,7 @@ pub struct View {
     errors: ErrorLog,
     below: Below,
     global: Tree,
-    result: StateId,
+    result: Held,
     schema: SchemaRef,
 }
 
@@ -56,6 +56,15 @@ enum Below {
     /// Fragments and the merges of their slots.
     Split(Vec<Fragment>),
     Alone(Alone),
+}
+
+/// Where the rows of the result are.
+#[derive(Clone, Copy)]
+enum Held {
+    /// In a state of their own.
+    Apart(StateId),
+    /// In the state of the top-k at the root, which keeps just the rows that it shows.
+    TopK(StateId),
 }
 
 /// Which regions a view has to do with.
@@ -129,8 +138,14 @@ impl View {
             },
         })?;
         let schema = result_schema(&plan, global.types())?;
-        let empty = ResultRows::new(schema.clone(), global.append_only());
-        let result = states.open_result(RESULT.to_string(), empty, &mut *saved)?;
+        let shown = global.root_top_k().filter(|id| states.ranked(*id).keeps_what_it_shows());
+        let result = match shown {
+            Some(top_k) => Held::TopK(top_k),
+            None => {
+                let empty = ResultRows::new(schema.clone(), global.append_only());
+                Held::Apart(states.open_result(RESULT.to_string(), empty, &mut *saved)?)
+            }
+        };
         let errors = states.open_trace(ERRORS.to_string(), ErrorLog::layout(), saved)?;
         Ok(Self {
             id,
@@ -289,8 +304,10 @@ impl View {
         let delta = self.global.eval(&mut step);
         let rows = batch_of(self.schema.clone(), delta.rows().columns().to_vec(), delta.len());
         let delta = delta.with_rows(rows);
-        if !delta.is_empty() {
-            self.states.result_mut(self.result).apply(&delta);
+        if let Held::Apart(result) = self.result
+            && !delta.is_empty()
+        {
+            self.states.result_mut(result).apply(&delta);
         }
         self.errors.record(&mut self.states, sink);
         delta
@@ -303,7 +320,10 @@ impl View {
 
     /// The result as it is now. Cheap, and never changes afterwards.
     pub fn result(&self) -> Arc<RowsSnapshot> {
-        self.states.result(self.result).snapshot()
+        match self.result {
+            Held::Apart(result) => self.states.result(result).snapshot(),
+            Held::TopK(state) => self.states.ranked(state).kept(self.schema.clone()),
+        }
     }
 
     /// All state, the result included, by name: what a checkpoint keeps. Traces are as of the last seal.

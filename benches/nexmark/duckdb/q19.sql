@@ -3,7 +3,7 @@ FROM (
   SELECT auction, bidder, price, channel, url, date_time, extra,
     row_number() OVER (
       PARTITION BY auction
-      ORDER BY price DESC, date_time ASC, bidder ASC, channel ASC, url ASC, extra ASC
+      ORDER BY price DESC, bidder ASC, channel ASC, url ASC, date_time ASC, extra ASC
     ) AS rank_number
   FROM bid
 ) q

@@ -40,16 +40,35 @@ pub(super) fn to_char(times: &ArrayRef, formats: &ArrayRef) -> Result<ArrayRef, 
         .collect::<Result<Vec<_>, _>>()?;
     let mut texts = StringBuilder::with_capacity(local.len(), local.len() * format.len());
     let mut text = String::new();
+    // Times of one unit are written alike, and neighbours mostly are.
+    let unit = finest_unit_us(&pieces);
+    let mut last: Option<i64> = None;
     for row in 0..local.len() {
         if local.is_null(row) {
             texts.append_null();
             continue;
         }
-        text.clear();
-        written.iter().for_each(|piece| piece.write(row, &mut text));
+        let time = local.value(row).div_euclid(unit);
+        if last != Some(time) {
+            text.clear();
+            written.iter().for_each(|piece| piece.write(row, &mut text));
+            last = Some(time);
+        }
         texts.append_value(&text);
     }
     Ok(Arc::new(texts.finish()))
+}
+
+/// The length in microseconds of the finest unit that a format shows, a day at most.
+fn finest_unit_us(pieces: &[Piece]) -> i64 {
+    const SECOND_US: i64 = 1_000_000;
+    let unit = |piece: &Piece| match piece {
+        Piece::Second => SECOND_US,
+        Piece::Minute => 60 * SECOND_US,
+        Piece::Hour => 3600 * SECOND_US,
+        _ => 24 * 3600 * SECOND_US,
+    };
+    pieces.iter().map(unit).min().unwrap_or(24 * 3600 * SECOND_US)
 }
 
 /// A part of a format with its values.

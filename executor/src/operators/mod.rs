@@ -22,7 +22,7 @@ use tributary_storage::{Delta, ObjectId};
 use crate::columns::{batch_of, schema_of};
 use crate::error::{ExecutorError, Result};
 use crate::row_errors::ErrorSink;
-use crate::state::{Builder, States};
+use crate::state::{Builder, StateId, States};
 use aggregate::Aggregate;
 use distinct::Distinct;
 use filter::Filter;
@@ -120,6 +120,14 @@ impl Tree {
     /// Whether rows only come.
     pub(crate) fn append_only(&self) -> bool {
         self.append_only
+    }
+
+    /// The state of a top-k at the root, if there is one.
+    pub(crate) fn root_top_k(&self) -> Option<StateId> {
+        match &self.root {
+            Operator::TopK(top_k, _) => Some(top_k.state()),
+            _ => None,
+        }
     }
 
     /// The change of the rows.

@@ -62,6 +62,11 @@ impl TopK {
         })
     }
 
+    /// The state that holds the operator's rows.
+    pub(crate) fn state(&self) -> StateId {
+        self.state
+    }
+
     pub(crate) fn eval(&self, step: &mut Step, delta: &Delta) -> Delta {
         if delta.is_empty() || self.fetch == 0 {
             return Delta::empty(self.schema.clone());

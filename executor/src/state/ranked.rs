@@ -137,6 +137,16 @@ impl Ranked {
         self.store().bytes() + self.index.bytes() + lists
     }
 
+    /// Whether the rows that are kept are just those that are shown.
+    pub(crate) fn keeps_what_it_shows(&self) -> bool {
+        matches!(self.form, Form::Appended { .. }) && self.ranking.skip == 0 && !self.ranking.rank
+    }
+
+    /// The rows that are kept, under the names of a view's columns.
+    pub(crate) fn kept(&self, schema: SchemaRef) -> Arc<RowsSnapshot> {
+        self.store().snapshot_as(schema)
+    }
+
     /// Takes in a delta and gives the change of the rows that are shown.
     pub(crate) fn apply(&mut self, delta: &Delta, schema: &SchemaRef) -> Delta {
         let columns = delta.rows().columns();

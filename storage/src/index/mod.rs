@@ -5,12 +5,13 @@
 //!                                                    └─▶ state in plain vectors, indexed by id
 //! ```
 //!
-//! Three forms, chosen by the key's types: one column of up to eight bytes; several of fixed width that fit sixteen
-//! bytes; anything else as bytes of the row encoding. The index keeps the keys themselves, so that `columns` gives
+//! Four forms, chosen by the key's types: one column of up to eight bytes; several of fixed width that fit 32 bytes;
+//! the same with texts, by dictionaries; anything else as bytes of the row encoding. The index keeps the keys themselves, so that `columns` gives
 //! them back; nothing is ever removed, since an id names its key for as long as the state lives.
 //!
 //! Null equals null here, and floats are compared by their bits: what SQL wants beyond that is the caller's.
 
+mod coded;
 mod hash;
 mod packed;
 mod probe;
@@ -24,6 +25,7 @@ use arrow::row::Rows;
 use crate::key::KeyEncoder;
 pub use hash::hash_rows;
 pub use hash::words;
+use coded::Coded;
 use packed::{Narrow, Wide};
 pub(crate) use probe::{ProbeKey, ProbeTable};
 pub use probe::ABSENT;
@@ -41,6 +43,7 @@ enum Form {
     Empty { seen: bool },
     Narrow(Narrow),
     Wide(Wide),
+    Coded(Box<Coded>),
     Bytes(Box<Bytes>),
 }
 
@@ -54,6 +57,7 @@ impl KeyIndex {
             [] => Form::Empty { seen: false },
             [only] if Narrow::holds(only) => Form::Narrow(Narrow::new()),
             _ if Wide::holds(types) => Form::Wide(Wide::new(types)),
+            _ if Coded::holds(types) => Form::Coded(Box::new(Coded::new(types))),
             _ => Form::Bytes(Box::new(Bytes::new(types))),
         };
         Self {
@@ -68,6 +72,7 @@ impl KeyIndex {
             Form::Empty { seen } => usize::from(*seen),
             Form::Narrow(narrow) => narrow.len(),
             Form::Wide(wide) => wide.len(),
+            Form::Coded(coded) => coded.len(),
             Form::Bytes(bytes) => bytes.ends.len(),
         }
     }
@@ -89,6 +94,7 @@ impl KeyIndex {
             }
             Form::Narrow(narrow) => narrow.insert(&columns[0]),
             Form::Wide(wide) => wide.insert(columns, rows),
+            Form::Coded(coded) => coded.insert(columns, rows),
             Form::Bytes(bytes) => bytes.insert(columns),
         }
     }
@@ -102,6 +108,7 @@ impl KeyIndex {
             Form::Empty { seen } => vec![if *seen { 0 } else { ABSENT }; rows],
             Form::Narrow(narrow) => narrow.find(&columns[0]),
             Form::Wide(wide) => wide.find(columns, rows),
+            Form::Coded(coded) => coded.find(columns, rows),
             Form::Bytes(bytes) => bytes.find(columns),
         }
     }
@@ -115,6 +122,7 @@ impl KeyIndex {
             Form::Empty { .. } => Vec::new(),
             Form::Narrow(narrow) => vec![narrow.column(&self.types[0], ids)],
             Form::Wide(wide) => wide.columns(&self.types, ids),
+            Form::Coded(coded) => coded.columns(ids),
             Form::Bytes(bytes) => bytes.columns(ids),
         }
     }
@@ -125,6 +133,7 @@ impl KeyIndex {
             Form::Empty { .. } => 0,
             Form::Narrow(narrow) => narrow.bytes(),
             Form::Wide(wide) => wide.bytes(),
+            Form::Coded(coded) => coded.bytes(),
             Form::Bytes(bytes) => bytes.arena.capacity() + bytes.ends.capacity() * 8 + bytes.table.bytes(),
         }
     }

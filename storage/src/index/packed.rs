@@ -141,16 +141,25 @@ impl Narrow {
     }
 }
 
-/// Up to sixteen bytes of key, and which columns are null (their bytes are zero).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Packed {
-    words: [u64; 2],
+/// Some words of key, and which columns are null (their bytes are zero).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Packed<const N: usize> {
+    words: [u64; N],
     nulls: u32,
 }
 
-impl ProbeKey for Packed {
+impl<const N: usize> Default for Packed<N> {
+    fn default() -> Self {
+        Self {
+            words: [0; N],
+            nulls: 0,
+        }
+    }
+}
+
+impl<const N: usize> ProbeKey for Packed<N> {
     fn hash(self) -> u64 {
-        mix(mix(u64::from(self.nulls), self.words[0]), self.words[1])
+        self.words.into_iter().fold(u64::from(self.nulls), mix)
     }
 }
 
@@ -162,71 +171,119 @@ struct Place {
     width: usize,
 }
 
-/// Keys of several columns of fixed width in sixteen bytes.
+/// The most words of a packed key.
+const WORDS_MAX: usize = 4;
+
+/// Where each column stands, and how many words there are; `None` when they do not fit. No value straddles two
+/// words, but for one of sixteen bytes, which takes two.
+fn places(types: &[DataType]) -> Option<(Vec<Place>, usize)> {
+    let widths: Vec<usize> = types.iter().map(width).collect::<Option<_>>()?;
+    let mut order: Vec<usize> = (0..widths.len()).collect();
+    // Wide columns first, so that narrow ones fill what is left.
+    order.sort_by_key(|column| std::cmp::Reverse(widths[*column]));
+    let mut used: Vec<usize> = Vec::new();
+    let mut places = vec![None; widths.len()];
+    for column in order {
+        let width = widths[column];
+        let word = match used.iter().position(|used| used + width <= 8) {
+            Some(word) => word,
+            None => {
+                used.extend(std::iter::repeat_n(0, width.div_ceil(8)));
+                used.len() - width.div_ceil(8)
+            }
+        };
+        places[column] = Some(Place {
+            word,
+            shift: used[word] as u32 * 8,
+            width,
+        });
+        (word..word + width.div_ceil(8)).for_each(|word| used[word] += width.min(8));
+    }
+    let fits = used.len() <= WORDS_MAX && types.len() <= 32;
+    fits.then(|| (places.into_iter().flatten().collect(), used.len().max(2)))
+}
+
+/// Keys of several columns of fixed width.
 #[derive(Debug)]
-pub(super) struct Wide {
-    places: Vec<Place>,
-    table: ProbeTable<Packed>,
-    keys: Vec<Packed>,
+pub(super) enum Wide {
+    Two(PackedIndex<2>),
+    Three(PackedIndex<3>),
+    Four(PackedIndex<4>),
+}
+
+/// Calls the same method of whichever form there is.
+macro_rules! each_width {
+    ($wide:expr, $index:ident => $call:expr) => {
+        match $wide {
+            Wide::Two($index) => $call,
+            Wide::Three($index) => $call,
+            Wide::Four($index) => $call,
+        }
+    };
 }
 
 impl Wide {
-    /// Whether keys of these types fit: no value may straddle the two words.
+    /// Whether keys of these types fit.
     pub(super) fn holds(types: &[DataType]) -> bool {
-        Self::places(types).is_some()
-    }
-
-    /// Wide columns first, so that narrow ones fill what is left.
-    fn places(types: &[DataType]) -> Option<Vec<Place>> {
-        let widths: Vec<usize> = types.iter().map(width).collect::<Option<_>>()?;
-        if let [16] = widths.as_slice() {
-            return Some(vec![Place {
-                word: 0,
-                shift: 0,
-                width: 16,
-            }]);
-        }
-        let mut order: Vec<usize> = (0..widths.len()).collect();
-        order.sort_by_key(|column| std::cmp::Reverse(widths[*column]));
-        let mut used = [0; 2];
-        let mut places = vec![None; widths.len()];
-        for column in order {
-            let width = widths[column];
-            let word = (0..2).find(|word| used[*word] + width <= 8)?;
-            places[column] = Some(Place {
-                word,
-                shift: used[word] as u32 * 8,
-                width,
-            });
-            used[word] += width;
-        }
-        (types.len() <= 32).then(|| places.into_iter().flatten().collect())
+        places(types).is_some()
     }
 
     pub(super) fn new(types: &[DataType]) -> Self {
+        let (places, words) = places(types).expect("checked by `holds`");
+        match words {
+            2 => Self::Two(PackedIndex::new(places)),
+            3 => Self::Three(PackedIndex::new(places)),
+            _ => Self::Four(PackedIndex::new(places)),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        each_width!(self, index => index.keys.len())
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        each_width!(self, index => index.table.bytes() + size_of_val(index.keys.as_slice()))
+    }
+
+    pub(super) fn insert(&mut self, columns: &[ArrayRef], rows: usize) -> Vec<u32> {
+        each_width!(self, index => index.insert(columns, rows))
+    }
+
+    pub(super) fn find(&self, columns: &[ArrayRef], rows: usize) -> Vec<u32> {
+        each_width!(self, index => index.table.find(&index.pack(columns, rows), |_, _| true))
+    }
+
+    pub(super) fn columns(&self, types: &[DataType], ids: &[u32]) -> Vec<ArrayRef> {
+        each_width!(self, index => index.columns(types, ids))
+    }
+}
+
+/// Keys of so many words.
+#[derive(Debug)]
+pub(super) struct PackedIndex<const N: usize> {
+    places: Vec<Place>,
+    table: ProbeTable<Packed<N>>,
+    keys: Vec<Packed<N>>,
+}
+
+impl<const N: usize> PackedIndex<N> {
+    fn new(places: Vec<Place>) -> Self {
         Self {
-            places: Self::places(types).expect("checked by `holds`"),
+            places,
             table: ProbeTable::new(),
             keys: Vec::new(),
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.table.bytes() + self.keys.capacity() * size_of::<Packed>()
-    }
-
-    fn pack(&self, columns: &[ArrayRef], rows: usize) -> Vec<Packed> {
+    fn pack(&self, columns: &[ArrayRef], rows: usize) -> Vec<Packed<N>> {
         let mut keys = vec![Packed::default(); rows];
         for (number, (column, place)) in columns.iter().zip(&self.places).enumerate() {
             assert_eq!(column.len(), rows, "key columns have one value per row");
             if place.width == 16 {
                 let values = words::<i128>(column);
                 for (key, value) in keys.iter_mut().zip(values.iter()) {
-                    key.words = [*value as u64, (*value >> 64) as u64];
+                    key.words[place.word] = *value as u64;
+                    key.words[place.word + 1] = (*value >> 64) as u64;
                 }
             } else {
                 for (key, word) in keys.iter_mut().zip(low_words(column)) {
@@ -237,9 +294,9 @@ impl Wide {
                 let cleared = !(width_mask(place.width) << place.shift);
                 for row in (0..rows).filter(|row| nulls.is_null(*row)) {
                     keys[row].nulls |= 1 << number;
-                    match place.width {
-                        16 => keys[row].words = [0; 2],
-                        _ => keys[row].words[place.word] &= cleared,
+                    keys[row].words[place.word] &= cleared;
+                    if place.width == 16 {
+                        keys[row].words[place.word + 1] = 0;
                     }
                 }
             }
@@ -247,9 +304,9 @@ impl Wide {
         keys
     }
 
-    pub(super) fn insert(&mut self, columns: &[ArrayRef], rows: usize) -> Vec<u32> {
+    fn insert(&mut self, columns: &[ArrayRef], rows: usize) -> Vec<u32> {
         let packed = self.pack(columns, rows);
-        let next = |keys: &mut Vec<Packed>, row: usize| {
+        let next = |keys: &mut Vec<Packed<N>>, row: usize| {
             keys.push(packed[row]);
             next_id(keys.len())
         };
@@ -257,20 +314,18 @@ impl Wide {
             .insert(&packed, &mut self.keys, |_, _, _| true, next)
     }
 
-    pub(super) fn find(&self, columns: &[ArrayRef], rows: usize) -> Vec<u32> {
-        self.table.find(&self.pack(columns, rows), |_, _| true)
-    }
-
-    pub(super) fn columns(&self, types: &[DataType], ids: &[u32]) -> Vec<ArrayRef> {
+    fn columns(&self, types: &[DataType], ids: &[u32]) -> Vec<ArrayRef> {
         let column = |(number, (data_type, place)): (usize, (&DataType, &Place))| {
             let is_null = |id: &u32| self.keys[*id as usize].nulls >> number & 1 == 1;
             let nulls = ids.iter().any(is_null).then(|| {
                 let valid: Vec<bool> = ids.iter().map(|id| !is_null(id)).collect();
                 NullBuffer::from(valid)
             });
-            let key = |id: &u32| self.keys[*id as usize].words;
+            let key = |id: &u32| &self.keys[*id as usize].words;
             if place.width == 16 {
-                let joined = |words: [u64; 2]| i128::from(words[1] as i64) << 64 | i128::from(words[0]);
+                let joined = |words: &[u64; N]| {
+                    i128::from(words[place.word + 1] as i64) << 64 | i128::from(words[place.word])
+                };
                 let values: Vec<i128> = ids.iter().map(|id| joined(key(id))).collect();
                 return wrap(data_type, ids.len(), Buffer::from_vec(values), nulls);
             }

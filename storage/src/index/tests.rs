@@ -32,7 +32,21 @@ fn columns_of(rows: &[(Option<i64>, Option<u8>)], form: usize) -> Vec<ArrayRef> 
                 .collect::<Decimal128Array>(),
         )],
         5 => vec![text],
-        _ => vec![text, long],
+        6 => vec![text, long],
+        7 => vec![long.clone(), text.clone(), text, long],
+        8 => vec![
+            long.clone(),
+            Arc::new(numbers().collect::<TimestampMicrosecondArray>()),
+            Arc::new(numbers().map(|n| n.map(|n| n / 2)).collect::<Int64Array>()),
+        ],
+        9 => vec![
+            long,
+            Arc::new(numbers().map(|n| n.map(|n| i128::from(n) << 70)).collect::<Decimal128Array>()),
+        ],
+        _ => {
+            let bytes = small().map(|s| s.map(|s| vec![s; 2]));
+            vec![text, Arc::new(bytes.collect::<arrow::array::BinaryArray>())]
+        }
     }
 }
 
@@ -64,7 +78,7 @@ proptest! {
     fn ids_go_by_first_appearance_and_keys_come_back(
         batches in prop::collection::vec(
             prop::collection::vec((prop::option::of(-3i64..60), prop::option::of(0u8..12)), 0..200), 0..5),
-        form in 0usize..7,
+        form in 0usize..11,
     ) {
         check(&batches, form);
     }
@@ -72,7 +86,7 @@ proptest! {
 
 #[test]
 fn many_keys_survive_growth() {
-    for form in [0, 3, 4, 6] {
+    for form in [0, 3, 4, 6, 7, 8, 9, 10] {
         let rows: Vec<_> = (0..20_000).map(|n| (Some(n * 7919), Some((n % 100) as u8))).collect();
         check(&[rows.clone(), rows[..5].to_vec()], form);
     }

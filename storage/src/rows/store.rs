@@ -194,6 +194,11 @@ impl RowStore {
 
     /// What is there now. Cheap, and never changes afterwards.
     pub fn snapshot(&self) -> Arc<RowsSnapshot> {
+        self.snapshot_as(self.schema.clone())
+    }
+
+    /// What is there now, under other names of columns of the same types.
+    pub fn snapshot_as(&self, schema: SchemaRef) -> Arc<RowsSnapshot> {
         let sealed = self.sealed.iter().zip(&self.weights).map(|(segment, weights)| Part {
             rows: segment.clone(),
             weights: weights.clone(),
@@ -209,7 +214,7 @@ impl RowStore {
             });
             start += rows.num_rows();
         }
-        Arc::new(RowsSnapshot::new(self.schema.clone(), parts, self.len() - self.dead))
+        Arc::new(RowsSnapshot::new(schema, parts, self.len() - self.dead))
     }
 
     /// The store that a snapshot, read back, describes.
