@@ -91,6 +91,9 @@ struct Run {
     /// Where generated files are kept.
     #[arg(long, env = "TRIBUTARY_BENCH_CACHE")]
     cache: Option<PathBuf>,
+    /// Memory that is touched before anything is measured, in GiB.
+    #[arg(long, default_value_t = 8)]
+    touch_gib: usize,
     /// Seconds after which a run counts as stuck.
     #[arg(long, default_value_t = 600)]
     timeout_seconds: u64,

@@ -12,9 +12,25 @@ const CONNECT_MAX: Duration = Duration::from_secs(30);
 pub struct Session(Client);
 
 impl Session {
-    /// Connects as soon as the server listens.
+    /// Connects as soon as the server listens, and waits until its region takes part in its cluster.
     pub async fn connect(port: u16) -> Result<Session> {
         let started = Instant::now();
+        let session = Self::listening(port, started).await?;
+        while session
+            .number("SELECT count(*) FROM tributary.regions")
+            .await
+            .unwrap_or(0)
+            == 0
+        {
+            if started.elapsed() > CONNECT_MAX {
+                return Err("the server does not found its cluster".to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(session)
+    }
+
+    async fn listening(port: u16, started: Instant) -> Result<Session> {
         let config = format!("host=127.0.0.1 port={port} user=bench dbname=tributary");
         loop {
             match tokio_postgres::connect(&config, NoTls).await {

@@ -140,7 +140,10 @@ fn merge(criterion: &mut Criterion) {
             .remove(0);
         changes.expect("rows make slots")
     };
-    let mut slots = SlotSet::new(View::slot_layout(view(scan(ORDERS, Locality::Regional)).plan(), 0));
+    let mut slots = SlotSet::new(View::slot_layout(
+        view(scan(ORDERS, Locality::Regional)).plan(),
+        0,
+    ));
     let first = Some(slots.write_own(origin, Epoch(1), &changes(0)));
     let second = [Some(slots.write_own(origin, Epoch(2), &changes(ROWS)))];
     criterion.bench_function("merge, 1 k changed slots", |bencher| {

@@ -56,7 +56,14 @@ impl Alone {
                 Boundary::MergePartials { keys, aggregates } => {
                     let name = builder.next_operator("aggregate");
                     let (types, append_only) = (tree.types(), tree.append_only());
-                    Some(Aggregate::build(builder, name, types, keys, aggregates, append_only)?)
+                    Some(Aggregate::build(
+                        builder,
+                        name,
+                        types,
+                        keys,
+                        aggregates,
+                        append_only,
+                    )?)
                 }
                 Boundary::MergeRows | Boundary::AppendRows => None,
             };

@@ -138,7 +138,9 @@ impl View {
             },
         })?;
         let schema = result_schema(&plan, global.types())?;
-        let shown = global.root_top_k().filter(|id| states.ranked(*id).keeps_what_it_shows());
+        let shown = global
+            .root_top_k()
+            .filter(|id| states.ranked(*id).keeps_what_it_shows());
         let result = match shown {
             Some(top_k) => Held::TopK(top_k),
             None => {
@@ -349,7 +351,11 @@ impl View {
     }
 }
 
-fn build_fragments(plan: &ViewPlan, states: &mut States, saved: &mut dyn SavedState) -> Result<Vec<Fragment>> {
+fn build_fragments(
+    plan: &ViewPlan,
+    states: &mut States,
+    saved: &mut dyn SavedState,
+) -> Result<Vec<Fragment>> {
     let mut fragments = Vec::with_capacity(plan.fragments.len());
     for (number, fragment) in plan.fragments.iter().enumerate() {
         let mut builder = Builder::new(format!("local{number}"), states, &mut *saved);

@@ -97,7 +97,9 @@ impl ErrorLog {
 
     /// The first [`ERRORS_LISTED_MAX`] live errors, in the order of their text.
     pub(crate) fn live(&self, states: &States) -> Vec<RowError> {
-        let found = states.trace(self.state).lookup_n(&[], 1, ERRORS_LISTED_MAX, false);
+        let found = states
+            .trace(self.state)
+            .lookup_n(&[], 1, ERRORS_LISTED_MAX, false);
         let text = |column: usize, row: usize| {
             downcast::<StringArray>(found.rows.column(column))
                 .value(row)

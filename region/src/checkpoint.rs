@@ -13,7 +13,9 @@ use tributary_executor::{SavedState, View};
 use tributary_planner::catalog::{Catalog, ObjectKind};
 use tributary_replication::{Epoch, Frontier, Hlc};
 use tributary_storage::checkpoint::{Checkpoint, Loaded};
-use tributary_storage::{ChainHash, FragmentId, Layout, ObjectId, OriginId, RowStore, RunTrace, StorageError};
+use tributary_storage::{
+    ChainHash, FragmentId, Layout, ObjectId, OriginId, RowStore, RunTrace, StorageError,
+};
 
 use crate::backfill::Backfill;
 use crate::config::RegionConfig;
@@ -147,19 +149,11 @@ struct OfView<'a> {
 }
 
 impl SavedState for OfView<'_> {
-    fn trace(
-        &mut self,
-        name: &str,
-        layout: Layout,
-    ) -> std::result::Result<Option<RunTrace>, StorageError> {
+    fn trace(&mut self, name: &str, layout: Layout) -> std::result::Result<Option<RunTrace>, StorageError> {
         self.loaded.trace(&format!("view/{}/{name}", self.view), layout)
     }
 
-    fn rows(
-        &mut self,
-        name: &str,
-        schema: SchemaRef,
-    ) -> std::result::Result<Option<RowStore>, StorageError> {
+    fn rows(&mut self, name: &str, schema: SchemaRef) -> std::result::Result<Option<RowStore>, StorageError> {
         self.loaded.rows(&format!("view/{}/{name}", self.view), schema)
     }
 }

@@ -20,8 +20,8 @@ pub mod trace;
 
 pub use delta::Delta;
 pub use error::StorageError;
-pub use index::{ABSENT, KeyIndex, hash_rows};
 pub use ids::{Fingerprint, FragmentId, ObjectId, OriginId, RegionId};
+pub use index::{ABSENT, KeyIndex, hash_rows};
 pub use key::{KeyEncoder, Keys};
 pub use kv::{Family, Kv, MemKv, RocksKv, WriteBatch};
 pub use log::{ChainHash, KvLog, Log, Position, Record};

@@ -27,7 +27,9 @@ impl Counts {
 
     /// Counts non-null values; without a column, rows. Without weights each row counts once.
     pub(crate) fn add_rows(&mut self, groups: &[u32], values: Option<&ArrayRef>, weights: Option<&[i64]>) {
-        let nulls = values.and_then(|values| values.nulls()).filter(|nulls| nulls.null_count() > 0);
+        let nulls = values
+            .and_then(|values| values.nulls())
+            .filter(|nulls| nulls.null_count() > 0);
         match (nulls, weights) {
             (None, None) => groups.iter().for_each(|group| self.0[*group as usize] += 1),
             (None, Some(weights)) => {

@@ -74,7 +74,10 @@ impl Extremes {
     /// The extremes of some groups.
     pub(crate) fn gather(&self, groups: &[u32]) -> Self {
         fn at<T: Clone>(values: &[T], groups: &[u32]) -> Vec<T> {
-            groups.iter().map(|group| values[*group as usize].clone()).collect()
+            groups
+                .iter()
+                .map(|group| values[*group as usize].clone())
+                .collect()
         }
         let values = match &self.values {
             Values::Words { values, valid } => Values::Words {
@@ -90,7 +93,10 @@ impl Extremes {
                 values: at(values, groups),
             },
         };
-        Self { values, ..self.clone_empty() }
+        Self {
+            values,
+            ..self.clone_empty()
+        }
     }
 
     fn clone_empty(&self) -> Self {
@@ -180,17 +186,36 @@ fn ordered_words(column: &ArrayRef, ascending: bool) -> Vec<u64> {
     match column.data_type() {
         DataType::Boolean => {
             let values: &BooleanArray = column.as_boolean();
-            values.values().iter().map(|value| u64::from(value) ^ invert).collect()
+            values
+                .values()
+                .iter()
+                .map(|value| u64::from(value) ^ invert)
+                .collect()
         }
-        DataType::Float64 => words::<u64>(column).iter().map(|bits| float_order(*bits) ^ invert).collect(),
+        DataType::Float64 => words::<u64>(column)
+            .iter()
+            .map(|bits| float_order(*bits) ^ invert)
+            .collect(),
         DataType::Float32 => {
             let wide = |bits: &u32| f64::from(f32::from_bits(*bits)).to_bits();
-            words::<u32>(column).iter().map(|bits| float_order(wide(bits)) ^ invert).collect()
+            words::<u32>(column)
+                .iter()
+                .map(|bits| float_order(wide(bits)) ^ invert)
+                .collect()
         }
         other => match other.primitive_width() {
-            Some(1) => words::<i8>(column).iter().map(|v| signed(i64::from(*v))).collect(),
-            Some(2) => words::<i16>(column).iter().map(|v| signed(i64::from(*v))).collect(),
-            Some(4) => words::<i32>(column).iter().map(|v| signed(i64::from(*v))).collect(),
+            Some(1) => words::<i8>(column)
+                .iter()
+                .map(|v| signed(i64::from(*v)))
+                .collect(),
+            Some(2) => words::<i16>(column)
+                .iter()
+                .map(|v| signed(i64::from(*v)))
+                .collect(),
+            Some(4) => words::<i32>(column)
+                .iter()
+                .map(|v| signed(i64::from(*v)))
+                .collect(),
             _ => words::<i64>(column).iter().map(|v| signed(*v)).collect(),
         },
     }
@@ -208,7 +233,10 @@ fn float_bits(order: u64) -> u64 {
 fn column_of_words(data_type: &DataType, values: &[u64], valid: &[bool], ascending: bool) -> ArrayRef {
     let invert = if ascending { 0 } else { u64::MAX };
     // The word of a group without a value means nothing; zero is as good as any.
-    let plain = values.iter().zip(valid).map(|(word, valid)| if *valid { word ^ invert } else { 0 });
+    let plain = values
+        .iter()
+        .zip(valid)
+        .map(|(word, valid)| if *valid { word ^ invert } else { 0 });
     let signed = |word: u64| (word ^ SIGN) as i64;
     let rows = values.len();
     let buffer = match data_type {
@@ -269,12 +297,29 @@ mod tests {
     #[test]
     fn extremes_are_the_ends_of_the_order() {
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(Int64Array::from(vec![Some(3), None, Some(i64::MIN), Some(i64::MAX), Some(-1)])),
+            Arc::new(Int64Array::from(vec![
+                Some(3),
+                None,
+                Some(i64::MIN),
+                Some(i64::MAX),
+                Some(-1),
+            ])),
             Arc::new(Int16Array::from(vec![Some(-3), Some(7), None])),
-            Arc::new(Float64Array::from(vec![1.5, -2.5, f64::NAN, f64::NEG_INFINITY, 0.0])),
+            Arc::new(Float64Array::from(vec![
+                1.5,
+                -2.5,
+                f64::NAN,
+                f64::NEG_INFINITY,
+                0.0,
+            ])),
             Arc::new(Float32Array::from(vec![1.5, -2.5, f32::MAX, f32::MIN_POSITIVE])),
             Arc::new(BooleanArray::from(vec![Some(false), Some(true), None])),
-            Arc::new(Decimal128Array::from(vec![Some(-5), Some(i128::MAX / 8), None, Some(i128::MIN / 8)])),
+            Arc::new(Decimal128Array::from(vec![
+                Some(-5),
+                Some(i128::MAX / 8),
+                None,
+                Some(i128::MIN / 8),
+            ])),
             Arc::new(StringArray::from(vec![Some("b"), Some("aa"), None, Some("")])),
         ];
         for column in columns {
@@ -282,12 +327,18 @@ mod tests {
                 let mut extremes = Extremes::new(1, column.data_type(), largest);
                 extremes.grow(2);
                 extremes.add(&vec![1; column.len()], &column);
-                let options = SortOptions { descending: largest, nulls_first: false };
+                let options = SortOptions {
+                    descending: largest,
+                    nulls_first: false,
+                };
                 let expected = sort(&column, Some(options)).expect("sortable").slice(0, 1);
                 assert_eq!(extremes.gather(&[1]).column().to_data(), expected.to_data());
                 assert!(extremes.column().is_null(0));
                 extremes.set(&[1], &column.slice(0, 1));
-                assert_eq!(extremes.gather(&[1]).column().to_data(), column.slice(0, 1).to_data());
+                assert_eq!(
+                    extremes.gather(&[1]).column().to_data(),
+                    column.slice(0, 1).to_data()
+                );
             }
         }
     }

@@ -37,7 +37,11 @@ impl Finaliser {
     ) -> Delta {
         let (old, was) = self.rows(keys, before, -1, errors);
         let (new, is) = self.rows(keys, after, 1, errors);
-        let unchanged = same_rows(&old.columns()[keys.len()..], &new.columns()[keys.len()..], was.len());
+        let unchanged = same_rows(
+            &old.columns()[keys.len()..],
+            &new.columns()[keys.len()..],
+            was.len(),
+        );
         let kept = &(&was & &is) & &unchanged;
         let changed = !&kept;
         let old = Delta::inserts(old).filter(&BooleanArray::new(&was & &changed, None));

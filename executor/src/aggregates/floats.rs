@@ -23,7 +23,12 @@ impl FloatSums {
     }
 
     pub(crate) fn gather(&self, groups: &[u32]) -> Self {
-        Self(groups.iter().map(|group| self.0[*group as usize].clone()).collect())
+        Self(
+            groups
+                .iter()
+                .map(|group| self.0[*group as usize].clone())
+                .collect(),
+        )
     }
 
     pub(crate) fn add_rows(&mut self, groups: &[u32], values: &ArrayRef, weights: Option<&[i64]>) {

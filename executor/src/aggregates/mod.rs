@@ -202,7 +202,10 @@ impl Accumulator {
             Self::FloatSum(sums) => sums.add_rows(&rows.groups, values(), weights),
             Self::Truth(truths) => truths.add_rows(&rows.groups, values(), weights),
             Self::Extreme(extremes) => {
-                assert!(weights.is_none(), "extremes of rows that may go are read from their multiset");
+                assert!(
+                    weights.is_none(),
+                    "extremes of rows that may go are read from their multiset"
+                );
                 extremes.add(&rows.groups, values());
             }
         }
@@ -296,8 +299,9 @@ impl<'a> Arguments<'a> {
         Self {
             groups: kept.iter().map(|row| groups[*row as usize]).collect(),
             weights: weights.map(|weights| kept.iter().map(|row| weights[*row as usize]).collect()),
-            values: values
-                .map(|v| take(&v, &UInt32Array::from(kept.clone()), None).expect("rows lie within the batch")),
+            values: values.map(|v| {
+                take(&v, &UInt32Array::from(kept.clone()), None).expect("rows lie within the batch")
+            }),
         }
     }
 
@@ -306,7 +310,9 @@ impl<'a> Arguments<'a> {
         let Some(values) = self.values.as_ref().filter(|values| values.null_count() > 0) else {
             return self;
         };
-        let kept: Vec<u32> = (0..values.len() as u32).filter(|row| values.is_valid(*row as usize)).collect();
+        let kept: Vec<u32> = (0..values.len() as u32)
+            .filter(|row| values.is_valid(*row as usize))
+            .collect();
         Self {
             groups: kept.iter().map(|row| self.groups[*row as usize]).collect(),
             weights: self

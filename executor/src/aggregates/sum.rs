@@ -306,7 +306,11 @@ fn add_integers<T: ArrowPrimitiveType>(
         sums[groups[row] as usize] += value.into() * i128::from(weight);
     };
     match values.nulls() {
-        None => values.values().iter().enumerate().for_each(|(row, value)| add(row, *value)),
+        None => values
+            .values()
+            .iter()
+            .enumerate()
+            .for_each(|(row, value)| add(row, *value)),
         Some(nulls) => nulls.valid_indices().for_each(|row| add(row, values.value(row))),
     }
 }

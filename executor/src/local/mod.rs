@@ -37,9 +37,13 @@ impl LocalEnd {
         append_only: bool,
     ) -> Result<Self> {
         Ok(match boundary {
-            Boundary::MergePartials { keys, aggregates } => {
-                Self::Partials(PartialAggregate::build(builder, input, keys, aggregates, append_only)?)
-            }
+            Boundary::MergePartials { keys, aggregates } => Self::Partials(PartialAggregate::build(
+                builder,
+                input,
+                keys,
+                aggregates,
+                append_only,
+            )?),
             Boundary::MergeRows => Self::Rows(CountRows::build(builder, input)?),
             Boundary::AppendRows => Self::Appended(AppendRows::build(builder)?),
         })

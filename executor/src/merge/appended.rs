@@ -22,7 +22,9 @@ impl MergeAppended {
             return Delta::empty(self.schema.clone());
         };
         let (before, after) = (&slots.before, &slots.after);
-        let name = |slots: &tributary_replication::LiveSlots, i: usize| (slots.probe.value(i), slots.origins.value(i));
+        let name = |slots: &tributary_replication::LiveSlots, i: usize| {
+            (slots.probe.value(i), slots.origins.value(i))
+        };
         let mut known = (0..before.probe.len()).map(|i| name(before, i)).peekable();
         let mut new = Vec::new();
         // Both sides ascend by key and origin.

@@ -249,7 +249,9 @@ impl GroupTable {
             let mut entry = take_all(keys, &UInt32Array::from(arguments.groups.into_owned()));
             entry.push(arguments.values.expect("extremes have an argument"));
             let rows = batch_of(multiset.schema.clone(), entry, count);
-            let weights = arguments.weights.map(|weights| Int64Array::from(weights.into_owned()));
+            let weights = arguments
+                .weights
+                .map(|weights| Int64Array::from(weights.into_owned()));
             states.trace_mut(multiset.state).apply(&Delta::new(rows, weights));
         }
     }
@@ -273,7 +275,9 @@ impl GroupTable {
                 .find(|m| Some(m.argument) == call.argument && m.filter == call.filter)
                 .expect("every extreme has its multiset");
             let from_end = call.function == AggregateFunction::Max;
-            let found = states.trace(multiset.state).lookup_n(keys, groups.len(), 1, from_end);
+            let found = states
+                .trace(multiset.state)
+                .lookup_n(keys, groups.len(), 1, from_end);
             let values = found.rows.column(self.keys.len());
             let values = aggregates::extreme::scatter(values, &found.probe, groups.len());
             states.groups_mut(self.state).accumulators()[number].set(groups, &values);

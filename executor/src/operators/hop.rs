@@ -33,7 +33,11 @@ impl Hop {
     ) -> Result<Self> {
         let time = match input.get(column) {
             Some(time @ DataType::Timestamp(TimeUnit::Microsecond, _)) => time.clone(),
-            other => return Err(ExecutorError::Plan(format!("windows over a column of type {other:?}"))),
+            other => {
+                return Err(ExecutorError::Plan(format!(
+                    "windows over a column of type {other:?}"
+                )));
+            }
         };
         if slide_us <= 0 || size_us <= 0 {
             return Err(ExecutorError::Plan("a window without a length".to_string()));
@@ -59,14 +63,19 @@ impl Hop {
         let times = downcast::<TimestampMicrosecondArray>(delta.rows().column(self.column));
         let windows = usize::try_from(self.size_us / self.slide_us).unwrap_or(0) + 1;
         let mut rows: Vec<u32> = Vec::with_capacity(times.len() * windows.min(16));
-        let (mut starts, mut ends) = (Vec::with_capacity(rows.capacity()), Vec::with_capacity(rows.capacity()));
+        let (mut starts, mut ends) = (
+            Vec::with_capacity(rows.capacity()),
+            Vec::with_capacity(rows.capacity()),
+        );
         for row in (0..times.len()).filter(|row| times.is_valid(*row)) {
             let time = times.value(row);
             let newest = time.wrapping_sub(time.rem_euclid(self.slide_us));
             let oldest = time.checked_sub(self.size_us);
-            let (Some(oldest), Some(_), true) = (oldest, newest.checked_add(self.size_us), newest <= time) else {
+            let (Some(oldest), Some(_), true) = (oldest, newest.checked_add(self.size_us), newest <= time)
+            else {
                 let message = "timestamp out of range";
-                step.errors.push(&self.operator, message, delta.rows(), row, delta.weight(row));
+                step.errors
+                    .push(&self.operator, message, delta.rows(), row, delta.weight(row));
                 continue;
             };
             let mut start = newest;

@@ -79,8 +79,22 @@ impl Join {
                 "a join compares columns of two types".to_string(),
             ));
         }
-        let left = Side::build(builder, &operator, "left", inputs.0, &left_key, traits.append_only.0)?;
-        let right = Side::build(builder, &operator, "right", inputs.1, &right_key, traits.append_only.1)?;
+        let left = Side::build(
+            builder,
+            &operator,
+            "left",
+            inputs.0,
+            &left_key,
+            traits.append_only.0,
+        )?;
+        let right = Side::build(
+            builder,
+            &operator,
+            "right",
+            inputs.1,
+            &right_key,
+            traits.append_only.1,
+        )?;
         let types = [inputs.0, inputs.1].concat();
         let filter = filter
             .map(|filter| compile_predicate(filter, &types))
@@ -118,7 +132,9 @@ impl Join {
 
     /// `ΔL ⋈ R`, and the padded rows of ΔL; then L takes ΔL.
     fn left_change(&self, step: &mut Step, left: &Delta, parts: &mut Vec<Delta>) {
-        let found = self.right.lookup(step.states, &self.left.keys(left.rows()), left.len());
+        let found = self
+            .right
+            .lookup(step.states, &self.left.keys(left.rows()), left.len());
         let pairs = self.pairs(&left.take(&found.probe), &found, Some(&mut *step.errors));
         if self.kind == JoinKind::Left {
             let unmatched: Vec<bool> = matches_of(&pairs, left.len()).iter().map(|n| *n <= 0).collect();
@@ -136,7 +152,10 @@ impl Join {
             rows: right.take(&found.probe),
             probe: found.probe.clone(),
         };
-        parts.push(self.pairs(&found.rows, &right_rows, Some(&mut *step.errors)).joined);
+        parts.push(
+            self.pairs(&found.rows, &right_rows, Some(&mut *step.errors))
+                .joined,
+        );
         if self.kind == JoinKind::Inner {
             step.states.side_mut(self.right.state).apply(right);
             return;
@@ -214,7 +233,11 @@ impl Join {
             }
         }
         Pairs {
-            left: keep.values().set_indices().map(|row| right.probe.value(row)).collect(),
+            left: keep
+                .values()
+                .set_indices()
+                .map(|row| right.probe.value(row))
+                .collect(),
             right_weights: right_weights(&mut keep.values().set_indices()),
             joined: joined.filter(&keep),
         }

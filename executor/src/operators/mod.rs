@@ -168,7 +168,13 @@ fn build<'p, Leaf>(
             size_us,
         } => {
             let input = build(builder, input, leaf)?;
-            let hop = Hop::build(builder.next_operator("hop"), &input.types, *column, *slide_us, *size_us)?;
+            let hop = Hop::build(
+                builder.next_operator("hop"),
+                &input.types,
+                *column,
+                *slide_us,
+                *size_us,
+            )?;
             Built {
                 types: hop.types(),
                 ..input.keeping(|input| Operator::Hop(hop, input))

@@ -77,7 +77,9 @@ impl GroupState {
             self.dead += len - self.rows.len();
             self.rows.resize(len, 0);
             self.touched.resize(len, 0);
-            self.accumulators.iter_mut().for_each(|accumulator| accumulator.grow(len));
+            self.accumulators
+                .iter_mut()
+                .for_each(|accumulator| accumulator.grow(len));
         }
         groups
     }
@@ -134,9 +136,13 @@ impl GroupState {
             self.dead = self.dead + usize::from(*after == 0) - usize::from(*before == 0);
         }
         if self.dead >= DEAD_GROUPS_MIN && self.dead * 2 > self.len() {
-            let live: Vec<u32> = (0..self.len() as u32).filter(|group| self.rows[*group as usize] != 0).collect();
+            let live: Vec<u32> = (0..self.len() as u32)
+                .filter(|group| self.rows[*group as usize] != 0)
+                .collect();
             let keys = self.keys(&live);
-            let Groups { rows, accumulators, .. } = self.gather(&live);
+            let Groups {
+                rows, accumulators, ..
+            } = self.gather(&live);
             self.index = KeyIndex::new(&self.key_types);
             self.index.insert(&keys, live.len());
             self.touched = vec![0; live.len()];
@@ -148,7 +154,9 @@ impl GroupState {
 
     /// All groups that have rows.
     pub(crate) fn save(&self) -> Arc<RowsSnapshot> {
-        let live: Vec<u32> = (0..self.len() as u32).filter(|group| self.rows[*group as usize] != 0).collect();
+        let live: Vec<u32> = (0..self.len() as u32)
+            .filter(|group| self.rows[*group as usize] != 0)
+            .collect();
         let mut store = RowStore::new(self.schema());
         for portion in live.chunks(1 << 16) {
             let groups = self.gather(portion);

@@ -102,7 +102,10 @@ impl JoinSide {
         self.heads.resize(self.index.len(), ABSENT);
         match &mut self.rows {
             Rows::Appended(rows) => {
-                assert!(delta.weights().is_none(), "a side that only grows takes no weights");
+                assert!(
+                    delta.weights().is_none(),
+                    "a side that only grows takes no weights"
+                );
                 let first = rows.append(delta.rows());
                 for (row, group) in groups.iter().enumerate() {
                     let head = &mut self.heads[*group as usize];
@@ -138,7 +141,8 @@ impl JoinSide {
             let groups = self.index.insert(&keys, portion.len());
             self.heads.resize(self.index.len(), ABSENT);
             for (id, group) in portion.iter().zip(groups) {
-                self.next.push(std::mem::replace(&mut self.heads[group as usize], *id));
+                self.next
+                    .push(std::mem::replace(&mut self.heads[group as usize], *id));
             }
         }
     }
@@ -179,7 +183,11 @@ impl JoinSide {
         };
         let weights = matches.ids.iter().map(|id| rows.store().weight(*id));
         let weights = Int64Array::from_iter_values(weights);
-        weights.values().iter().any(|weight| *weight != 1).then_some(weights)
+        weights
+            .values()
+            .iter()
+            .any(|weight| *weight != 1)
+            .then_some(weights)
     }
 
     pub(crate) fn save(&self) -> Arc<RowsSnapshot> {

@@ -259,7 +259,10 @@ impl<'a> Builder<'a> {
     /// Opens one side of a join.
     pub(crate) fn side(&mut self, operator: &str, role: &str, mut empty: JoinSide) -> Result<StateId> {
         let name = format!("{operator}.{role}");
-        if let Some(rows) = self.states.saved_rows(&name, empty.schema().clone(), self.saved)? {
+        if let Some(rows) = self
+            .states
+            .saved_rows(&name, empty.schema().clone(), self.saved)?
+        {
             empty.restore(&rows.snapshot());
         }
         Ok(self.states.push(name, State::Side(Box::new(empty))))
@@ -268,7 +271,10 @@ impl<'a> Builder<'a> {
     /// Opens the rows of a top-k.
     pub(crate) fn ranked(&mut self, operator: &str, mut empty: Ranked) -> Result<StateId> {
         let name = format!("{operator}.rows");
-        if let Some(rows) = self.states.saved_rows(&name, empty.schema().clone(), self.saved)? {
+        if let Some(rows) = self
+            .states
+            .saved_rows(&name, empty.schema().clone(), self.saved)?
+        {
             empty.restore(&rows.snapshot());
         }
         Ok(self.states.push(name, State::Ranked(Box::new(empty))))

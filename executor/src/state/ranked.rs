@@ -45,8 +45,14 @@ pub(crate) struct Ranked {
 
 #[derive(Debug)]
 enum Form {
-    Appended { rows: RowStore, firsts: Vec<Vec<Entry>> },
-    Weighted { rows: Box<ZSet>, all: Vec<BTreeMap<OrderKey, u32>> },
+    Appended {
+        rows: RowStore,
+        firsts: Vec<Vec<Entry>>,
+    },
+    Weighted {
+        rows: Box<ZSet>,
+        all: Vec<BTreeMap<OrderKey, u32>>,
+    },
 }
 
 /// An encoded order key; short ones, which are nearly all, are compared as words.
@@ -89,8 +95,11 @@ impl Ranked {
     pub(crate) fn new(schema: SchemaRef, ranking: Ranking, append_only: bool) -> Self {
         let types = types_of(&schema);
         let partition: Vec<DataType> = ranking.partition.iter().map(|c| types[*c].clone()).collect();
-        let order: Vec<(DataType, SortOptions)> =
-            ranking.order.iter().map(|(c, options)| (types[*c].clone(), *options)).collect();
+        let order: Vec<(DataType, SortOptions)> = ranking
+            .order
+            .iter()
+            .map(|(c, options)| (types[*c].clone(), *options))
+            .collect();
         Self {
             order: KeyEncoder::with_order(&order),
             whole: KeyEncoder::new(&types),
@@ -152,7 +161,12 @@ impl Ranked {
         let columns = delta.rows().columns();
         let column = |c: &usize| columns[*c].clone();
         let partition = canonical_all(&self.ranking.partition.iter().map(column).collect::<Vec<_>>());
-        let order: Vec<ArrayRef> = self.ranking.order.iter().map(|(c, _)| canonical(&columns[*c])).collect();
+        let order: Vec<ArrayRef> = self
+            .ranking
+            .order
+            .iter()
+            .map(|(c, _)| canonical(&columns[*c]))
+            .collect();
         let groups = self.index.insert(&partition, delta.len());
         let shown = match &self.form {
             Form::Appended { .. } => self.append(delta, &groups, &order),
@@ -166,7 +180,9 @@ impl Ranked {
     /// The order keys of a batch: those of the order's columns, and after them, where rows may go, whole rows.
     fn order_keys(&self, order: &[ArrayRef], rows: usize) -> Vec<OrderKey> {
         let keys = self.order.encode_rows(order, rows);
-        let fixed = order.iter().all(|column| column.data_type().primitive_width().is_some());
+        let fixed = order
+            .iter()
+            .all(|column| column.data_type().primitive_width().is_some());
         match keys.iter().next() {
             Some(first) if fixed && first.len() <= 24 => keys.iter().map(OrderKey::short).collect(),
             _ => keys.iter().map(|key| OrderKey::Long(key.into())).collect(),
@@ -174,7 +190,10 @@ impl Ranked {
     }
 
     fn append(&mut self, delta: &Delta, groups: &[u32], order: &[ArrayRef]) -> Vec<Shown> {
-        assert!(delta.weights().is_none(), "a top-k whose rows never go takes no weights");
+        assert!(
+            delta.weights().is_none(),
+            "a top-k whose rows never go takes no weights"
+        );
         let keys = self.order_keys(order, delta.len());
         let limit = self.ranking.skip + self.ranking.fetch;
         let Form::Appended { rows, firsts } = &mut self.form else {
@@ -250,7 +269,12 @@ impl Ranked {
         touched.sort_unstable();
         touched.dedup();
         let first = |rows: &ZSet, all: &[BTreeMap<OrderKey, u32>], group: &u32| {
-            first_rows(rows.store(), &all[*group as usize], self.ranking.skip, self.ranking.fetch)
+            first_rows(
+                rows.store(),
+                &all[*group as usize],
+                self.ranking.skip,
+                self.ranking.fetch,
+            )
         };
         let before: Vec<Vec<u32>> = touched.iter().map(|group| first(rows, all, group)).collect();
         let applied = rows.apply(delta);
@@ -386,7 +410,9 @@ fn differences(before: &[u32], after: &[u32], mut each: impl FnMut(u32, i64)) {
     let (mut before, mut after) = (before.to_vec(), after.to_vec());
     before.sort_unstable();
     after.sort_unstable();
-    let count = |ids: &[u32], id: u32| ids.partition_point(|other| *other <= id) - ids.partition_point(|other| *other < id);
+    let count = |ids: &[u32], id: u32| {
+        ids.partition_point(|other| *other <= id) - ids.partition_point(|other| *other < id)
+    };
     let mut all = before.clone();
     all.extend(&after);
     all.sort_unstable();

@@ -269,7 +269,11 @@ impl SavedState for AllSaved {
     fn rows(&mut self, name: &str, schema: SchemaRef) -> Result<Option<RowStore>, StorageError> {
         Ok(match self.0.get(name) {
             Some(Saved::Rows(rows)) => {
-                assert_eq!(*rows.schema(), schema, "rows of {name} come back as they were saved");
+                assert_eq!(
+                    *rows.schema(),
+                    schema,
+                    "rows of {name} come back as they were saved"
+                );
                 Some(rows.to_store())
             }
             _ => None,

@@ -145,7 +145,10 @@ fn join(
                 continue;
             }
             let pair: Row = l.iter().chain(r).cloned().collect();
-            match matching.filter.map_or(Ok(Value::Bool(true)), |f| scalar(f, &pair)) {
+            match matching
+                .filter
+                .map_or(Ok(Value::Bool(true)), |f| scalar(f, &pair))
+            {
                 Ok(Value::Bool(true)) => {
                     matched = true;
                     add(&mut joined, pair, left_weight * right_weight);

@@ -65,7 +65,12 @@ pub fn plan(choices: &mut Choices) -> ViewPlan {
     };
     let mut global = leaves.remove(0);
     // The same top-k once more, as the split of a top-k over regional rows has it.
-    if let Some(Node::TopK { partition, keys, fetch, .. }) = fragments.first().map(|first| &first.root)
+    if let Some(Node::TopK {
+        partition,
+        keys,
+        fetch,
+        ..
+    }) = fragments.first().map(|first| &first.root)
         && fragments[0].boundary == Boundary::MergeRows
         && choices.one_in(2)
     {
@@ -367,7 +372,9 @@ fn nth_operator<Leaf>(
         },
         1 => project(choices, input, &types),
         2 => {
-            let partition = (0..choices.below(3)).map(|_| choices.below(types.len())).collect();
+            let partition = (0..choices.below(3))
+                .map(|_| choices.below(types.len()))
+                .collect();
             Node::TopK {
                 input: Box::new(input),
                 partition,

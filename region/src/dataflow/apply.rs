@@ -240,7 +240,12 @@ impl Dataflow {
                     }
                     self.views.insert(
                         id,
-                        ViewState::Backfilling(Box::new(Backfill::new(id, def.plan.clone(), scope, self.defects)?)),
+                        ViewState::Backfilling(Box::new(Backfill::new(
+                            id,
+                            def.plan.clone(),
+                            scope,
+                            self.defects,
+                        )?)),
                     );
                     gathered.stepped.backfills.push(id);
                 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use tributary_executor::Saved;
 use tributary_replication::link::{CutRequest, OriginChanges};
 use tributary_replication::{Bundle, Changes, Chunk, Epoch, Included, Section, SectionObject, Tick};
-use tributary_executor::Saved;
 use tributary_storage::{Fingerprint, ObjectId, OriginId};
 
 use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, ViewState};

@@ -7,6 +7,7 @@ mod errors;
 mod frontier;
 mod links;
 mod materialized_views;
+mod operators;
 mod regions;
 mod sources;
 mod tables;
@@ -54,6 +55,7 @@ pub(crate) const TABLES: &[SystemTable] = &[
     frontier::TABLE,
     links::TABLE,
     materialized_views::TABLE,
+    operators::TABLE,
     regions::TABLE,
     sources::TABLE,
     tables::TABLE,

@@ -59,7 +59,9 @@ pub(super) fn write(
         });
     }
     let types = types(rows.schema());
-    manifest.rows.insert(name.to_owned(), StoredRows { types, segments });
+    manifest
+        .rows
+        .insert(name.to_owned(), StoredRows { types, segments });
     Ok(())
 }
 
@@ -82,22 +84,40 @@ fn write_segment(kv: &dyn Kv, segment: &Segment) -> Result<StoredObject> {
 
 /// The types of columns, as text: what stored rows are compared with.
 pub(super) fn types(schema: &SchemaRef) -> String {
-    let types: Vec<String> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
+    let types: Vec<String> = schema
+        .fields()
+        .iter()
+        .map(|field| field.data_type().to_string())
+        .collect();
     types.join(", ")
 }
 
 /// Reads the segments of some rows.
-pub(super) fn read(kv: &dyn Kv, name: &str, rows: &StoredRows, objects: &BTreeMap<RunId, StoredObject>) -> Result<Vec<Part>> {
+pub(super) fn read(
+    kv: &dyn Kv,
+    name: &str,
+    rows: &StoredRows,
+    objects: &BTreeMap<RunId, StoredObject>,
+) -> Result<Vec<Part>> {
     let object = |id: RunId| {
         let object = objects.get(&id).copied();
-        object.ok_or_else(|| damaged(&format!("segment {id} of {name}"), "the manifest does not list it"))
+        object.ok_or_else(|| {
+            damaged(
+                &format!("segment {id} of {name}"),
+                "the manifest does not list it",
+            )
+        })
     };
     let mut parts = Vec::with_capacity(rows.segments.len());
     for segment in &rows.segments {
         let batch = read_segment(kv, segment.rows, object(segment.rows)?)?;
         let weights = match segment.weights {
             None => None,
-            Some(id) => Some(weights(id, &read_segment(kv, id, object(id)?)?, batch.num_rows())?),
+            Some(id) => Some(weights(
+                id,
+                &read_segment(kv, id, object(id)?)?,
+                batch.num_rows(),
+            )?),
         };
         parts.push((batch, weights));
     }
@@ -105,7 +125,10 @@ pub(super) fn read(kv: &dyn Kv, name: &str, rows: &StoredRows, objects: &BTreeMa
 }
 
 fn weights(id: RunId, batch: &RecordBatch, rows: usize) -> Result<Int64Array> {
-    let column = batch.columns().first().and_then(|column| column.as_primitive_opt::<Int64Type>());
+    let column = batch
+        .columns()
+        .first()
+        .and_then(|column| column.as_primitive_opt::<Int64Type>());
     column
         .filter(|weights| weights.len() == rows && weights.null_count() == 0)
         .cloned()
@@ -133,6 +156,9 @@ fn read_segment(kv: &dyn Kv, id: RunId, stored: StoredObject) -> Result<RecordBa
         .map_err(|error| damaged(&name, &format!("it is incomplete: {error}")))?;
     match <[RecordBatch; 1]>::try_from(batches) {
         Ok([batch]) => Ok(batch),
-        Err(batches) => Err(damaged(&name, &format!("it has {} batches instead of one", batches.len()))),
+        Err(batches) => Err(damaged(
+            &name,
+            &format!("it has {} batches instead of one", batches.len()),
+        )),
     }
 }

@@ -495,8 +495,13 @@ fn rows_checkpoint(position: u64, rows: &crate::rows::ZSet) -> Checkpoint {
 
 fn loaded_rows(kv: &dyn Kv) -> Result<Vec<Delta>> {
     let mut loaded = load(kv)?.expect("a checkpoint was written");
-    let rows = loaded.rows("set", layout().schema)?.expect("the rows were stored");
-    assert!(loaded.rows("set", layout().schema)?.is_none(), "rows are taken once");
+    let rows = loaded
+        .rows("set", layout().schema)?
+        .expect("the rows were stored");
+    assert!(
+        loaded.rows("set", layout().schema)?.is_none(),
+        "rows are taken once"
+    );
     Ok(rows.snapshot().scan(1 << 20).collect())
 }
 
@@ -505,14 +510,24 @@ fn rows_come_back_and_their_segments_are_written_once() {
     let kv = MemKv::new();
     let mut set = some_rows(0..40_000, 5..9);
     let first = write(&kv, &rows_checkpoint(1, &set)).expect("the disk works");
-    assert_eq!(first.runs_written, 4, "two segments, the tail, the weights of one");
+    assert_eq!(
+        first.runs_written, 4,
+        "two segments, the tail, the weights of one"
+    );
     let expected: Vec<Delta> = set.snapshot().scan(1 << 20).collect();
     assert_eq!(loaded_rows(&kv).expect("readable"), expected);
     set.apply(&delta(50_000..50_010, "b", 2));
     let second = write(&kv, &rows_checkpoint(2, &set)).expect("the disk works");
-    assert!(second.runs_written <= 3, "only the tail, its new part and its weights");
+    assert!(
+        second.runs_written <= 3,
+        "only the tail, its new part and its weights"
+    );
     assert_eq!(
-        loaded_rows(&kv).expect("readable").iter().map(Delta::len).sum::<usize>(),
+        loaded_rows(&kv)
+            .expect("readable")
+            .iter()
+            .map(Delta::len)
+            .sum::<usize>(),
         set.snapshot().row_count()
     );
 }
@@ -523,7 +538,11 @@ fn damaged_rows_are_refused() {
     write(&kv, &rows_checkpoint(1, &some_rows(0..20_000, 0..3))).expect("the disk works");
     for id in object::list(&kv).expect("readable") {
         let key = object::chunk_key(id, 0);
-        let mut value = kv.get(Family::Runs, &key).expect("readable").expect("listed").to_vec();
+        let mut value = kv
+            .get(Family::Runs, &key)
+            .expect("readable")
+            .expect("listed")
+            .to_vec();
         let middle = value.len() / 2;
         value[middle] ^= 1;
         let damage = MemKv::new();

@@ -78,7 +78,10 @@ impl Texts {
 
 fn with_nulls(mut codes: Vec<u32>, texts: &StringArray) -> Vec<u32> {
     if let Some(nulls) = texts.nulls().filter(|nulls| nulls.null_count() > 0) {
-        let missing = codes.iter_mut().enumerate().filter(|(row, _)| nulls.is_null(*row));
+        let missing = codes
+            .iter_mut()
+            .enumerate()
+            .filter(|(row, _)| nulls.is_null(*row));
         missing.for_each(|(_, code)| *code = NULL_CODE);
     }
     codes
@@ -109,7 +112,10 @@ impl Coded {
     pub(super) fn new(types: &[DataType]) -> Self {
         let coded_types = Self::coded_types(types);
         Self {
-            texts: types.iter().map(|t| (*t == DataType::Utf8).then(Texts::new)).collect(),
+            texts: types
+                .iter()
+                .map(|t| (*t == DataType::Utf8).then(Texts::new))
+                .collect(),
             wide: Wide::new(&coded_types),
             coded_types,
         }
@@ -121,7 +127,8 @@ impl Coded {
 
     pub(super) fn bytes(&self) -> usize {
         let texts = self.texts.iter().flatten();
-        let texts = texts.map(|texts| texts.arena.capacity() + texts.ends.capacity() * 8 + texts.table.bytes());
+        let texts =
+            texts.map(|texts| texts.arena.capacity() + texts.ends.capacity() * 8 + texts.table.bytes());
         self.wide.bytes() + texts.sum::<usize>()
     }
 

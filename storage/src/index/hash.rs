@@ -156,7 +156,10 @@ mod tests {
     #[test]
     fn small_rows_do_not_collide() {
         let numbers: Vec<i64> = (-20..=20).collect();
-        let pairs: Vec<(i64, i64)> = numbers.iter().flat_map(|a| numbers.iter().map(|b| (*a, *b))).collect();
+        let pairs: Vec<(i64, i64)> = numbers
+            .iter()
+            .flat_map(|a| numbers.iter().map(|b| (*a, *b)))
+            .collect();
         let first: ArrayRef = Arc::new(Int64Array::from_iter_values(pairs.iter().map(|pair| pair.0)));
         let second: ArrayRef = Arc::new(Int64Array::from_iter_values(pairs.iter().map(|pair| pair.1)));
         let hashes = hash_rows(&[first, second], pairs.len());

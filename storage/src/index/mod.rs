@@ -23,12 +23,12 @@ use arrow::datatypes::DataType;
 use arrow::row::Rows;
 
 use crate::key::KeyEncoder;
+use coded::Coded;
 pub use hash::hash_rows;
 pub use hash::words;
-use coded::Coded;
 use packed::{Narrow, Wide};
-pub(crate) use probe::{ProbeKey, ProbeTable};
 pub use probe::ABSENT;
+pub(crate) use probe::{ProbeKey, ProbeTable};
 
 /// Keys of fixed column types, and their ids.
 #[derive(Debug)]
@@ -40,7 +40,9 @@ pub struct KeyIndex {
 #[derive(Debug)]
 enum Form {
     /// No key column: one key, once it was seen.
-    Empty { seen: bool },
+    Empty {
+        seen: bool,
+    },
     Narrow(Narrow),
     Wide(Wide),
     Coded(Box<Coded>),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ArrayData, BooleanArray, BooleanBuilder, make_array};
+use arrow::array::{ArrayData, ArrayRef, BooleanArray, BooleanBuilder, make_array};
 use arrow::buffer::{Buffer, NullBuffer};
 use arrow::datatypes::DataType;
 
@@ -40,7 +40,11 @@ fn low_words(column: &ArrayRef) -> Vec<u64> {
 }
 
 /// A column from words, null where `valid` says so.
-fn column_of(data_type: &DataType, words: impl ExactSizeIterator<Item = u64>, nulls: Option<NullBuffer>) -> ArrayRef {
+fn column_of(
+    data_type: &DataType,
+    words: impl ExactSizeIterator<Item = u64>,
+    nulls: Option<NullBuffer>,
+) -> ArrayRef {
     let rows = words.len();
     let values = match width(data_type) {
         _ if *data_type == DataType::Boolean => {
@@ -110,7 +114,10 @@ impl Narrow {
         // Runs of rows between nulls, so that ids go by first appearance here too.
         let mut ids = Vec::with_capacity(words.len());
         let mut start = 0;
-        for row in (0..words.len()).filter(|row| nulls.is_null(*row)).chain([words.len()]) {
+        for row in (0..words.len())
+            .filter(|row| nulls.is_null(*row))
+            .chain([words.len()])
+        {
             let run = &words[start..row];
             let next = |keys: &mut Vec<u64>, row: usize| push(keys, run[row]);
             ids.extend(self.table.insert(run, &mut self.keys, |_, _, _| true, next));
@@ -135,8 +142,12 @@ impl Narrow {
     }
 
     pub(super) fn column(&self, data_type: &DataType, ids: &[u32]) -> ArrayRef {
-        let nulls = (self.null != ABSENT && ids.contains(&self.null))
-            .then(|| ids.iter().map(|id| *id != self.null).collect::<Vec<bool>>().into());
+        let nulls = (self.null != ABSENT && ids.contains(&self.null)).then(|| {
+            ids.iter()
+                .map(|id| *id != self.null)
+                .collect::<Vec<bool>>()
+                .into()
+        });
         column_of(data_type, ids.iter().map(|id| self.keys[*id as usize]), nulls)
     }
 }
@@ -310,8 +321,7 @@ impl<const N: usize> PackedIndex<N> {
             keys.push(packed[row]);
             next_id(keys.len())
         };
-        self.table
-            .insert(&packed, &mut self.keys, |_, _, _| true, next)
+        self.table.insert(&packed, &mut self.keys, |_, _, _| true, next)
     }
 
     fn columns(&self, types: &[DataType], ids: &[u32]) -> Vec<ArrayRef> {
@@ -338,5 +348,9 @@ impl<const N: usize> PackedIndex<N> {
 
 /// The low `width` bytes of a word.
 fn width_mask(width: usize) -> u64 {
-    if width >= 8 { u64::MAX } else { (1 << (width * 8)) - 1 }
+    if width >= 8 {
+        u64::MAX
+    } else {
+        (1 << (width * 8)) - 1
+    }
 }

@@ -63,7 +63,11 @@ impl<K: ProbeKey> ProbeTable<K> {
                 let row = number * WINDOW + place;
                 let home = homes[place];
                 let hit = home.id == ABSENT || (home.key == *key && same(home.id, row));
-                ids.push(if hit { home.id } else { self.walk(*key, |id| same(id, row)).1 });
+                ids.push(if hit {
+                    home.id
+                } else {
+                    self.walk(*key, |id| same(id, row)).1
+                });
             }
         }
         ids

@@ -16,11 +16,19 @@ fn columns_of(rows: &[(Option<i64>, Option<u8>)], form: usize) -> Vec<ArrayRef> 
     let numbers = || rows.iter().map(|(n, _)| *n);
     let small = || rows.iter().map(|(_, s)| *s);
     let long: ArrayRef = Arc::new(numbers().collect::<Int64Array>());
-    let text: ArrayRef = Arc::new(small().map(|s| s.map(|s| format!("{s:>3}"))).collect::<StringArray>());
+    let text: ArrayRef = Arc::new(
+        small()
+            .map(|s| s.map(|s| format!("{s:>3}")))
+            .collect::<StringArray>(),
+    );
     match form {
         0 => vec![long],
-        1 => vec![Arc::new(small().map(|s| s.map(i16::from)).collect::<Int16Array>())],
-        2 => vec![Arc::new(small().map(|s| s.map(|s| s % 2 == 0)).collect::<BooleanArray>())],
+        1 => vec![Arc::new(
+            small().map(|s| s.map(i16::from)).collect::<Int16Array>(),
+        )],
+        2 => vec![Arc::new(
+            small().map(|s| s.map(|s| s % 2 == 0)).collect::<BooleanArray>(),
+        )],
         3 => vec![
             Arc::new(small().map(|s| s.map(i32::from)).collect::<Int32Array>()),
             Arc::new(numbers().collect::<TimestampMicrosecondArray>()),
@@ -41,7 +49,11 @@ fn columns_of(rows: &[(Option<i64>, Option<u8>)], form: usize) -> Vec<ArrayRef> 
         ],
         9 => vec![
             long,
-            Arc::new(numbers().map(|n| n.map(|n| i128::from(n) << 70)).collect::<Decimal128Array>()),
+            Arc::new(
+                numbers()
+                    .map(|n| n.map(|n| i128::from(n) << 70))
+                    .collect::<Decimal128Array>(),
+            ),
         ],
         _ => {
             let bytes = small().map(|s| s.map(|s| vec![s; 2]));
@@ -51,14 +63,20 @@ fn columns_of(rows: &[(Option<i64>, Option<u8>)], form: usize) -> Vec<ArrayRef> 
 }
 
 fn check(batches: &[Vec<(Option<i64>, Option<u8>)>], form: usize) {
-    let types: Vec<DataType> = columns_of(&[], form).iter().map(|c| c.data_type().clone()).collect();
+    let types: Vec<DataType> = columns_of(&[], form)
+        .iter()
+        .map(|c| c.data_type().clone())
+        .collect();
     let mut index = KeyIndex::new(&types);
     let encoder = KeyEncoder::new(&types);
     let mut known: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
     for batch in batches {
         let columns = columns_of(batch, form);
         let keys = encoder.encode_rows(&columns, batch.len());
-        let before: Vec<u32> = keys.iter().map(|k| known.get(k).copied().unwrap_or(ABSENT)).collect();
+        let before: Vec<u32> = keys
+            .iter()
+            .map(|k| known.get(k).copied().unwrap_or(ABSENT))
+            .collect();
         assert_eq!(index.find(&columns, batch.len()), before);
         let ids = index.insert(&columns, batch.len());
         for (key, id) in keys.iter().zip(&ids) {
@@ -87,7 +105,9 @@ proptest! {
 #[test]
 fn many_keys_survive_growth() {
     for form in [0, 3, 4, 6, 7, 8, 9, 10] {
-        let rows: Vec<_> = (0..20_000).map(|n| (Some(n * 7919), Some((n % 100) as u8))).collect();
+        let rows: Vec<_> = (0..20_000)
+            .map(|n| (Some(n * 7919), Some((n % 100) as u8)))
+            .collect();
         check(&[rows.clone(), rows[..5].to_vec()], form);
     }
 }

@@ -32,8 +32,8 @@ impl Segment {
     pub(crate) fn id(&self) -> RunId {
         *self.id.get_or_init(|| {
             let mut hasher = blake3::Hasher::new();
-            let mut writer =
-                StreamWriter::try_new(&mut hasher, &self.rows.schema()).expect("writing to a hash cannot fail");
+            let mut writer = StreamWriter::try_new(&mut hasher, &self.rows.schema())
+                .expect("writing to a hash cannot fail");
             writer
                 .write(&self.rows)
                 .and_then(|()| writer.finish())

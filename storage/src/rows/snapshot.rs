@@ -79,7 +79,10 @@ impl RowsSnapshot {
             let rows = part.rows.rows().num_rows();
             let weights = (!matches!(part.weights, Weights::Ones))
                 .then(|| (0..rows).map(|row| part.weights.get(part.start + row)).collect());
-            (&part.rows, weights.filter(|weights: &Vec<i64>| weights.iter().any(|w| *w != 1)))
+            (
+                &part.rows,
+                weights.filter(|weights: &Vec<i64>| weights.iter().any(|w| *w != 1)),
+            )
         })
     }
 }

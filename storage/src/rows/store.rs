@@ -6,10 +6,10 @@ use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow::compute::{concat_batches, interleave};
 use arrow::datatypes::SchemaRef;
 
+use super::SEGMENT_ROWS;
 use super::segment::Segment;
 use super::snapshot::{Part, RowsSnapshot};
 use super::weights::Weights;
-use super::SEGMENT_ROWS;
 use crate::delta::batch;
 
 /// See the module's documentation.
@@ -133,7 +133,10 @@ impl RowStore {
     /// When an id or a column does not exist.
     pub fn take_columns(&self, columns: &[usize], ids: &[u32]) -> Vec<ArrayRef> {
         let places = self.places(ids);
-        columns.iter().map(|column| self.gather(*column, &places)).collect()
+        columns
+            .iter()
+            .map(|column| self.gather(*column, &places))
+            .collect()
     }
 
     /// For each id the batch (sealed ones first) and the row within it.
@@ -189,7 +192,9 @@ impl RowStore {
 
     /// The ids of rows whose weight is not zero, ascending.
     pub fn live(&self) -> Vec<u32> {
-        (0..self.len() as u32).filter(|id| self.weight(*id) != 0).collect()
+        (0..self.len() as u32)
+            .filter(|id| self.weight(*id) != 0)
+            .collect()
     }
 
     /// What is there now. Cheap, and never changes afterwards.
@@ -199,11 +204,15 @@ impl RowStore {
 
     /// What is there now, under other names of columns of the same types.
     pub fn snapshot_as(&self, schema: SchemaRef) -> Arc<RowsSnapshot> {
-        let sealed = self.sealed.iter().zip(&self.weights).map(|(segment, weights)| Part {
-            rows: segment.clone(),
-            weights: weights.clone(),
-            start: 0,
-        });
+        let sealed = self
+            .sealed
+            .iter()
+            .zip(&self.weights)
+            .map(|(segment, weights)| Part {
+                rows: segment.clone(),
+                weights: weights.clone(),
+                start: 0,
+            });
         let mut parts: Vec<Part> = sealed.collect();
         let mut start = 0;
         for rows in &self.tail {
@@ -226,7 +235,10 @@ impl RowStore {
         for (rows, weights) in parts {
             let rows = batch(store.schema.clone(), rows.columns().to_vec(), rows.num_rows());
             let first = store.append(&rows);
-            for (row, weight) in weights.iter().flat_map(|weights| weights.values().iter().enumerate()) {
+            for (row, weight) in weights
+                .iter()
+                .flat_map(|weights| weights.values().iter().enumerate())
+            {
                 store.set_weight(first + row as u32, *weight);
             }
         }
@@ -246,7 +258,12 @@ fn owns_its_buffers(rows: &RecordBatch) -> bool {
     let used: usize = rows
         .columns()
         .iter()
-        .map(|column| column.to_data().get_slice_memory_size().unwrap_or(usize::MAX / 64))
+        .map(|column| {
+            column
+                .to_data()
+                .get_slice_memory_size()
+                .unwrap_or(usize::MAX / 64)
+        })
         .sum();
     rows.get_array_memory_size() <= used.saturating_mul(2)
 }

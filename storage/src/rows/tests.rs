@@ -19,7 +19,10 @@ fn schema() -> SchemaRef {
 
 fn batch(rows: &[(i64, i64)]) -> RecordBatch {
     let ids = Int64Array::from_iter_values(rows.iter().map(|row| row.0));
-    let names: StringArray = rows.iter().map(|row| (row.0 % 3 != 0).then(|| format!("n{}", row.0))).collect();
+    let names: StringArray = rows
+        .iter()
+        .map(|row| (row.0 % 3 != 0).then(|| format!("n{}", row.0)))
+        .collect();
     RecordBatch::try_new(schema(), vec![Arc::new(ids), Arc::new(names)]).expect("columns match")
 }
 
@@ -74,14 +77,24 @@ fn rows_keep_their_ids_through_segments_and_small_appends() {
         assert_eq!(store.append(&batch(&rows)), next as u32);
         next += size as i64;
     }
-    let ids: Vec<u32> = (0..next as u32).rev().step_by(97).chain([0, next as u32 - 1]).collect();
+    let ids: Vec<u32> = (0..next as u32)
+        .rev()
+        .step_by(97)
+        .chain([0, next as u32 - 1])
+        .collect();
     let rows: Vec<(i64, i64)> = ids.iter().map(|id| (i64::from(*id), 1)).collect();
     assert_eq!(store.take(&ids), batch(&rows));
     store.set_weight(7, 0);
     store.set_weight(8, 3);
-    assert_eq!((store.weight(7), store.weight(8), store.weight(9), store.dead()), (0, 3, 1, 1));
+    assert_eq!(
+        (store.weight(7), store.weight(8), store.weight(9), store.dead()),
+        (0, 3, 1, 1)
+    );
     let found = contents(&store.snapshot());
-    assert_eq!((found.len(), found.get(&7), found[&8]), (next as usize - 1, None, 3));
+    assert_eq!(
+        (found.len(), found.get(&7), found[&8]),
+        (next as usize - 1, None, 3)
+    );
 }
 
 #[test]

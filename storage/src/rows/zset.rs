@@ -70,7 +70,10 @@ impl ZSet {
     pub fn apply(&mut self, delta: &Delta) -> Applied {
         let rows = named(self.store.schema(), delta.rows());
         let first_new = self.store.len() as u32;
-        let hashes: Vec<Hashed> = hash_rows(rows.columns(), rows.num_rows()).into_iter().map(Hashed).collect();
+        let hashes: Vec<Hashed> = hash_rows(rows.columns(), rows.num_rows())
+            .into_iter()
+            .map(Hashed)
+            .collect();
         let mut fresh: Vec<u32> = Vec::new();
         let mut ids = self.table.insert(
             &hashes,
@@ -84,8 +87,14 @@ impl ZSet {
         self.append(&rows, &fresh);
         self.tell_apart(&rows, &hashes, &mut ids);
         for (row, id) in ids.iter().enumerate() {
-            let weight = if *id >= first_new { self.fresh_weight(*id, first_new, &fresh, row) } else { self.store.weight(*id) };
-            let sum = weight.checked_add(delta.weight(row)).expect("a weight is a sum of far fewer than 2^63 entries");
+            let weight = if *id >= first_new {
+                self.fresh_weight(*id, first_new, &fresh, row)
+            } else {
+                self.store.weight(*id)
+            };
+            let sum = weight
+                .checked_add(delta.weight(row))
+                .expect("a weight is a sum of far fewer than 2^63 entries");
             self.store.set_weight(*id, sum);
         }
         Applied { ids, first_new }
@@ -172,7 +181,10 @@ fn differing(a: &RecordBatch, b: &RecordBatch) -> Option<Vec<usize>> {
             DataType::Null => continue,
             other if other.is_nested() => {
                 let encoder = KeyEncoder::new(std::slice::from_ref(other));
-                let (a, b) = (encoder.encode(std::slice::from_ref(a)), encoder.encode(std::slice::from_ref(b)));
+                let (a, b) = (
+                    encoder.encode(std::slice::from_ref(a)),
+                    encoder.encode(std::slice::from_ref(b)),
+                );
                 (0..a.len()).map(|row| Some(a.get(row) == b.get(row))).collect()
             }
             _ => not_distinct(a, b).expect("columns of one type can be compared"),

@@ -37,7 +37,7 @@ pub use feed::feed;
 pub use rows::{Piece, Rows};
 
 /// Rows of one batch, unless said otherwise.
-const BATCH_ROWS: usize = 16_384;
+const BATCH_ROWS: usize = 65_536;
 
 /// Rows of one file.
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, String>> + Send>;
