@@ -335,6 +335,12 @@ fn of_plan_message(message: &str) -> SqlError {
     if let Some(name) = between(message, "Invalid function '", "'") {
         return SqlError::new(UNDEFINED_FUNCTION, format!("function {name} does not exist"));
     }
+    if let Some(name) = between(&lower, "table function '", "' not found")
+        && matches!(name, "tumble" | "hop")
+    {
+        let what = format!("{}() outside of a materialized view is not supported", name.to_uppercase());
+        return SqlError::unsupported(what).hint("Make it a materialized view, and read that.");
+    }
     if lower.contains("table function") && lower.contains("not found") {
         return SqlError::new(UNDEFINED_FUNCTION, line);
     }

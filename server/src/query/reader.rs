@@ -244,7 +244,7 @@ impl Reader {
                     }
                     ObjectKind::Source(source) if source.is_relation() => {
                         return Err(SqlError::unsupported(format!(
-                            "reading the rows of source \"{name}\" in a query"
+                            "reading the rows of source \"{name}\" in a query is not supported"
                         ))
                         .hint(format!(
                             "its rows are not stored: CREATE MATERIALIZED VIEW … AS SELECT … FROM {name}"
