@@ -338,7 +338,10 @@ fn of_plan_message(message: &str) -> SqlError {
     if let Some(name) = between(&lower, "table function '", "' not found")
         && matches!(name, "tumble" | "hop")
     {
-        let what = format!("{}() outside of a materialized view is not supported", name.to_uppercase());
+        let what = format!(
+            "{}() outside of a materialized view is not supported",
+            name.to_uppercase()
+        );
         return SqlError::unsupported(what).hint("Make it a materialized view, and read that.");
     }
     if lower.contains("table function") && lower.contains("not found") {
