@@ -144,8 +144,11 @@ impl Rows {
 
     /// Looks for files that have appeared since; true when there are new ones.
     ///
+    /// A new file whose name stands before one that was read already is passed over here; its rows would have had
+    /// other numbers, so the next start refuses to go on.
+    ///
     /// # Errors
-    /// A new file whose name stands before one that was read already: its rows would have had other numbers.
+    /// The file that was read last is gone.
     pub fn look_again(&mut self) -> Result<bool, String> {
         let known = self.files.back().or(self.last.as_ref()).cloned();
         let first = self.last.clone();
