@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tributary_planner::plan::{GlobalLeaf, Scan, ViewPlan};
+use tributary_planner::plan::{GlobalLeaf, Node, Scan, ViewPlan};
 use tributary_replication::{SlotChanges, SlotDelta, SlotLayout};
 use tributary_storage::{Delta, KeyEncoder, ObjectId, RowsSnapshot};
 
@@ -54,7 +54,7 @@ pub struct View {
 /// What lies below the global tree.
 enum Below {
     /// Fragments and the merges of their slots.
-    Split(Vec<Fragment>),
+    Split(Split),
     Alone(Alone),
 }
 
@@ -76,8 +76,14 @@ pub enum Scope {
     Cluster,
 }
 
+struct Split {
+    /// What fragments read; those with the same root share it.
+    roots: Vec<Tree>,
+    fragments: Vec<Fragment>,
+}
+
 struct Fragment {
-    tree: Tree,
+    root: usize,
     end: LocalEnd,
     merge: Merge,
 }
@@ -118,13 +124,13 @@ impl View {
                 &mut Builder::new("alone", &mut states, &mut *saved),
                 &plan,
             )?),
-            Scope::Cluster => Below::Split(build_fragments(&plan, &mut states, &mut *saved)?),
+            Scope::Cluster => Below::Split(Split::build(&plan, &mut states, &mut *saved)?),
         };
         let merged: Vec<(Vec<DataType>, bool)> = (0..plan.fragments.len())
             .map(|number| match &below {
                 Below::Alone(alone) => alone.merged(number),
-                Below::Split(fragments) => {
-                    let append_only = matches!(fragments[number].merge, Merge::Appended(_));
+                Below::Split(split) => {
+                    let append_only = matches!(split.fragments[number].merge, Merge::Appended(_));
                     (plan.fragments[number].merged_types(), append_only)
                 }
             })
@@ -188,8 +194,8 @@ impl View {
 
     /// Switches defects on or off. For tests only.
     pub fn set_defects(&mut self, defects: Defects) {
-        if let Below::Split(fragments) = &mut self.below {
-            for fragment in fragments {
+        if let Below::Split(split) = &mut self.below {
+            for fragment in &mut split.fragments {
                 if let Merge::Partials(partials) = &mut fragment.merge {
                     partials.set_merge_by_adding(defects.merge_by_adding);
                 }
@@ -215,22 +221,19 @@ impl View {
     /// # Panics
     /// When the view was built for a region that is alone.
     pub fn step_local(&mut self, inputs: &Inputs) -> Vec<Option<SlotChanges>> {
-        let Below::Split(fragments) = &self.below else {
+        let Below::Split(split) = &self.below else {
             panic!("a region that is alone has no slots");
         };
         let mut sink = ErrorSink::default();
-        let mut changes = Vec::with_capacity(fragments.len());
-        for fragment in fragments {
-            let mut step = Step {
-                states: &mut self.states,
-                errors: &mut sink,
-                inputs,
-                merged: &[],
-                initial: false,
-            };
-            let delta = fragment.tree.eval(&mut step);
-            changes.push(fragment.end.eval(&mut self.states, &delta));
-        }
+        let deltas = split.eval_roots(&mut Step {
+            states: &mut self.states,
+            errors: &mut sink,
+            inputs,
+            merged: &[],
+            initial: false,
+        });
+        let end = |fragment: &Fragment| fragment.end.eval(&mut self.states, &deltas[fragment.root]);
+        let changes = split.fragments.iter().map(end).collect();
         self.errors.record(&mut self.states, sink);
         changes
     }
@@ -241,12 +244,12 @@ impl View {
     /// # Panics
     /// When there is not one entry per fragment.
     pub fn step_global(&mut self, inputs: &Inputs, merges: &[Option<SlotDelta>]) -> Delta {
-        let Below::Split(fragments) = &self.below else {
+        let Below::Split(split) = &self.below else {
             panic!("a region that is alone has no slots");
         };
         assert_eq!(
             merges.len(),
-            fragments.len(),
+            split.fragments.len(),
             "every fragment has its merge input"
         );
         self.evaluate_global(inputs, merges, false)
@@ -257,24 +260,21 @@ impl View {
         let inputs = Inputs::new();
         let fragments = match &self.below {
             Below::Alone(_) => 0,
-            Below::Split(fragments) => fragments.len(),
+            Below::Split(split) => split.fragments.len(),
         };
-        if let Below::Split(fragments) = &self.below {
+        if let Below::Split(split) = &self.below {
             let mut sink = ErrorSink::default();
-            for fragment in fragments {
-                let mut step = Step {
-                    states: &mut self.states,
-                    errors: &mut sink,
-                    inputs: &inputs,
-                    merged: &[],
-                    initial: true,
-                };
-                let delta = fragment.tree.eval(&mut step);
-                assert!(
-                    delta.consolidated().is_empty(),
-                    "no row of a fragment exists without a regional row"
-                );
-            }
+            let deltas = split.eval_roots(&mut Step {
+                states: &mut self.states,
+                errors: &mut sink,
+                inputs: &inputs,
+                merged: &[],
+                initial: true,
+            });
+            assert!(
+                deltas.iter().all(|delta| delta.consolidated().is_empty()),
+                "no row of a fragment exists without a regional row"
+            );
             self.errors.record(&mut self.states, sink);
         }
         self.evaluate_global(&inputs, &vec![None; fragments], true)
@@ -283,7 +283,8 @@ impl View {
     fn evaluate_global(&mut self, inputs: &Inputs, merges: &[Option<SlotDelta>], initial: bool) -> Delta {
         let mut sink = ErrorSink::default();
         let merged: Vec<Delta> = match &mut self.below {
-            Below::Split(fragments) => fragments
+            Below::Split(split) => split
+                .fragments
                 .iter_mut()
                 .zip(merges)
                 .map(|(fragment, slots)| fragment.merge.eval(slots.as_ref(), initial, &mut sink))
@@ -351,22 +352,38 @@ impl View {
     }
 }
 
-fn build_fragments(
-    plan: &ViewPlan,
-    states: &mut States,
-    saved: &mut dyn SavedState,
-) -> Result<Vec<Fragment>> {
-    let mut fragments = Vec::with_capacity(plan.fragments.len());
-    for (number, fragment) in plan.fragments.iter().enumerate() {
-        let mut builder = Builder::new(format!("local{number}"), states, &mut *saved);
-        let tree = Tree::build(&mut builder, &fragment.root, &|scan: &Scan| {
-            Ok(LeafSource::Scan(scan))
-        })?;
-        let end = LocalEnd::build(&mut builder, &fragment.boundary, tree.types(), tree.append_only())?;
-        let merge = Merge::build(number, &fragment.boundary, tree.types());
-        fragments.push(Fragment { tree, end, merge });
+impl Split {
+    fn build(plan: &ViewPlan, states: &mut States, saved: &mut dyn SavedState) -> Result<Self> {
+        let mut nodes: Vec<&Node<Scan>> = Vec::new();
+        let mut split = Self {
+            roots: Vec::new(),
+            fragments: Vec::with_capacity(plan.fragments.len()),
+        };
+        for (number, fragment) in plan.fragments.iter().enumerate() {
+            let mut builder = Builder::new(format!("local{number}"), states, &mut *saved);
+            let root = match nodes.iter().position(|other| **other == fragment.root) {
+                Some(root) => root,
+                None => {
+                    let leaf = |scan| Ok(LeafSource::Scan(scan));
+                    split
+                        .roots
+                        .push(Tree::build(&mut builder, &fragment.root, &leaf)?);
+                    nodes.push(&fragment.root);
+                    nodes.len() - 1
+                }
+            };
+            let tree = &split.roots[root];
+            let end = LocalEnd::build(&mut builder, &fragment.boundary, tree.types(), tree.append_only())?;
+            let merge = Merge::build(number, &fragment.boundary, tree.types());
+            split.fragments.push(Fragment { root, end, merge });
+        }
+        Ok(split)
     }
-    Ok(fragments)
+
+    /// The change of each root's rows.
+    fn eval_roots(&self, step: &mut Step) -> Vec<Delta> {
+        self.roots.iter().map(|root| root.eval(step)).collect()
+    }
 }
 
 /// The schema of the result, with the plan's names.

@@ -18,7 +18,7 @@ use arrow::datatypes::SchemaRef;
 use proptest::prelude::*;
 use tributary_executor::{Defects, Saved, SavedState, Scope, View};
 use tributary_planner::plan::{Boundary, GlobalLeaf, LocalFragment, Scan, ViewPlan};
-use tributary_replication::{Changes, Epoch, SlotDelta, SlotSet};
+use tributary_replication::{Epoch, SlotDelta, SlotSet};
 use tributary_storage::{Delta, Layout, ObjectId, OriginId, RegionId, RowStore, RunTrace, StorageError};
 
 use plans::{Choices, TABLES, is_global, table_types};
@@ -133,7 +133,7 @@ impl World {
                 region
                     .slots
                     .iter()
-                    .map(|slots| slots.section(origin(sender), &Changes::Since(since)))
+                    .map(|slots| slots.section(origin(sender), since))
                     .collect()
             })
             .collect();
@@ -244,7 +244,6 @@ impl Region {
 
     fn seal(&mut self, stamp: u64) {
         self.view.seal(stamp);
-        self.slots.iter_mut().for_each(|slots| slots.seal(stamp));
     }
 
     fn restart(&mut self, plan: &Arc<ViewPlan>, defects: Defects, scope: Scope) {

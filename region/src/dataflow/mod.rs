@@ -24,9 +24,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use tributary_executor::Scope;
 use tributary_planner::catalog::Catalog;
-use tributary_replication::{Epoch, Frontier, Hlc, SectionObject};
+use tributary_replication::{Changed, Epoch, Frontier, Hlc, SectionObject};
 use tributary_storage::{
-    ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, Keys, ObjectId, OriginId, Position, RegionId,
+    ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, ObjectId, OriginId, Position, RegionId,
 };
 
 pub(crate) use apply::fragment_number;
@@ -95,8 +95,8 @@ pub struct Counts {
 pub struct Stepped {
     /// Whether the step announced an epoch.
     pub announced: bool,
-    /// Own keys that changed and that others need.
-    pub changes: BTreeMap<SectionObject, Keys>,
+    /// What changed of our own and others need.
+    pub changes: BTreeMap<SectionObject, Changed>,
     /// Views whose backfill began with this step.
     pub backfills: Vec<ObjectId>,
 }

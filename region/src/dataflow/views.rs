@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use tributary_executor::{Scope, View};
-use tributary_replication::{Epoch, SectionObject, SlotChanges, SlotDelta};
+use tributary_replication::{Changed, Epoch, SectionObject, SlotChanges, SlotDelta};
 use tributary_storage::{Delta, FragmentId, ObjectId};
 
-use super::apply::{Gathered, blob_key, fragment_number, note_keys};
+use super::apply::{Gathered, fragment_number};
 use super::{ATTACHED_BLOB, Dataflow, Slots, Stepped};
 use crate::backfill::{Backfill, Pending};
 use crate::error::{RegionError, Result};
@@ -85,8 +85,7 @@ impl Dataflow {
                             .get_mut(&at)
                             .expect("slots are created with their view");
                         rounds[number].push(slots.set.write_own(origin, stamp, &changes));
-                        let keys = slots.encoder.encode_rows(&changes.keys, changes.rows);
-                        note_keys(&mut stepped.changes, SectionObject::Slots(at), keys);
+                        stepped.changes.insert(SectionObject::Slots(at), Changed::Stamped);
                     }
                     let result = step_global(view, &mine, rounds);
                     if !result.is_empty() {
@@ -145,9 +144,7 @@ impl Dataflow {
         let mut deltas = Vec::new();
         for (origin, _) in self.frontier.iter() {
             if Some(origin) != self.origin {
-                let section = slots
-                    .set
-                    .section(origin, &tributary_replication::Changes::Since(Epoch(0)));
+                let section = slots.set.section(origin, Epoch(0));
                 let delta = scratch.merge_foreign(origin, &section)?;
                 if delta.rows > 0 {
                     deltas.push(delta);
@@ -194,7 +191,7 @@ impl Dataflow {
         gathered
             .stepped
             .changes
-            .insert(SectionObject::Blob(ATTACHED_BLOB.into()), blob_key());
+            .insert(SectionObject::Blob(ATTACHED_BLOB.into()), Changed::Stamped);
         Ok(())
     }
 
@@ -219,8 +216,7 @@ impl Dataflow {
             .slots
             .get_mut(&at)
             .expect("slots are created with their view");
-        let keys = slots.encoder.encode_rows(&changes.keys, changes.rows);
-        note_keys(&mut stepped.changes, SectionObject::Slots(at), keys);
+        stepped.changes.insert(SectionObject::Slots(at), Changed::Stamped);
         slots.set.write_own(origin, stamp, changes)
     }
 }
