@@ -331,10 +331,7 @@ impl View {
 
     /// All state, the result included, by name: what a checkpoint keeps. Traces are as of the last seal.
     pub fn save(&self) -> BTreeMap<String, Saved> {
-        self.states
-            .save()
-            .map(|(name, saved)| (name.to_string(), saved))
-            .collect()
+        self.states.save().collect()
     }
 
     /// Rows and groups that are left out at present because they cannot be computed, at most

@@ -22,7 +22,7 @@ impl AppendRows {
     pub(crate) fn build(builder: &mut Builder) -> Result<Self> {
         let operator = builder.next_operator("append-rows");
         Ok(Self {
-            counter: builder.groups(&operator, GroupState::new(Vec::new(), &[]))?,
+            counter: builder.groups(&operator, GroupState::new(Vec::new(), &[], Vec::new()))?,
         })
     }
 

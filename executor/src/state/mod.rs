@@ -6,8 +6,8 @@
 //!
 //! | kind | holds | for |
 //! |---|---|---|
-//! | [`RunTrace`] | sorted runs | ordered multisets, errors |
-//! | [`GroupState`] | accumulators in plain vectors behind a hash index | aggregates, distinct, row counts |
+//! | [`RunTrace`] | sorted runs | errors |
+//! | [`GroupState`] | accumulators in plain vectors behind a hash index; with them ordered multisets, for min and max over rows that may go | aggregates, distinct, row counts |
 //! | [`JoinSide`] | rows in segments, chained by key | joins |
 //! | [`Ranked`] | the first rows of each partition, in order | top-k |
 //! | [`ResultRows`] | rows in segments, found by value or only appended | the result |
@@ -17,6 +17,7 @@
 
 mod groups;
 mod join_side;
+mod multiset;
 mod ranked;
 mod result_rows;
 
@@ -28,6 +29,7 @@ use tributary_storage::{Layout, RowStore, RowsSnapshot, RunTrace, StorageError, 
 use crate::error::{ExecutorError, Result};
 pub(crate) use groups::GroupState;
 pub(crate) use join_side::{JoinSide, Matches};
+pub(crate) use multiset::Multiset;
 pub(crate) use ranked::{Ranked, Ranking};
 pub(crate) use result_rows::ResultRows;
 
@@ -185,8 +187,8 @@ impl States {
     }
 
     /// Every state by name, as of now; traces as of the last seal.
-    pub(crate) fn save(&self) -> impl Iterator<Item = (&str, Saved)> {
-        self.states.iter().map(|(name, state)| {
+    pub(crate) fn save(&self) -> impl Iterator<Item = (String, Saved)> {
+        self.states.iter().flat_map(|(name, state)| {
             let saved = match state {
                 State::Trace(trace) => Saved::Trace(trace.snapshot()),
                 State::Groups(groups) => Saved::Rows(groups.save()),
@@ -194,7 +196,13 @@ impl States {
                 State::Ranked(ranked) => Saved::Rows(ranked.save()),
                 State::Result(rows) => Saved::Rows(rows.snapshot()),
             };
-            (name.as_str(), saved)
+            let values: Vec<_> = match state {
+                State::Groups(groups) => groups.save_values().collect(),
+                _ => Vec::new(),
+            };
+            let values = values.into_iter().enumerate();
+            let values = values.map(move |(number, rows)| (values_name(name, number), Saved::Rows(rows)));
+            std::iter::once((name.clone(), saved)).chain(values)
         })
     }
 
@@ -211,6 +219,11 @@ impl States {
             (name.as_str(), rows, bytes)
         })
     }
+}
+
+/// The name of a multiset of groups.
+fn values_name(groups: &str, number: usize) -> String {
+    format!("{groups}.values{number}")
 }
 
 /// Builds the operators of one tree: numbers them, and opens their state.
@@ -241,17 +254,18 @@ impl<'a> Builder<'a> {
         format!("{}.{}.{kind}", self.tree, self.operators)
     }
 
-    /// Opens a trace of an operator.
-    pub(crate) fn trace(&mut self, operator: &str, role: &str, layout: Layout) -> Result<StateId> {
-        self.states
-            .open_trace(format!("{operator}.{role}"), layout, &mut *self.saved)
-    }
-
     /// Opens the groups of an operator.
     pub(crate) fn groups(&mut self, operator: &str, mut empty: GroupState) -> Result<StateId> {
         let name = format!("{operator}.groups");
         if let Some(rows) = self.states.saved_rows(&name, empty.schema(), self.saved)? {
             empty.restore(&rows.snapshot());
+        }
+        for number in 0..empty.multisets().len() {
+            let schema = empty.values_schema(number);
+            let values = values_name(&name, number);
+            if let Some(rows) = self.states.saved_rows(&values, schema, self.saved)? {
+                empty.restore_values(number, &rows.snapshot());
+            }
         }
         Ok(self.states.push(name, State::Groups(Box::new(empty))))
     }
