@@ -9,9 +9,10 @@ SEEDS ?= 200
 FROM ?= 1
 EVENTS ?= 300000
 bench-nexmark: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),5000000)
+bench-regions: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),3000000)
 export QUERIES CORES PEERS OUT RUNS CHECK
 
-.PHONY: run test check fix bench bench-nexmark sim build setup clean-data
+.PHONY: run test check fix bench bench-nexmark bench-regions sim build setup clean-data
 
 ## The demonstration: three regions agree, part and agree again.
 run: setup
@@ -38,6 +39,10 @@ bench: setup
 ## Nexmark over files: EVENTS= QUERIES=q0,q1|all CORES=1,2 RUNS= PEERS=duckdb OUT=file CHECK=0.
 bench-nexmark: setup
 	EVENTS=$(EVENTS) scripts/bench-nexmark
+
+## Three regions with a third of the events each against one with all: EVENTS= QUERIES= CORES=2 RUNS= OUT=file CHECK=0.
+bench-regions: setup
+	EVENTS=$(EVENTS) scripts/bench-regions
 
 ## SEED=n replays one seed with its trace; SEEDS=count FROM=first runs a range.
 sim: setup

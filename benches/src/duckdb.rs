@@ -6,29 +6,33 @@ use std::process::{Command, Output};
 
 use crate::process::cpu_list;
 use crate::report::Sample;
-use crate::{Result, Run};
+use crate::{Result, Setting};
 
-fn script(run: &Run, cores: usize, arguments: &[&std::ffi::OsStr]) -> Result<Output> {
+fn script(setting: &Setting, cores: usize, arguments: &[&std::ffi::OsStr]) -> Result<Output> {
     Command::new("taskset")
         .arg("-c")
         .arg(cpu_list(cores))
-        .arg(&run.python)
-        .arg(run.nexmark.join("check.py"))
+        .arg(&setting.python)
+        .arg(setting.nexmark.join("check.py"))
         .args(arguments)
         .output()
-        .map_err(|error| format!("{}: {error}", run.python.display()))
+        .map_err(|error| format!("{}: {error}", setting.python.display()))
 }
 
 /// Whether there is a query for DuckDB.
-pub fn has(run: &Run, query: &str) -> bool {
-    run.nexmark.join("duckdb").join(format!("{query}.sql")).is_file()
+pub fn has(setting: &Setting, query: &str) -> bool {
+    setting
+        .nexmark
+        .join("duckdb")
+        .join(format!("{query}.sql"))
+        .is_file()
 }
 
 /// Compares rows of a view, as written by `write_rows`, with what DuckDB gives for the same files.
-pub fn compare(run: &Run, query: &str, files: &Path, rows: &Path) -> Result<()> {
-    let sql = run.nexmark.join("duckdb").join(format!("{query}.sql"));
+pub fn compare(setting: &Setting, query: &str, files: &Path, rows: &Path) -> Result<()> {
+    let sql = setting.nexmark.join("duckdb").join(format!("{query}.sql"));
     let output = script(
-        run,
+        setting,
         2,
         &[
             "compare".as_ref(),
@@ -48,11 +52,11 @@ pub fn compare(run: &Run, query: &str, files: &Path, rows: &Path) -> Result<()> 
 }
 
 /// One full computation.
-pub fn measure(run: &Run, query: &str, files: &Path, cores: usize) -> Result<Sample> {
-    let sql = run.nexmark.join("duckdb").join(format!("{query}.sql"));
+pub fn measure(setting: &Setting, query: &str, files: &Path, cores: usize) -> Result<Sample> {
+    let sql = setting.nexmark.join("duckdb").join(format!("{query}.sql"));
     let threads = cores.to_string();
     let output = script(
-        run,
+        setting,
         cores,
         &[
             "time".as_ref(),

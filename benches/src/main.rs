@@ -12,7 +12,9 @@
 mod duckdb;
 mod events;
 mod generate;
+mod prepare;
 mod process;
+mod regions;
 mod report;
 mod run;
 mod session;
@@ -36,8 +38,10 @@ struct Command {
 enum Verb {
     /// Write events as files.
     Generate(Generate),
-    /// Measure queries.
+    /// Measure queries on one region.
     Run(Run),
+    /// Measure queries on three regions, against one with all the events.
+    Regions(Regions),
 }
 
 #[derive(Args)]
@@ -58,9 +62,6 @@ struct Run {
     /// How many events; generated into the cache when they are not there yet.
     #[arg(long, default_value_t = 5_000_000)]
     events: u64,
-    /// Queries, as q0,q1; or all.
-    #[arg(long, default_value = "all")]
-    queries: String,
     /// Numbers of cores.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     cores: Vec<usize>,
@@ -73,6 +74,38 @@ struct Run {
     /// Other engines to measure: duckdb.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
+    #[command(flatten)]
+    setting: Setting,
+}
+
+#[derive(Args)]
+struct Regions {
+    /// How many events over all regions; generated into the cache when they are not there yet.
+    #[arg(long, default_value_t = 3_000_000)]
+    events: u64,
+    /// The processors that all regions share, as many as the one region alone has.
+    #[arg(long, default_value_t = 2)]
+    cores: usize,
+    /// Runs of each; the median counts.
+    #[arg(long, default_value_t = 1)]
+    runs: usize,
+    /// Compare the rows of all regions' views with each other and with DuckDB's, at a tenth of a million events a
+    /// region, first.
+    #[arg(long)]
+    check: bool,
+    /// Leave out the region alone, and with it the ratio.
+    #[arg(long)]
+    only_three: bool,
+    #[command(flatten)]
+    setting: Setting,
+}
+
+/// What all measurements need.
+#[derive(Args)]
+struct Setting {
+    /// Queries, as q0,q1; or all.
+    #[arg(long, default_value = "all")]
+    queries: String,
     /// Where the results go, one JSON object per line.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -103,11 +136,11 @@ fn main() -> ExitCode {
     let command = Command::parse();
     let outcome = match &command.verb {
         Verb::Generate(generate) => {
-            generate::generate(generate.events, &generate.out, &generate.format).map(|()| true)
+            let stream = generate::Stream::whole(&generate.format);
+            stream.write(generate.events, &generate.out).map(|()| true)
         }
-        Verb::Run(run) => tokio::runtime::Runtime::new()
-            .map_err(|error| error.to_string())
-            .and_then(|runtime| runtime.block_on(run::run(run))),
+        Verb::Run(run) => block_on(run::run(run)),
+        Verb::Regions(regions) => block_on(regions::run(regions)),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -117,4 +150,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn block_on(measuring: impl Future<Output = Result<bool>>) -> Result<bool> {
+    tokio::runtime::Runtime::new()
+        .map_err(|error| error.to_string())?
+        .block_on(measuring)
 }

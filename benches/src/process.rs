@@ -15,6 +15,19 @@ pub struct Server {
     pub port: u16,
 }
 
+/// A region of a cluster: its name, where its peers find it, and where it finds them.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The region's name.
+    pub region: String,
+    /// The port for peers.
+    pub peer_port: u16,
+    /// `NAME=HOST:PORT` of each other region.
+    pub peers: Vec<String>,
+    /// The primary region's name.
+    pub primary: String,
+}
+
 /// What a process has used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
@@ -32,7 +45,8 @@ pub fn cpu_list(cores: usize) -> String {
     }
 }
 
-fn free_port() -> Result<u16> {
+/// A port of this machine that was free a moment ago.
+pub fn free_port() -> Result<u16> {
     TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
@@ -40,8 +54,22 @@ fn free_port() -> Result<u16> {
 }
 
 impl Server {
-    /// Starts the binary on so many cores.
+    /// Starts the binary on so many cores, as a cluster of its own.
     pub fn start(binary: &Path, cores: usize) -> Result<Server> {
+        let peer_port = free_port()?;
+        Server::spawn(binary, cores, peer_port, &[])
+    }
+
+    /// Starts the binary on so many cores, as a region of a cluster.
+    pub fn join(binary: &Path, cores: usize, member: &Member) -> Result<Server> {
+        let mut arguments = vec!["--region", &member.region, "--primary-region", &member.primary];
+        for peer in &member.peers {
+            arguments.extend(["--peer", peer]);
+        }
+        Server::spawn(binary, cores, member.peer_port, &arguments)
+    }
+
+    fn spawn(binary: &Path, cores: usize, peer_port: u16, arguments: &[&str]) -> Result<Server> {
         let directory =
             std::env::temp_dir().join(format!("tributary-bench-{}-{}", std::process::id(), free_port()?));
         fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
@@ -56,8 +84,9 @@ impl Server {
             .arg("--data")
             .arg(directory.join("data"))
             .args(["--listen", &address(port)])
-            .args(["--peer-listen", &address(free_port()?)])
+            .args(["--peer-listen", &address(peer_port)])
             .args(["--http", &address(free_port()?)])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

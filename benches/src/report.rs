@@ -2,11 +2,10 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::Path;
 
 use serde_json::json;
 
-use crate::Result;
+use crate::{Result, Setting};
 
 /// One run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,7 +40,7 @@ pub struct Measured {
 
 impl Measured {
     /// The run of median time.
-    fn median(&self) -> Sample {
+    pub fn median(&self) -> Sample {
         let mut samples = self.samples.clone();
         samples.sort_by(|a, b| a.elapsed_seconds.total_cmp(&b.elapsed_seconds));
         samples.get(samples.len() / 2).copied().unwrap_or_default()
@@ -69,7 +68,8 @@ impl Measured {
         )
     }
 
-    fn json(&self) -> serde_json::Value {
+    /// The result for machines.
+    pub fn json(&self) -> serde_json::Value {
         let median = self.median();
         let rates: Vec<f64> = self.samples.iter().map(|sample| self.rate(sample)).collect();
         let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
@@ -89,16 +89,19 @@ impl Measured {
             "runs": self.samples.len(),
         })
     }
+}
 
-    /// Adds the result to a file.
-    pub fn append(&self, path: &Path) -> Result<()> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-        writeln!(file, "{}", self.json()).map_err(|error| error.to_string())
-    }
+/// Adds a result to the file of results, if there is to be one.
+pub fn append(setting: &Setting, result: &serde_json::Value) -> Result<()> {
+    let Some(path) = &setting.out else {
+        return Ok(());
+    };
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    writeln!(file, "{result}").map_err(|error| error.to_string())
 }
 
 /// The head of the table.
