@@ -126,7 +126,13 @@ impl Dataflow {
                     }
                     let state = if attached.contains(&id) {
                         let mut saved = OfView { view: id, loaded };
-                        let mut view = View::restore(id, def.plan.clone(), self.scope(), &mut saved)?;
+                        let mut view = View::restore(
+                            id,
+                            def.plan.clone(),
+                            self.scope(),
+                            self.workers.clone(),
+                            &mut saved,
+                        )?;
                         view.set_defects(self.defects.executor);
                         ViewState::Attached(Box::new(view))
                     } else {
@@ -135,6 +141,7 @@ impl Dataflow {
                             id,
                             def.plan.clone(),
                             self.scope(),
+                            self.workers.clone(),
                             self.defects,
                         )?))
                     };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tributary_executor::{Inline, Workers};
 use tributary_replication::link::LinkConfig;
 
 use crate::source::{NoSources, SourceReader};
@@ -24,6 +25,8 @@ pub struct RegionConfig {
     pub clock_drift_max_ms: u64,
     /// Rows that one backfill poll feeds to a new view.
     pub backfill_rows_max: usize,
+    /// Computes the partitions of views.
+    pub workers: Arc<dyn Workers>,
     /// Reads rows of sources again.
     pub sources: Arc<dyn SourceReader>,
     /// Settings of every link.
@@ -61,6 +64,7 @@ impl RegionConfig {
             sealed_records_max: 4096,
             clock_drift_max_ms: 10_000,
             backfill_rows_max: 16_384,
+            workers: Arc::new(Inline::new(1)),
             sources: Arc::new(NoSources),
             link: LinkConfig::default(),
             defects: Defects::default(),

@@ -6,13 +6,13 @@
 use arrow::array::ArrayRef;
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp::not_distinct;
-use arrow::datatypes::DataType;
 use tributary_planner::plan::AggregateCall;
 use tributary_replication::SlotChanges;
 use tributary_storage::Delta;
 
 use super::slot_changes;
 use crate::error::Result;
+use crate::operators::Relation;
 use crate::operators::groups::GroupTable;
 use crate::state::{Builder, States};
 
@@ -24,13 +24,12 @@ pub(crate) struct PartialAggregate {
 impl PartialAggregate {
     pub(crate) fn build(
         builder: &mut Builder,
-        input: &[DataType],
+        input: Relation,
         keys: &[usize],
         calls: &[AggregateCall],
-        append_only: bool,
     ) -> Result<Self> {
         let operator = builder.next_operator("partial-aggregate");
-        let groups = GroupTable::build(builder, &operator, input, keys, calls, append_only)?;
+        let groups = GroupTable::build(builder, &operator, input, keys, calls)?;
         Ok(Self { groups })
     }
 

@@ -17,6 +17,7 @@ use arrow::datatypes::DataType;
 use tributary_planner::plan::{AggregateCall, AggregateFunction};
 use tributary_storage::{Delta, KeyEncoder};
 
+use super::Relation;
 use crate::aggregates::{self, Accumulator, Arguments, Damaged};
 use crate::canonical::canonical_all;
 use crate::error::{ExecutorError, Result};
@@ -106,13 +107,12 @@ impl GroupTable {
     pub(crate) fn build(
         builder: &mut Builder,
         operator: &str,
-        input: &[DataType],
+        input: Relation,
         keys: &[usize],
         calls: &[AggregateCall],
-        append_only: bool,
     ) -> Result<Self> {
-        let key_types = key_types(keys, input)?;
-        Self::build_typed(builder, operator, input, (keys, key_types), calls, append_only)
+        let key_types = key_types(keys, input.types)?;
+        Self::build_typed(builder, operator, input, (keys, key_types), calls)
     }
 
     /// Groups whole rows by what they are, not by SQL's equality: types that SQL compares otherwise are welcome.
@@ -122,14 +122,18 @@ impl GroupTable {
     pub(crate) fn build_by_identity(
         builder: &mut Builder,
         operator: &str,
-        input: &[DataType],
+        input: Relation,
         keys: &[usize],
     ) -> Result<Self> {
-        if let Some(other) = input.iter().find(|t| !KeyEncoder::supports(t)) {
+        if let Some(other) = input.types.iter().find(|t| !KeyEncoder::supports(t)) {
             return Err(ExecutorError::Unsupported(format!("columns of type {other}")));
         }
-        let types = keys.iter().map(|key| input[*key].clone()).collect();
-        let table = Self::build_typed(builder, operator, input, (keys, types), &[], false)?;
+        let types = keys.iter().map(|key| input.types[*key].clone()).collect();
+        let input = Relation {
+            append_only: false,
+            ..input
+        };
+        let table = Self::build_typed(builder, operator, input, (keys, types), &[])?;
         Ok(Self {
             by_identity: true,
             ..table
@@ -139,14 +143,15 @@ impl GroupTable {
     fn build_typed(
         builder: &mut Builder,
         operator: &str,
-        input: &[DataType],
+        input: Relation,
         (keys, key_types): (&[usize], Vec<DataType>),
         calls: &[AggregateCall],
-        append_only: bool,
     ) -> Result<Self> {
-        calls.iter().try_for_each(|call| aggregates::check(call, input))?;
+        calls
+            .iter()
+            .try_for_each(|call| aggregates::check(call, input.types))?;
         let mut multisets: Vec<Multiset> = Vec::new();
-        for call in calls.iter().filter(|call| is_extreme(call) && !append_only) {
+        for call in calls.iter().filter(|call| is_extreme(call) && !input.append_only) {
             if !multisets.iter().any(|multiset| multiset.serves(call)) {
                 multisets.push(Multiset {
                     argument: call.argument.expect("checked: extremes have an argument"),
@@ -154,8 +159,17 @@ impl GroupTable {
                 });
             }
         }
-        let value_types = multisets.iter().map(|m| input[m.argument].clone()).collect();
-        let state = builder.groups(operator, GroupState::new(key_types, calls, value_types))?;
+        let value_types = multisets
+            .iter()
+            .map(|m| input.types[m.argument].clone())
+            .collect();
+        // A saved group begins with its key.
+        let placement = input.placement.among(keys)?;
+        let state = builder.groups(
+            operator,
+            GroupState::new(key_types, calls, value_types),
+            &placement,
+        )?;
         Ok(Self {
             keys: keys.to_vec(),
             by_identity: false,

@@ -21,13 +21,14 @@ use tributary_storage::{Delta, ObjectId};
 
 use crate::columns::{batch_of, schema_of};
 use crate::error::{ExecutorError, Result};
+use crate::placement::Placement;
 use crate::row_errors::ErrorSink;
 use crate::state::{Builder, StateId, States};
 use aggregate::Aggregate;
 use distinct::Distinct;
 use filter::Filter;
 use hop::Hop;
-use join::{Join, Traits};
+use join::Join;
 use project::Project;
 use top_k::{Asked, TopK};
 use union::Union;
@@ -38,7 +39,7 @@ pub(crate) struct Step<'a> {
     pub(crate) errors: &'a mut ErrorSink,
     /// Changes of tables and views.
     pub(crate) inputs: &'a BTreeMap<ObjectId, Delta>,
-    /// Changes of merged rows, by fragment; none in a local tree.
+    /// Changes of rows that were computed before, by number; none in a local tree.
     pub(crate) merged: &'a [Delta],
     /// The first evaluation, which yields the rows that exist over no input.
     pub(crate) initial: bool,
@@ -49,8 +50,18 @@ pub(crate) struct Step<'a> {
 pub(crate) enum LeafSource<'a> {
     /// Columns of a table or view.
     Scan(&'a Scan),
-    /// The merged rows of a fragment: its number and types, and whether they only come.
-    Merged(usize, &'a [DataType], bool),
+    /// Rows that were computed before: their number and types, whether they only come, and how they are divided.
+    Merged(usize, &'a [DataType], bool, &'a Placement),
+}
+
+/// What an operator knows of its input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Relation<'a> {
+    pub(crate) types: &'a [DataType],
+    /// Whether rows only come.
+    pub(crate) append_only: bool,
+    /// How rows are divided among partitions.
+    pub(crate) placement: &'a Placement,
 }
 
 /// An operator with its inputs.
@@ -78,6 +89,7 @@ pub(crate) struct Tree {
     root: Operator,
     types: Vec<DataType>,
     append_only: bool,
+    placement: Placement,
 }
 
 /// An operator with its inputs, what its rows are, and whether they only come.
@@ -85,9 +97,18 @@ struct Built {
     operator: Operator,
     types: Vec<DataType>,
     append_only: bool,
+    placement: Placement,
 }
 
 impl Built {
+    fn relation(&self) -> Relation<'_> {
+        Relation {
+            types: &self.types,
+            append_only: self.append_only,
+            placement: &self.placement,
+        }
+    }
+
     /// An operator over this input that keeps its rows' types and their permanence.
     fn keeping(self, wrap: impl FnOnce(Box<Operator>) -> Operator) -> Self {
         Self {
@@ -109,6 +130,7 @@ impl Tree {
             root: built.operator,
             types: built.types,
             append_only: built.append_only,
+            placement: built.placement,
         })
     }
 
@@ -120,6 +142,15 @@ impl Tree {
     /// Whether rows only come.
     pub(crate) fn append_only(&self) -> bool {
         self.append_only
+    }
+
+    /// What is known of the rows.
+    pub(crate) fn relation(&self) -> Relation<'_> {
+        Relation {
+            types: &self.types,
+            append_only: self.append_only,
+            placement: &self.placement,
+        }
     }
 
     /// The state of a top-k at the root, if there is one.
@@ -158,6 +189,7 @@ fn build<'p, Leaf>(
             let project = Project::build(name, expressions, types, &input.types)?;
             Built {
                 types: types.clone(),
+                placement: input.placement.after_projection(expressions),
                 ..input.keeping(|input| Operator::Project(project, input))
             }
         }
@@ -189,10 +221,10 @@ fn build<'p, Leaf>(
         } => {
             let input = build(builder, input, leaf)?;
             let name = builder.next_operator("aggregate");
-            let aggregate =
-                Aggregate::build(builder, name, &input.types, keys, aggregates, input.append_only)?;
+            let aggregate = Aggregate::build(builder, name, input.relation(), keys, aggregates)?;
             Built {
                 types: aggregate.types(),
+                placement: input.placement.among(keys)?,
                 // Without aggregates a group that is there stays there.
                 append_only: input.append_only && aggregates.is_empty(),
                 operator: Operator::Aggregate(aggregate, Box::new(input.operator)),
@@ -201,7 +233,7 @@ fn build<'p, Leaf>(
         Node::Distinct { input } => {
             let input = build(builder, input, leaf)?;
             let name = builder.next_operator("distinct");
-            let distinct = Distinct::build(builder, name, &input.types, input.append_only)?;
+            let distinct = Distinct::build(builder, name, input.relation())?;
             input.keeping(|input| Operator::Distinct(distinct, input))
         }
         Node::TopK {
@@ -221,13 +253,16 @@ fn build<'p, Leaf>(
                 fetch: *fetch,
                 rank: *rank,
             };
-            let top_k = TopK::build(builder, &name, &input.types, asked, input.append_only)?;
+            let top_k = TopK::build(builder, &name, input.relation(), asked)?;
+            input.placement.among(partition)?;
+            let placement = input.placement.clone();
             let mut types = input.types;
             types.extend(rank.then_some(DataType::Int64));
             Built {
                 operator: Operator::TopK(top_k, Box::new(input.operator)),
                 types,
                 append_only: false,
+                placement,
             }
         }
     })
@@ -243,8 +278,10 @@ fn build_leaf(source: LeafSource) -> Built {
             },
             types: scan.types.clone(),
             append_only: scan.append_only,
+            placement: Placement::One,
         },
-        LeafSource::Merged(fragment, types, append_only) => Built {
+        LeafSource::Merged(fragment, types, append_only, placement) => Built {
+            placement: placement.clone(),
             operator: Operator::Merged(fragment),
             types: types.to_vec(),
             append_only,
@@ -271,13 +308,10 @@ fn build_join<'p, Leaf>(
     let left = build(builder, left, leaf)?;
     let right = build(builder, right, leaf)?;
     let name = builder.next_operator("join");
-    let traits = Traits {
-        null_safe: *null_safe,
-        append_only: (left.append_only, right.append_only),
-    };
-    let inputs = (left.types.as_slice(), right.types.as_slice());
-    let join = Join::build(builder, name, *kind, inputs, on, filter.as_ref(), traits)?;
+    let inputs = (left.relation(), right.relation());
+    let join = Join::build(builder, name, (*kind, *null_safe), inputs, on, filter.as_ref())?;
     Ok(Built {
+        placement: left.placement,
         types: [left.types, right.types].concat(),
         append_only: left.append_only && right.append_only && *kind == JoinKind::Inner,
         operator: Operator::Join(join, Box::new(left.operator), Box::new(right.operator)),
@@ -306,6 +340,10 @@ fn build_union<'p, Leaf>(
         schema: schema_of(&types),
     };
     Ok(Built {
+        placement: match built.iter().all(|input| input.placement == built[0].placement) {
+            true => built[0].placement.clone(),
+            false => Placement::Any,
+        },
         append_only: built.iter().all(|input| input.append_only),
         operator: Operator::Union(union, built.into_iter().map(|input| input.operator).collect()),
         types,
@@ -358,7 +396,7 @@ impl Operator {
 }
 
 /// The columns that a scan reads of an input's change.
-fn scan(
+pub(crate) fn scan(
     inputs: &BTreeMap<ObjectId, Delta>,
     object: ObjectId,
     columns: &[usize],

@@ -21,12 +21,14 @@ mod multiset;
 mod ranked;
 mod result_rows;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use tributary_storage::{Layout, RowStore, RowsSnapshot, RunTrace, StorageError, Trace, TraceSnapshot};
 
 use crate::error::{ExecutorError, Result};
+use crate::placement::{Placement, Share};
 pub(crate) use groups::GroupState;
 pub(crate) use join_side::{JoinSide, Matches};
 pub(crate) use multiset::Multiset;
@@ -61,6 +63,56 @@ impl SavedState for NothingSaved {
     }
 }
 
+/// What was saved, as one partition of several takes it: the number of partitions may have been another.
+pub(crate) struct PartitionedState<'s> {
+    saved: &'s mut dyn SavedState,
+    share: Share,
+    /// Rows that more than one partition reads.
+    kept: BTreeMap<String, Option<Arc<RowsSnapshot>>>,
+}
+
+impl<'s> PartitionedState<'s> {
+    pub(crate) fn new(saved: &'s mut dyn SavedState) -> Self {
+        Self {
+            saved,
+            share: Share::ALL,
+            kept: BTreeMap::new(),
+        }
+    }
+
+    /// From here on this partition reads.
+    pub(crate) fn turn_to(&mut self, share: Share) {
+        self.share = share;
+    }
+
+    fn trace(&mut self, name: &str, layout: Layout) -> Result<Option<RunTrace>> {
+        Ok(self.saved.trace(name, layout)?)
+    }
+
+    fn rows(&mut self, name: &str, schema: SchemaRef, placement: &Placement) -> Result<Option<RowStore>> {
+        if self.share.of == 1 {
+            return Ok(self.saved.rows(name, schema)?);
+        }
+        if !self.kept.contains_key(name) {
+            let rows = self.saved.rows(name, schema)?;
+            self.kept
+                .insert(name.to_string(), rows.map(|rows| rows.snapshot()));
+        }
+        let Some(rows) = &self.kept[name] else {
+            return Ok(None);
+        };
+        let mut own = RowStore::new(rows.schema().clone());
+        for portion in rows.scan(1 << 16) {
+            let part = self.share.of_delta(&portion, placement);
+            let first = own.append(part.rows());
+            for (row, weight) in part.weights().iter().flat_map(|w| w.values().iter().enumerate()) {
+                own.set_weight(first + row as u32, *weight);
+            }
+        }
+        Ok(Some(own))
+    }
+}
+
 /// One state, as a checkpoint keeps it.
 #[derive(Clone, Debug)]
 pub enum Saved {
@@ -69,6 +121,9 @@ pub enum Saved {
     /// Rows.
     Rows(Arc<RowsSnapshot>),
 }
+
+/// The name of the view's result.
+const RESULT: &str = "result";
 
 /// One state of a [`States`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +182,7 @@ impl States {
         &mut self,
         name: String,
         layout: Layout,
-        saved: &mut dyn SavedState,
+        saved: &mut PartitionedState,
     ) -> Result<StateId> {
         let found = saved.trace(&name, layout.clone())?;
         if found.is_none() {
@@ -135,35 +190,6 @@ impl States {
         }
         let trace = found.unwrap_or_else(|| RunTrace::new(layout));
         Ok(self.push(name, State::Trace(trace)))
-    }
-
-    /// The saved rows of a name, if there are any.
-    fn saved_rows(
-        &mut self,
-        name: &str,
-        schema: SchemaRef,
-        saved: &mut dyn SavedState,
-    ) -> Result<Option<RowStore>> {
-        let found = saved.rows(name, schema)?;
-        if found.is_none() {
-            self.missing.push(name.to_string());
-        }
-        Ok(found)
-    }
-
-    /// Opens the result `name`.
-    pub(crate) fn open_result(
-        &mut self,
-        name: String,
-        empty: ResultRows,
-        saved: &mut dyn SavedState,
-    ) -> Result<StateId> {
-        let found = self.saved_rows(&name, empty.schema().clone(), saved)?;
-        let rows = match found {
-            Some(rows) => empty.restored(rows),
-            None => empty,
-        };
-        Ok(self.push(name, State::Result(Box::new(rows))))
     }
 
     /// After restoring: every state must have been there.
@@ -187,7 +213,7 @@ impl States {
     }
 
     /// Every state by name, as of now; traces as of the last seal.
-    pub(crate) fn save(&self) -> impl Iterator<Item = (String, Saved)> {
+    fn save(&self) -> impl Iterator<Item = (String, Saved)> {
         self.states.iter().flat_map(|(name, state)| {
             let saved = match state {
                 State::Trace(trace) => Saved::Trace(trace.snapshot()),
@@ -204,6 +230,21 @@ impl States {
             let values = values.map(move |(number, rows)| (values_name(name, number), Saved::Rows(rows)));
             std::iter::once((name.clone(), saved)).chain(values)
         })
+    }
+
+    /// Every state by name, of several partitions with the same operators, put together again.
+    pub(crate) fn save_all<'a>(partitions: impl Iterator<Item = &'a Self>) -> BTreeMap<String, Saved> {
+        let mut rows: BTreeMap<String, Vec<Arc<RowsSnapshot>>> = BTreeMap::new();
+        let mut all = BTreeMap::new();
+        for (name, saved) in partitions.flat_map(Self::save) {
+            match saved {
+                Saved::Rows(part) => rows.entry(name).or_default().push(part),
+                trace => drop(all.insert(name, trace)),
+            }
+        }
+        let rows = rows.into_iter();
+        all.extend(rows.map(|(name, parts)| (name, Saved::Rows(RowsSnapshot::concat(&parts)))));
+        all
     }
 
     /// Every state's name, rows and bytes.
@@ -227,18 +268,18 @@ fn values_name(groups: &str, number: usize) -> String {
 }
 
 /// Builds the operators of one tree: numbers them, and opens their state.
-pub(crate) struct Builder<'a> {
+pub(crate) struct Builder<'a, 's> {
     states: &'a mut States,
-    saved: &'a mut dyn SavedState,
+    saved: &'a mut PartitionedState<'s>,
     tree: String,
     operators: usize,
 }
 
-impl<'a> Builder<'a> {
+impl<'a, 's> Builder<'a, 's> {
     pub(crate) fn new(
         tree: impl Into<String>,
         states: &'a mut States,
-        saved: &'a mut dyn SavedState,
+        saved: &'a mut PartitionedState<'s>,
     ) -> Self {
         Self {
             states,
@@ -254,16 +295,40 @@ impl<'a> Builder<'a> {
         format!("{}.{}.{kind}", self.tree, self.operators)
     }
 
-    /// Opens the groups of an operator.
-    pub(crate) fn groups(&mut self, operator: &str, mut empty: GroupState) -> Result<StateId> {
+    /// The saved rows of a name, if there are any, and of them those of this partition.
+    fn rows(&mut self, name: &str, schema: SchemaRef, placement: &Placement) -> Result<Option<RowStore>> {
+        let found = self.saved.rows(name, schema, placement)?;
+        if found.is_none() {
+            self.states.missing.push(name.to_string());
+        }
+        Ok(found)
+    }
+
+    /// Opens the view's result, whose rows are divided like this.
+    pub(crate) fn result(&mut self, empty: ResultRows, placement: &Placement) -> Result<StateId> {
+        let name = RESULT.to_string();
+        let rows = match self.rows(&name, empty.schema().clone(), placement)? {
+            Some(rows) => empty.restored(rows),
+            None => empty,
+        };
+        Ok(self.states.push(name, State::Result(Box::new(rows))))
+    }
+
+    /// Opens the groups of an operator, whose keys are divided like this.
+    pub(crate) fn groups(
+        &mut self,
+        operator: &str,
+        mut empty: GroupState,
+        placement: &Placement,
+    ) -> Result<StateId> {
         let name = format!("{operator}.groups");
-        if let Some(rows) = self.states.saved_rows(&name, empty.schema(), self.saved)? {
+        if let Some(rows) = self.rows(&name, empty.schema(), placement)? {
             empty.restore(&rows.snapshot());
         }
         for number in 0..empty.multisets().len() {
             let schema = empty.values_schema(number);
             let values = values_name(&name, number);
-            if let Some(rows) = self.states.saved_rows(&values, schema, self.saved)? {
+            if let Some(rows) = self.rows(&values, schema, placement)? {
                 empty.restore_values(number, &rows.snapshot());
             }
         }
@@ -271,24 +336,29 @@ impl<'a> Builder<'a> {
     }
 
     /// Opens one side of a join.
-    pub(crate) fn side(&mut self, operator: &str, role: &str, mut empty: JoinSide) -> Result<StateId> {
+    pub(crate) fn side(
+        &mut self,
+        operator: &str,
+        role: &str,
+        mut empty: JoinSide,
+        placement: &Placement,
+    ) -> Result<StateId> {
         let name = format!("{operator}.{role}");
-        if let Some(rows) = self
-            .states
-            .saved_rows(&name, empty.schema().clone(), self.saved)?
-        {
+        if let Some(rows) = self.rows(&name, empty.schema().clone(), placement)? {
             empty.restore(&rows.snapshot());
         }
         Ok(self.states.push(name, State::Side(Box::new(empty))))
     }
 
     /// Opens the rows of a top-k.
-    pub(crate) fn ranked(&mut self, operator: &str, mut empty: Ranked) -> Result<StateId> {
+    pub(crate) fn ranked(
+        &mut self,
+        operator: &str,
+        mut empty: Ranked,
+        placement: &Placement,
+    ) -> Result<StateId> {
         let name = format!("{operator}.rows");
-        if let Some(rows) = self
-            .states
-            .saved_rows(&name, empty.schema().clone(), self.saved)?
-        {
+        if let Some(rows) = self.rows(&name, empty.schema().clone(), placement)? {
             empty.restore(&rows.snapshot());
         }
         Ok(self.states.push(name, State::Ranked(Box::new(empty))))

@@ -248,6 +248,7 @@ impl Dataflow {
                             id,
                             def.plan.clone(),
                             scope,
+                            self.workers.clone(),
                             self.defects,
                         )?)),
                     );

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use tributary_executor::Scope;
+use tributary_executor::{Scope, Workers};
 use tributary_planner::catalog::Catalog;
 use tributary_replication::{Changed, Epoch, Frontier, Hlc, SectionObject};
 use tributary_storage::{
@@ -70,6 +70,7 @@ pub struct Dataflow {
     /// Of the sources whose rows are not stored, what the log says.
     pub(crate) source_logs: BTreeMap<ObjectId, SourceLog>,
     pub(crate) reader: Arc<dyn SourceReader>,
+    pub(crate) workers: Arc<dyn Workers>,
     pub(crate) counts: Counts,
 }
 
@@ -122,6 +123,7 @@ impl Dataflow {
             sources: BTreeMap::new(),
             source_logs: BTreeMap::new(),
             reader: config.sources.clone(),
+            workers: config.workers.clone(),
             counts: Counts::default(),
         }
     }

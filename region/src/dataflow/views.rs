@@ -1,6 +1,6 @@
 //! The views' part of a step, and how a view comes to life.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_executor::{Scope, View};
 use tributary_replication::{Changed, Epoch, SectionObject, SlotChanges, SlotDelta};
@@ -35,6 +35,12 @@ impl Dataflow {
             self.counts.retractions += u64::try_from(retracted).expect("a count fits");
         }
         let scope = self.scope();
+        let read_by_views: BTreeSet<ObjectId> = self
+            .views
+            .keys()
+            .filter_map(|view| self.catalog.materialized_view(*view))
+            .flat_map(|def| def.plan.inputs())
+            .collect();
         for (&id, state) in &mut self.views {
             let def = self
                 .catalog
@@ -64,8 +70,11 @@ impl Dataflow {
                 }),
                 ViewState::Attached(view) if scope == Scope::Alone => {
                     let result = view.step_alone(&mine);
-                    if !result.is_empty() {
-                        inputs.insert(id, result);
+                    if read_by_views.contains(&id) {
+                        let result = Delta::concat(view.schema().clone(), &result);
+                        if !result.is_empty() {
+                            inputs.insert(id, result);
+                        }
                     }
                 }
                 ViewState::Attached(view) => {

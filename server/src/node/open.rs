@@ -22,6 +22,7 @@ use super::data_dir::{DataDir, DataDirError};
 use super::driver::{Driver, Ended};
 use super::log_writer::LogWriter;
 use super::request::REQUESTS_MAX;
+use super::workers::Pool;
 use super::{Node, NodeSettings};
 use crate::source::file::FileReader;
 
@@ -132,6 +133,7 @@ impl Stored {
         let mut config = RegionConfig::new(settings.region.clone(), settings.peers.clone());
         config.found = found;
         config.sources = Arc::new(FileReader::new(&settings.region));
+        config.workers = Arc::new(Pool::start(settings.workers).map_err(OpenError::Thread)?);
         let tick = Duration::from_millis(config.tick_ms);
         let clock = Clock::start();
         let mut effects = Vec::new();
