@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tributary_planner::plan::{GlobalLeaf, Node, Scan, ViewPlan};
+use tributary_planner::plan::{Boundary, GlobalLeaf, Node, Scan, ViewPlan};
 use tributary_replication::{SlotChanges, SlotDelta, SlotLayout};
 use tributary_storage::{Delta, KeyEncoder, ObjectId, RowsSnapshot};
 
@@ -24,7 +24,7 @@ use crate::columns::{batch_of, types_of};
 use crate::error::{ExecutorError, Result};
 use crate::local::{LocalEnd, slot_layout};
 use crate::merge::Merge;
-use crate::operators::{LeafSource, Step, Tree};
+use crate::operators::{LeafSource, Relation, Step, Tree};
 use crate::placement::{Placement, Share};
 use crate::row_errors::{ErrorLog, ErrorSink, RowError};
 use crate::stages::{Partition, Stages};
@@ -440,21 +440,21 @@ impl Split {
             let merge = Merge::build(number, &fragment.boundary, tree.types());
             fragments.push(Fragment { root, end, merge });
         }
-        let merged: Vec<(Vec<DataType>, bool)> = fragments
-            .iter()
-            .zip(&plan.fragments)
-            .map(|(built, fragment)| {
-                let append_only = matches!(built.merge, Merge::Appended(_));
-                (fragment.merged_types(), append_only)
-            })
-            .collect();
+        let types: Vec<Vec<DataType>> = plan.fragments.iter().map(|f| f.merged_types()).collect();
+        let keys: Vec<Option<Vec<usize>>> = plan.fragments.iter().map(|f| merged_key(&f.boundary)).collect();
+        let merged = |number: usize| Relation {
+            types: &types[number],
+            append_only: matches!(fragments[number].merge, Merge::Appended(_)),
+            placement: &Placement::One,
+            unique: keys[number].as_deref(),
+        };
         let mut builder = Builder::new("global", states, saved);
         let global = Tree::build(&mut builder, &plan.global, &|leaf: &GlobalLeaf| match leaf {
             GlobalLeaf::Scan(scan) => Ok(LeafSource::Scan(scan)),
-            GlobalLeaf::Merge(number) => match merged.get(*number) {
-                Some((types, only)) => Ok(LeafSource::Merged(*number, types, *only, &Placement::One)),
-                None => Err(ExecutorError::Plan(format!("there is no fragment {number}"))),
-            },
+            GlobalLeaf::Merge(number) if *number < fragments.len() => {
+                Ok(LeafSource::Merged(*number, merged(*number)))
+            }
+            GlobalLeaf::Merge(number) => Err(ExecutorError::Plan(format!("there is no fragment {number}"))),
         })?;
         Ok(Self {
             roots,
@@ -466,6 +466,14 @@ impl Split {
     /// The change of each root's rows.
     fn eval_roots(&self, step: &mut Step) -> Vec<Delta> {
         self.roots.iter().map(|root| root.eval(step)).collect()
+    }
+}
+
+/// Columns of a fragment's merged rows of which no two have equal values.
+fn merged_key(boundary: &Boundary) -> Option<Vec<usize>> {
+    match boundary {
+        Boundary::MergePartials { keys, .. } if !keys.is_empty() => Some((0..keys.len()).collect()),
+        _ => None,
     }
 }
 

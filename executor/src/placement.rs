@@ -11,6 +11,7 @@ use tributary_storage::{Delta, hash_rows};
 
 use crate::canonical::canonical;
 use crate::error::{ExecutorError, Result};
+use crate::operators::projected;
 
 /// Which partition a row belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,11 +45,7 @@ impl Placement {
         let Self::Keys(columns) = self else {
             return self.clone();
         };
-        let above = |column: &usize| expressions.iter().position(|e| *e == Expr::Column(*column));
-        match columns.iter().map(above).collect::<Option<_>>() {
-            Some(columns) => Self::Keys(columns),
-            None => Self::Any,
-        }
+        projected(columns, expressions).map_or(Self::Any, Self::Keys)
     }
 
     /// How a projection's input must be divided for its rows to be divided like this; `None` when a column that

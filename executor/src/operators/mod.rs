@@ -12,11 +12,12 @@ pub(crate) mod join;
 pub(crate) mod project;
 pub(crate) mod top_k;
 pub(crate) mod union;
+pub(crate) mod unique_join;
 
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, SchemaRef};
-use tributary_planner::plan::{JoinKind, Node, Scan};
+use tributary_planner::plan::{Expr, JoinKind, Node, Scan};
 use tributary_storage::{Delta, ObjectId};
 
 use crate::columns::{batch_of, schema_of};
@@ -32,6 +33,7 @@ use join::Join;
 use project::Project;
 use top_k::{Asked, TopK};
 use union::Union;
+use unique_join::UniqueJoin;
 
 /// What one evaluation of a tree reads and writes.
 pub(crate) struct Step<'a> {
@@ -50,8 +52,8 @@ pub(crate) struct Step<'a> {
 pub(crate) enum LeafSource<'a> {
     /// Columns of a table or view.
     Scan(&'a Scan),
-    /// Rows that were computed before: their number and types, whether they only come, and how they are divided.
-    Merged(usize, &'a [DataType], bool, &'a Placement),
+    /// Rows that were computed before, by number.
+    Merged(usize, Relation<'a>),
 }
 
 /// What an operator knows of its input.
@@ -62,6 +64,16 @@ pub(crate) struct Relation<'a> {
     pub(crate) append_only: bool,
     /// How rows are divided among partitions.
     pub(crate) placement: &'a Placement,
+    /// Columns of which no two rows have equal values.
+    pub(crate) unique: Option<&'a [usize]>,
+}
+
+impl Relation<'_> {
+    /// Whether no two rows have equal values of these columns.
+    fn is_unique_by(&self, columns: &[usize]) -> bool {
+        self.unique
+            .is_some_and(|unique| unique.iter().all(|column| columns.contains(column)))
+    }
 }
 
 /// An operator with its inputs.
@@ -77,6 +89,7 @@ enum Operator {
     Project(Project, Box<Operator>),
     Hop(Hop, Box<Operator>),
     Join(Join, Box<Operator>, Box<Operator>),
+    UniqueJoin(UniqueJoin, Box<Operator>, Box<Operator>),
     Union(Union, Vec<Operator>),
     Aggregate(Aggregate, Box<Operator>),
     Distinct(Distinct, Box<Operator>),
@@ -90,6 +103,7 @@ pub(crate) struct Tree {
     types: Vec<DataType>,
     append_only: bool,
     placement: Placement,
+    unique: Option<Vec<usize>>,
 }
 
 /// An operator with its inputs, what its rows are, and whether they only come.
@@ -98,6 +112,7 @@ struct Built {
     types: Vec<DataType>,
     append_only: bool,
     placement: Placement,
+    unique: Option<Vec<usize>>,
 }
 
 impl Built {
@@ -106,6 +121,7 @@ impl Built {
             types: &self.types,
             append_only: self.append_only,
             placement: &self.placement,
+            unique: self.unique.as_deref(),
         }
     }
 
@@ -131,6 +147,7 @@ impl Tree {
             types: built.types,
             append_only: built.append_only,
             placement: built.placement,
+            unique: built.unique,
         })
     }
 
@@ -150,6 +167,7 @@ impl Tree {
             types: &self.types,
             append_only: self.append_only,
             placement: &self.placement,
+            unique: self.unique.as_deref(),
         }
     }
 
@@ -190,6 +208,10 @@ fn build<'p, Leaf>(
             Built {
                 types: types.clone(),
                 placement: input.placement.after_projection(expressions),
+                unique: input
+                    .unique
+                    .as_ref()
+                    .and_then(|unique| projected(unique, expressions)),
                 ..input.keeping(|input| Operator::Project(project, input))
             }
         }
@@ -209,6 +231,7 @@ fn build<'p, Leaf>(
             )?;
             Built {
                 types: hop.types(),
+                unique: None,
                 ..input.keeping(|input| Operator::Hop(hop, input))
             }
         }
@@ -225,6 +248,7 @@ fn build<'p, Leaf>(
             Built {
                 types: aggregate.types(),
                 placement: input.placement.among(keys)?,
+                unique: (!keys.is_empty()).then(|| (0..keys.len()).collect()),
                 // Without aggregates a group that is there stays there.
                 append_only: input.append_only && aggregates.is_empty(),
                 operator: Operator::Aggregate(aggregate, Box::new(input.operator)),
@@ -263,6 +287,7 @@ fn build<'p, Leaf>(
                 types,
                 append_only: false,
                 placement,
+                unique: None,
             }
         }
     })
@@ -279,12 +304,14 @@ fn build_leaf(source: LeafSource) -> Built {
             types: scan.types.clone(),
             append_only: scan.append_only,
             placement: Placement::One,
+            unique: None,
         },
-        LeafSource::Merged(fragment, types, append_only, placement) => Built {
-            placement: placement.clone(),
-            operator: Operator::Merged(fragment),
-            types: types.to_vec(),
-            append_only,
+        LeafSource::Merged(number, relation) => Built {
+            operator: Operator::Merged(number),
+            types: relation.types.to_vec(),
+            append_only: relation.append_only,
+            placement: relation.placement.clone(),
+            unique: relation.unique.map(<[usize]>::to_vec),
         },
     }
 }
@@ -309,9 +336,22 @@ fn build_join<'p, Leaf>(
     let right = build(builder, right, leaf)?;
     let name = builder.next_operator("join");
     let inputs = (left.relation(), right.relation());
+    let (left_key, right_key): (Vec<usize>, Vec<usize>) = on.iter().copied().unzip();
+    let unique = inputs.0.is_unique_by(&left_key) && inputs.1.is_unique_by(&right_key);
+    if unique && *kind == JoinKind::Inner && *null_safe && filter.is_none() {
+        let join = UniqueJoin::build(builder, &name, inputs, on)?;
+        return Ok(Built {
+            placement: left.placement,
+            unique: left.unique,
+            types: [left.types, right.types].concat(),
+            append_only: false,
+            operator: Operator::UniqueJoin(join, Box::new(left.operator), Box::new(right.operator)),
+        });
+    }
     let join = Join::build(builder, name, (*kind, *null_safe), inputs, on, filter.as_ref())?;
     Ok(Built {
         placement: left.placement,
+        unique: None,
         types: [left.types, right.types].concat(),
         append_only: left.append_only && right.append_only && *kind == JoinKind::Inner,
         operator: Operator::Join(join, Box::new(left.operator), Box::new(right.operator)),
@@ -344,6 +384,7 @@ fn build_union<'p, Leaf>(
             true => built[0].placement.clone(),
             false => Placement::Any,
         },
+        unique: None,
         append_only: built.iter().all(|input| input.append_only),
         operator: Operator::Union(union, built.into_iter().map(|input| input.operator).collect()),
         types,
@@ -375,6 +416,10 @@ impl Operator {
                 let (left, right) = (left.eval(step), right.eval(step));
                 join.eval(step, &left, &right)
             }
+            Self::UniqueJoin(join, left, right) => {
+                let (left, right) = (left.eval(step), right.eval(step));
+                join.eval(step, &left, &right)
+            }
             Self::Union(union, inputs) => {
                 let deltas: Vec<Delta> = inputs.iter().map(|input| input.eval(step)).collect();
                 union.eval(&deltas)
@@ -393,6 +438,12 @@ impl Operator {
             }
         }
     }
+}
+
+/// Where a projection has some columns; `None` when it lacks one.
+pub(crate) fn projected(columns: &[usize], expressions: &[Expr]) -> Option<Vec<usize>> {
+    let place = |column: &usize| expressions.iter().position(|e| *e == Expr::Column(*column));
+    columns.iter().map(place).collect()
 }
 
 /// The columns that a scan reads of an input's change.

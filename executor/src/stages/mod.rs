@@ -17,7 +17,7 @@ use tributary_storage::{Delta, ObjectId};
 use crate::columns::schema_of;
 use crate::dataflow::Inputs;
 use crate::error::{ExecutorError, Result};
-use crate::operators::{LeafSource, Step, Tree, scan};
+use crate::operators::{LeafSource, Relation, Step, Tree, scan};
 use crate::placement::{Placement, Share};
 use crate::row_errors::ErrorSink;
 use crate::state::{Builder, StateId, States};
@@ -142,20 +142,13 @@ impl Stages {
 
 impl Stage {
     fn build(builder: &mut Builder, plan: &StagePlan, earlier: &[Stage]) -> Result<Self> {
-        let types_of = |input: &StageInput| match &input.source {
-            Source::Scan(scan) => (scan.types.clone(), scan.append_only),
-            Source::Stage(number) => {
-                let tree = &earlier[*number].tree;
-                (tree.types().to_vec(), tree.append_only())
-            }
-        };
-        let types: Vec<(Vec<DataType>, bool)> = plan.inputs.iter().map(types_of).collect();
         let tree = Tree::build(builder, &plan.root, &|number: &usize| {
-            let (types, append_only) = &types[*number];
-            let placement = &plan.inputs[*number].placement;
-            Ok(LeafSource::Merged(*number, types, *append_only, placement))
+            Ok(LeafSource::Merged(
+                *number,
+                relation(&plan.inputs[*number], earlier),
+            ))
         })?;
-        let input = |(input, (types, _)): (&StageInput, &(Vec<DataType>, bool))| Input {
+        let input = |input: &StageInput| Input {
             from: match &input.source {
                 Source::Scan(scan) => From::Scan {
                     object: scan.object,
@@ -163,12 +156,12 @@ impl Stage {
                 },
                 Source::Stage(number) => From::Stage(*number),
             },
-            schema: schema_of(types),
+            schema: schema_of(relation(input, earlier).types),
             placement: input.placement.clone(),
         };
         Ok(Self {
             tree,
-            inputs: plan.inputs.iter().zip(&types).map(input).collect(),
+            inputs: plan.inputs.iter().map(input).collect(),
             placement: plan.placement.clone(),
         })
     }
@@ -193,6 +186,23 @@ impl Stage {
             merged: &read,
             initial,
         })
+    }
+}
+
+/// What is known of a stage's input.
+fn relation<'a>(input: &'a StageInput, earlier: &'a [Stage]) -> Relation<'a> {
+    let placement = &input.placement;
+    match &input.source {
+        Source::Scan(scan) => Relation {
+            types: &scan.types,
+            append_only: scan.append_only,
+            placement,
+            unique: None,
+        },
+        Source::Stage(number) => Relation {
+            placement,
+            ..earlier[*number].tree.relation()
+        },
     }
 }
 

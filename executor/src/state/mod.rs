@@ -9,6 +9,7 @@
 //! | [`RunTrace`] | sorted runs | errors |
 //! | [`GroupState`] | accumulators in plain vectors behind a hash index; with them ordered multisets, for min and max over rows that may go | aggregates, distinct, row counts |
 //! | [`JoinSide`] | rows in segments, chained by key | joins |
+//! | [`Paired`] | both sides of a join with one row per key, by key | joins of aggregates |
 //! | [`Ranked`] | the first rows of each partition, in order | top-k |
 //! | [`ResultRows`] | rows in segments, found by value or only appended | the result |
 //!
@@ -18,6 +19,7 @@
 mod groups;
 mod join_side;
 mod multiset;
+mod paired;
 mod ranked;
 mod result_rows;
 
@@ -32,6 +34,7 @@ use crate::placement::{Placement, Share};
 pub(crate) use groups::GroupState;
 pub(crate) use join_side::{JoinSide, Matches};
 pub(crate) use multiset::Multiset;
+pub(crate) use paired::{Of, Paired};
 pub(crate) use ranked::{Ranked, Ranking};
 pub(crate) use result_rows::ResultRows;
 
@@ -133,6 +136,7 @@ enum State {
     Trace(RunTrace),
     Groups(Box<GroupState>),
     Side(Box<JoinSide>),
+    Paired(Box<Paired>),
     Ranked(Box<Ranked>),
     Result(Box<ResultRows>),
 }
@@ -169,6 +173,7 @@ impl States {
     accessors!(Trace, RunTrace, trace, trace_mut);
     accessors!(Groups, GroupState, groups, groups_mut);
     accessors!(Side, JoinSide, side, side_mut);
+    accessors!(Paired, Paired, paired, paired_mut);
     accessors!(Ranked, Ranked, ranked, ranked_mut);
     accessors!(Result, ResultRows, result, result_mut);
 
@@ -214,21 +219,21 @@ impl States {
 
     /// Every state by name, as of now; traces as of the last seal.
     fn save(&self) -> impl Iterator<Item = (String, Saved)> {
-        self.states.iter().flat_map(|(name, state)| {
-            let saved = match state {
-                State::Trace(trace) => Saved::Trace(trace.snapshot()),
-                State::Groups(groups) => Saved::Rows(groups.save()),
-                State::Side(side) => Saved::Rows(side.save()),
-                State::Ranked(ranked) => Saved::Rows(ranked.save()),
-                State::Result(rows) => Saved::Rows(rows.snapshot()),
-            };
-            let values: Vec<_> = match state {
-                State::Groups(groups) => groups.save_values().collect(),
-                _ => Vec::new(),
-            };
-            let values = values.into_iter().enumerate();
-            let values = values.map(move |(number, rows)| (values_name(name, number), Saved::Rows(rows)));
-            std::iter::once((name.clone(), saved)).chain(values)
+        self.states.iter().flat_map(|(name, state)| match state {
+            State::Trace(trace) => vec![(name.clone(), Saved::Trace(trace.snapshot()))],
+            State::Groups(groups) => {
+                let values = groups.save_values().enumerate();
+                let values = values.map(|(number, rows)| (values_name(name, number), Saved::Rows(rows)));
+                std::iter::once((name.clone(), Saved::Rows(groups.save())))
+                    .chain(values)
+                    .collect()
+            }
+            State::Side(side) => vec![(name.clone(), Saved::Rows(side.save()))],
+            State::Paired(paired) => [Of::Left, Of::Right]
+                .map(|of| (side_name(name, of), Saved::Rows(paired.save(of))))
+                .to_vec(),
+            State::Ranked(ranked) => vec![(name.clone(), Saved::Rows(ranked.save()))],
+            State::Result(rows) => vec![(name.clone(), Saved::Rows(rows.snapshot()))],
         })
     }
 
@@ -254,12 +259,22 @@ impl States {
                 State::Trace(trace) => (trace.row_count(), trace.bytes()),
                 State::Groups(groups) => (groups.len(), groups.bytes()),
                 State::Side(side) => (side.len(), side.bytes()),
+                State::Paired(paired) => (paired.len(), paired.bytes()),
                 State::Ranked(ranked) => (ranked.len(), ranked.bytes()),
                 State::Result(rows) => (rows.len(), rows.bytes()),
             };
             (name.as_str(), rows, bytes)
         })
     }
+}
+
+/// The name of one side of a join.
+fn side_name(join: &str, of: Of) -> String {
+    let role = match of {
+        Of::Left => "left",
+        Of::Right => "right",
+    };
+    format!("{join}.{role}")
 }
 
 /// The name of a multiset of groups.
@@ -348,6 +363,24 @@ impl<'a, 's> Builder<'a, 's> {
             empty.restore(&rows.snapshot());
         }
         Ok(self.states.push(name, State::Side(Box::new(empty))))
+    }
+
+    /// Opens both sides of a join with one row per key.
+    pub(crate) fn paired(
+        &mut self,
+        operator: &str,
+        mut empty: Paired,
+        placements: (&Placement, &Placement),
+    ) -> Result<StateId> {
+        for (of, placement) in [(Of::Left, placements.0), (Of::Right, placements.1)] {
+            let schema = empty.schema(of).clone();
+            if let Some(rows) = self.rows(&side_name(operator, of), schema, placement)? {
+                empty.restore(of, &rows.snapshot());
+            }
+        }
+        Ok(self
+            .states
+            .push(operator.to_string(), State::Paired(Box::new(empty))))
     }
 
     /// Opens the rows of a top-k.
