@@ -7,6 +7,7 @@ use tributary_planner::plan::AggregateCall;
 use tributary_storage::Delta;
 
 use super::groups::GroupTable;
+use super::pre_aggregate::Partials;
 use super::{Relation, Step};
 use crate::aggregates::finalise::Finaliser;
 use crate::columns::schema_of;
@@ -17,6 +18,8 @@ use crate::state::Builder;
 pub(crate) struct Aggregate {
     groups: GroupTable,
     finaliser: Finaliser,
+    /// Set where the input are partial rows.
+    partials: Option<Partials>,
 }
 
 impl Aggregate {
@@ -26,6 +29,7 @@ impl Aggregate {
         input: Relation,
         keys: &[usize],
         calls: &[AggregateCall],
+        partials: Option<&Partials>,
     ) -> Result<Self> {
         let groups = GroupTable::build(builder, &operator, input, keys, calls)?;
         let mut types: Vec<DataType> = keys.iter().map(|key| input.types[*key].clone()).collect();
@@ -38,7 +42,11 @@ impl Aggregate {
             calls: calls.to_vec(),
             schema: schema_of(&types),
         };
-        Ok(Self { groups, finaliser })
+        Ok(Self {
+            groups,
+            finaliser,
+            partials: partials.cloned(),
+        })
     }
 
     /// The types of the result.
@@ -51,7 +59,11 @@ impl Aggregate {
             true => self.finaliser.initial(step.errors),
             false => Delta::empty(self.finaliser.schema.clone()),
         };
-        match self.groups.eval(step.states, delta) {
+        let change = match &self.partials {
+            None => self.groups.eval(step.states, delta),
+            Some(partials) => self.groups.eval_partials(step.states, partials, delta),
+        };
+        match change {
             None => initial,
             Some(change) => {
                 let changed = self

@@ -18,7 +18,7 @@ impl Distinct {
     pub(crate) fn build(builder: &mut Builder, operator: String, input: Relation) -> Result<Self> {
         let keys: Vec<usize> = (0..input.types.len()).collect();
         Ok(Self {
-            rows: Aggregate::build(builder, operator, input, &keys, &[])?,
+            rows: Aggregate::build(builder, operator, input, &keys, &[], None)?,
         })
     }
 

@@ -18,6 +18,7 @@ use tributary_planner::plan::{AggregateCall, AggregateFunction};
 use tributary_storage::{Delta, KeyEncoder};
 
 use super::Relation;
+use super::pre_aggregate::Partials;
 use crate::aggregates::{self, Accumulator, Arguments, Damaged};
 use crate::canonical::canonical_all;
 use crate::error::{ExecutorError, Result};
@@ -177,6 +178,37 @@ impl GroupTable {
             state,
             multisets,
         })
+    }
+
+    /// Takes in partial rows; `None` when there are none.
+    pub(crate) fn eval_partials(
+        &self,
+        states: &mut States,
+        partials: &Partials,
+        delta: &Delta,
+    ) -> Option<GroupChange> {
+        if delta.is_empty() {
+            return None;
+        }
+        let (keys, rows, columns) = partials.expanded(delta);
+        let state = states.groups_mut(self.state);
+        let groups = state.groups_of(&keys, rows.len());
+        let distinct = state.distinct(&groups);
+        let before = state.gather(&distinct);
+        state.count_rows(&groups, Some(&rows));
+        let (_, ranges) = partial_columns(&self.calls);
+        let mut damaged = Damaged::default();
+        for (accumulator, range) in state.accumulators().iter_mut().zip(ranges) {
+            accumulator.add_partials(&groups, &columns[range], &mut damaged);
+        }
+        assert!(
+            damaged.groups().next().is_none(),
+            "what was just made is never damaged"
+        );
+        let keys = state.keys(&distinct);
+        let after = state.gather(&distinct);
+        state.settle(&before.rows, &after.rows);
+        Some(GroupChange { keys, before, after })
     }
 
     /// Takes in a delta; `None` when it is empty. The groups touched are returned whether or not they changed.

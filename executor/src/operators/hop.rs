@@ -13,6 +13,9 @@ use super::Step;
 use crate::columns::{batch_of, downcast, schema_of};
 use crate::error::{ExecutorError, Result};
 
+/// A window has a bound that no timestamp can say.
+pub(crate) const OUT_OF_RANGE: &str = "timestamp out of range";
+
 #[derive(Debug)]
 pub(crate) struct Hop {
     operator: String,
@@ -73,9 +76,8 @@ impl Hop {
             let oldest = time.checked_sub(self.size_us);
             let (Some(oldest), Some(_), true) = (oldest, newest.checked_add(self.size_us), newest <= time)
             else {
-                let message = "timestamp out of range";
                 step.errors
-                    .push(&self.operator, message, delta.rows(), row, delta.weight(row));
+                    .push(&self.operator, OUT_OF_RANGE, delta.rows(), row, delta.weight(row));
                 continue;
             };
             let mut start = newest;

@@ -9,6 +9,7 @@ pub(crate) mod filter;
 pub(crate) mod groups;
 pub(crate) mod hop;
 pub(crate) mod join;
+pub(crate) mod pre_aggregate;
 pub(crate) mod project;
 pub(crate) mod top_k;
 pub(crate) mod union;
@@ -30,6 +31,7 @@ use distinct::Distinct;
 use filter::Filter;
 use hop::Hop;
 use join::Join;
+use pre_aggregate::Partials;
 use project::Project;
 use top_k::{Asked, TopK};
 use union::Union;
@@ -54,6 +56,8 @@ pub(crate) enum LeafSource<'a> {
     Scan(&'a Scan),
     /// Rows that were computed before, by number.
     Merged(usize, Relation<'a>),
+    /// Partial rows, by number, and what is known of the rows they stand for. Only an aggregate reads them.
+    Partials(usize, Relation<'a>, &'a Partials),
 }
 
 /// What an operator knows of its input.
@@ -242,9 +246,16 @@ fn build<'p, Leaf>(
             keys,
             aggregates,
         } => {
+            let partials = match &**input {
+                Node::Leaf(source) => match leaf(source)? {
+                    LeafSource::Partials(.., partials) => Some(partials),
+                    _ => None,
+                },
+                _ => None,
+            };
             let input = build(builder, input, leaf)?;
             let name = builder.next_operator("aggregate");
-            let aggregate = Aggregate::build(builder, name, input.relation(), keys, aggregates)?;
+            let aggregate = Aggregate::build(builder, name, input.relation(), keys, aggregates, partials)?;
             Built {
                 types: aggregate.types(),
                 placement: input.placement.among(keys)?,
@@ -306,7 +317,7 @@ fn build_leaf(source: LeafSource) -> Built {
             placement: Placement::One,
             unique: None,
         },
-        LeafSource::Merged(number, relation) => Built {
+        LeafSource::Merged(number, relation) | LeafSource::Partials(number, relation, _) => Built {
             operator: Operator::Merged(number),
             types: relation.types.to_vec(),
             append_only: relation.append_only,

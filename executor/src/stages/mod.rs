@@ -17,6 +17,7 @@ use tributary_storage::{Delta, ObjectId};
 use crate::columns::schema_of;
 use crate::dataflow::Inputs;
 use crate::error::{ExecutorError, Result};
+use crate::operators::pre_aggregate::PreAggregate;
 use crate::operators::{LeafSource, Relation, Step, Tree, scan};
 use crate::placement::{Placement, Share};
 use crate::row_errors::ErrorSink;
@@ -34,6 +35,7 @@ pub(crate) struct Stages {
 
 struct Stage {
     tree: Tree,
+    end: Option<PreAggregate>,
     inputs: Vec<Input>,
     placement: Placement,
 }
@@ -68,7 +70,7 @@ impl Stages {
             return Err(ExecutorError::Plan(format!("there is no fragment {number}")));
         }
         let mut stages: Vec<Stage> = Vec::new();
-        for plan in plan::stages(view) {
+        for plan in plan::stages(view, builder.share().of) {
             let stage = Stage::build(builder, &plan, &stages)?;
             stages.push(stage);
         }
@@ -114,7 +116,7 @@ impl Stages {
         let of = partitions.len();
         let mut done: Vec<Vec<Delta>> = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
-            let nothing = Delta::empty(schema_of(stage.tree.types()));
+            let nothing = Delta::empty(stage.schema());
             let mut deltas = vec![nothing; of];
             let earlier = &done;
             let mut jobs: Vec<Job> = Vec::with_capacity(of);
@@ -143,11 +145,19 @@ impl Stages {
 impl Stage {
     fn build(builder: &mut Builder, plan: &StagePlan, earlier: &[Stage]) -> Result<Self> {
         let tree = Tree::build(builder, &plan.root, &|number: &usize| {
-            Ok(LeafSource::Merged(
-                *number,
-                relation(&plan.inputs[*number], earlier),
-            ))
+            let input = &plan.inputs[*number];
+            Ok(match &input.stands_for {
+                Some(rows) => LeafSource::Partials(*number, relation(input, earlier), &rows.partials),
+                None => LeafSource::Merged(*number, relation(input, earlier)),
+            })
         })?;
+        let end = plan.end.as_ref().map(|partials| {
+            let operator = match partials.panes {
+                Some(_) => builder.next_operator("hop"),
+                None => String::new(),
+            };
+            PreAggregate::build(operator, tree.relation(), partials)
+        });
         let input = |input: &StageInput| Input {
             from: match &input.source {
                 Source::Scan(scan) => From::Scan {
@@ -156,14 +166,25 @@ impl Stage {
                 },
                 Source::Stage(number) => From::Stage(*number),
             },
-            schema: schema_of(relation(input, earlier).types),
+            schema: match &input.source {
+                Source::Scan(scan) => schema_of(&scan.types),
+                Source::Stage(number) => earlier[*number].schema(),
+            },
             placement: input.placement.clone(),
         };
         Ok(Self {
             tree,
+            end,
             inputs: plan.inputs.iter().map(input).collect(),
             placement: plan.placement.clone(),
         })
+    }
+
+    fn schema(&self) -> SchemaRef {
+        match &self.end {
+            Some(end) => end.schema().clone(),
+            None => schema_of(self.tree.types()),
+        }
     }
 
     fn eval(
@@ -179,18 +200,31 @@ impl Stage {
             .iter()
             .map(|input| input.read(share, inputs, done))
             .collect();
-        self.tree.eval(&mut Step {
+        let mut step = Step {
             states: &mut partition.states,
             errors: &mut partition.errors,
             inputs,
             merged: &read,
             initial,
-        })
+        };
+        let delta = self.tree.eval(&mut step);
+        match &self.end {
+            Some(end) => end.eval(&mut step, &delta),
+            None => delta,
+        }
     }
 }
 
 /// What is known of a stage's input.
 fn relation<'a>(input: &'a StageInput, earlier: &'a [Stage]) -> Relation<'a> {
+    if let Some(rows) = &input.stands_for {
+        return Relation {
+            types: &rows.types,
+            append_only: rows.append_only,
+            placement: &rows.placement,
+            unique: None,
+        };
+    }
     let placement = &input.placement;
     match &input.source {
         Source::Scan(scan) => Relation {

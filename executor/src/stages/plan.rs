@@ -10,8 +10,10 @@
 //!   └────────── divided by a ─────────────────────────┘ ║ └─ divided by b
 //! ```
 
-use tributary_planner::plan::{Boundary, GlobalLeaf, JoinKind, Node, Scan, ViewPlan};
+use arrow::datatypes::DataType;
+use tributary_planner::plan::{AggregateCall, Boundary, Expr, GlobalLeaf, JoinKind, Node, Scan, ViewPlan};
 
+use crate::operators::pre_aggregate::{KeyPart, Panes, Partials, is_worthwhile};
 use crate::placement::Placement;
 
 /// One stage: a tree over inputs by number.
@@ -19,6 +21,8 @@ use crate::placement::Placement;
 pub(crate) struct StagePlan {
     pub(crate) root: Node<usize>,
     pub(crate) inputs: Vec<StageInput>,
+    /// What its rows are turned into at its end.
+    pub(crate) end: Option<Partials>,
     /// Where its rows are.
     pub(crate) placement: Placement,
 }
@@ -27,6 +31,18 @@ pub(crate) struct StagePlan {
 #[derive(Clone, Debug)]
 pub(crate) struct StageInput {
     pub(crate) source: Source,
+    pub(crate) placement: Placement,
+    /// Set where the rows are partials.
+    pub(crate) stands_for: Option<StandsFor>,
+}
+
+/// The rows for which partial rows stand.
+#[derive(Clone, Debug)]
+pub(crate) struct StandsFor {
+    pub(crate) partials: Partials,
+    pub(crate) types: Vec<DataType>,
+    pub(crate) append_only: bool,
+    /// How partial rows are divided, said in columns of these rows.
     pub(crate) placement: Placement,
 }
 
@@ -41,8 +57,13 @@ pub(crate) enum Source {
 ///
 /// With one origin, merging is finalising: a merge of partials is the aggregate of the region's own rows, and a merge
 /// of rows is those rows. A top-k of a region's rows below the same top-k of all rows is left out.
-pub(crate) fn stages(view: &ViewPlan) -> Vec<StagePlan> {
-    let mut planner = Planner { stages: Vec::new() };
+///
+/// With several `partitions` rows are aggregated before they are exchanged, where that can pay.
+pub(crate) fn stages(view: &ViewPlan, partitions: usize) -> Vec<StagePlan> {
+    let mut planner = Planner {
+        stages: Vec::new(),
+        divided: partitions > 1,
+    };
     let mut roots: Vec<(&Node<Scan>, usize)> = Vec::new();
     for number in 0..view.fragments.len() {
         let root = merged_root(view, number);
@@ -142,6 +163,14 @@ fn repeats_top_k(plan: &ViewPlan, fragment: usize) -> bool {
 
 struct Planner {
     stages: Vec<StagePlan>,
+    divided: bool,
+}
+
+/// An aggregate whose rows are aggregated in advance.
+struct InAdvance<'n> {
+    /// The rows that are read: those below the windows, where there are windows.
+    below: &'n Node<Source>,
+    partials: Partials,
 }
 
 type Placed = (Node<usize>, Placement);
@@ -154,9 +183,11 @@ impl Planner {
             let input = StageInput {
                 source: Source::Stage(stage),
                 placement: Placement::Keys((0..columns).collect()),
+                stands_for: None,
             };
             self.stages.push(StagePlan {
                 root: Node::Leaf(0),
+                end: None,
                 placement: input.placement.clone(),
                 inputs: vec![input],
             });
@@ -169,6 +200,7 @@ impl Planner {
         self.stages.push(StagePlan {
             root,
             inputs,
+            end: None,
             placement,
         });
         self.stages.len() - 1
@@ -284,6 +316,11 @@ impl Planner {
             other => other.clone(),
         };
         match node {
+            Node::Aggregate { keys, aggregates, .. } if self.in_advance(node).is_some() => Node::Aggregate {
+                input: Box::new(self.partial_rows(node, own, inputs)),
+                keys: keys.clone(),
+                aggregates: aggregates.clone(),
+            },
             Node::Aggregate {
                 input,
                 keys,
@@ -338,6 +375,151 @@ impl Planner {
         }
     }
 
+    /// The partial rows of an aggregate, as an input of the stage; `own` is how the aggregate's rows are divided.
+    fn partial_rows(
+        &mut self,
+        node: &Node<Source>,
+        own: &Placement,
+        inputs: &mut Vec<StageInput>,
+    ) -> Node<usize> {
+        let Node::Aggregate { input, keys, .. } = node else {
+            unreachable!("the caller has looked");
+        };
+        let InAdvance { below, partials } = self.in_advance(node).expect("the caller has looked");
+        let stage = self.stage(below, &Placement::Any);
+        let columns = |column: &dyn Fn(usize) -> usize| match own {
+            Placement::Keys(places) => Placement::Keys(places.iter().map(|place| column(*place)).collect()),
+            other => other.clone(),
+        };
+        if !self.divided && partials.panes.is_none() {
+            // The same stages whatever the number of partitions: they give states their names.
+            return read(Source::Stage(stage), &columns(&|place| keys[place]), inputs).0;
+        }
+        self.stages[stage].end = Some(partials.clone());
+        let partial_column = |place: usize| match partials.shape[place] {
+            KeyPart::Key(column) => column,
+            KeyPart::Start | KeyPart::End => unreachable!("windows do not decide where rows are"),
+        };
+        inputs.push(StageInput {
+            source: Source::Stage(stage),
+            placement: columns(&partial_column),
+            stands_for: Some(StandsFor {
+                types: self.types(input),
+                append_only: self.is_append_only(input),
+                placement: columns(&|place| keys[place]),
+                partials,
+            }),
+        });
+        Node::Leaf(inputs.len() - 1)
+    }
+
+    /// How the rows of an aggregate are aggregated in advance, if they are: over windows always, otherwise before an
+    /// exchange.
+    fn in_advance<'n>(&self, node: &'n Node<Source>) -> Option<InAdvance<'n>> {
+        let Node::Aggregate {
+            input,
+            keys,
+            aggregates,
+        } = node
+        else {
+            return None;
+        };
+        let append_only = self.is_append_only(input);
+        if !aggregates.iter().all(|call| is_worthwhile(call, append_only)) {
+            return None;
+        }
+        if let Some(paned) = self.over_panes(input, keys, aggregates) {
+            return Some(paned);
+        }
+        let stays = self
+            .natural(input)
+            .is_some_and(|columns| columns.iter().all(|column| keys.contains(column)));
+        // Without an aggregate there is nothing to compute, and with all columns as keys hardly anything to gain.
+        (!stays && !aggregates.is_empty()).then(|| InAdvance {
+            below: input,
+            partials: Partials {
+                keys: keys.clone(),
+                calls: aggregates.clone(),
+                panes: None,
+                shape: (0..keys.len()).map(KeyPart::Key).collect(),
+            },
+        })
+    }
+
+    /// An aggregate by windows that slide in whole parts of their length, over projections that only pick columns.
+    fn over_panes<'n>(
+        &self,
+        input: &'n Node<Source>,
+        keys: &[usize],
+        aggregates: &[AggregateCall],
+    ) -> Option<InAdvance<'n>> {
+        let picks = |column: usize, expressions: &[Expr]| match expressions[column] {
+            Expr::Column(below) => Some(below),
+            _ => None,
+        };
+        let (mut keys, mut calls) = (keys.to_vec(), aggregates.to_vec());
+        let mut below = input;
+        while let Node::Project {
+            input, expressions, ..
+        } = below
+        {
+            keys = keys
+                .iter()
+                .map(|key| picks(*key, expressions))
+                .collect::<Option<_>>()?;
+            for column in calls
+                .iter_mut()
+                .flat_map(|call| call.argument.iter_mut().chain(&mut call.filter))
+            {
+                *column = picks(*column, expressions)?;
+            }
+            below = input;
+        }
+        let Node::Hop {
+            input,
+            column,
+            slide_us,
+            size_us,
+        } = below
+        else {
+            return None;
+        };
+        let width = self.width(input);
+        let mut columns = calls
+            .iter()
+            .flat_map(|call| call.argument.iter().chain(&call.filter));
+        if size_us % slide_us != 0 || size_us == slide_us || columns.any(|column| *column >= width) {
+            return None;
+        }
+        let mut own: Vec<usize> = Vec::new();
+        let shape = keys.iter().map(|key| match key.checked_sub(width) {
+            Some(0) => KeyPart::Start,
+            Some(_) => KeyPart::End,
+            None => {
+                let place = own.iter().position(|other| other == key);
+                KeyPart::Key(place.unwrap_or_else(|| {
+                    own.push(*key);
+                    own.len() - 1
+                }))
+            }
+        });
+        let shape: Vec<KeyPart> = shape.collect();
+        let windowed = shape.iter().any(|part| !matches!(part, KeyPart::Key(_)));
+        windowed.then_some(InAdvance {
+            below: input,
+            partials: Partials {
+                keys: own,
+                calls,
+                panes: Some(Panes {
+                    column: *column,
+                    slide_us: *slide_us,
+                    size_us: *size_us,
+                }),
+                shape,
+            },
+        })
+    }
+
     /// The output columns by which an operator with state is divided: its keys, or those of them by which its input
     /// is divided anyway. `None`: it cannot be divided, or does not say.
     fn natural(&self, node: &Node<Source>) -> Option<Vec<usize>> {
@@ -365,6 +547,14 @@ impl Planner {
                 by_right.or_else(|| Some(on.iter().map(|(left, _)| *left).collect()))
             }
             Node::Aggregate { input, keys, .. } => {
+                if let Some(InAdvance { partials, .. }) =
+                    self.in_advance(node).filter(|a| a.partials.panes.is_some())
+                {
+                    // The bounds of windows are not known before the exchange.
+                    let is_key = |place: &usize| matches!(partials.shape[*place], KeyPart::Key(_));
+                    let places: Vec<usize> = (0..keys.len()).filter(is_key).collect();
+                    return (!places.is_empty()).then_some(places);
+                }
                 let place = |column: &usize| keys.iter().position(|key| key == column);
                 let natural = self.natural(input);
                 let natural =
@@ -419,6 +609,19 @@ impl Planner {
         self.width(&sources)
     }
 
+    fn types(&self, node: &Node<Source>) -> Vec<DataType> {
+        node.types(&|source: &Source| match source {
+            Source::Scan(scan) => scan.types.clone(),
+            Source::Stage(stage) => {
+                let StagePlan { root, inputs, .. } = &self.stages[*stage];
+                root.types(&|input: &usize| match &inputs[*input].stands_for {
+                    Some(rows) => rows.types.clone(),
+                    None => self.types(&Node::Leaf(inputs[*input].source.clone())),
+                })
+            }
+        })
+    }
+
     /// Whether rows of a node only come; the operators derive the same when they are built.
     fn is_append_only(&self, node: &Node<Source>) -> bool {
         match node {
@@ -451,6 +654,7 @@ fn read(source: Source, want: &Placement, inputs: &mut Vec<StageInput>) -> Place
     inputs.push(StageInput {
         source,
         placement: want.clone(),
+        stands_for: None,
     });
     (Node::Leaf(inputs.len() - 1), want.clone())
 }

@@ -310,6 +310,11 @@ impl<'a, 's> Builder<'a, 's> {
         format!("{}.{}.{kind}", self.tree, self.operators)
     }
 
+    /// The partition whose state is opened.
+    pub(crate) fn share(&self) -> Share {
+        self.saved.share
+    }
+
     /// The saved rows of a name, if there are any, and of them those of this partition.
     fn rows(&mut self, name: &str, schema: SchemaRef, placement: &Placement) -> Result<Option<RowStore>> {
         let found = self.saved.rows(name, schema, placement)?;
