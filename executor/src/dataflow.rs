@@ -18,7 +18,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tributary_planner::plan::{Boundary, GlobalLeaf, Node, Scan, ViewPlan};
 use tributary_replication::{SlotChanges, SlotDelta, SlotLayout};
-use tributary_storage::{Delta, KeyEncoder, ObjectId, RowsSnapshot};
+use tributary_storage::{Delta, KeyEncoder, ObjectId, RowsSnapshot, Spill};
 
 use crate::columns::{batch_of, types_of};
 use crate::error::{ExecutorError, Result};
@@ -57,7 +57,7 @@ pub struct View {
 /// The operators of either scope.
 enum Operators {
     Alone(Stages),
-    Cluster(Split),
+    Cluster(Box<Split>),
 }
 
 /// Where the rows of the result are.
@@ -318,6 +318,12 @@ impl View {
         RowsSnapshot::concat(&partitions.map(part).collect::<Vec<_>>())
     }
 
+    /// The rows that can be spilled.
+    pub fn spillable(&mut self) -> impl Iterator<Item = &mut dyn Spill> {
+        let partitions = self.partitions.iter_mut();
+        partitions.flat_map(|partition| partition.states.spillable())
+    }
+
     /// All state, the result included, by name: what a checkpoint keeps. Traces are as of the last seal.
     pub fn save(&self) -> BTreeMap<String, Saved> {
         States::save_all(self.partitions.iter().map(|partition| &partition.states))
@@ -362,7 +368,7 @@ impl Operators {
     ) -> Result<Self> {
         Ok(match scope {
             Scope::Alone => Self::Alone(Stages::build(&mut Builder::new("alone", states, saved), plan)?),
-            Scope::Cluster => Self::Cluster(Split::build(plan, states, saved)?),
+            Scope::Cluster => Self::Cluster(Box::new(Split::build(plan, states, saved)?)),
         })
     }
 

@@ -90,6 +90,11 @@ impl Backfill {
         })
     }
 
+    /// The view as far as it is computed.
+    pub(crate) fn view_mut(&mut self) -> &mut View {
+        &mut self.view
+    }
+
     /// Gives the job its inputs: scans of what exists, and the slots that other regions have sent so far.
     pub fn begin(&mut self, sources: Vec<Source>, merges: Vec<Vec<SlotDelta>>) {
         self.rows_total = sources.iter().map(|(_, rows, _)| rows).sum();

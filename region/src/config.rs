@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tributary_executor::{Inline, Workers};
 use tributary_replication::link::LinkConfig;
+use tributary_storage::SpillArea;
 
 use crate::source::{NoSources, SourceReader};
 
@@ -27,6 +28,8 @@ pub struct RegionConfig {
     pub backfill_rows_max: usize,
     /// Computes the partitions of views.
     pub workers: Arc<dyn Workers>,
+    /// Where rows of views go that do not fit into memory; `None` keeps all of them there.
+    pub spill: Option<Arc<dyn SpillArea>>,
     /// Reads rows of sources again.
     pub sources: Arc<dyn SourceReader>,
     /// Settings of every link.
@@ -65,6 +68,7 @@ impl RegionConfig {
             clock_drift_max_ms: 10_000,
             backfill_rows_max: 16_384,
             workers: Arc::new(Inline::new(1)),
+            spill: None,
             sources: Arc::new(NoSources),
             link: LinkConfig::default(),
             defects: Defects::default(),

@@ -129,7 +129,8 @@ impl RowVersions {
         }
     }
 
-    /// Tells which origin writes here, before its first write; see [`crate::SlotSet::with_own`].
+    /// Tells which origin writes here, before its first write. Its changes can then be found from the
+    /// stamps of runs alone, without reading everything.
     pub fn with_own(mut self, own: OriginId) -> Self {
         self.own = Some(own);
         self

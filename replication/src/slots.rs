@@ -31,7 +31,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tributary_storage::{KeyIndex, OriginId, RowStore, RowsSnapshot};
+use tributary_storage::{KeyIndex, OriginId, RowStore, RowsSnapshot, Spill};
 
 use crate::defects::Defects;
 use crate::error::{ReplicationError, Result};
@@ -236,6 +236,11 @@ impl SlotSet {
     pub fn snapshots(&self) -> impl Iterator<Item = (OriginId, Arc<RowsSnapshot>)> + '_ {
         let of_origin = |(origin, slots): (&OriginId, &OfOrigin)| (*origin, slots.snapshot());
         self.origins.iter().map(of_origin)
+    }
+
+    /// The rows that can be spilled, by origin.
+    pub fn spillable(&mut self) -> impl Iterator<Item = &mut dyn Spill> {
+        self.origins.values_mut().map(OfOrigin::spillable)
     }
 
     /// The memory held, in bytes.

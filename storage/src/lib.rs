@@ -25,5 +25,5 @@ pub use index::{ABSENT, KeyIndex, hash_rows};
 pub use key::{KeyEncoder, Keys};
 pub use kv::{Family, Kv, MemKv, RocksKv, WriteBatch};
 pub use log::{ChainHash, KvLog, Log, Position, Record};
-pub use rows::{RowScan, RowStore, RowsSnapshot, Segment, ZSet};
+pub use rows::{RowScan, RowStore, RowsSnapshot, Segment, Spill, SpillArea, SpillFiles, ZSet};
 pub use trace::{Found, Layout, Run, RunId, RunTrace, Scan, Trace, TraceSnapshot};

@@ -8,6 +8,7 @@
 //! A partition has states of its own, so its part of a stage is computed without a lock; stages wait for each other.
 //! With one partition nothing is divided, and there is nothing to wait for.
 
+mod in_advance;
 mod plan;
 
 use arrow::datatypes::{DataType, SchemaRef};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
-use tributary_storage::{ABSENT, Delta, KeyIndex, RowStore, RowsSnapshot, ZSet};
+use tributary_storage::{ABSENT, Delta, KeyIndex, RowStore, RowsSnapshot, Spill, ZSet};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -188,6 +188,13 @@ impl JoinSide {
             .iter()
             .any(|weight| *weight != 1)
             .then_some(weights)
+    }
+
+    pub(crate) fn spillable(&mut self) -> &mut dyn Spill {
+        match &mut self.rows {
+            Rows::Appended(rows) => rows,
+            Rows::Weighted(rows) => &mut **rows,
+        }
     }
 
     pub(crate) fn save(&self) -> Arc<RowsSnapshot> {

@@ -27,7 +27,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use tributary_storage::{Layout, RowStore, RowsSnapshot, RunTrace, StorageError, Trace, TraceSnapshot};
+use tributary_storage::{
+    Layout, RowStore, RowsSnapshot, RunTrace, Spill, StorageError, Trace, TraceSnapshot,
+};
 
 use crate::error::{ExecutorError, Result};
 use crate::placement::{Placement, Share};
@@ -250,6 +252,21 @@ impl States {
         let rows = rows.into_iter();
         all.extend(rows.map(|(name, parts)| (name, Saved::Rows(RowsSnapshot::concat(&parts)))));
         all
+    }
+
+    /// The rows that can be spilled: of joins, top-k and results.
+    pub(crate) fn spillable(&mut self) -> impl Iterator<Item = &mut dyn Spill> {
+        self.states
+            .iter_mut()
+            .flat_map(|(_, state)| -> Vec<&mut dyn Spill> {
+                match state {
+                    State::Trace(_) | State::Groups(_) => Vec::new(),
+                    State::Side(side) => vec![side.spillable()],
+                    State::Paired(paired) => paired.spillable().into(),
+                    State::Ranked(ranked) => vec![ranked.spillable()],
+                    State::Result(rows) => vec![rows.spillable()],
+                }
+            })
     }
 
     /// Every state's name, rows and bytes.

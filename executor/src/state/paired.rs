@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
-use tributary_storage::{ABSENT, Delta, KeyIndex, RowStore, RowsSnapshot};
+use tributary_storage::{ABSENT, Delta, KeyIndex, RowStore, RowsSnapshot, Spill};
 
 use crate::canonical::canonical;
 
@@ -124,6 +124,11 @@ impl Paired {
     /// Some rows of a side.
     pub(crate) fn take(&self, of: Of, rows: &[u32]) -> Vec<ArrayRef> {
         self.sides[of as usize].rows.take(rows).columns().to_vec()
+    }
+
+    pub(crate) fn spillable(&mut self) -> [&mut dyn Spill; 2] {
+        let [left, right] = &mut self.sides;
+        [&mut left.rows, &mut right.rows]
     }
 
     pub(crate) fn save(&self, of: Of) -> Arc<RowsSnapshot> {

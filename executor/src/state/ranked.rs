@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, SchemaRef};
-use tributary_storage::{Delta, KeyEncoder, KeyIndex, RowStore, RowsSnapshot, ZSet};
+use tributary_storage::{Delta, KeyEncoder, KeyIndex, RowStore, RowsSnapshot, Spill, ZSet};
 
 use crate::canonical::{canonical, canonical_all};
 use crate::columns::{batch_of, types_of};
@@ -351,6 +351,13 @@ impl Ranked {
                     }
                 }
             }
+        }
+    }
+
+    pub(crate) fn spillable(&mut self) -> &mut dyn Spill {
+        match &mut self.form {
+            Form::Appended { rows, .. } => rows,
+            Form::Weighted { rows, .. } => &mut **rows,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use tributary_storage::{Delta, RowStore, RowsSnapshot, ZSet};
+use tributary_storage::{Delta, RowStore, RowsSnapshot, Spill, ZSet};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -53,6 +53,13 @@ impl ResultRows {
                 rows.apply(delta);
                 rows.compact_if_due();
             }
+        }
+    }
+
+    pub(crate) fn spillable(&mut self) -> &mut dyn Spill {
+        match self {
+            Self::Appended(rows) => rows,
+            Self::Weighted(rows) => &mut **rows,
         }
     }
 

@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use tributary_executor::{Defects, Inline, Saved, SavedState, Scope, View};
 use tributary_planner::plan::{Boundary, GlobalLeaf, LocalFragment, Scan, ViewPlan};
 use tributary_replication::{Epoch, SlotDelta, SlotSet};
-use tributary_storage::{Delta, Layout, ObjectId, OriginId, RegionId, RowStore, RunTrace, StorageError};
+use tributary_storage::{Delta, Layout, ObjectId, OriginId, RegionId, RowStore, RunTrace, Spill, SpillFiles, StorageError};
 
 use plans::{Choices, TABLES, is_global, table_types};
 use values::{Bag, Row, Value, add};
@@ -43,6 +43,8 @@ struct World {
     epoch: u64,
     defects: Defects,
     scope: Scope,
+    /// Where all rows go after each round, if anywhere.
+    spill: Option<SpillFiles>,
 }
 
 fn origin(region: usize) -> OriginId {
@@ -94,6 +96,7 @@ impl World {
             epoch: 0,
             defects,
             scope,
+            spill: None,
         }
     }
 
@@ -121,6 +124,7 @@ impl World {
                     values::apply(&mut region.result, &delta);
                 }
                 region.view.seal(self.epoch);
+                region.spill(self.spill.as_ref());
                 continue;
             }
             let changes = region.view.step_local(&inputs);
@@ -165,6 +169,7 @@ impl World {
         }
         for region in &mut self.regions {
             region.seal(self.epoch);
+            region.spill(self.spill.as_ref());
             if choices.one_in(4) {
                 region.restart(&self.plan, self.defects, self.scope, 1 + choices.below(4));
             }
@@ -248,6 +253,13 @@ impl Region {
     fn step_global(&mut self, inputs: &BTreeMap<ObjectId, Delta>, merges: &[Option<SlotDelta>]) {
         let delta = self.view.step_global(inputs, merges);
         values::apply(&mut self.result, &delta);
+    }
+
+    fn spill(&mut self, area: Option<&SpillFiles>) {
+        let Some(area) = area else { return };
+        for rows in self.view.spillable().chain(self.slots.iter_mut().flat_map(SlotSet::spillable)) {
+            rows.spill_all(area).expect("there is room");
+        }
     }
 
     fn seal(&mut self, stamp: u64) {
@@ -355,6 +367,24 @@ proptest! {
         for _ in 0..6 {
             world.round(&mut choices);
             world.check()?;
+        }
+    }
+}
+
+/// The same with all rows in a file after each round.
+#[test]
+fn views_whose_rows_are_spilled_equal_the_batch_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for seed in 0..60 {
+        for scope in [Scope::Cluster, Scope::Alone] {
+            let mut choices = Choices::new(seed);
+            let mut world = World::with_scope(plans::plan(&mut choices), Defects::default(), scope);
+            world.spill = Some(SpillFiles::new(folder.path(), 0));
+            for round in 0..4 {
+                world.round(&mut choices);
+                let checked = world.check();
+                assert!(checked.is_ok(), "seed {seed}, round {round}, {scope:?}: {checked:?}");
+            }
         }
     }
 }

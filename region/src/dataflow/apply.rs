@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tributary_planner::catalog::{Catalog, ObjectKind};
 use tributary_replication::{Bundle, Changed, Epoch, Hlc, SectionObject, SlotDelta, TableWrites};
-use tributary_storage::{FragmentId, ObjectId, OriginId, Position};
+use tributary_storage::{FragmentId, ObjectId, OriginId, Position, Spill};
 
 use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, Deltas, Slots, Stepped, Table, ViewState};
 use crate::backfill::Backfill;
@@ -44,6 +44,7 @@ impl Dataflow {
             }
         }
         self.seal_traces();
+        self.spill();
         self.begin_backfills(&stepped.backfills)?;
         self.counts.steps += 1;
         Ok(stepped)
@@ -261,6 +262,31 @@ impl Dataflow {
         self.catalog_stamp = stamp;
         self.identify();
         Ok(())
+    }
+
+    /// Moves rows of views and slots out of memory when there are more than the budget allows, and somewhat more than
+    /// needed, so that not every step moves some.
+    fn spill(&mut self) {
+        let Some(area) = self.spill.clone() else {
+            return;
+        };
+        let views = self.views.values_mut().flat_map(ViewState::spillable);
+        let slots = self.slots.values_mut().flat_map(|slots| slots.set.spillable());
+        let mut rows: Vec<&mut dyn Spill> = views.chain(slots).collect();
+        let resident: usize = rows.iter().map(|rows| rows.resident_bytes()).sum();
+        let Some(over) = resident.checked_sub(area.budget()).filter(|over| *over > 0) else {
+            return;
+        };
+        let needed = over + area.budget() / 8;
+        let mut freed = 0;
+        rows.sort_by_key(|rows| std::cmp::Reverse(rows.resident_bytes()));
+        for rows in rows {
+            match rows.spill(&*area, needed - freed.min(needed)) {
+                Ok(bytes) => freed += bytes,
+                // Without room rows stay where they are; the area tells its owner.
+                Err(_) => return,
+            }
+        }
     }
 
     fn seal_traces(&mut self) {

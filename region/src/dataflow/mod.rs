@@ -26,7 +26,7 @@ use tributary_executor::{Scope, Workers};
 use tributary_planner::catalog::Catalog;
 use tributary_replication::{Changed, Epoch, Frontier, Hlc, SectionObject};
 use tributary_storage::{
-    ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, ObjectId, OriginId, Position, RegionId,
+    ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, ObjectId, OriginId, Position, RegionId, SpillArea,
 };
 
 pub(crate) use apply::fragment_number;
@@ -71,6 +71,7 @@ pub struct Dataflow {
     pub(crate) source_logs: BTreeMap<ObjectId, SourceLog>,
     pub(crate) reader: Arc<dyn SourceReader>,
     pub(crate) workers: Arc<dyn Workers>,
+    pub(crate) spill: Option<Arc<dyn SpillArea>>,
     pub(crate) counts: Counts,
 }
 
@@ -124,6 +125,7 @@ impl Dataflow {
             source_logs: BTreeMap::new(),
             reader: config.sources.clone(),
             workers: config.workers.clone(),
+            spill: config.spill.clone(),
             counts: Counts::default(),
         }
     }

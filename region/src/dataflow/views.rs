@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_executor::{Scope, View};
 use tributary_replication::{Changed, Epoch, SectionObject, SlotChanges, SlotDelta};
-use tributary_storage::{Delta, FragmentId, ObjectId};
+use tributary_storage::{Delta, FragmentId, ObjectId, Spill};
 
 use super::apply::{Gathered, fragment_number};
 use super::{ATTACHED_BLOB, Dataflow, Slots, Stepped};
@@ -17,6 +17,16 @@ pub enum ViewState {
     Backfilling(Box<Backfill>),
     /// It moves with every step.
     Attached(Box<View>),
+}
+
+impl ViewState {
+    /// The rows that can be spilled.
+    pub(super) fn spillable(&mut self) -> Vec<&mut dyn Spill> {
+        match self {
+            Self::Backfilling(backfill) => backfill.view_mut().spillable().collect(),
+            Self::Attached(view) => view.spillable().collect(),
+        }
+    }
 }
 
 impl Dataflow {

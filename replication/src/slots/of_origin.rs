@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
-use tributary_storage::{ABSENT, KeyIndex, RowStore, RowsSnapshot};
+use tributary_storage::{ABSENT, KeyIndex, RowStore, RowsSnapshot, Spill};
 
 use crate::frontier::Epoch;
 use crate::section::{boolean, int64};
@@ -168,6 +168,10 @@ impl OfOrigin {
         self.deleted = live.iter().map(|row| self.deleted[*row as usize]).collect();
         self.ascending = self.stamps.is_sorted();
         self.rows = rows;
+    }
+
+    pub(super) fn spillable(&mut self) -> &mut dyn Spill {
+        &mut self.rows
     }
 
     pub(super) fn snapshot(&self) -> Arc<RowsSnapshot> {

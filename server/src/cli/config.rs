@@ -49,9 +49,13 @@ pub struct StartArgs {
     /// The region that serializes DDL; its first start founds the cluster. A region alone is its own.
     #[arg(long, env = "TRIBUTARY_PRIMARY_REGION")]
     pub primary_region: Option<String>,
-    /// Threads that compute a step of the views; as many as there are processors, unless said otherwise.
+    /// Threads that compute a step of the views; one less than there are processors, unless said otherwise.
     #[arg(long, env = "TRIBUTARY_WORKERS", value_name = "NUMBER")]
     pub workers: Option<usize>,
+    /// Memory for the rows of views and slots: `512M`, `4G`, or bytes. What does not fit goes to a file. Hash tables,
+    /// aggregates and what is being worked on come on top. Without it everything stays in memory.
+    #[arg(long, env = "TRIBUTARY_MEMORY_BUDGET", value_name = "BYTES")]
+    pub memory_budget: Option<String>,
     /// Stop as on SIGTERM when standard input ends: how a parent process makes sure that nothing outlives it.
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
@@ -76,7 +80,12 @@ pub struct NodeConfig {
     pub primary: String,
     /// Threads that compute a step.
     pub workers: usize,
+    /// The bytes of rows of views that stay in memory; `None` keeps all.
+    pub memory_budget: Option<usize>,
 }
+
+/// A smaller budget does not hold the rows of one batch of each operator.
+const MEMORY_BUDGET_MIN: usize = 16 << 20;
 
 /// More threads than this share no step: each has its own part of all state.
 const WORKERS_MAX: usize = 256;
@@ -104,6 +113,12 @@ pub enum ConfigError {
     /// No thread, or absurdly many.
     #[error("--workers {0} is not between 1 and {WORKERS_MAX}")]
     Workers(usize),
+    /// Not a number of bytes, or too few.
+    #[error(
+        "--memory-budget {0:?} is not a number of bytes of at least 16M, such as 512M or 4G: \
+         less does not hold one batch of rows"
+    )]
+    MemoryBudget(String),
     /// With peers, somebody has to say who is the primary.
     #[error("--primary-region is needed when there are peers: name the same region in every region's flags")]
     NoPrimary,
@@ -142,15 +157,19 @@ impl NodeConfig {
                 });
             }
         }
-        let processors = || {
-            std::thread::available_parallelism()
-                .map_or(1, usize::from)
-                .min(WORKERS_MAX)
-        };
-        let workers = args.workers.unwrap_or_else(processors);
+        // One processor is left to sources, sessions and the log.
+        let spare = || std::thread::available_parallelism().map_or(1, |all| all.get() - 1);
+        let workers = args.workers.unwrap_or_else(|| spare().clamp(1, WORKERS_MAX));
         if !(1..=WORKERS_MAX).contains(&workers) {
             return Err(ConfigError::Workers(workers));
         }
+        let memory_budget = match args.memory_budget {
+            None => None,
+            Some(text) => match bytes(&text).filter(|bytes| *bytes >= MEMORY_BUDGET_MIN) {
+                Some(bytes) => Some(bytes),
+                None => return Err(ConfigError::MemoryBudget(text)),
+            },
+        };
         let primary = match args.primary_region {
             Some(primary) => primary,
             None if peers.is_empty() => args.region.clone(),
@@ -168,6 +187,7 @@ impl NodeConfig {
             http: args.http,
             primary,
             workers,
+            memory_budget,
         })
     }
 
@@ -190,6 +210,17 @@ fn check_name(name: &str) -> Result<(), ConfigError> {
     }
 }
 
+/// A number of bytes, with `k`, `M` or `G` for powers of 1024.
+fn bytes(text: &str) -> Option<usize> {
+    let (number, unit) = match text.char_indices().last()? {
+        (at, 'k' | 'K') => (&text[..at], 1 << 10),
+        (at, 'm' | 'M') => (&text[..at], 1 << 20),
+        (at, 'g' | 'G') => (&text[..at], 1 << 30),
+        _ => (text, 1),
+    };
+    number.parse::<usize>().ok()?.checked_mul(unit)
+}
+
 fn is_address(address: &str) -> bool {
     address
         .rsplit_once(':')
@@ -210,6 +241,7 @@ mod tests {
             http: "localhost:8450".into(),
             primary_region: None,
             workers: None,
+            memory_budget: None,
             stop_with_stdin: false,
         }
     }
@@ -266,6 +298,23 @@ mod tests {
         assert_eq!(with(3), Ok(3));
         assert_eq!(with(0), Err(ConfigError::Workers(0)));
         assert_eq!(with(257), Err(ConfigError::Workers(257)));
+    }
+
+    #[test]
+    fn budgets_are_bytes() {
+        let with = |text: &str| {
+            let config = NodeConfig::from_args(StartArgs {
+                memory_budget: Some(text.into()),
+                ..args()
+            });
+            config.map(|config| config.memory_budget)
+        };
+        assert_eq!(with("16M"), Ok(Some(16 << 20)));
+        assert_eq!(with("4g"), Ok(Some(4 << 30)));
+        assert_eq!(with("20000000"), Ok(Some(20_000_000)));
+        for bad in ["", "1k", "M", "-5G", "4GB", "99999999999999999999G"] {
+            assert_eq!(with(bad), Err(ConfigError::MemoryBudget(bad.into())), "{bad}");
+        }
     }
 
     #[test]

@@ -147,6 +147,7 @@ async fn open(
         primary: config.primary.clone(),
         primary_client: peers.get(&config.primary).cloned(),
         workers: config.workers,
+        memory_budget: config.memory_budget,
     };
     // Replaying a long tail takes its time; nothing else runs yet.
     let opened = tokio::task::spawn_blocking(move || stored.open(&settings, found)).await;

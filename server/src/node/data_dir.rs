@@ -95,6 +95,11 @@ impl DataDir {
         self.path.join("state")
     }
 
+    /// Where rows go that do not fit into memory.
+    pub fn spill(&self) -> PathBuf {
+        self.path.join("spill")
+    }
+
     /// Where the log is.
     pub fn log(&self) -> PathBuf {
         self.path.join("log")

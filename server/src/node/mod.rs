@@ -18,6 +18,7 @@ mod found;
 mod log_writer;
 mod open;
 mod request;
+mod spill;
 mod workers;
 
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub struct NodeSettings {
     pub primary_client: Option<PeerClient>,
     /// How many threads compute a step.
     pub workers: usize,
+    /// The bytes of rows of views that stay in memory; `None` keeps all.
+    pub memory_budget: Option<usize>,
 }
 
 /// The handle of a running region. Cheap to use from any task; cancel-safe.

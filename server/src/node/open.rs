@@ -22,6 +22,7 @@ use super::data_dir::{DataDir, DataDirError};
 use super::driver::{Driver, Ended};
 use super::log_writer::LogWriter;
 use super::request::REQUESTS_MAX;
+use super::spill::SpillFolder;
 use super::workers::Pool;
 use super::{Node, NodeSettings};
 use crate::source::file::FileReader;
@@ -52,6 +53,9 @@ pub enum OpenError {
         /// The data directory.
         place: String,
     },
+    /// There is no place for rows that do not fit into memory.
+    #[error("the folder for spilled rows cannot be made: {0}")]
+    Spill(std::io::Error),
     /// A thread could not be started.
     #[error("a thread could not be started: {0}")]
     Thread(std::io::Error),
@@ -133,6 +137,10 @@ impl Stored {
         let mut config = RegionConfig::new(settings.region.clone(), settings.peers.clone());
         config.found = found;
         config.sources = Arc::new(FileReader::new(&settings.region));
+        if let Some(budget) = settings.memory_budget {
+            let folder = SpillFolder::open(&dir.spill(), budget).map_err(OpenError::Spill)?;
+            config.spill = Some(Arc::new(folder));
+        }
         config.workers = Arc::new(Pool::start(settings.workers).map_err(OpenError::Thread)?);
         let tick = Duration::from_millis(config.tick_ms);
         let clock = Clock::start();

@@ -9,11 +9,14 @@
 //! all rows of most segments and then costs nothing. So a snapshot is a list of shared segments, and only the weights
 //! of segments that change while it lives are copied: two kilobytes each as long as rows merely die.
 //!
+//! When memory is short, sealed segments are replaced by copies in a file that the system maps ([`SpillFiles`]).
+//!
 //! [`RowStore`] only appends and weighs; [`ZSet`] finds rows by their values, and so takes any delta. A compaction
 //! drops dead rows and renumbers the others when more than half are dead; [`ZSet::apply`] says when it did.
 
 mod segment;
 mod snapshot;
+mod spill;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -22,6 +25,7 @@ mod zset;
 
 pub use segment::Segment;
 pub use snapshot::{RowScan, RowsSnapshot};
+pub use spill::{Spill, SpillArea, SpillFiles};
 pub use store::RowStore;
 pub use zset::ZSet;
 

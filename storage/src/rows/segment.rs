@@ -23,6 +23,14 @@ impl Segment {
         }
     }
 
+    /// The same rows, held elsewhere.
+    pub(super) fn moved(&self, rows: RecordBatch) -> Self {
+        Self {
+            rows,
+            id: self.id.clone(),
+        }
+    }
+
     /// The rows.
     pub fn rows(&self) -> &RecordBatch {
         &self.rows

@@ -9,8 +9,10 @@ use arrow::datatypes::SchemaRef;
 use super::SEGMENT_ROWS;
 use super::segment::Segment;
 use super::snapshot::{Part, RowsSnapshot};
+use super::spill::{Spill, SpillArea};
 use super::weights::Weights;
 use crate::delta::batch;
+use crate::error::Result;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -22,7 +24,10 @@ pub struct RowStore {
     tail_rows: usize,
     weights: Vec<Weights>,
     dead: usize,
+    /// The bytes of sealed segments that are in memory.
     sealed_bytes: usize,
+    /// The segments before this one are spilled.
+    spilled: usize,
 }
 
 impl RowStore {
@@ -36,6 +41,7 @@ impl RowStore {
             weights: vec![Weights::Ones],
             dead: 0,
             sealed_bytes: 0,
+            spilled: 0,
         }
     }
 
@@ -245,11 +251,38 @@ impl RowStore {
         store
     }
 
-    /// The memory held, in bytes.
+    /// The memory held, in bytes; spilled rows are not in it.
     pub fn bytes(&self) -> usize {
         let tail: usize = self.tail.iter().map(RecordBatch::get_array_memory_size).sum();
         let weights: usize = self.weights.iter().map(Weights::bytes).sum();
         self.sealed_bytes + tail + weights
+    }
+}
+
+impl Spill for RowStore {
+    fn resident_bytes(&self) -> usize {
+        self.sealed_bytes
+    }
+
+    fn spill(&mut self, area: &dyn SpillArea, bytes: usize) -> Result<usize> {
+        let mut freed = 0;
+        while freed < bytes && self.spilled < self.sealed.len() {
+            let segment = &mut self.sealed[self.spilled];
+            let held = segment.rows().get_array_memory_size();
+            *segment = Arc::new(segment.moved(area.store(segment.rows())?));
+            self.spilled += 1;
+            self.sealed_bytes = self.sealed_bytes.saturating_sub(held);
+            freed += held;
+        }
+        Ok(freed)
+    }
+
+    fn spill_all(&mut self, area: &dyn SpillArea) -> Result<()> {
+        self.spill(area, usize::MAX)?;
+        for rows in &mut self.tail {
+            *rows = area.store(rows)?;
+        }
+        Ok(())
     }
 }
 

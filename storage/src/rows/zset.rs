@@ -14,9 +14,11 @@ use arrow::array::{Array, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::datatypes::{DataType, SchemaRef};
 
+use super::spill::{Spill, SpillArea};
 use super::{RowStore, RowsSnapshot};
 use crate::Delta;
 use crate::delta::batch;
+use crate::error::Result;
 use crate::index::{Hashed, ProbeTable, hash_rows};
 use crate::key::KeyEncoder;
 
@@ -196,4 +198,18 @@ fn differing(a: &RecordBatch, b: &RecordBatch) -> Option<Vec<usize>> {
     }
     let same = same.filter(|same| same.true_count() < same.len())?;
     Some((0..same.len()).filter(|row| !same.value(*row)).collect())
+}
+
+impl Spill for ZSet {
+    fn resident_bytes(&self) -> usize {
+        self.store.resident_bytes()
+    }
+
+    fn spill(&mut self, area: &dyn SpillArea, bytes: usize) -> Result<usize> {
+        self.store.spill(area, bytes)
+    }
+
+    fn spill_all(&mut self, area: &dyn SpillArea) -> Result<()> {
+        self.store.spill_all(area)
+    }
 }
