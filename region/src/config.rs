@@ -1,8 +1,10 @@
 //! What a region is told at start. Nothing in it may change the meaning of a logged record.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tributary_replication::link::LinkConfig;
+use tributary_storage::Position;
 
 use crate::source::{NoSources, SourceReader};
 
@@ -26,6 +28,9 @@ pub struct RegionConfig {
     pub backfill_rows_max: usize,
     /// Reads rows of sources again.
     pub sources: Arc<dyn SourceReader>,
+    /// Positions of the log at which the results of all views are kept, to be taken with `Region::take_kept`, when a
+    /// replay comes past them: what a sink had written when the process ended.
+    pub keep_results_at: BTreeSet<Position>,
     /// Settings of every link.
     pub link: LinkConfig,
     /// Deliberate faults, for negative controls only.
@@ -62,6 +67,7 @@ impl RegionConfig {
             clock_drift_max_ms: 10_000,
             backfill_rows_max: 16_384,
             sources: Arc::new(NoSources),
+            keep_results_at: BTreeSet::new(),
             link: LinkConfig::default(),
             defects: Defects::default(),
         }

@@ -23,9 +23,12 @@ use super::driver::{Driver, Ended};
 use super::log_writer::LogWriter;
 use super::request::REQUESTS_MAX;
 use super::{Node, NodeSettings};
+use crate::sink::state::SinkState;
 use crate::source::file::FileReader;
 
 const READ_RECORDS_MAX: usize = 1024;
+/// A checkpoint waits no longer than this for sinks to write what it covers.
+const SINKS_SETTLE_MAX: Duration = Duration::from_secs(10);
 
 /// Why a region cannot be opened.
 #[derive(Debug, Error)]
@@ -132,14 +135,21 @@ impl Stored {
         let mut config = RegionConfig::new(settings.region.clone(), settings.peers.clone());
         config.found = found;
         config.sources = Arc::new(FileReader::new(&settings.region));
+        let sinks = SinkState::load(dir.sinks()).map_err(|source| DataDirError::Io {
+            path: dir.sinks(),
+            source,
+        })?;
+        let sinks = Arc::new(sinks);
+        config.keep_results_at = sinks.positions().into_iter().collect();
         let tick = Duration::from_millis(config.tick_ms);
         let clock = Clock::start();
         let mut effects = Vec::new();
         let durable = last_position(&checkpoint, &tail);
         let replayed = tail.len();
-        let region = Region::open(config, checkpoint, tail, clock.now_ms(), &mut effects)
+        let mut region = Region::open(config, checkpoint, tail, clock.now_ms(), &mut effects)
             .map_err(|source| OpenError::Region { source, place })?;
         tracing::info!(position = durable.0, replayed, "the log was replayed");
+        sinks.keep(region.take_kept());
 
         let (snapshots, snapshot_reader) = watch::channel(region.snapshot());
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
@@ -153,7 +163,9 @@ impl Stored {
             LogWriter::start(Box::new(log), durable, reopen).map_err(OpenError::Thread)?;
         let (outcomes, checkpoint_outcomes) = mpsc::unbounded_channel();
         let report = move |outcome| drop(outcomes.send(outcome));
-        let checkpoints = Checkpoints::start(state, report).map_err(OpenError::Thread)?;
+        let settling = sinks.clone();
+        let settle = move |position| settling.settle(position, SINKS_SETTLE_MAX);
+        let checkpoints = Checkpoints::start(state, settle, report).map_err(OpenError::Thread)?;
         let driver = Driver {
             region,
             clock,
@@ -183,7 +195,7 @@ impl Stored {
             })
             .map_err(OpenError::Thread)?;
         Ok((
-            Arc::new(Node::new(settings, sender, snapshot_reader, durable)),
+            Arc::new(Node::new(settings, sender, snapshot_reader, durable, sinks)),
             ended_reader,
         ))
     }
