@@ -10,9 +10,9 @@ FROM ?= 1
 EVENTS ?= 300000
 bench-nexmark: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),5000000)
 bench-regions: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),3000000)
-export QUERIES CORES PEERS OUT RUNS CHECK
+export QUERIES CORES PEERS OUT RUNS CHECK RATE SECONDS_RUN CLIENTS
 
-.PHONY: run test check fix bench bench-nexmark bench-regions sim build setup clean-data
+.PHONY: run test check fix bench bench-nexmark bench-regions bench-serve sim build setup clean-data
 
 ## The demonstration: three regions agree, part and agree again.
 run: setup
@@ -43,6 +43,10 @@ bench-nexmark: setup
 ## Three regions with a third of the events each against one with all: EVENTS= QUERIES= CORES=2 RUNS= OUT=file CHECK=0.
 bench-regions: setup
 	EVENTS=$(EVENTS) scripts/bench-regions
+
+## Clients that read while a source runs: RATE= CLIENTS= SECONDS_RUN= QUERIES=q0,q1 CORES= OUT=file.
+bench-serve: setup
+	scripts/bench-serve
 
 ## SEED=n replays one seed with its trace; SEEDS=count FROM=first runs a range.
 sim: setup

@@ -83,7 +83,7 @@ fn tell(run: &Run, query: &str, engine: &'static str, cores: usize, samples: Vec
 }
 
 /// The pattern of the files with so many events, which are made if they are not there.
-fn files(setting: &Setting, events: u64) -> Result<PathBuf> {
+pub fn files(setting: &Setting, events: u64) -> Result<PathBuf> {
     let directory = cache(setting).join(format!("{events}-{}", setting.format));
     let complete = directory.join("complete");
     if !complete.is_file() {

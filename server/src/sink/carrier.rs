@@ -131,7 +131,7 @@ impl Carrier {
     /// Takes up what the replay has kept for this sink.
     fn begin(&mut self, state: &SinkState, incarnation: u32, position: u64) -> Result<(), String> {
         if let Target::Files(directory) = &self.target {
-            directory.check(incarnation, position)?;
+            directory.tidy(incarnation, position, self.progress.pending.as_ref())?;
             if self.progress.segments > 0 {
                 self.base = state.kept(self.progress.settled, self.view);
             }

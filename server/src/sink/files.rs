@@ -15,7 +15,7 @@ use tributary_storage::Delta;
 
 use super::format::{Format, Writer, file_schema, rows};
 use super::progress::{Pending, sync_directory};
-use super::segment::{Content, end_of, name, prefix, unfinished};
+use super::segment::{Content, end_of, is_unfinished, name, prefix, unfinished};
 
 /// Where the segments of one sink go.
 #[derive(Clone, Debug)]
@@ -103,14 +103,24 @@ impl Directory {
         }
     }
 
+    /// Removes what a crash has left unfinished, but for a pending segment.
+    ///
     /// Refuses a directory in which segments of later positions are: those of another cluster, or of this region
     /// before its data directory was replaced by an older copy.
-    pub fn check(&self, incarnation: u32, position: u64) -> Result<(), String> {
+    pub fn tidy(&self, incarnation: u32, position: u64, pending: Option<&Pending>) -> Result<(), String> {
         let fail = |error| format!("{}: {}", self.path.display(), said(error));
         let prefix = prefix(&self.sink, &self.region, incarnation);
         for entry in fs::read_dir(&self.path).map_err(fail)? {
             let name = entry.map_err(fail)?.file_name();
-            let end = name.to_str().and_then(|name| end_of(&prefix, name));
+            let Some(name) = name.to_str() else {
+                continue;
+            };
+            let is_pending = |pending: &Pending| unfinished(&pending.name) == name;
+            if is_unfinished(&prefix, name) && !pending.is_some_and(is_pending) {
+                fs::remove_file(self.path.join(name)).map_err(fail)?;
+                continue;
+            }
+            let end = end_of(&prefix, name);
             if end.is_some_and(|end| end > position) {
                 return Err(format!(
                     "{}: a segment of a later position than this region's {position} is there already; create the \

@@ -40,6 +40,14 @@ pub fn unfinished(name: &str) -> String {
     format!(".{name}.unfinished")
 }
 
+/// Whether a segment of the sink was written under this name.
+pub fn is_unfinished(prefix: &str, name: &str) -> bool {
+    let inner = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".unfinished"));
+    inner.is_some_and(|inner| end_of(prefix, inner).is_some())
+}
+
 /// A name without characters that mean something in paths or between the parts of a name.
 fn plain(name: &str) -> String {
     let mut plain = String::new();

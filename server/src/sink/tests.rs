@@ -112,11 +112,32 @@ fn each_format_is_written_and_gets_its_name_last() {
         let bytes = fs::read(there.path().join(&segment.name)).expect("a file");
         assert_eq!(bytes.len() as u64, segment.bytes);
         assert!(bytes.starts_with(first_bytes.as_bytes()), "{format:?}");
-        assert!(directory.check(1, 7).is_ok());
-        assert!(directory.check(1, 6).is_err(), "it ends at 7");
-        assert!(directory.check(2, 6).is_ok(), "of another incarnation");
+        assert!(directory.tidy(1, 7, None).is_ok());
+        assert!(directory.tidy(1, 6, None).is_err(), "it ends at 7");
+        assert!(directory.tidy(2, 6, None).is_ok(), "of another incarnation");
     }
     assert_eq!(names(there.path()).len(), 3);
+}
+
+#[test]
+fn what_a_crash_left_unfinished_goes_but_for_the_pending_segment() {
+    let there = tempfile::tempdir().expect("a temporary directory");
+    let directory = directory(there.path(), Format::Csv);
+    let write = |to| {
+        let deltas = std::iter::empty();
+        let segment = directory.write(1, Content::Snapshot, to, &schema(), deltas);
+        segment.expect("written")
+    };
+    let (_, pending) = (write(7), write(8));
+    fs::write(there.path().join(".other.unfinished"), "").expect("somebody else's");
+    directory.tidy(1, 9, Some(&pending)).expect("tidied");
+    assert_eq!(
+        names(there.path()),
+        [
+            ".other.unfinished".to_owned(),
+            format!(".{}.unfinished", pending.name)
+        ]
+    );
 }
 
 #[test]
