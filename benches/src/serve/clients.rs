@@ -44,7 +44,7 @@ pub async fn read(reading: Reading, number: u64) -> Result<(Vec<f64>, Vec<f64>)>
     while !reading.stop.load(Ordering::Relaxed) {
         asked += 1;
         let auction = auction(&reading, &mut random);
-        let is_aggregate = reading.aggregate_every > 0 && asked % reading.aggregate_every == 0;
+        let is_aggregate = asked.is_multiple_of(reading.aggregate_every);
         let (sql, statement, times) = match is_aggregate {
             true => (AGGREGATE, &aggregate, &mut aggregates),
             false => (LOOKUP, &lookup, &mut lookups),
