@@ -86,6 +86,19 @@ async fn wait_until_written(running: &Running, directory: &Path, sql: &str) {
     }
 }
 
+/// Waits until the segments of a directory add up to these rows.
+async fn wait_until_added_up(directory: &Path, expected: &[String]) {
+    let started = std::time::Instant::now();
+    while added_up(directory) != as_sum(expected.to_vec()) {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "{}",
+            directory.display()
+        );
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+}
+
 const VIEW: &str = "CREATE MATERIALIZED VIEW per_k AS SELECT k, sum(v) AS total FROM t GROUP BY k";
 const READ: &str = "SELECT k, total FROM per_k";
 
@@ -219,12 +232,20 @@ async fn each_region_of_a_cluster_writes_what_all_of_them_did() {
     let expected = ["1|11".to_owned(), "2|2".to_owned(), "4|4".to_owned()];
     for (name, client) in [("us", &us), ("eu", &eu)] {
         wait_for_rows(client, "SELECT k, total FROM per_k ORDER BY k", &expected).await;
-        let started = std::time::Instant::now();
+        wait_until_added_up(&out.path().join(name), &expected).await;
+    }
+    // A region that was killed goes on from where it was, with what the other did meanwhile.
+    cluster.kill("eu").await.expect("it can be killed");
+    run(&us, "INSERT INTO t VALUES (5, 1, 100), (6, 6, 6)").await;
+    cluster.restart("eu").await.expect("it comes back");
+    let eu = cluster.connect("eu").await.expect("a session");
+    run(&eu, "DELETE FROM t WHERE id = 4").await;
+    let expected = ["1|111".to_owned(), "2|2".to_owned(), "6|6".to_owned()];
+    for (name, client) in [("us", &us), ("eu", &eu)] {
+        wait_for_rows(client, "SELECT k, total FROM per_k ORDER BY k", &expected).await;
         let directory = out.path().join(name);
-        while added_up(&directory) != as_sum(expected.to_vec()) {
-            assert!(started.elapsed() < Duration::from_secs(30), "{name}");
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
+        wait_until_added_up(&directory, &expected).await;
+        assert_eq!(snapshots(&directory), 1, "{name}");
     }
     let status = "SELECT name, status FROM tributary.sinks ORDER BY name";
     let of = |counted: &str| ["changes|running".to_owned(), format!("counted|{counted}")];
