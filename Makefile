@@ -10,7 +10,7 @@ FROM ?= 1
 EVENTS ?= 300000
 bench-nexmark: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),5000000)
 bench-regions: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),3000000)
-export QUERIES CORES PEERS OUT RUNS CHECK RATE SECONDS_RUN CLIENTS
+export QUERIES CORES PEERS OUT RUNS CHECK SINK RATE SECONDS_RUN CLIENTS
 
 .PHONY: run test check fix bench bench-nexmark bench-regions bench-serve sim build setup clean-data
 
@@ -36,7 +36,7 @@ fix: setup
 bench: setup
 	cargo bench --workspace --profile dev --bench operators
 
-## Nexmark over files: EVENTS= QUERIES=q0,q1|all CORES=1,2 RUNS= PEERS=duckdb OUT=file CHECK=0.
+## Nexmark over files: EVENTS= QUERIES=q0,q1|all CORES=1,2 RUNS= PEERS=duckdb SINK=ndjson OUT=file CHECK=0.
 bench-nexmark: setup
 	EVENTS=$(EVENTS) scripts/bench-nexmark
 

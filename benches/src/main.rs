@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod serve;
 mod session;
+mod sink;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -77,6 +78,9 @@ struct Run {
     /// Other engines to measure: duckdb.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
+    /// Write the view's changes too, and wait until all are written: blackhole, ndjson, csv or parquet.
+    #[arg(long)]
+    sink: Option<String>,
     #[command(flatten)]
     setting: Setting,
 }
