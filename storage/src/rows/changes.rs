@@ -3,11 +3,13 @@
 //! ```text
 //!   earlier  [ A ][ B ][ C ][tail ]          A, C shared with equal weights: skipped
 //!   later    [ A ][ B'][ C ][ D ][tail']     B' the same rows weighed otherwise: only those rows
-//!                                            tails, D: all rows, equal ones cancel out
 //! ```
-//! A store seals segments and never changes their rows, so two snapshots of it share most of them. What is left is
-//! summed by the hash of each row (128 bits of BLAKE3 over its encoding): memory is 32 bytes for a row that is not
-//! shared, and no rows are copied but those that changed.
+//! A store seals segments and never changes their rows, so two snapshots of it share most of them. When the later one
+//! begins with all sealed segments of the earlier one, there was no compaction between them, and rows have kept their
+//! numbers: D and the tails are compared by number. Otherwise the rows of whatever is not shared go and come.
+//!
+//! Rows that go and rows that come may be equal, and then cancel out. They are summed by the hash of each (128 bits of
+//! BLAKE3 over its encoding). Where rows only come, nothing is hashed, and nothing is copied of segments that are new.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,9 +18,9 @@ use arrow::array::{ArrayRef, Int64Array};
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, SchemaRef};
 
-use super::RowsSnapshot;
 use super::snapshot::Part;
 use super::weights::Weights;
+use super::{RowsSnapshot, SEGMENT_ROWS};
 use crate::delta::batch;
 use crate::{Delta, KeyEncoder};
 
@@ -26,42 +28,36 @@ use crate::{Delta, KeyEncoder};
 const BATCH_ROWS: usize = 16_384;
 
 /// A row that one of the snapshots has more often than the other.
+#[derive(Clone, Copy)]
 struct Entry {
-    hash: [u8; 16],
     part: u32,
     row: u32,
     weight: i64,
 }
 
 impl RowsSnapshot {
-    /// What has to be added to an earlier snapshot to get this one: deltas without equal rows, those that go before
-    /// those that come. The earlier one need not be of the same store, only of the same types.
+    /// What has to be added to an earlier snapshot to get this one: those rows that go before those that come, and
+    /// none that does both. The earlier one need not be of the same store, only of the same types.
     pub fn changes_since(&self, earlier: &RowsSnapshot) -> Vec<Delta> {
-        let types: Vec<DataType> = self
-            .schema()
-            .fields()
-            .iter()
-            .map(|field| field.data_type().clone())
-            .collect();
-        let mut unshared = Unshared {
-            encoder: KeyEncoder::new(&types),
-            parts: Vec::new(),
-            entries: Vec::new(),
+        let (before, after): (Vec<&Part>, Vec<&Part>) =
+            (earlier.all_parts().collect(), self.all_parts().collect());
+        let changed = match shared_start(&before, &after) {
+            Some(shared) => Changed::by_number(&before, &after, shared),
+            None => Changed::by_value(&before, &after, self.schema()),
         };
-        let mut left: BTreeMap<usize, &Part> =
-            earlier.all_parts().map(|part| (address(part), part)).collect();
-        for part in self.all_parts() {
-            match left.remove(&address(part)) {
-                Some(before) if before.weights.is_same(&part.weights) && before.start == part.start => {}
-                Some(before) => unshared.add(part, |row| weight(part, row) - weight(before, row)),
-                None => unshared.add(part, |row| weight(part, row)),
-            }
-        }
-        for part in left.into_values() {
-            unshared.add(part, |row| -weight(part, row));
-        }
-        unshared.summed(self.schema())
+        changed.into_deltas(self.schema())
     }
+}
+
+/// The number of sealed segments with which both begin, if they are all that the earlier one has.
+fn shared_start(before: &[&Part], after: &[&Part]) -> Option<usize> {
+    let is_sealed = |part: &&&Part| part.rows.rows().num_rows() == SEGMENT_ROWS;
+    let sealed = before.iter().take_while(is_sealed).count();
+    let both = before.iter().zip(after).take(sealed);
+    let shared = both
+        .filter(|(one, two)| Arc::ptr_eq(&one.rows, &two.rows))
+        .count();
+    (sealed > 0 && shared == sealed).then_some(sealed)
 }
 
 /// What tells segments apart. Both snapshots hold theirs, so an address is not used twice.
@@ -73,78 +69,156 @@ fn weight(part: &Part, row: usize) -> i64 {
     part.weights.get(part.start + row)
 }
 
-struct Unshared<'a> {
-    encoder: KeyEncoder,
+/// What differs.
+#[derive(Default)]
+struct Changed<'a> {
+    /// Where the rows of the entries are.
     parts: Vec<&'a Part>,
     entries: Vec<Entry>,
+    /// Parts all of whose rows come, once each.
+    whole: Vec<&'a Part>,
 }
 
-impl<'a> Unshared<'a> {
+impl<'a> Changed<'a> {
     fn add(&mut self, part: &'a Part, weight: impl Fn(usize) -> i64) {
-        let rows = part.rows.rows();
         let number = u32::try_from(self.parts.len()).expect("a store holds fewer than 2^32 rows");
-        let encoded = self.encoder.encode_rows(rows.columns(), rows.num_rows());
-        for row in 0..rows.num_rows() {
-            let weight = weight(row);
-            if weight == 0 {
-                continue;
-            }
-            let mut hash = [0; 16];
-            hash.copy_from_slice(&blake3::hash(encoded.get(row)).as_bytes()[..16]);
-            self.entries.push(Entry {
-                hash,
-                part: number,
-                row: u32::try_from(row).expect("a segment holds fewer than 2^32 rows"),
-                weight,
-            });
-        }
+        let rows = u32::try_from(part.rows.rows().num_rows()).expect("a segment holds fewer than 2^32 rows");
+        let entries = (0..rows).map(|row| Entry {
+            part: number,
+            row,
+            weight: weight(row as usize),
+        });
+        self.entries.extend(entries.filter(|entry| entry.weight != 0));
         self.parts.push(part);
     }
 
-    /// Entries of equal rows made one, in the order in which their rows stand.
-    fn summed(mut self, schema: &SchemaRef) -> Vec<Delta> {
-        self.entries
-            .sort_unstable_by_key(|entry| (entry.hash, entry.part, entry.row));
-        let mut summed: Vec<Entry> = Vec::new();
-        for entry in std::mem::take(&mut self.entries) {
-            match summed.last_mut() {
-                Some(last) if last.hash == entry.hash => last.weight += entry.weight,
-                _ => {
-                    if summed.last().is_some_and(|last| last.weight == 0) {
-                        summed.pop();
-                    }
-                    summed.push(entry);
-                }
-            }
+    /// Adds the rows of a shared segment that are weighed otherwise now.
+    fn add_shared(&mut self, before: &Part, after: &'a Part) {
+        if !before.weights.is_same(&after.weights) || before.start != after.start {
+            self.add(after, |row| weight(after, row) - weight(before, row));
         }
-        summed.retain(|entry| entry.weight != 0);
-        summed.sort_unstable_by_key(|entry| (entry.weight > 0, entry.part, entry.row));
-        summed
-            .chunks(BATCH_ROWS)
-            .map(|chunk| self.gathered(schema, chunk))
-            .collect()
     }
 
-    fn gathered(&self, schema: &SchemaRef, entries: &[Entry]) -> Delta {
+    /// Adds rows that were not there before: all of a part from this one on.
+    fn add_new(&mut self, part: &'a Part) {
+        match part.weights {
+            Weights::Ones => self.whole.push(part),
+            _ => self.add(part, |row| weight(part, row)),
+        }
+    }
+
+    /// The changes when rows have kept their numbers. Equal rows have one number, so none goes and comes.
+    fn by_number(before: &[&Part], after: &[&'a Part], shared: usize) -> Self {
+        let mut changed = Self::default();
+        for (before, after) in before.iter().zip(after).take(shared) {
+            changed.add_shared(before, after);
+        }
+        // The weights of a tail stand in one place, whatever batches it has.
+        let tail = &before[shared..];
+        let tail_rows: usize = tail.iter().map(|part| part.rows.rows().num_rows()).sum();
+        let mut first = 0;
+        for part in &after[shared..] {
+            match tail.first() {
+                Some(earlier) if first < tail_rows => changed.add(part, |row| match first + row {
+                    number if number < tail_rows => weight(part, row) - earlier.weights.get(number),
+                    _ => weight(part, row),
+                }),
+                _ => changed.add_new(part),
+            }
+            first += part.rows.rows().num_rows();
+        }
+        changed
+    }
+
+    /// The changes when rows may stand anywhere: parts that are not shared go and come.
+    fn by_value(before: &[&'a Part], after: &[&'a Part], schema: &SchemaRef) -> Self {
+        let mut changed = Self::default();
+        let mut gone: BTreeMap<usize, &Part> = before.iter().map(|part| (address(part), *part)).collect();
+        for part in after {
+            match gone.remove(&address(part)) {
+                Some(before) => changed.add_shared(before, part),
+                None => changed.add(part, |row| weight(part, row)),
+            }
+        }
+        for part in gone.into_values() {
+            changed.add(part, |row| -weight(part, row));
+        }
+        changed.cancel(schema);
+        changed
+    }
+
+    /// Makes one of the entries of equal rows, and none of those that cancel out.
+    fn cancel(&mut self, schema: &SchemaRef) {
+        let types: Vec<DataType> = schema
+            .fields()
+            .iter()
+            .map(|field| field.data_type().clone())
+            .collect();
+        let encoder = KeyEncoder::new(&types);
+        let mut hashed: Vec<([u8; 16], Entry)> = Vec::with_capacity(self.entries.len());
+        for chunk in self.entries.chunks(BATCH_ROWS) {
+            let encoded = encoder.encode_rows(&self.columns(schema, chunk), chunk.len());
+            hashed.extend(chunk.iter().enumerate().map(|(row, entry)| {
+                let mut hash = [0; 16];
+                hash.copy_from_slice(&blake3::hash(encoded.get(row)).as_bytes()[..16]);
+                (hash, *entry)
+            }));
+        }
+        hashed.sort_unstable_by_key(|(hash, entry)| (*hash, entry.part, entry.row));
+        self.entries = hashed
+            .chunk_by(|(one, _), (two, _)| one == two)
+            .map(|equal| Entry {
+                weight: equal.iter().map(|(_, entry)| entry.weight).sum(),
+                ..equal[0].1
+            })
+            .filter(|entry| entry.weight != 0)
+            .collect();
+    }
+
+    fn into_deltas(mut self, schema: &SchemaRef) -> Vec<Delta> {
+        self.entries
+            .sort_unstable_by_key(|entry| (entry.weight > 0, entry.part, entry.row));
+        let mut deltas: Vec<Delta> = self
+            .entries
+            .chunks(BATCH_ROWS)
+            .map(|chunk| {
+                let rows = batch(schema.clone(), self.columns(schema, chunk), chunk.len());
+                let weights = chunk
+                    .iter()
+                    .any(|entry| entry.weight != 1)
+                    .then(|| Int64Array::from_iter_values(chunk.iter().map(|entry| entry.weight)));
+                Delta::new(rows, weights)
+            })
+            .collect();
+        deltas.extend(self.whole.iter().map(|part| {
+            let rows = part.rows.rows();
+            Delta::inserts(batch(schema.clone(), rows.columns().to_vec(), rows.num_rows()))
+        }));
+        deltas
+    }
+
+    fn columns(&self, schema: &SchemaRef, entries: &[Entry]) -> Vec<ArrayRef> {
+        // Only the parts at hand: each has an array for each column.
+        let mut numbers: Vec<u32> = entries.iter().map(|entry| entry.part).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
         let places: Vec<(usize, usize)> = entries
             .iter()
-            .map(|entry| (entry.part as usize, entry.row as usize))
+            .map(|entry| {
+                let part = numbers
+                    .binary_search(&entry.part)
+                    .expect("all parts at hand are listed");
+                (part, entry.row as usize)
+            })
             .collect();
-        let column = |number: usize| -> ArrayRef {
-            let arrays: Vec<_> = self
-                .parts
+        let column = |number: usize| {
+            let arrays: Vec<_> = numbers
                 .iter()
-                .map(|part| part.rows.rows().column(number).as_ref())
+                .map(|part| self.parts[*part as usize].rows.rows().column(number).as_ref())
                 .collect();
             interleave(&arrays, &places).expect("the parts have one schema, and the rows are theirs")
         };
-        let columns = (0..schema.fields().len()).map(column).collect();
-        let rows = batch(schema.clone(), columns, entries.len());
-        let weights = entries
-            .iter()
-            .any(|entry| entry.weight != 1)
-            .then(|| Int64Array::from_iter_values(entries.iter().map(|entry| entry.weight)));
-        Delta::new(rows, weights)
+        (0..schema.fields().len()).map(column).collect()
     }
 }
 
@@ -232,6 +306,48 @@ mod tests {
         let weights: Vec<i64> = (0..3).map(|row| changes[0].weight(row)).collect();
         assert_eq!((changes.len(), changes[0].len()), (1, 3));
         assert_eq!(weights, [-1, -1, 1]);
+    }
+
+    #[test]
+    fn rows_keep_their_numbers_from_one_segment_on() {
+        let mut set = ZSet::new(schema());
+        let mut wanted: BTreeMap<i64, i64> = BTreeMap::new();
+        let mut earlier = set.store().snapshot();
+        // Grows over several segments, and loses enough rows in between to be compacted.
+        for round in 0_i64..40 {
+            let ids = round * 3_000..(round + 1) * 3_000;
+            let mut changes: Vec<(i64, i64)> = ids.map(|id| (id, 1 + id % 2)).collect();
+            let dying = wanted
+                .iter()
+                .filter(|(id, _)| *id % 40 >= round.rem_euclid(20) * 2);
+            changes.extend(dying.map(|(id, weight)| (*id, -weight)));
+            for (id, weight) in &changes {
+                *wanted.entry(*id).or_default() += weight;
+            }
+            wanted.retain(|_, weight| *weight != 0);
+            set.apply(&delta(&changes));
+            set.compact_if_due();
+            let later = set.store().snapshot();
+            let changes = Delta::concat(schema(), &later.changes_since(&earlier));
+            assert!(same(&changes, &reference(&earlier, &later)), "round {round}");
+            assert_eq!(changes.consolidated().len(), changes.len(), "round {round}");
+            let signs: Vec<bool> = (0..changes.len()).map(|row| changes.weight(row) > 0).collect();
+            assert!(signs.is_sorted(), "what goes stands first");
+            earlier = later;
+        }
+    }
+
+    #[test]
+    fn rows_that_are_only_appended_are_not_copied() {
+        let mut store = RowStore::new(schema());
+        let ids: Vec<i64> = (0..20_000).collect();
+        store.append(&rows(&ids));
+        let earlier = store.snapshot();
+        store.append(&rows(&(20_000..100_000).collect::<Vec<_>>()));
+        let changes = store.snapshot().changes_since(&earlier);
+        assert_eq!(changes.iter().map(Delta::len).sum::<usize>(), 80_000);
+        let all_changes = Delta::concat(schema(), &changes);
+        assert!(same(&all_changes, &reference(&earlier, &store.snapshot())));
     }
 
     proptest! {
