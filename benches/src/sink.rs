@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::session::Session;
 
+/// Short, so that waiting for the last segment is little of what is measured.
+const INTERVAL_MS: u64 = 100;
 const POLL: Duration = Duration::from_millis(10);
 
 /// A sink, and the directory of its files, which goes with the value.
@@ -20,9 +22,9 @@ impl Sink {
         std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
         let sink = Sink { directory };
         let options = match kind {
-            "blackhole" => "connector = 'blackhole'".to_owned(),
+            "blackhole" => format!("connector = 'blackhole', interval_ms = {INTERVAL_MS}"),
             format => format!(
-                "connector = 'file', path = '{}', format = '{format}'",
+                "connector = 'file', path = '{}', format = '{format}', interval_ms = {INTERVAL_MS}",
                 sink.directory.display()
             ),
         };

@@ -6,7 +6,8 @@
 //! ```
 //! A store seals segments and never changes their rows, so two snapshots of it share most of them. When the later one
 //! begins with all sealed segments of the earlier one, there was no compaction between them, and rows have kept their
-//! numbers: D and the tails are compared by number. Otherwise the rows of whatever is not shared go and come.
+//! numbers: D and the tails are compared by number. The same holds when there was but a tail, and its rows are the first
+//! ones now. Otherwise the rows of whatever is not shared go and come.
 //!
 //! Rows that go and rows that come may be equal, and then cancel out. They are summed by the hash of each (128 bits of
 //! BLAKE3 over its encoding). Where rows only come, nothing is hashed, and nothing is copied of segments that are new.
@@ -41,23 +42,45 @@ impl RowsSnapshot {
     pub fn changes_since(&self, earlier: &RowsSnapshot) -> Vec<Delta> {
         let (before, after): (Vec<&Part>, Vec<&Part>) =
             (earlier.all_parts().collect(), self.all_parts().collect());
-        let changed = match shared_start(&before, &after) {
+        let types: Vec<DataType> = self
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.data_type().clone())
+            .collect();
+        let encoder = KeyEncoder::new(&types);
+        let changed = match shared_start(&before, &after, &encoder) {
             Some(shared) => Changed::by_number(&before, &after, shared),
-            None => Changed::by_value(&before, &after, self.schema()),
+            None => Changed::by_value(&before, &after, self.schema(), &encoder),
         };
         changed.into_deltas(self.schema())
     }
 }
 
-/// The number of sealed segments with which both begin, if they are all that the earlier one has.
-fn shared_start(before: &[&Part], after: &[&Part]) -> Option<usize> {
+/// The number of sealed segments with which both begin, if rows have kept their numbers.
+fn shared_start(before: &[&Part], after: &[&Part], encoder: &KeyEncoder) -> Option<usize> {
     let is_sealed = |part: &&&Part| part.rows.rows().num_rows() == SEGMENT_ROWS;
     let sealed = before.iter().take_while(is_sealed).count();
     let both = before.iter().zip(after).take(sealed);
     let shared = both
         .filter(|(one, two)| Arc::ptr_eq(&one.rows, &two.rows))
         .count();
-    (sealed > 0 && shared == sealed).then_some(sealed)
+    let kept = match sealed {
+        0 => begins_with(after, before, encoder),
+        _ => shared == sealed,
+    };
+    kept.then_some(sealed)
+}
+
+/// Whether the first rows of one are those of the other, whatever they weigh.
+fn begins_with(parts: &[&Part], start: &[&Part], encoder: &KeyEncoder) -> bool {
+    let encoded = |part: &&Part| {
+        let rows = part.rows.rows();
+        let keys = encoder.encode_rows(rows.columns(), rows.num_rows());
+        (0..rows.num_rows()).map(move |row| Box::<[u8]>::from(keys.get(row)))
+    };
+    let mut rows = parts.iter().flat_map(encoded);
+    start.iter().flat_map(encoded).all(|row| rows.next() == Some(row))
 }
 
 /// What tells segments apart. Both snapshots hold theirs, so an address is not used twice.
@@ -131,7 +154,7 @@ impl<'a> Changed<'a> {
     }
 
     /// The changes when rows may stand anywhere: parts that are not shared go and come.
-    fn by_value(before: &[&'a Part], after: &[&'a Part], schema: &SchemaRef) -> Self {
+    fn by_value(before: &[&'a Part], after: &[&'a Part], schema: &SchemaRef, encoder: &KeyEncoder) -> Self {
         let mut changed = Self::default();
         let mut gone: BTreeMap<usize, &Part> = before.iter().map(|part| (address(part), *part)).collect();
         for part in after {
@@ -143,18 +166,12 @@ impl<'a> Changed<'a> {
         for part in gone.into_values() {
             changed.add(part, |row| -weight(part, row));
         }
-        changed.cancel(schema);
+        changed.cancel(schema, encoder);
         changed
     }
 
     /// Makes one of the entries of equal rows, and none of those that cancel out.
-    fn cancel(&mut self, schema: &SchemaRef) {
-        let types: Vec<DataType> = schema
-            .fields()
-            .iter()
-            .map(|field| field.data_type().clone())
-            .collect();
-        let encoder = KeyEncoder::new(&types);
+    fn cancel(&mut self, schema: &SchemaRef, encoder: &KeyEncoder) {
         let mut hashed: Vec<([u8; 16], Entry)> = Vec::with_capacity(self.entries.len());
         for chunk in self.entries.chunks(BATCH_ROWS) {
             let encoded = encoder.encode_rows(&self.columns(schema, chunk), chunk.len());
