@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use tributary_executor::{Inputs, Scope, View};
+use tributary_executor::{Inline, Inputs, Scope, View};
 use tributary_planner::plan::{
     AggregateCall, AggregateFunction, Boundary, Column, GlobalLeaf, JoinKind, LocalFragment, Locality, Node,
     Scan, ViewPlan,
@@ -68,7 +68,13 @@ fn view(root: Node<Scan>) -> View {
         global: Node::Leaf(GlobalLeaf::Merge(0)),
         columns,
     };
-    View::new(ObjectId(9), Arc::new(plan), Scope::Cluster).expect("the plan is supported")
+    View::new(
+        ObjectId(9),
+        Arc::new(plan),
+        Scope::Cluster,
+        Arc::new(Inline::new(1)),
+    )
+    .expect("the plan is supported")
 }
 
 fn rows(first: i64, count: i64) -> Delta {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! In a region that is alone in its cluster there is one half, [`View::step_alone`], without slots: see
-//! [`crate::alone`].
+//! [`crate::stages`].
 //!
 //! Invariants: the result is a function of the inputs and the slots, never of how changes were cut into steps; the
 //! same steps give the same rows in the same order; a step with nothing to do changes nothing.
@@ -16,18 +16,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tributary_planner::plan::{GlobalLeaf, Scan, ViewPlan};
+use tributary_planner::plan::{Boundary, GlobalLeaf, Node, Scan, ViewPlan};
 use tributary_replication::{SlotChanges, SlotDelta, SlotLayout};
 use tributary_storage::{Delta, KeyEncoder, ObjectId, RowsSnapshot};
 
-use crate::alone::Alone;
 use crate::columns::{batch_of, types_of};
 use crate::error::{ExecutorError, Result};
 use crate::local::{LocalEnd, slot_layout};
 use crate::merge::Merge;
-use crate::operators::{LeafSource, Step, Tree};
+use crate::operators::{LeafSource, Relation, Step, Tree};
+use crate::placement::{Placement, Share};
 use crate::row_errors::{ErrorLog, ErrorSink, RowError};
-use crate::state::{Builder, NothingSaved, ResultRows, Saved, SavedState, StateId, States};
+use crate::stages::{Partition, Stages};
+use crate::state::{Builder, NothingSaved, PartitionedState, ResultRows, Saved, SavedState, StateId, States};
+use crate::workers::Workers;
 
 /// Changes of tables and views, in the object's own columns.
 pub type Inputs = BTreeMap<ObjectId, Delta>;
@@ -43,19 +45,19 @@ pub struct Defects {
 pub struct View {
     id: ObjectId,
     plan: Arc<ViewPlan>,
-    states: States,
+    /// The first holds the errors, too; there are no others in a cluster.
+    partitions: Vec<Partition>,
     errors: ErrorLog,
-    below: Below,
-    global: Tree,
+    operators: Operators,
     result: Held,
     schema: SchemaRef,
+    workers: Arc<dyn Workers>,
 }
 
-/// What lies below the global tree.
-enum Below {
-    /// Fragments and the merges of their slots.
-    Split(Vec<Fragment>),
-    Alone(Alone),
+/// The operators of either scope.
+enum Operators {
+    Alone(Stages),
+    Cluster(Split),
 }
 
 /// Where the rows of the result are.
@@ -76,14 +78,20 @@ pub enum Scope {
     Cluster,
 }
 
+/// Fragments, the merges of their slots, and the tree over what is merged.
+struct Split {
+    /// What fragments read; those with the same root share it.
+    roots: Vec<Tree>,
+    fragments: Vec<Fragment>,
+    global: Tree,
+}
+
 struct Fragment {
-    tree: Tree,
+    root: usize,
     end: LocalEnd,
     merge: Merge,
 }
 
-/// The name of the trace that holds the result.
-const RESULT: &str = "result";
 /// The name of the trace that holds the errors.
 const ERRORS: &str = "errors";
 
@@ -92,11 +100,11 @@ impl View {
     ///
     /// # Errors
     /// When the plan asks for what is not supported, or contradicts itself.
-    pub fn new(id: ObjectId, plan: Arc<ViewPlan>, scope: Scope) -> Result<Self> {
-        Self::build(id, plan, scope, &mut NothingSaved)
+    pub fn new(id: ObjectId, plan: Arc<ViewPlan>, scope: Scope, workers: Arc<dyn Workers>) -> Result<Self> {
+        Self::build(id, plan, scope, workers, &mut NothingSaved)
     }
 
-    /// The view as a checkpoint has it.
+    /// The view as a checkpoint has it; the number of workers may have been another.
     ///
     /// # Errors
     /// As [`View::new`]; when a state is missing or cannot be read.
@@ -104,60 +112,64 @@ impl View {
         id: ObjectId,
         plan: Arc<ViewPlan>,
         scope: Scope,
+        workers: Arc<dyn Workers>,
         saved: &mut dyn SavedState,
     ) -> Result<Self> {
-        let view = Self::build(id, plan, scope, saved)?;
-        view.states.assert_complete()?;
+        let view = Self::build(id, plan, scope, workers, saved)?;
+        for partition in &view.partitions {
+            partition.states.assert_complete()?;
+        }
         Ok(view)
     }
 
-    fn build(id: ObjectId, plan: Arc<ViewPlan>, scope: Scope, saved: &mut dyn SavedState) -> Result<Self> {
-        let mut states = States::default();
-        let below = match scope {
-            Scope::Alone => Below::Alone(Alone::build(
-                &mut Builder::new("alone", &mut states, &mut *saved),
-                &plan,
-            )?),
-            Scope::Cluster => Below::Split(build_fragments(&plan, &mut states, &mut *saved)?),
+    fn build(
+        id: ObjectId,
+        plan: Arc<ViewPlan>,
+        scope: Scope,
+        workers: Arc<dyn Workers>,
+        saved: &mut dyn SavedState,
+    ) -> Result<Self> {
+        let mut saved = PartitionedState::new(saved);
+        let of = match scope {
+            Scope::Alone => workers.count(),
+            Scope::Cluster => 1,
         };
-        let merged: Vec<(Vec<DataType>, bool)> = (0..plan.fragments.len())
-            .map(|number| match &below {
-                Below::Alone(alone) => alone.merged(number),
-                Below::Split(fragments) => {
-                    let append_only = matches!(fragments[number].merge, Merge::Appended(_));
-                    (plan.fragments[number].merged_types(), append_only)
+        let mut partitions = Vec::with_capacity(of);
+        let mut first = None;
+        for number in 0..of {
+            saved.turn_to(Share { number, of });
+            let mut states = States::default();
+            let operators = Operators::build(&plan, scope, &mut states, &mut saved)?;
+            let schema = result_schema(&plan, operators.types())?;
+            let shown = operators
+                .root_top_k()
+                .filter(|id| states.ranked(*id).keeps_what_it_shows());
+            let result = match shown {
+                Some(top_k) => Held::TopK(top_k),
+                None => {
+                    let empty = ResultRows::new(schema.clone(), operators.append_only());
+                    let mut builder = Builder::new("view", &mut states, &mut saved);
+                    Held::Apart(builder.result(empty, operators.placement())?)
                 }
-            })
-            .collect();
-        let mut builder = Builder::new("global", &mut states, &mut *saved);
-        let global = Tree::build(&mut builder, &plan.global, &|leaf: &GlobalLeaf| match leaf {
-            GlobalLeaf::Scan(scan) => Ok(LeafSource::Scan(scan)),
-            GlobalLeaf::Merge(number) => match merged.get(*number) {
-                Some((types, append_only)) => Ok(LeafSource::Merged(*number, types, *append_only)),
-                None => Err(ExecutorError::Plan(format!("there is no fragment {number}"))),
-            },
-        })?;
-        let schema = result_schema(&plan, global.types())?;
-        let shown = global
-            .root_top_k()
-            .filter(|id| states.ranked(*id).keeps_what_it_shows());
-        let result = match shown {
-            Some(top_k) => Held::TopK(top_k),
-            None => {
-                let empty = ResultRows::new(schema.clone(), global.append_only());
-                Held::Apart(states.open_result(RESULT.to_string(), empty, &mut *saved)?)
+            };
+            if first.is_none() {
+                let errors = states.open_trace(ERRORS.to_string(), ErrorLog::layout(), &mut saved)?;
+                first = Some((operators, result, schema, ErrorLog::new(errors)));
             }
-        };
-        let errors = states.open_trace(ERRORS.to_string(), ErrorLog::layout(), saved)?;
+            let errors = ErrorSink::default();
+            partitions.push(Partition { states, errors });
+        }
+        // States are opened in the same order in each partition, so the operators of one serve all.
+        let (operators, result, schema, errors) = first.expect("there is a worker");
         Ok(Self {
             id,
-            errors: ErrorLog::new(errors),
-            states,
-            below,
-            global,
+            plan,
+            partitions,
+            errors,
+            operators,
             result,
             schema,
-            plan,
+            workers,
         })
     }
 
@@ -188,8 +200,8 @@ impl View {
 
     /// Switches defects on or off. For tests only.
     pub fn set_defects(&mut self, defects: Defects) {
-        if let Below::Split(fragments) = &mut self.below {
-            for fragment in fragments {
+        if let Operators::Cluster(split) = &mut self.operators {
+            for fragment in &mut split.fragments {
                 if let Merge::Partials(partials) = &mut fragment.merge {
                     partials.set_merge_by_adding(defects.merge_by_adding);
                 }
@@ -197,16 +209,23 @@ impl View {
         }
     }
 
-    /// Takes in changes of all inputs, in a region that is alone; returns the change of the result.
+    /// Takes in changes of all inputs, in a region that is alone; returns the change of the result, in parts.
     ///
     /// # Panics
     /// When the view was built for a cluster.
-    pub fn step_alone(&mut self, inputs: &Inputs) -> Delta {
-        assert!(
-            matches!(self.below, Below::Alone(_)),
-            "a view of a cluster merges slots"
-        );
-        self.evaluate_global(inputs, &[], false)
+    pub fn step_alone(&mut self, inputs: &Inputs) -> Vec<Delta> {
+        self.evaluate_alone(inputs, false)
+    }
+
+    fn evaluate_alone(&mut self, inputs: &Inputs, initial: bool) -> Vec<Delta> {
+        let Operators::Alone(stages) = &self.operators else {
+            panic!("a view of a cluster merges slots");
+        };
+        let (result, schema) = (self.result, &self.schema);
+        let finish = |partition: &mut Partition, delta| partition.take_in(result, schema, delta);
+        let deltas = stages.eval(&mut self.partitions, &*self.workers, inputs, initial, finish);
+        self.record_errors();
+        deltas
     }
 
     /// Takes in changes of the region's own rows and of global inputs; returns, per fragment, the new absolute
@@ -215,23 +234,11 @@ impl View {
     /// # Panics
     /// When the view was built for a region that is alone.
     pub fn step_local(&mut self, inputs: &Inputs) -> Vec<Option<SlotChanges>> {
-        let Below::Split(fragments) = &self.below else {
-            panic!("a region that is alone has no slots");
-        };
-        let mut sink = ErrorSink::default();
-        let mut changes = Vec::with_capacity(fragments.len());
-        for fragment in fragments {
-            let mut step = Step {
-                states: &mut self.states,
-                errors: &mut sink,
-                inputs,
-                merged: &[],
-                initial: false,
-            };
-            let delta = fragment.tree.eval(&mut step);
-            changes.push(fragment.end.eval(&mut self.states, &delta));
-        }
-        self.errors.record(&mut self.states, sink);
+        let (split, partition) = split_of(&self.operators, &mut self.partitions);
+        let deltas = split.eval_roots(&mut partition.step(inputs, &[], false));
+        let end = |fragment: &Fragment| fragment.end.eval(&mut partition.states, &deltas[fragment.root]);
+        let changes = split.fragments.iter().map(end).collect();
+        self.record_errors();
         changes
     }
 
@@ -239,134 +246,235 @@ impl View {
     /// the view's columns.
     ///
     /// # Panics
-    /// When there is not one entry per fragment.
+    /// When there is not one entry per fragment, or the view was built for a region that is alone.
     pub fn step_global(&mut self, inputs: &Inputs, merges: &[Option<SlotDelta>]) -> Delta {
-        let Below::Split(fragments) = &self.below else {
-            panic!("a region that is alone has no slots");
-        };
-        assert_eq!(
-            merges.len(),
-            fragments.len(),
-            "every fragment has its merge input"
-        );
         self.evaluate_global(inputs, merges, false)
     }
 
     /// The result over no input: the one row of an aggregate without keys. Called once, when the view is new.
     pub fn initialize(&mut self) -> Delta {
         let inputs = Inputs::new();
-        let fragments = match &self.below {
-            Below::Alone(_) => 0,
-            Below::Split(fragments) => fragments.len(),
-        };
-        if let Below::Split(fragments) = &self.below {
-            let mut sink = ErrorSink::default();
-            for fragment in fragments {
-                let mut step = Step {
-                    states: &mut self.states,
-                    errors: &mut sink,
-                    inputs: &inputs,
-                    merged: &[],
-                    initial: true,
-                };
-                let delta = fragment.tree.eval(&mut step);
-                assert!(
-                    delta.consolidated().is_empty(),
-                    "no row of a fragment exists without a regional row"
-                );
-            }
-            self.errors.record(&mut self.states, sink);
+        if let Operators::Alone(_) = &self.operators {
+            let parts = self.evaluate_alone(&inputs, true);
+            return Delta::concat(self.schema.clone(), &parts);
         }
-        self.evaluate_global(&inputs, &vec![None; fragments], true)
+        let (split, partition) = split_of(&self.operators, &mut self.partitions);
+        let deltas = split.eval_roots(&mut partition.step(&inputs, &[], true));
+        assert!(
+            deltas.iter().all(|delta| delta.consolidated().is_empty()),
+            "no row of a fragment exists without a regional row"
+        );
+        let merges = vec![None; split.fragments.len()];
+        self.evaluate_global(&inputs, &merges, true)
     }
 
     fn evaluate_global(&mut self, inputs: &Inputs, merges: &[Option<SlotDelta>], initial: bool) -> Delta {
-        let mut sink = ErrorSink::default();
-        let merged: Vec<Delta> = match &mut self.below {
-            Below::Split(fragments) => fragments
-                .iter_mut()
-                .zip(merges)
-                .map(|(fragment, slots)| fragment.merge.eval(slots.as_ref(), initial, &mut sink))
-                .collect(),
-            Below::Alone(alone) => alone.eval(&mut Step {
-                states: &mut self.states,
-                errors: &mut sink,
-                inputs,
-                merged: &[],
-                initial,
-            }),
+        let Operators::Cluster(split) = &mut self.operators else {
+            panic!("a region that is alone has no slots");
         };
-        let mut step = Step {
-            states: &mut self.states,
-            errors: &mut sink,
-            inputs,
-            merged: &merged,
-            initial,
-        };
-        let delta = self.global.eval(&mut step);
-        let rows = batch_of(self.schema.clone(), delta.rows().columns().to_vec(), delta.len());
-        let delta = delta.with_rows(rows);
-        if let Held::Apart(result) = self.result
-            && !delta.is_empty()
-        {
-            self.states.result_mut(result).apply(&delta);
-        }
-        self.errors.record(&mut self.states, sink);
+        assert_eq!(
+            merges.len(),
+            split.fragments.len(),
+            "every fragment has its merge input"
+        );
+        let partition = &mut self.partitions[0];
+        let fragments = split.fragments.iter_mut().zip(merges);
+        let merged: Vec<Delta> = fragments
+            .map(|(fragment, slots)| {
+                fragment
+                    .merge
+                    .eval(slots.as_ref(), initial, &mut partition.errors)
+            })
+            .collect();
+        let delta = split.global.eval(&mut partition.step(inputs, &merged, initial));
+        let delta = partition.take_in(self.result, &self.schema, delta);
+        self.record_errors();
         delta
+    }
+
+    fn record_errors(&mut self) {
+        let mut met = self
+            .partitions
+            .iter_mut()
+            .map(|partition| std::mem::take(&mut partition.errors));
+        let mut all = met.next().expect("there is a partition");
+        met.for_each(|errors| all.append(errors));
+        self.errors.record(&mut self.partitions[0].states, all);
     }
 
     /// Makes pending changes of traces immutable, under `stamp`.
     pub fn seal(&mut self, stamp: u64) {
-        self.states.seal(stamp);
+        let partitions = self.partitions.iter_mut();
+        partitions.for_each(|partition| partition.states.seal(stamp));
     }
 
     /// The result as it is now. Cheap, and never changes afterwards.
     pub fn result(&self) -> Arc<RowsSnapshot> {
-        match self.result {
-            Held::Apart(result) => self.states.result(result).snapshot(),
-            Held::TopK(state) => self.states.ranked(state).kept(self.schema.clone()),
-        }
+        let partitions = self.partitions.iter().map(|partition| &partition.states);
+        let part = |states: &States| match self.result {
+            Held::Apart(result) => states.result(result).snapshot(),
+            Held::TopK(state) => states.ranked(state).kept(self.schema.clone()),
+        };
+        RowsSnapshot::concat(&partitions.map(part).collect::<Vec<_>>())
     }
 
     /// All state, the result included, by name: what a checkpoint keeps. Traces are as of the last seal.
     pub fn save(&self) -> BTreeMap<String, Saved> {
-        self.states
-            .save()
-            .map(|(name, saved)| (name.to_string(), saved))
-            .collect()
+        States::save_all(self.partitions.iter().map(|partition| &partition.states))
     }
 
     /// Rows and groups that are left out at present because they cannot be computed, at most
     /// [`ERRORS_LISTED_MAX`](crate::ERRORS_LISTED_MAX).
     pub fn errors(&self) -> Vec<RowError> {
-        self.errors.live(&self.states)
+        self.errors.live(&self.partitions[0].states)
     }
 
     /// Every state's name, its rows as an upper bound, and the bytes it holds.
     pub fn state_sizes(&self) -> Vec<(String, usize, usize)> {
-        self.states
-            .sizes()
-            .map(|(name, rows, bytes)| (name.to_string(), rows, bytes))
-            .collect()
+        let mut sizes: Vec<(String, usize, usize)> = Vec::new();
+        for (name, rows, bytes) in self
+            .partitions
+            .iter()
+            .flat_map(|partition| partition.states.sizes())
+        {
+            match sizes.iter_mut().find(|(other, ..)| other == name) {
+                Some(size) => (size.1, size.2) = (size.1 + rows, size.2 + bytes),
+                None => sizes.push((name.to_string(), rows, bytes)),
+            }
+        }
+        sizes
     }
 }
 
-fn build_fragments(
-    plan: &ViewPlan,
-    states: &mut States,
-    saved: &mut dyn SavedState,
-) -> Result<Vec<Fragment>> {
-    let mut fragments = Vec::with_capacity(plan.fragments.len());
-    for (number, fragment) in plan.fragments.iter().enumerate() {
-        let mut builder = Builder::new(format!("local{number}"), states, &mut *saved);
-        let tree = Tree::build(&mut builder, &fragment.root, &|scan: &Scan| {
-            Ok(LeafSource::Scan(scan))
-        })?;
-        let end = LocalEnd::build(&mut builder, &fragment.boundary, tree.types(), tree.append_only())?;
-        let merge = Merge::build(number, &fragment.boundary, tree.types());
-        fragments.push(Fragment { tree, end, merge });
+fn split_of<'a>(operators: &'a Operators, partitions: &'a mut [Partition]) -> (&'a Split, &'a mut Partition) {
+    match operators {
+        Operators::Cluster(split) => (split, &mut partitions[0]),
+        Operators::Alone(_) => panic!("a region that is alone has no slots"),
     }
-    Ok(fragments)
+}
+
+impl Operators {
+    fn build(
+        plan: &ViewPlan,
+        scope: Scope,
+        states: &mut States,
+        saved: &mut PartitionedState,
+    ) -> Result<Self> {
+        Ok(match scope {
+            Scope::Alone => Self::Alone(Stages::build(&mut Builder::new("alone", states, saved), plan)?),
+            Scope::Cluster => Self::Cluster(Split::build(plan, states, saved)?),
+        })
+    }
+
+    fn types(&self) -> &[DataType] {
+        match self {
+            Self::Alone(stages) => stages.types(),
+            Self::Cluster(split) => split.global.types(),
+        }
+    }
+
+    fn append_only(&self) -> bool {
+        match self {
+            Self::Alone(stages) => stages.append_only(),
+            Self::Cluster(split) => split.global.append_only(),
+        }
+    }
+
+    fn placement(&self) -> &Placement {
+        match self {
+            Self::Alone(stages) => stages.placement(),
+            Self::Cluster(_) => &Placement::One,
+        }
+    }
+
+    fn root_top_k(&self) -> Option<StateId> {
+        match self {
+            Self::Alone(stages) => stages.root_top_k(),
+            Self::Cluster(split) => split.global.root_top_k(),
+        }
+    }
+}
+
+impl Partition {
+    fn step<'a>(&'a mut self, inputs: &'a Inputs, merged: &'a [Delta], initial: bool) -> Step<'a> {
+        Step {
+            states: &mut self.states,
+            errors: &mut self.errors,
+            inputs,
+            merged,
+            initial,
+        }
+    }
+
+    /// The change of the result, in the view's columns; the result takes it in.
+    fn take_in(&mut self, result: Held, schema: &SchemaRef, delta: Delta) -> Delta {
+        let rows = batch_of(schema.clone(), delta.rows().columns().to_vec(), delta.len());
+        let delta = delta.with_rows(rows);
+        if let Held::Apart(result) = result
+            && !delta.is_empty()
+        {
+            self.states.result_mut(result).apply(&delta);
+        }
+        delta
+    }
+}
+
+impl Split {
+    fn build(plan: &ViewPlan, states: &mut States, saved: &mut PartitionedState) -> Result<Self> {
+        let mut nodes: Vec<&Node<Scan>> = Vec::new();
+        let mut roots: Vec<Tree> = Vec::new();
+        let mut fragments: Vec<Fragment> = Vec::with_capacity(plan.fragments.len());
+        for (number, fragment) in plan.fragments.iter().enumerate() {
+            let mut builder = Builder::new(format!("local{number}"), states, saved);
+            let root = match nodes.iter().position(|other| **other == fragment.root) {
+                Some(root) => root,
+                None => {
+                    let leaf = |scan| Ok(LeafSource::Scan(scan));
+                    roots.push(Tree::build(&mut builder, &fragment.root, &leaf)?);
+                    nodes.push(&fragment.root);
+                    nodes.len() - 1
+                }
+            };
+            let tree = &roots[root];
+            let end = LocalEnd::build(&mut builder, &fragment.boundary, tree.relation())?;
+            let merge = Merge::build(number, &fragment.boundary, tree.types());
+            fragments.push(Fragment { root, end, merge });
+        }
+        let types: Vec<Vec<DataType>> = plan.fragments.iter().map(|f| f.merged_types()).collect();
+        let keys: Vec<Option<Vec<usize>>> = plan.fragments.iter().map(|f| merged_key(&f.boundary)).collect();
+        let merged = |number: usize| Relation {
+            types: &types[number],
+            append_only: matches!(fragments[number].merge, Merge::Appended(_)),
+            placement: &Placement::One,
+            unique: keys[number].as_deref(),
+        };
+        let mut builder = Builder::new("global", states, saved);
+        let global = Tree::build(&mut builder, &plan.global, &|leaf: &GlobalLeaf| match leaf {
+            GlobalLeaf::Scan(scan) => Ok(LeafSource::Scan(scan)),
+            GlobalLeaf::Merge(number) if *number < fragments.len() => {
+                Ok(LeafSource::Merged(*number, merged(*number)))
+            }
+            GlobalLeaf::Merge(number) => Err(ExecutorError::Plan(format!("there is no fragment {number}"))),
+        })?;
+        Ok(Self {
+            roots,
+            fragments,
+            global,
+        })
+    }
+
+    /// The change of each root's rows.
+    fn eval_roots(&self, step: &mut Step) -> Vec<Delta> {
+        self.roots.iter().map(|root| root.eval(step)).collect()
+    }
+}
+
+/// Columns of a fragment's merged rows of which no two have equal values.
+fn merged_key(boundary: &Boundary) -> Option<Vec<usize>> {
+    match boundary {
+        Boundary::MergePartials { keys, .. } if !keys.is_empty() => Some((0..keys.len()).collect()),
+        _ => None,
+    }
 }
 
 /// The schema of the result, with the plan's names.

@@ -15,7 +15,6 @@
 //! Left out on purpose: where deltas come from, when steps happen, and every decision about other regions.
 
 mod aggregates;
-mod alone;
 mod canonical;
 mod columns;
 mod dataflow;
@@ -24,10 +23,14 @@ pub mod expr;
 mod local;
 mod merge;
 mod operators;
+mod placement;
 mod row_errors;
+mod stages;
 mod state;
+mod workers;
 
 pub use dataflow::{Defects, Inputs, Scope, View};
 pub use error::ExecutorError;
 pub use row_errors::{ERRORS_LISTED_MAX, RowError};
 pub use state::{Saved, SavedState};
+pub use workers::{Inline, Job, Workers};

@@ -60,6 +60,14 @@ impl ErrorSink {
         self.weights.push(weight);
     }
 
+    /// Adds the errors of another partition.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.operators.append(&mut other.operators);
+        self.messages.append(&mut other.messages);
+        self.rows.append(&mut other.rows);
+        self.weights.append(&mut other.weights);
+    }
+
     fn into_delta(self) -> Delta {
         let rows = self.weights.len();
         let columns: Vec<ArrayRef> = vec![

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use tributary_executor::{Scope, View};
+use tributary_executor::{Scope, View, Workers};
 use tributary_planner::plan::ViewPlan;
 use tributary_replication::{SlotChanges, SlotDelta};
 use tributary_storage::{Delta, ObjectId, RowsSnapshot};
@@ -64,9 +64,15 @@ pub struct Finished {
 
 impl Backfill {
     /// A job for a view; it begins with [`Backfill::begin`].
-    pub fn new(id: ObjectId, plan: Arc<ViewPlan>, scope: Scope, defects: Defects) -> Result<Self> {
+    pub fn new(
+        id: ObjectId,
+        plan: Arc<ViewPlan>,
+        scope: Scope,
+        workers: Arc<dyn Workers>,
+        defects: Defects,
+    ) -> Result<Self> {
         let own = plan.fragments.iter().map(|_| Vec::new()).collect();
-        let mut view = View::new(id, plan, scope)?;
+        let mut view = View::new(id, plan, scope, workers)?;
         view.set_defects(defects.executor);
         let empty = view.result();
         view.initialize();

@@ -1,6 +1,6 @@
 //! A region's state as a checkpoint, and back.
 //!
-//! Traces hold all rows, slots and operator state; one blob holds the rest. Views whose backfill is still
+//! Traces and rows hold tables, slots and operator state; one blob holds the rest. Views whose backfill is still
 //! running are not saved: their job begins anew from the tables of the checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tributary_executor::{SavedState, View};
 use tributary_planner::catalog::{Catalog, ObjectKind};
-use tributary_replication::{Epoch, Frontier, Hlc};
+use tributary_replication::{Epoch, Frontier, Hlc, SlotSet};
 use tributary_storage::checkpoint::{Checkpoint, Loaded};
 use tributary_storage::{
     ChainHash, FragmentId, Layout, ObjectId, OriginId, RowStore, RunTrace, StorageError,
@@ -115,13 +115,24 @@ impl Dataflow {
                             view: id,
                             number: fragment_number(number),
                         };
-                        let mut restore = |name: &str, layout| loaded.trace(name, layout);
-                        self.slots
-                            .insert(at, Slots::new(at, &def.plan, self.defects, &mut restore)?);
+                        let mut slots = Slots::new(at, &def.plan, self.defects);
+                        for (origin, _) in self.frontier.iter() {
+                            let schema = SlotSet::row_schema(&slots.layout);
+                            if let Some(rows) = loaded.rows(&Slots::rows_name(at, origin), schema)? {
+                                slots.set.restore(origin, rows);
+                            }
+                        }
+                        self.slots.insert(at, slots);
                     }
                     let state = if attached.contains(&id) {
                         let mut saved = OfView { view: id, loaded };
-                        let mut view = View::restore(id, def.plan.clone(), self.scope(), &mut saved)?;
+                        let mut view = View::restore(
+                            id,
+                            def.plan.clone(),
+                            self.scope(),
+                            self.workers.clone(),
+                            &mut saved,
+                        )?;
                         view.set_defects(self.defects.executor);
                         ViewState::Attached(Box::new(view))
                     } else {
@@ -130,6 +141,7 @@ impl Dataflow {
                             id,
                             def.plan.clone(),
                             self.scope(),
+                            self.workers.clone(),
                             self.defects,
                         )?))
                     };

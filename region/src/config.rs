@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tributary_executor::{Inline, Workers};
 use tributary_replication::link::LinkConfig;
 use tributary_storage::Position;
 
@@ -26,6 +27,8 @@ pub struct RegionConfig {
     pub clock_drift_max_ms: u64,
     /// Rows that one backfill poll feeds to a new view.
     pub backfill_rows_max: usize,
+    /// Computes the partitions of views.
+    pub workers: Arc<dyn Workers>,
     /// Reads rows of sources again.
     pub sources: Arc<dyn SourceReader>,
     /// Positions of the log at which the results of all views are kept, to be taken with `Region::take_kept`, when a
@@ -66,6 +69,7 @@ impl RegionConfig {
             sealed_records_max: 4096,
             clock_drift_max_ms: 10_000,
             backfill_rows_max: 16_384,
+            workers: Arc::new(Inline::new(1)),
             sources: Arc::new(NoSources),
             keep_results_at: BTreeSet::new(),
             link: LinkConfig::default(),

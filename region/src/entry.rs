@@ -57,6 +57,20 @@ pub enum Entry {
     Attach(ObjectId),
 }
 
+impl Entry {
+    /// The number of rows that it brings from outside.
+    pub fn rows(&self) -> u64 {
+        match self {
+            Self::Commit { tables, .. } => {
+                let rows: usize = tables.values().map(|writes| writes.rows.num_rows()).sum();
+                rows as u64
+            }
+            Self::Source { from, to, .. } => to - from,
+            Self::Catalog(_) | Self::Joined | Self::Bundles(_) | Self::Attach(_) => 0,
+        }
+    }
+}
+
 /// An entry with its time.
 #[derive(Clone, Debug)]
 pub struct Timed {

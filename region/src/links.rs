@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tributary_replication::link::{CutRequest, LinkEffect, LinkStatus, Message};
-use tributary_replication::{Epoch, Identity, Inbox, Link, Local, Offered, SectionObject, Tick};
-use tributary_storage::{Keys, OriginId, RegionId};
+use tributary_replication::{Changed, Epoch, Identity, Inbox, Link, Local, Offered, SectionObject, Tick};
+use tributary_storage::{OriginId, RegionId};
 
 use crate::config::RegionConfig;
 use crate::dataflow::Dataflow;
@@ -148,7 +148,7 @@ impl Links {
     }
 
     /// Own changes of a step.
-    pub fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Keys>) {
+    pub fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Changed>) {
         self.links
             .values_mut()
             .for_each(|link| link.changed(epoch, changes));

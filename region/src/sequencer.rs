@@ -351,14 +351,20 @@ impl Sequencer {
         )
     }
 
-    /// Takes the oldest sealed records that can be stepped at once: all of one tick, and catalog changes and
-    /// bundles that may carry one on their own.
+    /// Takes the oldest sealed records that can be stepped at once: those of one tick, up to [`STEP_ROWS_MAX`] rows,
+    /// and catalog changes and bundles that may carry one on their own.
     pub fn take_step(&mut self, tick_ms: u64) -> Vec<Sealed> {
         let mut step: Vec<Sealed> = Vec::new();
+        let mut rows = 0;
         while let Some(next) = self.sealed.front() {
+            rows += next.timed.entry.rows();
             if let Some(first) = step.first() {
                 let same_tick = first.timed.hlc.tick(tick_ms) == next.timed.hlc.tick(tick_ms);
-                if !same_tick || stands_alone(&first.timed.entry) || stands_alone(&next.timed.entry) {
+                if !same_tick
+                    || rows > STEP_ROWS_MAX
+                    || stands_alone(&first.timed.entry)
+                    || stands_alone(&next.timed.entry)
+                {
                     break;
                 }
             }
@@ -383,6 +389,10 @@ impl Sequencer {
         }
     }
 }
+
+/// The rows of one step, unless a single record has more: bringing the rows of several large records together costs
+/// more than their steps do.
+const STEP_ROWS_MAX: u64 = 65_536;
 
 /// Whether an entry is stepped alone: those that may change which tables and views exist.
 pub fn stands_alone(entry: &Entry) -> bool {

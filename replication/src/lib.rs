@@ -28,7 +28,7 @@ mod section;
 pub mod slots;
 
 pub use bundle::{Bundle, Chunk, Included, Section, SectionObject};
-pub use changes::{Changes, KeySet};
+pub use changes::{Changed, Changes, KeySet};
 pub use defects::Defects;
 pub use error::ReplicationError;
 pub use frontier::{ClusterId, Epoch, Frontier};

@@ -32,10 +32,10 @@ mod status;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tributary_storage::{ChainHash, Keys, OriginId, RegionId};
+use tributary_storage::{ChainHash, OriginId, RegionId};
 
 use crate::bundle::{Bundle, SectionObject};
-use crate::changes::KeySet;
+use crate::changes::{Changed, Changes};
 use crate::frontier::{ClusterId, Epoch, Frontier};
 use crate::hlc::Tick;
 use freshness::Freshness;
@@ -87,8 +87,8 @@ pub struct CutRequest {
 /// Which values of an origin to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OriginChanges {
-    /// The present values of these keys.
-    Keys(BTreeMap<SectionObject, KeySet>),
+    /// These values of these objects.
+    Of(BTreeMap<SectionObject, Changes>),
     /// Everything of every object that is stamped later than this.
     Since(Epoch),
 }
@@ -232,7 +232,7 @@ impl Link {
 
     /// Own values changed, up to `epoch`. Told in the order of epochs, whether connected or not, before the
     /// cut that carries them.
-    pub fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Keys>) {
+    pub fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Changed>) {
         self.outgoing.changed(epoch, changes);
     }
 

@@ -4,38 +4,42 @@
 //! increment. So of two values with the same origin the one with the newer stamp is right, whatever the
 //! order, and however often, they arrive; equal stamps hold equal values, and anything else is corruption.
 //!
-//! One [`SlotSet`] holds the slots of one fragment, of all origins, in a trace:
+//! One [`SlotSet`] holds the slots of one fragment: a hash index from keys to numbers, and for each origin its
+//! values in the order in which they came, which is the order of their stamps:
 //!
 //! ```text
-//! key columns ... | origin Int64 | stamp Int64 | deleted Boolean | partial columns ... (null when deleted)
-//! └── trace key ─┘
+//!   key ──index──▶ k     origin 1: place[k] ──▶ row     rows: key columns ... | stamp | deleted | partial columns ...
+//!                        origin 2: place[k] ──▶ row     (a newer value is appended, the older one is dead)
 //! ```
 //!
-//! Invariants: at most one row per (key, origin), always with weight 1; tombstones are kept, because an
-//! older value of the key may still arrive through a relay. A key that its origin deletes without ever
-//! having written it leaves no tombstone: nobody can have heard of it.
+//! So what was written since an epoch is the end of a store, and rows are stored as they are shipped.
+//!
+//! Invariants: at most one live row per (key, origin); tombstones are kept, because an older value of the key may
+//! still arrive through a relay. A key that its origin deletes without ever having written it leaves no tombstone:
+//! nobody can have heard of it.
 //!
 //! Left out: merging partials (the executor's), dropping tombstones (needs causal stability).
 
-mod found;
+mod of_origin;
+mod picks;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tributary_storage::{Delta, KeyEncoder, Layout, OriginId, RunTrace, Trace, TraceSnapshot};
+use tributary_storage::{KeyIndex, OriginId, RowStore, RowsSnapshot};
 
-use crate::changes::{Changes, to_keys};
 use crate::defects::Defects;
 use crate::error::{ReplicationError, Result};
 use crate::frontier::Epoch;
 use crate::partials::{ArrowPartials, PartialOps};
-use crate::section::{
-    Expected, boolean, changed_since, check_columns, check_distinct, of_origin_since, pick, stamps,
-};
-use found::{FoundSlots, LivePicks};
+use crate::section::{Expected, boolean, check_columns, stamps};
+use of_origin::OfOrigin;
+use picks::Picks;
 
 /// The columns of a fragment's slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,47 +90,42 @@ pub struct LiveSlots {
 /// The slots of one fragment, of all origins.
 pub struct SlotSet {
     layout: SlotLayout,
+    schema: SchemaRef,
     partials: Arc<dyn PartialOps>,
-    keys: KeyEncoder,
-    trace: RunTrace,
-    own: Option<OriginId>,
-    own_stamp_max: Epoch,
-    sealed: bool,
+    index: KeyIndex,
+    origins: BTreeMap<OriginId, OfOrigin>,
+    /// Per key the batch that named it last, to find one that is named twice.
+    named: Vec<u64>,
+    batches: u64,
     defects: Defects,
-}
-
-/// Values about to be written, as columns of the trace.
-struct Incoming {
-    columns: Vec<ArrayRef>,
-    rows: usize,
 }
 
 impl SlotSet {
     /// An empty set.
     pub fn new(layout: SlotLayout) -> Self {
-        let trace = RunTrace::new(Self::trace_layout(&layout));
-        Self::from_trace(layout, trace)
-    }
-
-    /// The set whose slots a checkpoint brought back.
-    pub fn from_trace(layout: SlotLayout, trace: RunTrace) -> Self {
+        let partials = ArrowPartials::new(layout.partial_types.clone());
         Self {
-            partials: Arc::new(ArrowPartials::new(layout.partial_types.clone())),
-            keys: KeyEncoder::new(&layout.key_types),
+            schema: Self::row_schema(&layout),
+            partials: Arc::new(partials),
+            index: KeyIndex::new(&layout.key_types),
             layout,
-            trace,
-            own: None,
-            own_stamp_max: Epoch(0),
-            sealed: true,
+            origins: BTreeMap::new(),
+            named: Vec::new(),
+            batches: 0,
             defects: Defects::default(),
         }
     }
 
-    /// Tells which origin writes here, before its first write. Its changes can then be found from the stamps
-    /// of runs alone, without reading everything.
-    pub fn with_own(mut self, own: OriginId) -> Self {
-        self.own = Some(own);
-        self
+    /// Takes in the slots of an origin that a checkpoint brought back.
+    ///
+    /// # Panics
+    /// When the origin has slots already, or the columns are not those of [`SlotSet::row_schema`].
+    pub fn restore(&mut self, origin: OriginId, rows: RowStore) {
+        let keys = self.layout.key_types.len();
+        let slots = OfOrigin::restored(rows, keys, &mut self.index);
+        let earlier = self.origins.insert(origin, slots);
+        assert!(earlier.is_none(), "an origin's slots are restored once");
+        self.named.resize(self.index.len(), 0);
     }
 
     /// Switches defects on. For tests only.
@@ -140,30 +139,17 @@ impl SlotSet {
         self.defects = defects;
     }
 
-    /// The layout of the trace that holds slots of this layout.
-    pub fn trace_layout(layout: &SlotLayout) -> Layout {
-        let keys = layout
-            .key_types
-            .iter()
-            .enumerate()
-            .map(|(i, t)| Field::new(format!("k{i}"), t.clone(), true));
-        let partials = layout
-            .partial_types
-            .iter()
-            .enumerate()
-            .map(|(i, t)| Field::new(format!("p{i}"), t.clone(), true));
-        let fields: Vec<Field> = keys
-            .chain([
-                Field::new("origin", DataType::Int64, false),
-                Field::new("stamp", DataType::Int64, false),
-                Field::new("deleted", DataType::Boolean, false),
-            ])
-            .chain(partials)
-            .collect();
-        Layout::keyed(
-            Arc::new(Schema::new(fields)),
-            (0..layout.key_types.len()).collect(),
-        )
+    /// The columns in which an origin's slots are kept and shipped: keys, stamp Int64, deleted Boolean, partials.
+    pub fn row_schema(layout: &SlotLayout) -> SchemaRef {
+        let named = |prefix: char, types: &[DataType]| -> Vec<Field> {
+            let field = |(i, t): (usize, &DataType)| Field::new(format!("{prefix}{i}"), t.clone(), true);
+            types.iter().enumerate().map(field).collect()
+        };
+        let mut fields = named('k', &layout.key_types);
+        fields.push(Field::new("stamp", DataType::Int64, false));
+        fields.push(Field::new("deleted", DataType::Boolean, false));
+        fields.extend(named('p', &layout.partial_types));
+        Arc::new(Schema::new(fields))
     }
 
     /// The columns of these slots.
@@ -182,150 +168,94 @@ impl SlotSet {
             changes.rows,
             "every change says whether it deletes"
         );
-        assert_eq!(
-            changes.deleted.null_count(),
-            0,
-            "every change says whether it deletes"
-        );
         assert!(
             tombstones_are_null(&changes.deleted, &changes.partials),
             "a tombstone carries no partial"
         );
-        let keys = self.keys.encode_rows(&changes.keys, changes.rows);
-        check_distinct("own slots", &keys).expect("a step changes each key at most once");
-        self.own = Some(origin);
-        self.own_stamp_max = self.own_stamp_max.max(stamp);
-        let stamps: ArrayRef = Arc::new(Int64Array::from(vec![stamp.as_i64(); changes.rows]));
-        let incoming = self.incoming(
-            origin,
-            changes.rows,
-            &changes.keys,
-            stamps,
-            &changes.deleted,
-            &changes.partials,
-        );
-        let found = self.trace.lookup(&changes.keys, changes.rows);
-        let slots = FoundSlots::new(&self.layout, &found);
-        for row in 0..slots.rows() {
-            let newest = slots.origin(row) != origin.as_i64() || slots.stamp(row) <= stamp.as_i64();
+        let keys = self.index.insert(&changes.keys, changes.rows);
+        assert!(self.are_distinct(&keys), "a step changes each key at most once");
+        if let Some(held) = self.origins.get(&origin) {
+            let newest = held.newest_stamp(&keys);
             assert!(
-                newest,
-                "{origin} writes at {stamp} a slot that it wrote at {}",
-                slots.stamp(row)
+                newest <= stamp,
+                "{origin} writes at {stamp} a slot that it wrote at {newest}"
             );
         }
-        self.write(origin, &incoming, &slots, &vec![true; changes.rows], false)
+        let mut columns = changes.keys.clone();
+        columns.push(Arc::new(Int64Array::from(vec![stamp.as_i64(); changes.rows])));
+        columns.push(Arc::new(changes.deleted.clone()));
+        columns.extend(changes.partials.iter().cloned());
+        let rows = RecordBatch::try_new(self.schema.clone(), columns).expect("the columns are the layout's");
+        self.write(origin, &keys, &rows, false)
     }
 
     /// Takes in a section of another origin. Values that are not newer than what is held are ignored.
     ///
     /// # Errors
     /// `Corrupt` when the columns are not those of a section, a key occurs twice, or an equal stamp comes
-    /// with another value. Nothing is changed then.
+    /// with another value. No slot is changed then.
     pub fn merge_foreign(&mut self, origin: OriginId, rows: &RecordBatch) -> Result<SlotDelta> {
         let what = format!("a slot section of {origin}");
         check_columns(&what, rows, &self.expected_columns())?;
         let key_count = self.layout.key_types.len();
-        let keys = &rows.columns()[..key_count];
-        check_distinct(&what, &self.keys.encode_rows(keys, rows.num_rows()))?;
-        let stamp_column = rows.column(key_count);
-        let stamps = stamps(&what, stamp_column)?;
-        let deleted = boolean(rows.column(key_count + 1)).clone();
+        let stamps = stamps(&what, rows.column(key_count))?;
         let partials = self.partials.decode(&rows.columns()[key_count + 2..])?;
-        if !tombstones_are_null(&deleted, &partials) {
+        if !tombstones_are_null(boolean(rows.column(key_count + 1)), &partials) {
             return Err(ReplicationError::corrupt(what, "a tombstone carries a partial"));
         }
-        let incoming = self.incoming(
-            origin,
-            rows.num_rows(),
-            keys,
-            stamp_column.clone(),
-            &deleted,
-            &partials,
-        );
-        let found = self.trace.lookup(keys, rows.num_rows());
-        let slots = FoundSlots::new(&self.layout, &found);
-        let accepted = self.judge(&what, origin, &stamps, &incoming, &slots)?;
-        Ok(self.write(origin, &incoming, &slots, &accepted, true))
+        let mut columns = rows.columns()[..key_count + 2].to_vec();
+        columns.extend(partials);
+        let rows = RecordBatch::try_new(self.schema.clone(), columns).expect("the columns were checked");
+        let keys = self.index.insert(&rows.columns()[..key_count], rows.num_rows());
+        if !self.are_distinct(&keys) {
+            return Err(ReplicationError::corrupt(what, "a key occurs twice"));
+        }
+        let accepted = self.judge(&what, origin, &stamps, &keys, &rows)?;
+        if accepted.true_count() == accepted.len() {
+            return Ok(self.write(origin, &keys, &rows, true));
+        }
+        let rows = filter_record_batch(&rows, &accepted).expect("there is one verdict per row");
+        let kept = keys.into_iter().zip(accepted.values()).filter(|(_, kept)| *kept);
+        Ok(self.write(origin, &kept.map(|(key, _)| key).collect::<Vec<_>>(), &rows, true))
     }
 
-    /// The values to send: of `origin`, either the present ones of some keys or everything since an epoch.
-    /// Columns: keys, stamp Int64, deleted Boolean, partials.
-    ///
-    /// # Panics
-    /// When something was written since the last seal: a section is cut from sealed state.
-    pub fn section(&self, origin: OriginId, changes: &Changes) -> RecordBatch {
-        assert!(
-            self.sealed,
-            "a section is cut from sealed slots: seal after the step"
-        );
-        let origin_column = self.layout.key_types.len();
-        let slots = match changes {
-            Changes::Keys(set) => {
-                let keys = to_keys(set);
-                let found = self.trace.lookup(&self.keys.decode(&keys), keys.len());
-                of_origin_since(
-                    &Delta::new(found.rows, Some(found.weights)),
-                    origin_column,
-                    origin,
-                    Epoch(0),
-                )
-            }
-            Changes::Since(since) => changed_since(&self.trace, origin_column, self.own, origin, *since),
+    /// The values of `origin` that are stamped later than an epoch, as they are shipped: keys, stamp Int64, deleted
+    /// Boolean, partials.
+    pub fn section(&self, origin: OriginId, since: Epoch) -> RecordBatch {
+        let rows = match self.origins.get(&origin) {
+            Some(slots) => slots.since(since),
+            None => RecordBatch::new_empty(self.schema.clone()),
         };
         let key_count = self.layout.key_types.len();
-        let mut columns: Vec<ArrayRef> = slots.columns()[..key_count].to_vec();
-        columns.extend(slots.columns()[key_count + 1..key_count + 3].iter().cloned());
-        columns.extend(self.partials.encode(&slots.columns()[key_count + 3..]));
+        let mut columns = rows.columns()[..key_count + 2].to_vec();
+        columns.extend(self.partials.encode(&rows.columns()[key_count + 2..]));
         RecordBatch::try_new(self.section_schema(), columns).expect("slots are stored as they are shipped")
     }
 
-    /// Makes everything written so far an immutable run that carries `stamp`: this region's log position.
-    ///
-    /// # Panics
-    /// When own values written since the last seal are stamped later.
-    pub fn seal(&mut self, stamp: u64) {
-        assert!(
-            self.own_stamp_max.0 <= stamp,
-            "runs are sealed at or after the stamps they hold"
-        );
-        self.trace.seal(stamp);
-        self.sealed = true;
-    }
-
-    /// What is sealed.
-    pub fn snapshot(&self) -> Arc<TraceSnapshot> {
-        self.trace.snapshot()
+    /// What is held of each origin, tombstones included, in the columns of [`SlotSet::row_schema`].
+    pub fn snapshots(&self) -> impl Iterator<Item = (OriginId, Arc<RowsSnapshot>)> + '_ {
+        let of_origin = |(origin, slots): (&OriginId, &OfOrigin)| (*origin, slots.snapshot());
+        self.origins.iter().map(of_origin)
     }
 
     /// The memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        self.trace.bytes()
+        let slots: usize = self.origins.values().map(OfOrigin::bytes).sum();
+        slots + self.index.bytes() + self.named.capacity() * size_of::<u64>()
     }
 
-    /// The number of slots, tombstones included; an upper bound.
+    /// The number of slots, tombstones included.
     pub fn row_count(&self) -> usize {
-        self.trace.row_count()
-    }
-
-    fn trace_schema(&self) -> SchemaRef {
-        self.trace.layout().schema.clone()
+        self.origins.values().map(OfOrigin::row_count).sum()
     }
 
     fn section_schema(&self) -> SchemaRef {
-        let trace = self.trace_schema();
-        let origin = self.layout.key_types.len();
-        let own = trace
-            .fields()
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| *i < origin + 3 && *i != origin);
+        let own = &self.schema.fields()[..self.layout.key_types.len() + 2];
         let shipped = self.partials.shipped_types().into_iter().enumerate();
-        let fields: Vec<Field> = own
-            .map(|(_, field)| field.as_ref().clone())
-            .chain(shipped.map(|(i, data_type)| Field::new(format!("p{i}"), data_type, true)))
-            .collect();
-        Arc::new(Schema::new(fields))
+        let shipped = shipped.map(|(i, data_type)| Arc::new(Field::new(format!("p{i}"), data_type, true)));
+        Arc::new(Schema::new(
+            own.iter().cloned().chain(shipped).collect::<Vec<_>>(),
+        ))
     }
 
     fn expected_columns(&self) -> Vec<Expected> {
@@ -337,21 +267,14 @@ impl SlotSet {
         fields.fields().iter().map(expected).collect()
     }
 
-    fn incoming(
-        &self,
-        origin: OriginId,
-        rows: usize,
-        keys: &[ArrayRef],
-        stamps: ArrayRef,
-        deleted: &BooleanArray,
-        partials: &[ArrayRef],
-    ) -> Incoming {
-        let mut columns = keys.to_vec();
-        columns.push(Arc::new(Int64Array::from(vec![origin.as_i64(); rows])));
-        columns.push(stamps);
-        columns.push(Arc::new(deleted.clone()));
-        columns.extend(partials.iter().cloned());
-        Incoming { columns, rows }
+    /// Whether no key is named twice.
+    fn are_distinct(&mut self, keys: &[u32]) -> bool {
+        self.batches += 1;
+        self.named.resize(self.index.len(), 0);
+        keys.iter().all(|key| {
+            let named = std::mem::replace(&mut self.named[*key as usize], self.batches);
+            named != self.batches
+        })
     }
 
     /// Which foreign values are newer than what is held.
@@ -360,107 +283,91 @@ impl SlotSet {
         what: &str,
         origin: OriginId,
         stamps: &[Epoch],
-        incoming: &Incoming,
-        slots: &FoundSlots,
-    ) -> Result<Vec<bool>> {
-        let mut accepted = vec![true; incoming.rows];
-        let value_columns = self.layout.key_types.len() + 3;
-        let arriving = self
-            .partials
-            .identity(&incoming.columns[value_columns..], incoming.rows);
-        let held = self
-            .partials
-            .identity(&slots.columns[value_columns..], slots.rows());
-        let deleted = boolean(&incoming.columns[value_columns - 1]);
-        for (probe, range) in slots.by_probe(incoming.rows).into_iter().enumerate() {
-            for row in range.filter(|row| slots.origin(*row) == origin.as_i64()) {
-                let stamp = stamps[probe].as_i64();
-                accepted[probe] = stamp > slots.stamp(row) || self.defects.skip_duplicate_check;
-                let same = slots.deleted(row) == deleted.value(probe) && held.get(row) == arriving.get(probe);
-                if stamp == slots.stamp(row) && !same && !self.defects.skip_duplicate_check {
-                    let detail = format!("two different values with the stamp {stamp}");
-                    return Err(ReplicationError::corrupt(what, detail));
-                }
+        keys: &[u32],
+        rows: &RecordBatch,
+    ) -> Result<BooleanArray> {
+        let Some(held) = self
+            .origins
+            .get(&origin)
+            .filter(|_| !self.defects.skip_duplicate_check)
+        else {
+            return Ok(BooleanArray::from(vec![true; keys.len()]));
+        };
+        let mut accepted = Vec::with_capacity(keys.len());
+        let mut again = Vec::new();
+        for (row, (key, stamp)) in keys.iter().zip(stamps).enumerate() {
+            let place = held.place(*key);
+            let known = place.map(|place| held.stamp(place));
+            accepted.push(known.is_none_or(|known| known < *stamp));
+            if let Some(place) = place.filter(|_| known == Some(*stamp)) {
+                again.push((row as u32, place.row));
             }
         }
-        Ok(accepted)
+        let arriving: UInt32Array = again.iter().map(|(row, _)| *row).collect();
+        let arriving = arrow::compute::take_record_batch(rows, &arriving).expect("rows of this batch");
+        let known = held.take(&again.iter().map(|(_, row)| *row).collect::<Vec<_>>());
+        let first_value = self.layout.key_types.len() + 1;
+        let identity = |rows: &RecordBatch| {
+            let partials = &rows.columns()[first_value + 1..];
+            self.partials.identity(partials, rows.num_rows())
+        };
+        let (theirs, ours) = (identity(&arriving), identity(&known));
+        let deleted = |rows: &RecordBatch, row: usize| boolean(rows.column(first_value)).value(row);
+        for (i, (row, _)) in again.iter().enumerate() {
+            if deleted(&arriving, i) != deleted(&known, i) || theirs.get(i) != ours.get(i) {
+                let stamp = stamps[*row as usize].as_i64();
+                let detail = format!("two different values with the stamp {stamp}");
+                return Err(ReplicationError::corrupt(what, detail));
+            }
+        }
+        Ok(accepted.into())
     }
 
-    /// Replaces the accepted slots and tells what that changed. `keep_unknown_tombstones`: whether a
-    /// tombstone of a slot that was never seen is worth keeping.
+    /// Replaces slots and tells what that changed. `keep_unknown_tombstones`: whether a tombstone of a slot that was
+    /// never seen is worth keeping.
     fn write(
         &mut self,
         origin: OriginId,
-        incoming: &Incoming,
-        slots: &FoundSlots,
-        accepted: &[bool],
+        keys: &[u32],
+        rows: &RecordBatch,
         keep_unknown_tombstones: bool,
     ) -> SlotDelta {
-        const HELD: usize = 0;
-        const ARRIVING: usize = 1;
         let key_count = self.layout.key_types.len();
-        let deleted = boolean(&incoming.columns[key_count + 2]);
-        let (mut changed, mut written, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut before, mut after) = (LivePicks::default(), LivePicks::default());
-        for (probe, range) in slots.by_probe(incoming.rows).into_iter().enumerate() {
-            if !accepted[probe] {
-                continue;
-            }
-            let key = u32::try_from(changed.len()).expect("a step changes fewer than 2^32 keys");
-            changed.push((ARRIVING, probe));
-            let mut replaced = false;
-            let mut placed = deleted.value(probe);
-            for row in range {
-                let own = slots.origin(row) == origin.as_i64();
-                if own {
-                    replaced = true;
-                    written.push((HELD, row));
-                    weights.push(-1);
+        let deleted = boolean(rows.column(key_count + 1));
+        let schema = &self.schema;
+        self.origins
+            .entry(origin)
+            .or_insert_with(|| OfOrigin::new(schema.clone()));
+        let (mut before, mut after) = (Picks::new(&self.origins), Picks::new(&self.origins));
+        for (probe, key) in keys.iter().enumerate() {
+            for (number, (held_by, slots)) in self.origins.iter().enumerate() {
+                let held = slots.place(*key).filter(|place| !place.deleted);
+                if let Some(place) = held {
+                    before.push(probe, number, place.row);
                 }
-                if !slots.deleted(row) {
-                    before.push(key, (HELD, row));
+                match (*held_by == origin, held) {
+                    (true, _) if !deleted.value(probe) => after.push_arriving(probe),
+                    (false, Some(place)) => after.push(probe, number, place.row),
+                    _ => {}
                 }
-                if !placed && slots.origin(row) >= origin.as_i64() {
-                    after.push(key, (ARRIVING, probe));
-                    placed = true;
-                }
-                if !own && !slots.deleted(row) {
-                    after.push(key, (HELD, row));
-                }
-            }
-            if !placed {
-                after.push(key, (ARRIVING, probe));
-            }
-            if replaced || keep_unknown_tombstones || !deleted.value(probe) {
-                written.push((ARRIVING, probe));
-                weights.push(1);
             }
         }
-        let sources = [slots.columns.as_slice(), incoming.columns.as_slice()];
-        self.apply(pick(&sources, &written), weights);
-        let mut keys = pick(&sources, &changed);
-        keys.truncate(key_count);
-        SlotDelta {
-            rows: changed.len(),
-            keys,
-            before: before.take(&sources, key_count),
-            after: after.take(&sources, key_count),
-        }
-    }
-
-    fn apply(&mut self, columns: Vec<ArrayRef>, weights: Vec<i64>) {
-        if weights.is_empty() {
-            return;
-        }
-        let rows = RecordBatch::try_new(self.trace_schema(), columns).expect("the columns are the trace's");
-        self.trace
-            .apply(&Delta::new(rows, Some(Int64Array::from(weights))));
-        self.sealed = false;
+        let partials = &rows.columns()[key_count + 2..];
+        let delta = SlotDelta {
+            rows: keys.len(),
+            keys: rows.columns()[..key_count].to_vec(),
+            before: before.take(&self.origins, key_count + 2, origin, partials),
+            after: after.take(&self.origins, key_count + 2, origin, partials),
+        };
+        let slots = self.origins.get_mut(&origin).expect("made above");
+        slots.write(keys, rows, key_count, keep_unknown_tombstones);
+        delta
     }
 }
 
 fn tombstones_are_null(deleted: &BooleanArray, partials: &[ArrayRef]) -> bool {
-    partials
-        .iter()
-        .all(|column| (0..deleted.len()).all(|row| !deleted.value(row) || column.is_null(row)))
+    deleted.true_count() == 0
+        || partials
+            .iter()
+            .all(|column| (0..deleted.len()).all(|row| !deleted.value(row) || column.is_null(row)))
 }

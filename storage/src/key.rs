@@ -122,7 +122,7 @@ impl KeyEncoder {
     }
 
     /// As [`KeyEncoder::decode`], for keys that lie here and there.
-    pub(crate) fn decode_all<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Vec<ArrayRef> {
+    pub fn decode_all<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Vec<ArrayRef> {
         if self.types.is_empty() {
             return Vec::new();
         }

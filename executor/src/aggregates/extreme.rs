@@ -274,18 +274,6 @@ fn array(data_type: &DataType, rows: usize, values: Buffer, valid: &[bool]) -> A
     make_array(data)
 }
 
-/// Per group the value found for it, null where none was; `probe` ascends and names each group at most once.
-pub(crate) fn scatter(found: &ArrayRef, probe: &arrow::array::UInt32Array, groups: usize) -> ArrayRef {
-    let mut source: Vec<Option<u32>> = vec![None; groups];
-    probe
-        .values()
-        .iter()
-        .enumerate()
-        .for_each(|(row, group)| source[*group as usize] = Some(row as u32));
-    let source = arrow::array::UInt32Array::from(source);
-    arrow::compute::take(found, &source, None).expect("rows lie within what was found")
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::array::{Decimal128Array, Float32Array, Float64Array, Int16Array, Int64Array, StringArray};

@@ -10,6 +10,7 @@ use tributary_storage::{Layout, OriginId, RegionId, RowStore, RunTrace, StorageE
 
 use super::*;
 use crate::columns::{downcast, schema_of};
+use crate::workers::Inline;
 
 const TABLE: ObjectId = ObjectId(1);
 const US: OriginId = OriginId {
@@ -51,7 +52,13 @@ impl One {
             global,
             columns,
         });
-        let view = View::new(ObjectId(7), plan.clone(), Scope::Cluster).expect("supported");
+        let view = View::new(
+            ObjectId(7),
+            plan.clone(),
+            Scope::Cluster,
+            Arc::new(Inline::new(1)),
+        )
+        .expect("supported");
         let slots = vec![SlotSet::new(View::slot_layout(&plan, 0))];
         Self {
             view,
@@ -303,7 +310,13 @@ fn state_comes_back_whole_or_not_at_all() {
     let restore = |without: &str| {
         let mut kept = saved.clone();
         kept.remove(without);
-        View::restore(ObjectId(7), plan.clone(), Scope::Cluster, &mut InMemory(kept))
+        View::restore(
+            ObjectId(7),
+            plan.clone(),
+            Scope::Cluster,
+            Arc::new(Inline::new(1)),
+            &mut InMemory(kept),
+        )
     };
     assert!(matches!(restore("result"), Err(ExecutorError::MissingState { name }) if name == "result"));
     assert_eq!(restore("").expect("whole").result().row_count(), 1);
@@ -340,6 +353,7 @@ fn plans_that_contradict_themselves_are_refused() {
                 columns,
             }),
             Scope::Cluster,
+            Arc::new(Inline::new(1)),
         )
         .err()
     };

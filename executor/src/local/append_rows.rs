@@ -11,6 +11,7 @@ use tributary_replication::SlotChanges;
 use tributary_storage::Delta;
 
 use crate::error::Result;
+use crate::placement::Placement;
 use crate::state::{Builder, GroupState, StateId, States};
 
 #[derive(Debug)]
@@ -22,7 +23,11 @@ impl AppendRows {
     pub(crate) fn build(builder: &mut Builder) -> Result<Self> {
         let operator = builder.next_operator("append-rows");
         Ok(Self {
-            counter: builder.groups(&operator, GroupState::new(Vec::new(), &[]))?,
+            counter: builder.groups(
+                &operator,
+                GroupState::new(Vec::new(), &[], Vec::new()),
+                &Placement::One,
+            )?,
         })
     }
 

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
-use arrow::datatypes::DataType;
 use tributary_replication::SlotChanges;
 use tributary_storage::Delta;
 
 use super::slot_changes;
 use crate::error::Result;
+use crate::operators::Relation;
 use crate::operators::groups::GroupTable;
 use crate::state::{Builder, States};
 
@@ -21,9 +21,9 @@ pub(crate) struct CountRows {
 }
 
 impl CountRows {
-    pub(crate) fn build(builder: &mut Builder, input: &[DataType]) -> Result<Self> {
+    pub(crate) fn build(builder: &mut Builder, input: Relation) -> Result<Self> {
         let operator = builder.next_operator("merge-rows");
-        let columns: Vec<usize> = (0..input.len()).collect();
+        let columns: Vec<usize> = (0..input.types.len()).collect();
         Ok(Self {
             rows: GroupTable::build_by_identity(builder, &operator, input, &columns)?,
         })

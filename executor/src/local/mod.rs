@@ -16,6 +16,7 @@ use tributary_storage::Delta;
 
 use crate::columns::take_all;
 use crate::error::Result;
+use crate::operators::Relation;
 use crate::state::{Builder, States};
 use append_rows::AppendRows;
 use merge_rows::CountRows;
@@ -30,20 +31,11 @@ pub(crate) enum LocalEnd {
 }
 
 impl LocalEnd {
-    pub(crate) fn build(
-        builder: &mut Builder,
-        boundary: &Boundary,
-        input: &[DataType],
-        append_only: bool,
-    ) -> Result<Self> {
+    pub(crate) fn build(builder: &mut Builder, boundary: &Boundary, input: Relation) -> Result<Self> {
         Ok(match boundary {
-            Boundary::MergePartials { keys, aggregates } => Self::Partials(PartialAggregate::build(
-                builder,
-                input,
-                keys,
-                aggregates,
-                append_only,
-            )?),
+            Boundary::MergePartials { keys, aggregates } => {
+                Self::Partials(PartialAggregate::build(builder, input, keys, aggregates)?)
+            }
             Boundary::MergeRows => Self::Rows(CountRows::build(builder, input)?),
             Boundary::AppendRows => Self::Appended(AppendRows::build(builder)?),
         })

@@ -3,55 +3,61 @@
 //! Stateful: see [`crate::operators::groups`]. A group whose partial is the same before and after is not mentioned:
 //! an update that leaves min and max alone costs no byte on the wire.
 
-use arrow::datatypes::DataType;
+use arrow::array::ArrayRef;
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::kernels::cmp::not_distinct;
 use tributary_planner::plan::AggregateCall;
 use tributary_replication::SlotChanges;
-use tributary_storage::{Delta, KeyEncoder};
+use tributary_storage::Delta;
 
 use super::slot_changes;
 use crate::error::Result;
-use crate::operators::groups::{GroupTable, partial_columns};
+use crate::operators::Relation;
+use crate::operators::groups::GroupTable;
 use crate::state::{Builder, States};
 
 #[derive(Debug)]
 pub(crate) struct PartialAggregate {
     groups: GroupTable,
-    partials: KeyEncoder,
 }
 
 impl PartialAggregate {
     pub(crate) fn build(
         builder: &mut Builder,
-        input: &[DataType],
+        input: Relation,
         keys: &[usize],
         calls: &[AggregateCall],
-        append_only: bool,
     ) -> Result<Self> {
         let operator = builder.next_operator("partial-aggregate");
-        let groups = GroupTable::build(builder, &operator, input, keys, calls, append_only)?;
-        Ok(Self {
-            groups,
-            partials: KeyEncoder::new(&partial_columns(calls).0),
-        })
+        let groups = GroupTable::build(builder, &operator, input, keys, calls)?;
+        Ok(Self { groups })
     }
 
     pub(crate) fn eval(&self, states: &mut States, delta: &Delta) -> Option<SlotChanges> {
         let change = self.groups.eval(states, delta)?;
         let groups = change.after.rows.len();
         let (before, after) = (change.before.partials(), change.after.partials());
-        let was = self.partials.encode_rows(&before, groups);
-        let is = self.partials.encode_rows(&after, groups);
+        let same = unchanged(&before, &after, groups);
         let lived: Vec<bool> = change.before.rows.iter().map(|rows| *rows > 0).collect();
         let deleted: Vec<bool> = change.after.rows.iter().map(|rows| *rows <= 0).collect();
         let changed = |group: &u32| {
             let group = *group as usize;
             match (lived[group], deleted[group]) {
                 (false, true) => false,
-                (true, false) => was.get(group) != is.get(group),
+                (true, false) => !same.value(group),
                 (false, false) | (true, true) => true,
             }
         };
         let changed = (0..groups as u32).filter(changed).collect();
         slot_changes(&change.keys, &after, changed, &deleted)
     }
+}
+
+/// Which rows are the same, bit by bit, in all columns: Arrow orders floats totally.
+fn unchanged(before: &[ArrayRef], after: &[ArrayRef], rows: usize) -> BooleanBuffer {
+    let columns = before.iter().zip(after);
+    columns.fold(BooleanBuffer::new_set(rows), |same, (before, after)| {
+        let equal = not_distinct(before, after).expect("partials have comparable types");
+        &same & equal.values()
+    })
 }

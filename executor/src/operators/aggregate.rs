@@ -6,8 +6,8 @@ use arrow::datatypes::DataType;
 use tributary_planner::plan::AggregateCall;
 use tributary_storage::Delta;
 
-use super::Step;
 use super::groups::GroupTable;
+use super::{Relation, Step};
 use crate::aggregates::finalise::Finaliser;
 use crate::columns::schema_of;
 use crate::error::Result;
@@ -23,13 +23,12 @@ impl Aggregate {
     pub(crate) fn build(
         builder: &mut Builder,
         operator: String,
-        input: &[DataType],
+        input: Relation,
         keys: &[usize],
         calls: &[AggregateCall],
-        append_only: bool,
     ) -> Result<Self> {
-        let groups = GroupTable::build(builder, &operator, input, keys, calls, append_only)?;
-        let mut types: Vec<DataType> = keys.iter().map(|key| input[*key].clone()).collect();
+        let groups = GroupTable::build(builder, &operator, input, keys, calls)?;
+        let mut types: Vec<DataType> = keys.iter().map(|key| input.types[*key].clone()).collect();
         types.extend(calls.iter().map(|call| call.output_type.clone()));
         // DISTINCT over a relation without columns is the one exception: it groups, by nothing, what is there.
         let keyed = !keys.is_empty() || calls.is_empty();

@@ -2,11 +2,10 @@
 //!
 //! Stateful: the number of occurrences of each row. It is an aggregate by all columns without aggregates.
 
-use arrow::datatypes::DataType;
 use tributary_storage::Delta;
 
-use super::Step;
 use super::aggregate::Aggregate;
+use super::{Relation, Step};
 use crate::error::Result;
 use crate::state::Builder;
 
@@ -16,15 +15,10 @@ pub(crate) struct Distinct {
 }
 
 impl Distinct {
-    pub(crate) fn build(
-        builder: &mut Builder,
-        operator: String,
-        input: &[DataType],
-        append_only: bool,
-    ) -> Result<Self> {
-        let keys: Vec<usize> = (0..input.len()).collect();
+    pub(crate) fn build(builder: &mut Builder, operator: String, input: Relation) -> Result<Self> {
+        let keys: Vec<usize> = (0..input.types.len()).collect();
         Ok(Self {
-            rows: Aggregate::build(builder, operator, input, &keys, &[], append_only)?,
+            rows: Aggregate::build(builder, operator, input, &keys, &[])?,
         })
     }
 

@@ -6,21 +6,20 @@
 //!
 //! ```text
 //! groups:    see [`crate::state::GroupState`]
-//! multiset:  keys ... | value                                   weight = multiplicity, ordered by value
+//! multiset:  see [`crate::state::Multiset`]
 //! ```
 //!
 //! Invariants: keys are canonical unless they are whole rows by identity; groups come out in the order of their first
 //! row in the delta.
 
-use arrow::array::{ArrayRef, Int64Array, UInt32Array};
-use arrow::compute::SortOptions;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
 use tributary_planner::plan::{AggregateCall, AggregateFunction};
-use tributary_storage::{Delta, KeyEncoder, Layout, Trace};
+use tributary_storage::{Delta, KeyEncoder};
 
+use super::Relation;
 use crate::aggregates::{self, Accumulator, Arguments, Damaged};
 use crate::canonical::canonical_all;
-use crate::columns::{batch_of, schema_of, take_all};
 use crate::error::{ExecutorError, Result};
 use crate::state::{Builder, GroupState, StateId, States};
 
@@ -70,14 +69,11 @@ pub(crate) struct GroupTable {
     multisets: Vec<Multiset>,
 }
 
-/// The values of one argument in each group.
+/// The values of one argument in each group; the state has one [`crate::state::Multiset`] for it.
 #[derive(Debug)]
 struct Multiset {
     argument: usize,
     filter: Option<usize>,
-    /// Keys, then the value.
-    schema: SchemaRef,
-    state: StateId,
 }
 
 /// The partial columns of several aggregates, and which belong to which.
@@ -111,13 +107,12 @@ impl GroupTable {
     pub(crate) fn build(
         builder: &mut Builder,
         operator: &str,
-        input: &[DataType],
+        input: Relation,
         keys: &[usize],
         calls: &[AggregateCall],
-        append_only: bool,
     ) -> Result<Self> {
-        let key_types = key_types(keys, input)?;
-        Self::build_typed(builder, operator, input, (keys, key_types), calls, append_only)
+        let key_types = key_types(keys, input.types)?;
+        Self::build_typed(builder, operator, input, (keys, key_types), calls)
     }
 
     /// Groups whole rows by what they are, not by SQL's equality: types that SQL compares otherwise are welcome.
@@ -127,14 +122,18 @@ impl GroupTable {
     pub(crate) fn build_by_identity(
         builder: &mut Builder,
         operator: &str,
-        input: &[DataType],
+        input: Relation,
         keys: &[usize],
     ) -> Result<Self> {
-        if let Some(other) = input.iter().find(|t| !KeyEncoder::supports(t)) {
+        if let Some(other) = input.types.iter().find(|t| !KeyEncoder::supports(t)) {
             return Err(ExecutorError::Unsupported(format!("columns of type {other}")));
         }
-        let types = keys.iter().map(|key| input[*key].clone()).collect();
-        let table = Self::build_typed(builder, operator, input, (keys, types), &[], false)?;
+        let types = keys.iter().map(|key| input.types[*key].clone()).collect();
+        let input = Relation {
+            append_only: false,
+            ..input
+        };
+        let table = Self::build_typed(builder, operator, input, (keys, types), &[])?;
         Ok(Self {
             by_identity: true,
             ..table
@@ -144,46 +143,33 @@ impl GroupTable {
     fn build_typed(
         builder: &mut Builder,
         operator: &str,
-        input: &[DataType],
+        input: Relation,
         (keys, key_types): (&[usize], Vec<DataType>),
         calls: &[AggregateCall],
-        append_only: bool,
     ) -> Result<Self> {
-        calls.iter().try_for_each(|call| aggregates::check(call, input))?;
-        let key_columns: Vec<usize> = (0..keys.len()).collect();
-        let state = builder.groups(operator, GroupState::new(key_types.clone(), calls))?;
+        calls
+            .iter()
+            .try_for_each(|call| aggregates::check(call, input.types))?;
         let mut multisets: Vec<Multiset> = Vec::new();
-        for call in calls.iter().filter(|call| is_extreme(call) && !append_only) {
-            let argument = call.argument.expect("checked: extremes have an argument");
-            if multisets
-                .iter()
-                .any(|m| m.argument == argument && m.filter == call.filter)
-            {
-                continue;
+        for call in calls.iter().filter(|call| is_extreme(call) && !input.append_only) {
+            if !multisets.iter().any(|multiset| multiset.serves(call)) {
+                multisets.push(Multiset {
+                    argument: call.argument.expect("checked: extremes have an argument"),
+                    filter: call.filter,
+                });
             }
-            let mut types = key_types.clone();
-            types.push(input[argument].clone());
-            let schema = schema_of(&types);
-            let order = vec![(
-                keys.len(),
-                SortOptions {
-                    descending: false,
-                    nulls_first: true,
-                },
-            )];
-            let layout = Layout {
-                schema: schema.clone(),
-                key: key_columns.clone(),
-                order,
-            };
-            let state = builder.trace(operator, &format!("values{}", multisets.len()), layout)?;
-            multisets.push(Multiset {
-                argument,
-                filter: call.filter,
-                schema,
-                state,
-            });
         }
+        let value_types = multisets
+            .iter()
+            .map(|m| input.types[m.argument].clone())
+            .collect();
+        // A saved group begins with its key.
+        let placement = input.placement.among(keys)?;
+        let state = builder.groups(
+            operator,
+            GroupState::new(key_types, calls, value_types),
+            &placement,
+        )?;
         Ok(Self {
             keys: keys.to_vec(),
             by_identity: false,
@@ -219,69 +205,32 @@ impl GroupTable {
                 true => {}
             }
         }
-        let keys = state.keys(&distinct);
-        if !self.multisets.is_empty() {
-            self.update_multisets(states, columns, &groups, weights, &key_columns);
-            self.read_extremes(states, &keys, &distinct);
+        for (number, multiset) in self.multisets.iter().enumerate() {
+            let call = self.calls.iter().find(|call| multiset.serves(call));
+            let call = call.expect("a multiset exists for a call");
+            let arguments = Arguments::of(call, columns, &groups, weights).known();
+            let values = arguments.values.expect("extremes have an argument");
+            state.multisets()[number].add(&arguments.groups, &values, arguments.weights.as_deref());
+            for (place, call) in self
+                .calls
+                .iter()
+                .enumerate()
+                .filter(|(_, call)| multiset.serves(call))
+            {
+                state.read_extremes(place, number, &distinct, call.function == AggregateFunction::Max);
+            }
         }
-        let state = states.groups_mut(self.state);
+        let keys = state.keys(&distinct);
         let after = state.gather(&distinct);
         state.settle(&before.rows, &after.rows);
         Some(GroupChange { keys, before, after })
     }
+}
 
-    fn update_multisets(
-        &self,
-        states: &mut States,
-        columns: &[ArrayRef],
-        groups: &[u32],
-        weights: Option<&[i64]>,
-        keys: &[ArrayRef],
-    ) {
-        let rows: Vec<u32> = (0..groups.len() as u32).collect();
-        for multiset in &self.multisets {
-            // The row's own number stands in for its group: what is wanted of it are its keys.
-            let arguments = Arguments::of(self.call_of(multiset), columns, &rows, weights).known();
-            if arguments.groups.is_empty() {
-                continue;
-            }
-            let count = arguments.groups.len();
-            let mut entry = take_all(keys, &UInt32Array::from(arguments.groups.into_owned()));
-            entry.push(arguments.values.expect("extremes have an argument"));
-            let rows = batch_of(multiset.schema.clone(), entry, count);
-            let weights = arguments
-                .weights
-                .map(|weights| Int64Array::from(weights.into_owned()));
-            states.trace_mut(multiset.state).apply(&Delta::new(rows, weights));
-        }
-    }
-
-    fn call_of(&self, multiset: &Multiset) -> &AggregateCall {
-        let reads = |call: &&AggregateCall| {
-            is_extreme(call) && call.argument == Some(multiset.argument) && call.filter == multiset.filter
-        };
-        self.calls
-            .iter()
-            .find(reads)
-            .expect("a multiset exists for a call")
-    }
-
-    /// Sets the extremes of some groups to what their multisets now say.
-    fn read_extremes(&self, states: &mut States, keys: &[ArrayRef], groups: &[u32]) {
-        for (number, call) in self.calls.iter().enumerate().filter(|(_, call)| is_extreme(call)) {
-            let multiset = self
-                .multisets
-                .iter()
-                .find(|m| Some(m.argument) == call.argument && m.filter == call.filter)
-                .expect("every extreme has its multiset");
-            let from_end = call.function == AggregateFunction::Max;
-            let found = states
-                .trace(multiset.state)
-                .lookup_n(keys, groups.len(), 1, from_end);
-            let values = found.rows.column(self.keys.len());
-            let values = aggregates::extreme::scatter(values, &found.probe, groups.len());
-            states.groups_mut(self.state).accumulators()[number].set(groups, &values);
-        }
+impl Multiset {
+    /// Whether a call reads it.
+    fn serves(&self, call: &AggregateCall) -> bool {
+        is_extreme(call) && call.argument == Some(self.argument) && call.filter == self.filter
     }
 }
 

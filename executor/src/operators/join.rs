@@ -11,9 +11,9 @@ use arrow::datatypes::{DataType, SchemaRef};
 use tributary_planner::plan::{Expr, JoinKind};
 use tributary_storage::{Delta, KeyIndex};
 
-use super::Step;
 use super::filter::compile_predicate;
 use super::groups::key_types;
+use super::{Relation, Step};
 use crate::canonical::KeyColumns;
 use crate::columns::{batch_of, nulls, schema_of};
 use crate::error::{ExecutorError, Result};
@@ -41,15 +41,6 @@ struct Side {
     state: StateId,
 }
 
-/// What the plan says of a join beside its inputs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Traits {
-    /// Whether null keys match.
-    pub(crate) null_safe: bool,
-    /// For each side whether its rows only come.
-    pub(crate) append_only: (bool, bool),
-}
-
 /// Candidate pairs that passed the condition.
 struct Pairs {
     joined: Delta,
@@ -63,39 +54,26 @@ impl Join {
     pub(crate) fn build(
         builder: &mut Builder,
         operator: String,
-        kind: JoinKind,
-        inputs: (&[DataType], &[DataType]),
+        (kind, null_safe): (JoinKind, bool),
+        inputs: (Relation, Relation),
         on: &[(usize, usize)],
         filter: Option<&Expr>,
-        traits: Traits,
     ) -> Result<Self> {
         if on.is_empty() {
             return Err(ExecutorError::Plan("a join without an equality".to_string()));
         }
         let (left_key, right_key): (Vec<usize>, Vec<usize>) = on.iter().copied().unzip();
-        let keys = key_types(&left_key, inputs.0)?;
-        if keys != key_types(&right_key, inputs.1)? {
+        let keys = key_types(&left_key, inputs.0.types)?;
+        if keys != key_types(&right_key, inputs.1.types)? {
             return Err(ExecutorError::Plan(
                 "a join compares columns of two types".to_string(),
             ));
         }
-        let left = Side::build(
-            builder,
-            &operator,
-            "left",
-            inputs.0,
-            &left_key,
-            traits.append_only.0,
-        )?;
-        let right = Side::build(
-            builder,
-            &operator,
-            "right",
-            inputs.1,
-            &right_key,
-            traits.append_only.1,
-        )?;
-        let types = [inputs.0, inputs.1].concat();
+        inputs.0.placement.among(&left_key)?;
+        inputs.1.placement.among(&right_key)?;
+        let left = Side::build(builder, &operator, "left", inputs.0, &left_key)?;
+        let right = Side::build(builder, &operator, "right", inputs.1, &right_key)?;
+        let types = [inputs.0.types, inputs.1.types].concat();
         let filter = filter
             .map(|filter| compile_predicate(filter, &types))
             .transpose()?;
@@ -106,7 +84,7 @@ impl Join {
             right,
             filter,
             keys,
-            null_safe: traits.null_safe,
+            null_safe,
             schema: schema_of(&types),
         })
     }
@@ -280,16 +258,15 @@ impl Side {
         builder: &mut Builder,
         operator: &str,
         role: &str,
-        types: &[DataType],
+        input: Relation,
         key: &[usize],
-        append_only: bool,
     ) -> Result<Self> {
-        let columns = KeyColumns::new(types, key);
-        let empty = JoinSide::new(columns.schema.clone(), &columns.key, append_only);
-        let state = builder.side(operator, role, empty)?;
+        let columns = KeyColumns::new(input.types, key);
+        let empty = JoinSide::new(columns.schema.clone(), &columns.key, input.append_only);
+        let state = builder.side(operator, role, empty, input.placement)?;
         Ok(Self {
             columns,
-            types: types.to_vec(),
+            types: input.types.to_vec(),
             state,
         })
     }

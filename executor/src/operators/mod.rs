@@ -12,25 +12,28 @@ pub(crate) mod join;
 pub(crate) mod project;
 pub(crate) mod top_k;
 pub(crate) mod union;
+pub(crate) mod unique_join;
 
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, SchemaRef};
-use tributary_planner::plan::{JoinKind, Node, Scan};
+use tributary_planner::plan::{Expr, JoinKind, Node, Scan};
 use tributary_storage::{Delta, ObjectId};
 
 use crate::columns::{batch_of, schema_of};
 use crate::error::{ExecutorError, Result};
+use crate::placement::Placement;
 use crate::row_errors::ErrorSink;
 use crate::state::{Builder, StateId, States};
 use aggregate::Aggregate;
 use distinct::Distinct;
 use filter::Filter;
 use hop::Hop;
-use join::{Join, Traits};
+use join::Join;
 use project::Project;
 use top_k::{Asked, TopK};
 use union::Union;
+use unique_join::UniqueJoin;
 
 /// What one evaluation of a tree reads and writes.
 pub(crate) struct Step<'a> {
@@ -38,7 +41,7 @@ pub(crate) struct Step<'a> {
     pub(crate) errors: &'a mut ErrorSink,
     /// Changes of tables and views.
     pub(crate) inputs: &'a BTreeMap<ObjectId, Delta>,
-    /// Changes of merged rows, by fragment; none in a local tree.
+    /// Changes of rows that were computed before, by number; none in a local tree.
     pub(crate) merged: &'a [Delta],
     /// The first evaluation, which yields the rows that exist over no input.
     pub(crate) initial: bool,
@@ -49,8 +52,28 @@ pub(crate) struct Step<'a> {
 pub(crate) enum LeafSource<'a> {
     /// Columns of a table or view.
     Scan(&'a Scan),
-    /// The merged rows of a fragment: its number and types, and whether they only come.
-    Merged(usize, &'a [DataType], bool),
+    /// Rows that were computed before, by number.
+    Merged(usize, Relation<'a>),
+}
+
+/// What an operator knows of its input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Relation<'a> {
+    pub(crate) types: &'a [DataType],
+    /// Whether rows only come.
+    pub(crate) append_only: bool,
+    /// How rows are divided among partitions.
+    pub(crate) placement: &'a Placement,
+    /// Columns of which no two rows have equal values.
+    pub(crate) unique: Option<&'a [usize]>,
+}
+
+impl Relation<'_> {
+    /// Whether no two rows have equal values of these columns.
+    fn is_unique_by(&self, columns: &[usize]) -> bool {
+        self.unique
+            .is_some_and(|unique| unique.iter().all(|column| columns.contains(column)))
+    }
 }
 
 /// An operator with its inputs.
@@ -66,6 +89,7 @@ enum Operator {
     Project(Project, Box<Operator>),
     Hop(Hop, Box<Operator>),
     Join(Join, Box<Operator>, Box<Operator>),
+    UniqueJoin(UniqueJoin, Box<Operator>, Box<Operator>),
     Union(Union, Vec<Operator>),
     Aggregate(Aggregate, Box<Operator>),
     Distinct(Distinct, Box<Operator>),
@@ -78,6 +102,8 @@ pub(crate) struct Tree {
     root: Operator,
     types: Vec<DataType>,
     append_only: bool,
+    placement: Placement,
+    unique: Option<Vec<usize>>,
 }
 
 /// An operator with its inputs, what its rows are, and whether they only come.
@@ -85,9 +111,20 @@ struct Built {
     operator: Operator,
     types: Vec<DataType>,
     append_only: bool,
+    placement: Placement,
+    unique: Option<Vec<usize>>,
 }
 
 impl Built {
+    fn relation(&self) -> Relation<'_> {
+        Relation {
+            types: &self.types,
+            append_only: self.append_only,
+            placement: &self.placement,
+            unique: self.unique.as_deref(),
+        }
+    }
+
     /// An operator over this input that keeps its rows' types and their permanence.
     fn keeping(self, wrap: impl FnOnce(Box<Operator>) -> Operator) -> Self {
         Self {
@@ -109,6 +146,8 @@ impl Tree {
             root: built.operator,
             types: built.types,
             append_only: built.append_only,
+            placement: built.placement,
+            unique: built.unique,
         })
     }
 
@@ -120,6 +159,16 @@ impl Tree {
     /// Whether rows only come.
     pub(crate) fn append_only(&self) -> bool {
         self.append_only
+    }
+
+    /// What is known of the rows.
+    pub(crate) fn relation(&self) -> Relation<'_> {
+        Relation {
+            types: &self.types,
+            append_only: self.append_only,
+            placement: &self.placement,
+            unique: self.unique.as_deref(),
+        }
     }
 
     /// The state of a top-k at the root, if there is one.
@@ -158,6 +207,11 @@ fn build<'p, Leaf>(
             let project = Project::build(name, expressions, types, &input.types)?;
             Built {
                 types: types.clone(),
+                placement: input.placement.after_projection(expressions),
+                unique: input
+                    .unique
+                    .as_ref()
+                    .and_then(|unique| projected(unique, expressions)),
                 ..input.keeping(|input| Operator::Project(project, input))
             }
         }
@@ -177,6 +231,7 @@ fn build<'p, Leaf>(
             )?;
             Built {
                 types: hop.types(),
+                unique: None,
                 ..input.keeping(|input| Operator::Hop(hop, input))
             }
         }
@@ -189,10 +244,11 @@ fn build<'p, Leaf>(
         } => {
             let input = build(builder, input, leaf)?;
             let name = builder.next_operator("aggregate");
-            let aggregate =
-                Aggregate::build(builder, name, &input.types, keys, aggregates, input.append_only)?;
+            let aggregate = Aggregate::build(builder, name, input.relation(), keys, aggregates)?;
             Built {
                 types: aggregate.types(),
+                placement: input.placement.among(keys)?,
+                unique: (!keys.is_empty()).then(|| (0..keys.len()).collect()),
                 // Without aggregates a group that is there stays there.
                 append_only: input.append_only && aggregates.is_empty(),
                 operator: Operator::Aggregate(aggregate, Box::new(input.operator)),
@@ -201,7 +257,7 @@ fn build<'p, Leaf>(
         Node::Distinct { input } => {
             let input = build(builder, input, leaf)?;
             let name = builder.next_operator("distinct");
-            let distinct = Distinct::build(builder, name, &input.types, input.append_only)?;
+            let distinct = Distinct::build(builder, name, input.relation())?;
             input.keeping(|input| Operator::Distinct(distinct, input))
         }
         Node::TopK {
@@ -221,13 +277,17 @@ fn build<'p, Leaf>(
                 fetch: *fetch,
                 rank: *rank,
             };
-            let top_k = TopK::build(builder, &name, &input.types, asked, input.append_only)?;
+            let top_k = TopK::build(builder, &name, input.relation(), asked)?;
+            input.placement.among(partition)?;
+            let placement = input.placement.clone();
             let mut types = input.types;
             types.extend(rank.then_some(DataType::Int64));
             Built {
                 operator: Operator::TopK(top_k, Box::new(input.operator)),
                 types,
                 append_only: false,
+                placement,
+                unique: None,
             }
         }
     })
@@ -243,11 +303,15 @@ fn build_leaf(source: LeafSource) -> Built {
             },
             types: scan.types.clone(),
             append_only: scan.append_only,
+            placement: Placement::One,
+            unique: None,
         },
-        LeafSource::Merged(fragment, types, append_only) => Built {
-            operator: Operator::Merged(fragment),
-            types: types.to_vec(),
-            append_only,
+        LeafSource::Merged(number, relation) => Built {
+            operator: Operator::Merged(number),
+            types: relation.types.to_vec(),
+            append_only: relation.append_only,
+            placement: relation.placement.clone(),
+            unique: relation.unique.map(<[usize]>::to_vec),
         },
     }
 }
@@ -271,13 +335,23 @@ fn build_join<'p, Leaf>(
     let left = build(builder, left, leaf)?;
     let right = build(builder, right, leaf)?;
     let name = builder.next_operator("join");
-    let traits = Traits {
-        null_safe: *null_safe,
-        append_only: (left.append_only, right.append_only),
-    };
-    let inputs = (left.types.as_slice(), right.types.as_slice());
-    let join = Join::build(builder, name, *kind, inputs, on, filter.as_ref(), traits)?;
+    let inputs = (left.relation(), right.relation());
+    let (left_key, right_key): (Vec<usize>, Vec<usize>) = on.iter().copied().unzip();
+    let unique = inputs.0.is_unique_by(&left_key) && inputs.1.is_unique_by(&right_key);
+    if unique && *kind == JoinKind::Inner && *null_safe && filter.is_none() {
+        let join = UniqueJoin::build(builder, &name, inputs, on)?;
+        return Ok(Built {
+            placement: left.placement,
+            unique: left.unique,
+            types: [left.types, right.types].concat(),
+            append_only: false,
+            operator: Operator::UniqueJoin(join, Box::new(left.operator), Box::new(right.operator)),
+        });
+    }
+    let join = Join::build(builder, name, (*kind, *null_safe), inputs, on, filter.as_ref())?;
     Ok(Built {
+        placement: left.placement,
+        unique: None,
         types: [left.types, right.types].concat(),
         append_only: left.append_only && right.append_only && *kind == JoinKind::Inner,
         operator: Operator::Join(join, Box::new(left.operator), Box::new(right.operator)),
@@ -306,6 +380,11 @@ fn build_union<'p, Leaf>(
         schema: schema_of(&types),
     };
     Ok(Built {
+        placement: match built.iter().all(|input| input.placement == built[0].placement) {
+            true => built[0].placement.clone(),
+            false => Placement::Any,
+        },
+        unique: None,
         append_only: built.iter().all(|input| input.append_only),
         operator: Operator::Union(union, built.into_iter().map(|input| input.operator).collect()),
         types,
@@ -337,6 +416,10 @@ impl Operator {
                 let (left, right) = (left.eval(step), right.eval(step));
                 join.eval(step, &left, &right)
             }
+            Self::UniqueJoin(join, left, right) => {
+                let (left, right) = (left.eval(step), right.eval(step));
+                join.eval(step, &left, &right)
+            }
             Self::Union(union, inputs) => {
                 let deltas: Vec<Delta> = inputs.iter().map(|input| input.eval(step)).collect();
                 union.eval(&deltas)
@@ -357,8 +440,14 @@ impl Operator {
     }
 }
 
+/// Where a projection has some columns; `None` when it lacks one.
+pub(crate) fn projected(columns: &[usize], expressions: &[Expr]) -> Option<Vec<usize>> {
+    let place = |column: &usize| expressions.iter().position(|e| *e == Expr::Column(*column));
+    columns.iter().map(place).collect()
+}
+
 /// The columns that a scan reads of an input's change.
-fn scan(
+pub(crate) fn scan(
     inputs: &BTreeMap<ObjectId, Delta>,
     object: ObjectId,
     columns: &[usize],

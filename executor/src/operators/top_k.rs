@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, SchemaRef};
 use tributary_planner::plan::SortKey;
 use tributary_storage::Delta;
 
-use super::Step;
 use super::groups::key_types;
+use super::{Relation, Step};
 use crate::columns::schema_of;
 use crate::error::Result;
 use crate::state::{Builder, Ranked, Ranking, StateId};
@@ -34,13 +34,12 @@ impl TopK {
     pub(crate) fn build(
         builder: &mut Builder,
         operator: &str,
-        input: &[DataType],
+        input: Relation,
         asked: Asked,
-        append_only: bool,
     ) -> Result<Self> {
         let sorted: Vec<usize> = asked.keys.iter().map(|key| key.column).collect();
-        key_types(&sorted, input)?;
-        key_types(asked.partition, input)?;
+        key_types(&sorted, input.types)?;
+        key_types(asked.partition, input.types)?;
         let options = asked.keys.iter().map(|k| SortOptions {
             descending: k.descending,
             nulls_first: k.nulls_first,
@@ -52,9 +51,10 @@ impl TopK {
             fetch: asked.fetch,
             rank: asked.rank,
         };
-        let mut types = input.to_vec();
+        let mut types = input.types.to_vec();
         types.extend(asked.rank.then_some(DataType::Int64));
-        let state = builder.ranked(operator, Ranked::new(schema_of(input), ranking, append_only))?;
+        let empty = Ranked::new(schema_of(input.types), ranking, input.append_only);
+        let state = builder.ranked(operator, empty, input.placement)?;
         Ok(Self {
             schema: schema_of(&types),
             state,

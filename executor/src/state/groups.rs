@@ -18,6 +18,7 @@ use tributary_storage::{KeyIndex, RowStore, RowsSnapshot};
 use crate::aggregates::{Accumulator, Damaged};
 use crate::columns::{batch_of, int64_values, schema_of};
 use crate::operators::groups::{Groups, partial_columns};
+use crate::state::Multiset;
 
 /// Groups are numbered anew when more than half of them have no rows, and at least so many.
 const DEAD_GROUPS_MIN: usize = 16_384;
@@ -30,6 +31,9 @@ pub(crate) struct GroupState {
     index: KeyIndex,
     rows: Vec<i64>,
     accumulators: Vec<Accumulator>,
+    multisets: Vec<Multiset>,
+    /// The types of their values.
+    value_types: Vec<DataType>,
     /// Per group the batch that touched it last.
     touched: Vec<u64>,
     batch: u64,
@@ -37,8 +41,11 @@ pub(crate) struct GroupState {
 }
 
 impl GroupState {
-    pub(crate) fn new(key_types: Vec<DataType>, calls: &[AggregateCall]) -> Self {
+    /// Groups by keys of these types, with the state of each call, and an ordered multiset for each of `value_types`.
+    pub(crate) fn new(key_types: Vec<DataType>, calls: &[AggregateCall], value_types: Vec<DataType>) -> Self {
         Self {
+            multisets: value_types.iter().map(Multiset::new).collect(),
+            value_types,
             index: KeyIndex::new(&key_types),
             accumulators: calls.iter().map(|call| Accumulator::new(call, 0)).collect(),
             key_types,
@@ -58,6 +65,13 @@ impl GroupState {
         schema_of(&types)
     }
 
+    /// Keys, a value: the rows of a multiset, as many of each as it has.
+    pub(crate) fn values_schema(&self, multiset: usize) -> SchemaRef {
+        let mut types = self.key_types.clone();
+        types.push(self.value_types[multiset].clone());
+        schema_of(&types)
+    }
+
     /// The number of groups, empty ones included.
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
@@ -66,7 +80,8 @@ impl GroupState {
     pub(crate) fn bytes(&self) -> usize {
         let (types, _) = partial_columns(&self.calls);
         let width: usize = types.iter().map(|t| t.primitive_width().unwrap_or(32)).sum();
-        self.index.bytes() + self.rows.capacity() * (2 * size_of::<i64>() + width)
+        let multisets: usize = self.multisets.iter().map(Multiset::bytes).sum();
+        self.index.bytes() + self.rows.capacity() * (2 * size_of::<i64>() + width) + multisets
     }
 
     /// The group of each row; new keys get new groups.
@@ -80,6 +95,7 @@ impl GroupState {
             self.accumulators
                 .iter_mut()
                 .for_each(|accumulator| accumulator.grow(len));
+            self.multisets.iter_mut().for_each(|multiset| multiset.grow(len));
         }
         groups
     }
@@ -129,6 +145,17 @@ impl GroupState {
         &mut self.accumulators
     }
 
+    /// The ordered multisets, by number.
+    pub(crate) fn multisets(&mut self) -> &mut [Multiset] {
+        &mut self.multisets
+    }
+
+    /// Sets the extremes of some groups, of the call at `call`, to what a multiset now says.
+    pub(crate) fn read_extremes(&mut self, call: usize, multiset: usize, groups: &[u32], last: bool) {
+        let values = self.multisets[multiset].extremes(groups, last);
+        self.accumulators[call].set(groups, &values);
+    }
+
     /// Keeps account of groups that lost their last row or gained a first one, and drops empty groups when they are
     /// the majority. Group numbers may change.
     pub(crate) fn settle(&mut self, before: &[i64], after: &[i64]) {
@@ -136,9 +163,7 @@ impl GroupState {
             self.dead = self.dead + usize::from(*after == 0) - usize::from(*before == 0);
         }
         if self.dead >= DEAD_GROUPS_MIN && self.dead * 2 > self.len() {
-            let live: Vec<u32> = (0..self.len() as u32)
-                .filter(|group| self.rows[*group as usize] != 0)
-                .collect();
+            let live = self.live();
             let keys = self.keys(&live);
             let Groups {
                 rows, accumulators, ..
@@ -148,15 +173,52 @@ impl GroupState {
             self.touched = vec![0; live.len()];
             self.rows = rows;
             self.accumulators = accumulators;
+            self.multisets
+                .iter_mut()
+                .for_each(|multiset| multiset.retain(&live));
             self.dead = 0;
+        }
+    }
+
+    fn live(&self) -> Vec<u32> {
+        (0..self.len() as u32)
+            .filter(|group| self.rows[*group as usize] != 0)
+            .collect()
+    }
+
+    /// The multisets of all groups.
+    pub(crate) fn save_values(&self) -> impl Iterator<Item = Arc<RowsSnapshot>> {
+        let live = self.live();
+        self.multisets.iter().enumerate().map(move |(number, multiset)| {
+            let mut store = RowStore::new(self.values_schema(number));
+            for portion in live.chunks(1 << 16) {
+                let (places, values, counts) = multiset.all(portion);
+                let groups: Vec<u32> = places.iter().map(|place| portion[*place as usize]).collect();
+                let mut columns = self.keys(&groups);
+                columns.push(values);
+                let first = store.append(&batch_of(store.schema().clone(), columns, groups.len()));
+                for (row, count) in counts.iter().enumerate().filter(|(_, count)| **count != 1) {
+                    store.set_weight(first + row as u32, *count);
+                }
+            }
+            store.snapshot()
+        })
+    }
+
+    /// Takes in a multiset that was saved, after the groups.
+    pub(crate) fn restore_values(&mut self, multiset: usize, saved: &Arc<RowsSnapshot>) {
+        let keys = self.key_types.len();
+        for rows in saved.scan(1 << 16) {
+            let columns = rows.rows().columns();
+            let groups = self.groups_of(&columns[..keys], rows.len());
+            let weights = rows.weights().map(|weights| &weights.values()[..]);
+            self.multisets[multiset].add(&groups, &columns[keys], weights);
         }
     }
 
     /// All groups that have rows.
     pub(crate) fn save(&self) -> Arc<RowsSnapshot> {
-        let live: Vec<u32> = (0..self.len() as u32)
-            .filter(|group| self.rows[*group as usize] != 0)
-            .collect();
+        let live = self.live();
         let mut store = RowStore::new(self.schema());
         for portion in live.chunks(1 << 16) {
             let groups = self.gather(portion);

@@ -6,9 +6,10 @@
 //!
 //! | kind | holds | for |
 //! |---|---|---|
-//! | [`RunTrace`] | sorted runs | ordered multisets, errors |
-//! | [`GroupState`] | accumulators in plain vectors behind a hash index | aggregates, distinct, row counts |
+//! | [`RunTrace`] | sorted runs | errors |
+//! | [`GroupState`] | accumulators in plain vectors behind a hash index; with them ordered multisets, for min and max over rows that may go | aggregates, distinct, row counts |
 //! | [`JoinSide`] | rows in segments, chained by key | joins |
+//! | [`Paired`] | both sides of a join with one row per key, by key | joins of aggregates |
 //! | [`Ranked`] | the first rows of each partition, in order | top-k |
 //! | [`ResultRows`] | rows in segments, found by value or only appended | the result |
 //!
@@ -17,17 +18,23 @@
 
 mod groups;
 mod join_side;
+mod multiset;
+mod paired;
 mod ranked;
 mod result_rows;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use tributary_storage::{Layout, RowStore, RowsSnapshot, RunTrace, StorageError, Trace, TraceSnapshot};
 
 use crate::error::{ExecutorError, Result};
+use crate::placement::{Placement, Share};
 pub(crate) use groups::GroupState;
 pub(crate) use join_side::{JoinSide, Matches};
+pub(crate) use multiset::Multiset;
+pub(crate) use paired::{Of, Paired};
 pub(crate) use ranked::{Ranked, Ranking};
 pub(crate) use result_rows::ResultRows;
 
@@ -59,6 +66,56 @@ impl SavedState for NothingSaved {
     }
 }
 
+/// What was saved, as one partition of several takes it: the number of partitions may have been another.
+pub(crate) struct PartitionedState<'s> {
+    saved: &'s mut dyn SavedState,
+    share: Share,
+    /// Rows that more than one partition reads.
+    kept: BTreeMap<String, Option<Arc<RowsSnapshot>>>,
+}
+
+impl<'s> PartitionedState<'s> {
+    pub(crate) fn new(saved: &'s mut dyn SavedState) -> Self {
+        Self {
+            saved,
+            share: Share::ALL,
+            kept: BTreeMap::new(),
+        }
+    }
+
+    /// From here on this partition reads.
+    pub(crate) fn turn_to(&mut self, share: Share) {
+        self.share = share;
+    }
+
+    fn trace(&mut self, name: &str, layout: Layout) -> Result<Option<RunTrace>> {
+        Ok(self.saved.trace(name, layout)?)
+    }
+
+    fn rows(&mut self, name: &str, schema: SchemaRef, placement: &Placement) -> Result<Option<RowStore>> {
+        if self.share.of == 1 {
+            return Ok(self.saved.rows(name, schema)?);
+        }
+        if !self.kept.contains_key(name) {
+            let rows = self.saved.rows(name, schema)?;
+            self.kept
+                .insert(name.to_string(), rows.map(|rows| rows.snapshot()));
+        }
+        let Some(rows) = &self.kept[name] else {
+            return Ok(None);
+        };
+        let mut own = RowStore::new(rows.schema().clone());
+        for portion in rows.scan(1 << 16) {
+            let part = self.share.of_delta(&portion, placement);
+            let first = own.append(part.rows());
+            for (row, weight) in part.weights().iter().flat_map(|w| w.values().iter().enumerate()) {
+                own.set_weight(first + row as u32, *weight);
+            }
+        }
+        Ok(Some(own))
+    }
+}
+
 /// One state, as a checkpoint keeps it.
 #[derive(Clone, Debug)]
 pub enum Saved {
@@ -68,6 +125,9 @@ pub enum Saved {
     Rows(Arc<RowsSnapshot>),
 }
 
+/// The name of the view's result.
+const RESULT: &str = "result";
+
 /// One state of a [`States`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateId(usize);
@@ -76,6 +136,7 @@ enum State {
     Trace(RunTrace),
     Groups(Box<GroupState>),
     Side(Box<JoinSide>),
+    Paired(Box<Paired>),
     Ranked(Box<Ranked>),
     Result(Box<ResultRows>),
 }
@@ -112,6 +173,7 @@ impl States {
     accessors!(Trace, RunTrace, trace, trace_mut);
     accessors!(Groups, GroupState, groups, groups_mut);
     accessors!(Side, JoinSide, side, side_mut);
+    accessors!(Paired, Paired, paired, paired_mut);
     accessors!(Ranked, Ranked, ranked, ranked_mut);
     accessors!(Result, ResultRows, result, result_mut);
 
@@ -125,7 +187,7 @@ impl States {
         &mut self,
         name: String,
         layout: Layout,
-        saved: &mut dyn SavedState,
+        saved: &mut PartitionedState,
     ) -> Result<StateId> {
         let found = saved.trace(&name, layout.clone())?;
         if found.is_none() {
@@ -133,35 +195,6 @@ impl States {
         }
         let trace = found.unwrap_or_else(|| RunTrace::new(layout));
         Ok(self.push(name, State::Trace(trace)))
-    }
-
-    /// The saved rows of a name, if there are any.
-    fn saved_rows(
-        &mut self,
-        name: &str,
-        schema: SchemaRef,
-        saved: &mut dyn SavedState,
-    ) -> Result<Option<RowStore>> {
-        let found = saved.rows(name, schema)?;
-        if found.is_none() {
-            self.missing.push(name.to_string());
-        }
-        Ok(found)
-    }
-
-    /// Opens the result `name`.
-    pub(crate) fn open_result(
-        &mut self,
-        name: String,
-        empty: ResultRows,
-        saved: &mut dyn SavedState,
-    ) -> Result<StateId> {
-        let found = self.saved_rows(&name, empty.schema().clone(), saved)?;
-        let rows = match found {
-            Some(rows) => empty.restored(rows),
-            None => empty,
-        };
-        Ok(self.push(name, State::Result(Box::new(rows))))
     }
 
     /// After restoring: every state must have been there.
@@ -185,17 +218,38 @@ impl States {
     }
 
     /// Every state by name, as of now; traces as of the last seal.
-    pub(crate) fn save(&self) -> impl Iterator<Item = (&str, Saved)> {
-        self.states.iter().map(|(name, state)| {
-            let saved = match state {
-                State::Trace(trace) => Saved::Trace(trace.snapshot()),
-                State::Groups(groups) => Saved::Rows(groups.save()),
-                State::Side(side) => Saved::Rows(side.save()),
-                State::Ranked(ranked) => Saved::Rows(ranked.save()),
-                State::Result(rows) => Saved::Rows(rows.snapshot()),
-            };
-            (name.as_str(), saved)
+    fn save(&self) -> impl Iterator<Item = (String, Saved)> {
+        self.states.iter().flat_map(|(name, state)| match state {
+            State::Trace(trace) => vec![(name.clone(), Saved::Trace(trace.snapshot()))],
+            State::Groups(groups) => {
+                let values = groups.save_values().enumerate();
+                let values = values.map(|(number, rows)| (values_name(name, number), Saved::Rows(rows)));
+                std::iter::once((name.clone(), Saved::Rows(groups.save())))
+                    .chain(values)
+                    .collect()
+            }
+            State::Side(side) => vec![(name.clone(), Saved::Rows(side.save()))],
+            State::Paired(paired) => [Of::Left, Of::Right]
+                .map(|of| (side_name(name, of), Saved::Rows(paired.save(of))))
+                .to_vec(),
+            State::Ranked(ranked) => vec![(name.clone(), Saved::Rows(ranked.save()))],
+            State::Result(rows) => vec![(name.clone(), Saved::Rows(rows.snapshot()))],
         })
+    }
+
+    /// Every state by name, of several partitions with the same operators, put together again.
+    pub(crate) fn save_all<'a>(partitions: impl Iterator<Item = &'a Self>) -> BTreeMap<String, Saved> {
+        let mut rows: BTreeMap<String, Vec<Arc<RowsSnapshot>>> = BTreeMap::new();
+        let mut all = BTreeMap::new();
+        for (name, saved) in partitions.flat_map(Self::save) {
+            match saved {
+                Saved::Rows(part) => rows.entry(name).or_default().push(part),
+                trace => drop(all.insert(name, trace)),
+            }
+        }
+        let rows = rows.into_iter();
+        all.extend(rows.map(|(name, parts)| (name, Saved::Rows(RowsSnapshot::concat(&parts)))));
+        all
     }
 
     /// Every state's name, rows and bytes.
@@ -205,6 +259,7 @@ impl States {
                 State::Trace(trace) => (trace.row_count(), trace.bytes()),
                 State::Groups(groups) => (groups.len(), groups.bytes()),
                 State::Side(side) => (side.len(), side.bytes()),
+                State::Paired(paired) => (paired.len(), paired.bytes()),
                 State::Ranked(ranked) => (ranked.len(), ranked.bytes()),
                 State::Result(rows) => (rows.len(), rows.bytes()),
             };
@@ -213,19 +268,33 @@ impl States {
     }
 }
 
+/// The name of one side of a join.
+fn side_name(join: &str, of: Of) -> String {
+    let role = match of {
+        Of::Left => "left",
+        Of::Right => "right",
+    };
+    format!("{join}.{role}")
+}
+
+/// The name of a multiset of groups.
+fn values_name(groups: &str, number: usize) -> String {
+    format!("{groups}.values{number}")
+}
+
 /// Builds the operators of one tree: numbers them, and opens their state.
-pub(crate) struct Builder<'a> {
+pub(crate) struct Builder<'a, 's> {
     states: &'a mut States,
-    saved: &'a mut dyn SavedState,
+    saved: &'a mut PartitionedState<'s>,
     tree: String,
     operators: usize,
 }
 
-impl<'a> Builder<'a> {
+impl<'a, 's> Builder<'a, 's> {
     pub(crate) fn new(
         tree: impl Into<String>,
         states: &'a mut States,
-        saved: &'a mut dyn SavedState,
+        saved: &'a mut PartitionedState<'s>,
     ) -> Self {
         Self {
             states,
@@ -241,40 +310,88 @@ impl<'a> Builder<'a> {
         format!("{}.{}.{kind}", self.tree, self.operators)
     }
 
-    /// Opens a trace of an operator.
-    pub(crate) fn trace(&mut self, operator: &str, role: &str, layout: Layout) -> Result<StateId> {
-        self.states
-            .open_trace(format!("{operator}.{role}"), layout, &mut *self.saved)
+    /// The saved rows of a name, if there are any, and of them those of this partition.
+    fn rows(&mut self, name: &str, schema: SchemaRef, placement: &Placement) -> Result<Option<RowStore>> {
+        let found = self.saved.rows(name, schema, placement)?;
+        if found.is_none() {
+            self.states.missing.push(name.to_string());
+        }
+        Ok(found)
     }
 
-    /// Opens the groups of an operator.
-    pub(crate) fn groups(&mut self, operator: &str, mut empty: GroupState) -> Result<StateId> {
+    /// Opens the view's result, whose rows are divided like this.
+    pub(crate) fn result(&mut self, empty: ResultRows, placement: &Placement) -> Result<StateId> {
+        let name = RESULT.to_string();
+        let rows = match self.rows(&name, empty.schema().clone(), placement)? {
+            Some(rows) => empty.restored(rows),
+            None => empty,
+        };
+        Ok(self.states.push(name, State::Result(Box::new(rows))))
+    }
+
+    /// Opens the groups of an operator, whose keys are divided like this.
+    pub(crate) fn groups(
+        &mut self,
+        operator: &str,
+        mut empty: GroupState,
+        placement: &Placement,
+    ) -> Result<StateId> {
         let name = format!("{operator}.groups");
-        if let Some(rows) = self.states.saved_rows(&name, empty.schema(), self.saved)? {
+        if let Some(rows) = self.rows(&name, empty.schema(), placement)? {
             empty.restore(&rows.snapshot());
+        }
+        for number in 0..empty.multisets().len() {
+            let schema = empty.values_schema(number);
+            let values = values_name(&name, number);
+            if let Some(rows) = self.rows(&values, schema, placement)? {
+                empty.restore_values(number, &rows.snapshot());
+            }
         }
         Ok(self.states.push(name, State::Groups(Box::new(empty))))
     }
 
     /// Opens one side of a join.
-    pub(crate) fn side(&mut self, operator: &str, role: &str, mut empty: JoinSide) -> Result<StateId> {
+    pub(crate) fn side(
+        &mut self,
+        operator: &str,
+        role: &str,
+        mut empty: JoinSide,
+        placement: &Placement,
+    ) -> Result<StateId> {
         let name = format!("{operator}.{role}");
-        if let Some(rows) = self
-            .states
-            .saved_rows(&name, empty.schema().clone(), self.saved)?
-        {
+        if let Some(rows) = self.rows(&name, empty.schema().clone(), placement)? {
             empty.restore(&rows.snapshot());
         }
         Ok(self.states.push(name, State::Side(Box::new(empty))))
     }
 
-    /// Opens the rows of a top-k.
-    pub(crate) fn ranked(&mut self, operator: &str, mut empty: Ranked) -> Result<StateId> {
-        let name = format!("{operator}.rows");
-        if let Some(rows) = self
+    /// Opens both sides of a join with one row per key.
+    pub(crate) fn paired(
+        &mut self,
+        operator: &str,
+        mut empty: Paired,
+        placements: (&Placement, &Placement),
+    ) -> Result<StateId> {
+        for (of, placement) in [(Of::Left, placements.0), (Of::Right, placements.1)] {
+            let schema = empty.schema(of).clone();
+            if let Some(rows) = self.rows(&side_name(operator, of), schema, placement)? {
+                empty.restore(of, &rows.snapshot());
+            }
+        }
+        Ok(self
             .states
-            .saved_rows(&name, empty.schema().clone(), self.saved)?
-        {
+            .push(operator.to_string(), State::Paired(Box::new(empty))))
+    }
+
+    /// Opens the rows of a top-k.
+    pub(crate) fn ranked(
+        &mut self,
+        operator: &str,
+        mut empty: Ranked,
+        placement: &Placement,
+    ) -> Result<StateId> {
+        let name = format!("{operator}.rows");
+        if let Some(rows) = self.rows(&name, empty.schema().clone(), placement)? {
             empty.restore(&rows.snapshot());
         }
         Ok(self.states.push(name, State::Ranked(Box::new(empty))))

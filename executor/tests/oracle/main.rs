@@ -3,7 +3,8 @@
 //! Every region has its own [`View`] and slot sets; slots travel as sections, as they do between real regions. After
 //! each round all regions must hold the same result, equal to the batch answer: local fragments evaluated per
 //! origin, their rows united, everything else by the book. Now and then a region is restored from its own state.
-//! The same plans also run in one region that is alone and has no slots.
+//! The same plans also run in one region that is alone and has no slots, in partitions whose number changes when it
+//! is restored.
 
 mod naive;
 mod plans;
@@ -16,9 +17,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use proptest::prelude::*;
-use tributary_executor::{Defects, Saved, SavedState, Scope, View};
+use tributary_executor::{Defects, Inline, Saved, SavedState, Scope, View};
 use tributary_planner::plan::{Boundary, GlobalLeaf, LocalFragment, Scan, ViewPlan};
-use tributary_replication::{Changes, Epoch, SlotDelta, SlotSet};
+use tributary_replication::{Epoch, SlotDelta, SlotSet};
 use tributary_storage::{Delta, Layout, ObjectId, OriginId, RegionId, RowStore, RunTrace, StorageError};
 
 use plans::{Choices, TABLES, is_global, table_types};
@@ -51,6 +52,11 @@ fn origin(region: usize) -> OriginId {
     }
 }
 
+/// Partitions of a view that is alone; a restart may come with more or fewer.
+fn workers(count: usize) -> Arc<Inline> {
+    Arc::new(Inline::new(count))
+}
+
 impl World {
     fn new(plan: ViewPlan, defects: Defects) -> Self {
         Self::with_scope(plan, defects, Scope::Cluster)
@@ -63,7 +69,8 @@ impl World {
     fn with_scope(plan: ViewPlan, defects: Defects, scope: Scope) -> Self {
         let plan = Arc::new(plan);
         let region = |_| {
-            let mut view = View::new(ObjectId(9), plan.clone(), scope).expect("random plans are supported");
+            let mut view =
+                View::new(ObjectId(9), plan.clone(), scope, workers(2)).expect("random plans are supported");
             view.set_defects(defects);
             let slots = (0..plan.fragments.len())
                 .map(|f| SlotSet::new(View::slot_layout(&plan, f)))
@@ -110,8 +117,9 @@ impl World {
                 inputs.insert(ObjectId(table), changed(table, &changes));
             }
             if self.scope == Scope::Alone {
-                let delta = region.view.step_alone(&inputs);
-                values::apply(&mut region.result, &delta);
+                for delta in region.view.step_alone(&inputs) {
+                    values::apply(&mut region.result, &delta);
+                }
                 region.view.seal(self.epoch);
                 continue;
             }
@@ -133,7 +141,7 @@ impl World {
                 region
                     .slots
                     .iter()
-                    .map(|slots| slots.section(origin(sender), &Changes::Since(since)))
+                    .map(|slots| slots.section(origin(sender), since))
                     .collect()
             })
             .collect();
@@ -158,7 +166,7 @@ impl World {
         for region in &mut self.regions {
             region.seal(self.epoch);
             if choices.one_in(4) {
-                region.restart(&self.plan, self.defects, self.scope);
+                region.restart(&self.plan, self.defects, self.scope, 1 + choices.below(4));
             }
         }
     }
@@ -244,12 +252,11 @@ impl Region {
 
     fn seal(&mut self, stamp: u64) {
         self.view.seal(stamp);
-        self.slots.iter_mut().for_each(|slots| slots.seal(stamp));
     }
 
-    fn restart(&mut self, plan: &Arc<ViewPlan>, defects: Defects, scope: Scope) {
+    fn restart(&mut self, plan: &Arc<ViewPlan>, defects: Defects, scope: Scope, count: usize) {
         let mut saved = AllSaved(self.view.save());
-        let restored = View::restore(ObjectId(9), plan.clone(), scope, &mut saved);
+        let restored = View::restore(ObjectId(9), plan.clone(), scope, workers(count), &mut saved);
         self.view = restored.expect("the state is all there");
         self.view.set_defects(defects);
     }

@@ -11,7 +11,7 @@ use arrow::array::{
     Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
-use tributary_executor::{Scope, View};
+use tributary_executor::{Inline, Scope, View};
 use tributary_planner::catalog::{Catalog, CatalogChange, ObjectKind, PlanSettings};
 use tributary_planner::ddl::plan_ddl;
 use tributary_planner::parse::parse;
@@ -151,7 +151,12 @@ fn evaluate(expression: &str) -> String {
     let ObjectKind::MaterializedView(view) = &catalog.object("v").expect("created").kind else {
         panic!("v is a materialized view")
     };
-    let mut view = match View::new(ObjectId(9), view.plan.clone(), Scope::Cluster) {
+    let mut view = match View::new(
+        ObjectId(9),
+        view.plan.clone(),
+        Scope::Cluster,
+        Arc::new(Inline::new(1)),
+    ) {
         Ok(view) => view,
         Err(error) => return format!("not built: {error}"),
     };

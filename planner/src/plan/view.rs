@@ -141,6 +141,81 @@ impl<Leaf> Node<Leaf> {
         }
     }
 
+    /// The same tree with each leaf replaced by a tree.
+    pub fn replace_leaves<Other>(&self, replacement: &mut impl FnMut(&Leaf) -> Node<Other>) -> Node<Other> {
+        let mut boxed = |input: &Node<Leaf>| Box::new(input.replace_leaves(&mut *replacement));
+        match self {
+            Node::Leaf(leaf) => replacement(leaf),
+            Node::Filter { input, predicate } => Node::Filter {
+                input: boxed(input),
+                predicate: predicate.clone(),
+            },
+            Node::Project {
+                input,
+                expressions,
+                types,
+            } => Node::Project {
+                input: boxed(input),
+                expressions: expressions.clone(),
+                types: types.clone(),
+            },
+            Node::Join {
+                kind,
+                left,
+                right,
+                on,
+                filter,
+                null_safe,
+            } => Node::Join {
+                kind: *kind,
+                left: boxed(left),
+                right: boxed(right),
+                on: on.clone(),
+                filter: filter.clone(),
+                null_safe: *null_safe,
+            },
+            Node::Union { inputs } => Node::Union {
+                inputs: inputs.iter().map(|input| *boxed(input)).collect(),
+            },
+            Node::Aggregate {
+                input,
+                keys,
+                aggregates,
+            } => Node::Aggregate {
+                input: boxed(input),
+                keys: keys.clone(),
+                aggregates: aggregates.clone(),
+            },
+            Node::Distinct { input } => Node::Distinct { input: boxed(input) },
+            Node::TopK {
+                input,
+                partition,
+                keys,
+                skip,
+                fetch,
+                rank,
+            } => Node::TopK {
+                input: boxed(input),
+                partition: partition.clone(),
+                keys: keys.clone(),
+                skip: *skip,
+                fetch: *fetch,
+                rank: *rank,
+            },
+            Node::Hop {
+                input,
+                column,
+                slide_us,
+                size_us,
+            } => Node::Hop {
+                input: boxed(input),
+                column: *column,
+                slide_us: *slide_us,
+                size_us: *size_us,
+            },
+        }
+    }
+
     /// Calls `visit` for each leaf, left to right.
     pub fn for_each_leaf(&self, visit: &mut impl FnMut(&Leaf)) {
         if let Node::Leaf(leaf) = self {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tributary_planner::catalog::{Catalog, ObjectKind};
-use tributary_replication::{Bundle, Epoch, Hlc, SectionObject, SlotDelta, TableWrites};
-use tributary_storage::{FragmentId, KeyEncoder, Keys, ObjectId, OriginId, Position};
+use tributary_replication::{Bundle, Changed, Epoch, Hlc, SectionObject, SlotDelta, TableWrites};
+use tributary_storage::{FragmentId, ObjectId, OriginId, Position};
 
 use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, Deltas, Slots, Stepped, Table, ViewState};
 use crate::backfill::Backfill;
@@ -67,7 +67,7 @@ impl Dataflow {
                 gathered
                     .stepped
                     .changes
-                    .insert(SectionObject::Blob(CATALOG_BLOB.into()), blob_key());
+                    .insert(SectionObject::Blob(CATALOG_BLOB.into()), Changed::Stamped);
             }
             Entry::Joined => gathered.stepped.announced = true,
             Entry::Commit { tables, source } => {
@@ -125,7 +125,11 @@ impl Dataflow {
         gathered.deltas.push(table_id, delta);
         if table.def.is_global() {
             let keys = table.encode_keys(&writes.rows);
-            note_keys(&mut gathered.stepped.changes, SectionObject::Rows(table_id), keys);
+            let (object, changed) = (SectionObject::Rows(table_id), Changed::Keys(keys));
+            match gathered.stepped.changes.get_mut(&object) {
+                Some(earlier) => earlier.join(changed),
+                None => drop(gathered.stepped.changes.insert(object, changed)),
+            }
         }
         Ok(())
     }
@@ -235,7 +239,7 @@ impl Dataflow {
                             view: id,
                             number: fragment_number(number),
                         };
-                        let slots = Slots::new(fragment, &def.plan, self.defects, &mut |_, _| Ok(None))?;
+                        let slots = Slots::new(fragment, &def.plan, self.defects);
                         self.slots.insert(fragment, slots);
                     }
                     self.views.insert(
@@ -244,6 +248,7 @@ impl Dataflow {
                             id,
                             def.plan.clone(),
                             scope,
+                            self.workers.clone(),
                             self.defects,
                         )?)),
                     );
@@ -261,7 +266,6 @@ impl Dataflow {
     fn seal_traces(&mut self) {
         let stamp = self.position.0;
         self.tables.values_mut().for_each(|table| table.rows.seal(stamp));
-        self.slots.values_mut().for_each(|slots| slots.set.seal(stamp));
         for view in self.views.values_mut() {
             if let ViewState::Attached(view) = view {
                 view.seal(stamp);
@@ -284,18 +288,4 @@ impl Dataflow {
 /// A fragment's number; plans have far fewer fragments than the type can count.
 pub(crate) fn fragment_number(number: usize) -> u16 {
     u16::try_from(number).expect("a plan has fewer than 65,536 fragments")
-}
-
-/// The one key of a blob section.
-pub(super) fn blob_key() -> Keys {
-    KeyEncoder::new(&[]).encode_rows(&[], 1)
-}
-
-/// Adds keys to an object's changes.
-pub(super) fn note_keys(changes: &mut BTreeMap<SectionObject, Keys>, object: SectionObject, keys: Keys) {
-    let keys = match changes.get(&object) {
-        Some(earlier) => earlier.iter().chain(keys.iter()).map(<[u8]>::to_vec).collect(),
-        None => keys,
-    };
-    changes.insert(object, keys);
 }

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use tributary_executor::Saved;
 use tributary_replication::link::{CutRequest, OriginChanges};
 use tributary_replication::{Bundle, Changes, Chunk, Epoch, Included, Section, SectionObject, Tick};
-use tributary_storage::{Fingerprint, ObjectId, OriginId};
+use tributary_storage::{Fingerprint, FragmentId, ObjectId, OriginId};
 
 use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, ViewState};
 use crate::bundles;
@@ -97,10 +97,9 @@ impl Dataflow {
                 chain,
             });
             match changes {
-                OriginChanges::Keys(objects) => {
-                    for (object, keys) in objects {
-                        let changes = Changes::Keys(keys.clone());
-                        sections.extend(self.section(*origin, object, &changes)?);
+                OriginChanges::Of(objects) => {
+                    for (object, changes) in objects {
+                        sections.extend(self.section(*origin, object, changes)?);
                     }
                 }
                 OriginChanges::Since(epoch) => sections.extend(self.everything_since(*origin, *epoch)?),
@@ -148,7 +147,12 @@ impl Dataflow {
                 None => return Ok(None),
             },
             SectionObject::Slots(id) => match self.slots.get(id) {
-                Some(slots) => (slots.fingerprint, slots.set.section(origin, changes)),
+                Some(slots) => {
+                    let Changes::Since(since) = changes else {
+                        return Err(RegionError::Invariant("slots are asked for by stamp".into()));
+                    };
+                    (slots.fingerprint, slots.set.section(origin, *since))
+                }
                 None => return Ok(None),
             },
             SectionObject::Blob(name) => match self.blob(origin, name, changes) {
@@ -178,6 +182,11 @@ impl Dataflow {
         wanted(*stamp).then(|| bundles::encode_attached(views))
     }
 
+    /// The slots of every fragment.
+    pub fn slots(&self) -> impl Iterator<Item = (FragmentId, &tributary_replication::SlotSet)> {
+        self.slots.iter().map(|(id, slots)| (*id, &slots.set))
+    }
+
     /// State of the operators and stored relations by name, for a checkpoint: traces, and rows that are none.
     pub fn state(&self) -> (Traces, RowsByName) {
         let (mut traces, mut rows) = (BTreeMap::new(), BTreeMap::new());
@@ -185,7 +194,9 @@ impl Dataflow {
             traces.insert(super::Table::trace_name(id), table.rows.snapshot());
         }
         for (&id, slots) in &self.slots {
-            traces.insert(super::Slots::trace_name(id), slots.set.snapshot());
+            for (origin, held) in slots.set.snapshots() {
+                rows.insert(super::Slots::rows_name(id, origin), held);
+            }
         }
         for (&id, state) in &self.views {
             if let ViewState::Attached(view) = state {

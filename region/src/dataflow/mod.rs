@@ -22,11 +22,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use tributary_executor::Scope;
+use tributary_executor::{Scope, Workers};
 use tributary_planner::catalog::Catalog;
-use tributary_replication::{Epoch, Frontier, Hlc, SectionObject};
+use tributary_replication::{Changed, Epoch, Frontier, Hlc, SectionObject};
 use tributary_storage::{
-    ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, Keys, ObjectId, OriginId, Position, RegionId,
+    ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, ObjectId, OriginId, Position, RegionId,
 };
 
 pub(crate) use apply::fragment_number;
@@ -70,6 +70,7 @@ pub struct Dataflow {
     /// Of the sources whose rows are not stored, what the log says.
     pub(crate) source_logs: BTreeMap<ObjectId, SourceLog>,
     pub(crate) reader: Arc<dyn SourceReader>,
+    pub(crate) workers: Arc<dyn Workers>,
     pub(crate) counts: Counts,
 }
 
@@ -95,8 +96,8 @@ pub struct Counts {
 pub struct Stepped {
     /// Whether the step announced an epoch.
     pub announced: bool,
-    /// Own keys that changed and that others need.
-    pub changes: BTreeMap<SectionObject, Keys>,
+    /// What changed of our own and others need.
+    pub changes: BTreeMap<SectionObject, Changed>,
     /// Views whose backfill began with this step.
     pub backfills: Vec<ObjectId>,
 }
@@ -122,6 +123,7 @@ impl Dataflow {
             sources: BTreeMap::new(),
             source_logs: BTreeMap::new(),
             reader: config.sources.clone(),
+            workers: config.workers.clone(),
             counts: Counts::default(),
         }
     }

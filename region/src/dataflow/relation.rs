@@ -10,7 +10,7 @@ use tributary_planner::catalog::TableDef;
 use tributary_planner::plan::ViewPlan;
 use tributary_replication::{RowVersions, SlotLayout, SlotSet};
 use tributary_storage::{
-    Fingerprint, FragmentId, KeyEncoder, Keys, Layout, ObjectId, RunTrace, StorageError,
+    Fingerprint, FragmentId, KeyEncoder, Keys, Layout, ObjectId, OriginId, RunTrace, StorageError,
 };
 
 use crate::config::Defects;
@@ -75,34 +75,22 @@ impl Table {
 pub struct Slots {
     pub(crate) set: SlotSet,
     pub(crate) layout: SlotLayout,
-    pub(crate) encoder: KeyEncoder,
     pub(crate) fingerprint: Fingerprint,
 }
 
 impl Slots {
-    pub(crate) fn new(
-        id: FragmentId,
-        plan: &Arc<ViewPlan>,
-        defects: Defects,
-        restore: Restore<'_>,
-    ) -> Result<Self> {
+    pub(crate) fn new(id: FragmentId, plan: &Arc<ViewPlan>, defects: Defects) -> Self {
         let layout = View::slot_layout(plan, usize::from(id.number));
-        let mut set = match restore(&Self::trace_name(id), SlotSet::trace_layout(&layout))? {
-            Some(trace) => SlotSet::from_trace(layout.clone(), trace),
-            None => SlotSet::new(layout.clone()),
-        };
-        set.set_defects(defects.replication);
-        let encoder = KeyEncoder::new(&layout.key_types);
-        Ok(Self {
-            set,
+        Self {
+            set: SlotSet::new(layout.clone()).with_defects(defects.replication),
             layout,
-            encoder,
             fingerprint: plan.fingerprint(),
-        })
+        }
     }
 
-    pub(crate) fn trace_name(id: FragmentId) -> String {
-        format!("slots/{id}")
+    /// The name of an origin's slots in a checkpoint.
+    pub(crate) fn rows_name(id: FragmentId, origin: OriginId) -> String {
+        format!("slots/{id}/{origin}")
     }
 }
 

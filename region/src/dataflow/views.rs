@@ -1,12 +1,12 @@
 //! The views' part of a step, and how a view comes to life.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_executor::{Scope, View};
-use tributary_replication::{Epoch, SectionObject, SlotChanges, SlotDelta};
+use tributary_replication::{Changed, Epoch, SectionObject, SlotChanges, SlotDelta};
 use tributary_storage::{Delta, FragmentId, ObjectId};
 
-use super::apply::{Gathered, blob_key, fragment_number, note_keys};
+use super::apply::{Gathered, fragment_number};
 use super::{ATTACHED_BLOB, Dataflow, Slots, Stepped};
 use crate::backfill::{Backfill, Pending};
 use crate::error::{RegionError, Result};
@@ -35,6 +35,12 @@ impl Dataflow {
             self.counts.retractions += u64::try_from(retracted).expect("a count fits");
         }
         let scope = self.scope();
+        let read_by_views: BTreeSet<ObjectId> = self
+            .views
+            .keys()
+            .filter_map(|view| self.catalog.materialized_view(*view))
+            .flat_map(|def| def.plan.inputs())
+            .collect();
         for (&id, state) in &mut self.views {
             let def = self
                 .catalog
@@ -64,8 +70,11 @@ impl Dataflow {
                 }),
                 ViewState::Attached(view) if scope == Scope::Alone => {
                     let result = view.step_alone(&mine);
-                    if !result.is_empty() {
-                        inputs.insert(id, result);
+                    if read_by_views.contains(&id) {
+                        let result = Delta::concat(view.schema().clone(), &result);
+                        if !result.is_empty() {
+                            inputs.insert(id, result);
+                        }
                     }
                 }
                 ViewState::Attached(view) => {
@@ -85,8 +94,7 @@ impl Dataflow {
                             .get_mut(&at)
                             .expect("slots are created with their view");
                         rounds[number].push(slots.set.write_own(origin, stamp, &changes));
-                        let keys = slots.encoder.encode_rows(&changes.keys, changes.rows);
-                        note_keys(&mut stepped.changes, SectionObject::Slots(at), keys);
+                        stepped.changes.insert(SectionObject::Slots(at), Changed::Stamped);
                     }
                     let result = step_global(view, &mine, rounds);
                     if !result.is_empty() {
@@ -145,9 +153,7 @@ impl Dataflow {
         let mut deltas = Vec::new();
         for (origin, _) in self.frontier.iter() {
             if Some(origin) != self.origin {
-                let section = slots
-                    .set
-                    .section(origin, &tributary_replication::Changes::Since(Epoch(0)));
+                let section = slots.set.section(origin, Epoch(0));
                 let delta = scratch.merge_foreign(origin, &section)?;
                 if delta.rows > 0 {
                     deltas.push(delta);
@@ -194,7 +200,7 @@ impl Dataflow {
         gathered
             .stepped
             .changes
-            .insert(SectionObject::Blob(ATTACHED_BLOB.into()), blob_key());
+            .insert(SectionObject::Blob(ATTACHED_BLOB.into()), Changed::Stamped);
         Ok(())
     }
 
@@ -219,8 +225,7 @@ impl Dataflow {
             .slots
             .get_mut(&at)
             .expect("slots are created with their view");
-        let keys = slots.encoder.encode_rows(&changes.keys, changes.rows);
-        note_keys(&mut stepped.changes, SectionObject::Slots(at), keys);
+        stepped.changes.insert(SectionObject::Slots(at), Changed::Stamped);
         slots.set.write_own(origin, stamp, changes)
     }
 }

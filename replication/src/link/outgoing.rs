@@ -7,6 +7,9 @@
 //!       └─ each with its keys ─┘   (or "forgotten": read the runs)
 //! ```
 //!
+//! Only GLOBAL rows are remembered by key. Slots are kept in the order of their stamps, so of them it is enough to know
+//! that there are any.
+//!
 //! The keys of a bundle stay beside it until it is acknowledged; a rewind puts them back among the pending
 //! ones. So the sets always reach back to the acknowledged epoch, or they are *forgotten*, and then
 //! everything since that epoch is found in the runs. A key may be in several sets: values are absolute, so
@@ -14,10 +17,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use tributary_storage::{Keys, OriginId};
+use tributary_storage::OriginId;
 
 use crate::bundle::{Included, SectionObject};
-use crate::changes::KeySet;
+use crate::changes::{Changed, Changes, KeySet};
 use crate::frontier::{Epoch, Frontier};
 use crate::lattice::Lattice;
 use crate::link::{CutRequest, OriginChanges};
@@ -25,7 +28,8 @@ use crate::link::{CutRequest, OriginChanges};
 /// Changed keys.
 #[derive(Clone, Debug)]
 pub(crate) enum ChangedKeys {
-    Known(BTreeMap<SectionObject, KeySet>),
+    /// Per object the keys; none where stamps tell.
+    Known(BTreeMap<SectionObject, Option<KeySet>>),
     /// Too many, or never known: only the runs can tell.
     Forgotten,
 }
@@ -37,7 +41,7 @@ impl ChangedKeys {
 
     fn count(&self) -> usize {
         match self {
-            Self::Known(objects) => objects.values().map(KeySet::len).sum(),
+            Self::Known(objects) => objects.values().flatten().map(KeySet::len).sum(),
             Self::Forgotten => 0,
         }
     }
@@ -46,7 +50,11 @@ impl ChangedKeys {
         match (&mut *self, other) {
             (Self::Known(mine), Self::Known(theirs)) => {
                 for (object, keys) in theirs {
-                    mine.entry(object).or_default().extend(keys);
+                    let known = mine.entry(object).or_insert_with(|| Some(KeySet::new()));
+                    match (&mut *known, keys) {
+                        (Some(known), Some(keys)) => known.extend(keys),
+                        _ => *known = None,
+                    }
                 }
             }
             (mine, _) => *mine = Self::Forgotten,
@@ -183,13 +191,20 @@ impl Outgoing {
     }
 
     /// Own changes up to `epoch`.
-    pub(crate) fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Keys>) {
+    pub(crate) fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Changed>) {
         self.changed_to = self.changed_to.max(epoch);
         let ChangedKeys::Known(pending) = &mut self.pending else {
             return;
         };
-        for (object, keys) in changes {
-            let known = pending.entry(object.clone()).or_default();
+        for (object, changed) in changes {
+            let Changed::Keys(keys) = changed else {
+                pending.insert(object.clone(), None);
+                continue;
+            };
+            let known = pending
+                .entry(object.clone())
+                .or_insert_with(|| Some(KeySet::new()));
+            let Some(known) = known else { continue };
             for key in keys.iter() {
                 if !known.contains(key) {
                     known.insert(key.into());
@@ -267,7 +282,12 @@ impl Outgoing {
             let taken = std::mem::replace(&mut self.pending, ChangedKeys::none());
             self.pending_count = 0;
             let changes = match &taken {
-                ChangedKeys::Known(keys) => OriginChanges::Keys(keys.clone()),
+                ChangedKeys::Known(objects) => OriginChanges::Of(
+                    objects
+                        .iter()
+                        .map(|(object, keys)| (object.clone(), self.changes(keys)))
+                        .collect(),
+                ),
                 ChangedKeys::Forgotten => OriginChanges::Since(self.sent),
             };
             origins.push((own, self.sent, changes));
@@ -336,6 +356,13 @@ impl Outgoing {
             && let Some(keys) = cut.keys
         {
             self.put_back(keys);
+        }
+    }
+
+    fn changes(&self, keys: &Option<KeySet>) -> Changes {
+        match keys {
+            Some(keys) => Changes::Keys(keys.clone()),
+            None => Changes::Since(self.sent),
         }
     }
 

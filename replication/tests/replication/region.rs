@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use tributary_replication::{
-    Bundle, Changes, Chunk, ClusterId, CutRequest, Defects, Epoch, Frontier, HlcClock, Identity, Inbox,
-    Included, Link, LinkConfig, LinkEffect, Local, Message, OriginChanges, RowVersions, Section,
+    Bundle, Changed, Changes, Chunk, ClusterId, CutRequest, Defects, Epoch, Frontier, HlcClock, Identity,
+    Inbox, Included, Link, LinkConfig, LinkEffect, Local, Message, OriginChanges, RowVersions, Section,
     SectionObject, SlotChanges, SlotLayout, SlotSet, TableWrites, Tick,
 };
-use tributary_storage::{ChainHash, Fingerprint, FragmentId, KeyEncoder, Keys, ObjectId, OriginId, RegionId};
+use tributary_storage::{
+    ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, Keys, ObjectId, OriginId, RegionId,
+};
 
 pub const CLUSTER: ClusterId = ClusterId([0xaa; 16]);
 const FRAGMENT: FragmentId = FragmentId {
@@ -203,11 +205,10 @@ impl Region {
             before.next(tributary_storage::Position(stamp.0), b"a record"),
         );
         self.frontier.advance(own, stamp);
-        let empty_key: Keys = [[0u8; 0]].iter().collect();
         let changes = BTreeMap::from([
-            (SectionObject::Slots(FRAGMENT), encoded(&keys)),
-            (SectionObject::Rows(TABLE), encoded(&keys)),
-            (SectionObject::Blob(BLOB.into()), empty_key),
+            (SectionObject::Slots(FRAGMENT), Changed::Stamped),
+            (SectionObject::Rows(TABLE), Changed::Keys(encoded(&keys))),
+            (SectionObject::Blob(BLOB.into()), Changed::Stamped),
         ]);
         self.links
             .values_mut()
@@ -276,7 +277,6 @@ impl Region {
     }
 
     fn seal(&mut self) {
-        self.slots.seal(self.position);
         self.rows.seal(self.position);
     }
 
@@ -299,13 +299,16 @@ impl Region {
             ] {
                 let changes = match changes {
                     OriginChanges::Since(since) => Changes::Since(*since),
-                    OriginChanges::Keys(objects) => match objects.get(&object) {
-                        Some(keys) => Changes::Keys(keys.clone()),
+                    OriginChanges::Of(objects) => match objects.get(&object) {
+                        Some(changes) => changes.clone(),
                         None => continue,
                     },
                 };
                 let rows = match &object {
-                    SectionObject::Slots(_) => self.slots.section(*origin, &changes),
+                    SectionObject::Slots(_) => match &changes {
+                        Changes::Since(since) => self.slots.section(*origin, *since),
+                        Changes::Keys(_) => panic!("slots are asked for by stamp"),
+                    },
                     SectionObject::Rows(_) => self.rows.section(*origin, &changes),
                     SectionObject::Blob(_) => match self.blobs.get(origin) {
                         Some((_, blob)) => {
@@ -407,14 +410,23 @@ impl Region {
     /// Everything that is held, as text.
     pub fn state(&self) -> Vec<String> {
         let mut state = Vec::new();
-        for (kind, snapshot) in [("slot", self.slots.snapshot()), ("row", self.rows.snapshot())] {
-            for delta in snapshot.scan(1000) {
-                for row in 0..delta.len() {
-                    let cells: Vec<String> = delta.rows().columns().iter().map(|c| cell(c, row)).collect();
-                    state.push(format!("{kind} {} x{}", cells.join(" "), delta.weight(row)));
-                }
+        let mut show = |kind: &str, delta: &Delta| {
+            for row in 0..delta.len() {
+                let cells: Vec<String> = delta.rows().columns().iter().map(|c| cell(c, row)).collect();
+                state.push(format!("{kind} {} x{}", cells.join(" "), delta.weight(row)));
             }
+        };
+        for (origin, slots) in self.slots.snapshots() {
+            slots
+                .scan(1000)
+                .for_each(|delta| show(&format!("slot of {origin}"), &delta));
         }
+        self.rows
+            .snapshot()
+            .scan(1000)
+            .for_each(|delta| show("row", &delta));
+        // Slots are kept in the order in which they came, which differs between regions.
+        state.sort();
         for (origin, (_, blob)) in &self.blobs {
             state.push(format!("blob {origin} {}", String::from_utf8_lossy(blob)));
         }
@@ -424,20 +436,16 @@ impl Region {
     /// The live slots, as `key@origin=value`.
     pub fn slots(&self) -> Vec<String> {
         let mut shown = Vec::new();
-        for delta in self.slots.snapshot().scan(1000) {
-            let rows = delta.rows();
-            for row in 0..rows.num_rows() {
-                if !rows.column(3).as_boolean().value(row) {
-                    let origin = OriginId::from_i64(rows.column(1).as_primitive::<Int64Type>().value(row));
-                    let value = cell(rows.column(4), row);
-                    shown.push(format!(
-                        "{}@{}={value}",
-                        cell(rows.column(0), row),
-                        origin.expect("an origin")
-                    ));
+        for (origin, slots) in self.slots.snapshots() {
+            for delta in slots.scan(1000) {
+                let rows = delta.rows();
+                for row in (0..rows.num_rows()).filter(|row| !rows.column(2).as_boolean().value(*row)) {
+                    let (key, value) = (cell(rows.column(0), row), cell(rows.column(3), row));
+                    shown.push(format!("{key}@{origin}={value}"));
                 }
             }
         }
+        shown.sort();
         shown
     }
 }

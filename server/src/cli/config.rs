@@ -49,6 +49,9 @@ pub struct StartArgs {
     /// The region that serializes DDL; its first start founds the cluster. A region alone is its own.
     #[arg(long, env = "TRIBUTARY_PRIMARY_REGION")]
     pub primary_region: Option<String>,
+    /// Threads that compute a step of the views; as many as there are processors, unless said otherwise.
+    #[arg(long, env = "TRIBUTARY_WORKERS", value_name = "NUMBER")]
+    pub workers: Option<usize>,
     /// Stop as on SIGTERM when standard input ends: how a parent process makes sure that nothing outlives it.
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
@@ -71,7 +74,12 @@ pub struct NodeConfig {
     pub http: String,
     /// Name of the primary region.
     pub primary: String,
+    /// Threads that compute a step.
+    pub workers: usize,
 }
+
+/// More threads than this share no step: each has its own part of all state.
+const WORKERS_MAX: usize = 256;
 
 /// A setting that cannot be used. All are the user's to mend.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +101,9 @@ pub enum ConfigError {
         /// What was given.
         value: String,
     },
+    /// No thread, or absurdly many.
+    #[error("--workers {0} is not between 1 and {WORKERS_MAX}")]
+    Workers(usize),
     /// With peers, somebody has to say who is the primary.
     #[error("--primary-region is needed when there are peers: name the same region in every region's flags")]
     NoPrimary,
@@ -131,6 +142,15 @@ impl NodeConfig {
                 });
             }
         }
+        let processors = || {
+            std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(WORKERS_MAX)
+        };
+        let workers = args.workers.unwrap_or_else(processors);
+        if !(1..=WORKERS_MAX).contains(&workers) {
+            return Err(ConfigError::Workers(workers));
+        }
         let primary = match args.primary_region {
             Some(primary) => primary,
             None if peers.is_empty() => args.region.clone(),
@@ -147,6 +167,7 @@ impl NodeConfig {
             peers,
             http: args.http,
             primary,
+            workers,
         })
     }
 
@@ -188,6 +209,7 @@ mod tests {
             peers: vec![],
             http: "localhost:8450".into(),
             primary_region: None,
+            workers: None,
             stop_with_stdin: false,
         }
     }
@@ -230,6 +252,20 @@ mod tests {
         let config = with(&["eu=h:1", "ap=h:2"], Some("eu")).expect("the flags are good");
         assert!(!config.is_primary());
         assert_eq!(config.peers["ap"], "h:2");
+    }
+
+    #[test]
+    fn workers_are_counted() {
+        let with = |workers| {
+            let config = NodeConfig::from_args(StartArgs {
+                workers: Some(workers),
+                ..args()
+            });
+            config.map(|config| config.workers)
+        };
+        assert_eq!(with(3), Ok(3));
+        assert_eq!(with(0), Err(ConfigError::Workers(0)));
+        assert_eq!(with(257), Err(ConfigError::Workers(257)));
     }
 
     #[test]

@@ -150,6 +150,7 @@ async fn open(
         peers: config.peers.keys().cloned().collect(),
         primary: config.primary.clone(),
         primary_client: peers.get(&config.primary).cloned(),
+        workers: config.workers,
     };
     // Replaying a long tail takes its time; nothing else runs yet.
     let opened = tokio::task::spawn_blocking(move || stored.open(&settings, found)).await;

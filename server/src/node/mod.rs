@@ -18,6 +18,7 @@ mod found;
 mod log_writer;
 mod open;
 mod request;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct NodeSettings {
     pub primary: String,
     /// How to ask the primary to run DDL; `None` at the primary itself.
     pub primary_client: Option<PeerClient>,
+    /// How many threads compute a step.
+    pub workers: usize,
 }
 
 /// The handle of a running region. Cheap to use from any task; cancel-safe.

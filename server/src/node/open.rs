@@ -22,6 +22,7 @@ use super::data_dir::{DataDir, DataDirError};
 use super::driver::{Driver, Ended};
 use super::log_writer::LogWriter;
 use super::request::REQUESTS_MAX;
+use super::workers::Pool;
 use super::{Node, NodeSettings};
 use crate::sink::state::SinkState;
 use crate::source::file::FileReader;
@@ -141,6 +142,7 @@ impl Stored {
         })?;
         let sinks = Arc::new(sinks);
         config.keep_results_at = sinks.positions().into_iter().collect();
+        config.workers = Arc::new(Pool::start(settings.workers).map_err(OpenError::Thread)?);
         let tick = Duration::from_millis(config.tick_ms);
         let clock = Clock::start();
         let mut effects = Vec::new();

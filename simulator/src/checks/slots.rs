@@ -94,18 +94,18 @@ pub fn equal_everywhere(regions: &[&Dataflow]) -> Checked {
 /// All slots of a region with their partials as text.
 fn slots_of(dataflow: &Dataflow) -> Checked<Vec<(Place, String)>> {
     let mut all = Vec::new();
-    for (name, trace) in dataflow
-        .state()
-        .0
-        .into_iter()
-        .filter(|(name, _)| name.starts_with("slots/"))
-    {
-        let keys = trace.layout().key.len();
-        for delta in trace.scan(SCAN_ROWS) {
+    let held = dataflow.slots().flat_map(|(id, slots)| {
+        let keys = slots.layout().key_types.len();
+        slots
+            .snapshots()
+            .map(move |(origin, rows)| (id, keys, origin, rows))
+    });
+    for (id, keys, origin, snapshot) in held {
+        let name = format!("slots/{id}");
+        for delta in snapshot.scan(SCAN_ROWS) {
             let rows = delta.rows();
-            let origins = rows.column(keys).as_primitive::<Int64Type>();
-            let stamps = rows.column(keys + 1).as_primitive::<Int64Type>();
-            let deleted = rows.column(keys + 2).as_boolean();
+            let stamps = rows.column(keys).as_primitive::<Int64Type>();
+            let deleted = rows.column(keys + 1).as_boolean();
             for row in 0..delta.len() {
                 let broken =
                     |detail: String| Violation::new("slots can be read", format!("{name}: {detail}"));
@@ -117,12 +117,10 @@ fn slots_of(dataflow: &Dataflow) -> Checked<Vec<(Place, String)>> {
                     }
                     Ok(text)
                 };
-                let origin =
-                    OriginId::from_i64(origins.value(row)).ok_or_else(|| broken("an origin".into()))?;
                 let stamp = u64::try_from(stamps.value(row)).map_err(|_| broken("a stamp".into()))?;
                 let partials = match deleted.value(row) {
                     true => "deleted".to_owned(),
-                    false => show(keys + 3, rows.num_columns())?,
+                    false => show(keys + 2, rows.num_columns())?,
                 };
                 all.push(((name.clone(), show(0, keys)?, origin, stamp), partials));
             }

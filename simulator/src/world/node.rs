@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tributary_executor::Inline;
 use tributary_region::{Defects, Founding, Region, RegionConfig, Snapshot};
 use tributary_replication::Frontier;
 use tributary_storage::kv::Defect;
@@ -76,6 +77,8 @@ impl Node {
         config.link.pending_keys_max = options.limits.pending_keys_max;
         config.link.window_bundles_max = options.limits.window_bundles_max;
         config.defects = defects(options.control);
+        // Regions that are alone divide their views; how finely may change nothing.
+        config.workers = Arc::new(Inline::new(1 + (options.seed % 3) as usize));
         if index == 0 {
             let mut cluster = [0; 16];
             cluster[..8].copy_from_slice(&options.seed.to_le_bytes());

@@ -21,7 +21,7 @@ use crate::log::{ChainHash, Position};
 use crate::trace::RunId;
 
 /// The version of the manifest's and the objects' layout that this release writes and reads.
-pub(super) const FORMAT_VERSION: u16 = 2;
+pub(super) const FORMAT_VERSION: u16 = 3;
 
 const HEADER_BYTES: usize = 6;
 const MANIFESTS: u8 = 1;

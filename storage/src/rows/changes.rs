@@ -5,9 +5,9 @@
 //!   later    [ A ][ B'][ C ][ D ][tail']     B' the same rows weighed otherwise: only those rows
 //! ```
 //! A store seals segments and never changes their rows, so two snapshots of it share most of them. When the later one
-//! begins with all sealed segments of the earlier one, there was no compaction between them, and rows have kept their
-//! numbers: D and the tails are compared by number. The same holds when there was but a tail, and its rows are the first
-//! ones now. Otherwise the rows of whatever is not shared go and come.
+//! begins with all sealed segments of the earlier one and goes on with the rows of its tail, rows have kept their
+//! numbers: D and the tails are compared by number. A snapshot may be of several stores, one after the other; each is
+//! compared with itself. Otherwise (a compaction) the rows of whatever is not shared go and come.
 //!
 //! Rows that go and rows that come may be equal, and then cancel out. They are summed by the hash of each (128 bits of
 //! BLAKE3 over its encoding). Where rows only come, nothing is hashed, and nothing is copied of segments that are new.
@@ -49,27 +49,59 @@ impl RowsSnapshot {
             .map(|field| field.data_type().clone())
             .collect();
         let encoder = KeyEncoder::new(&types);
-        let changed = match shared_start(&before, &after, &encoder) {
-            Some(shared) => Changed::by_number(&before, &after, shared),
+        let changed = match pairs_of_stores(&before, &after, &encoder) {
+            Some(pairs) => Changed::by_number(&pairs),
             None => Changed::by_value(&before, &after, self.schema(), &encoder),
         };
         changed.into_deltas(self.schema())
     }
 }
 
-/// The number of sealed segments with which both begin, if rows have kept their numbers.
-fn shared_start(before: &[&Part], after: &[&Part], encoder: &KeyEncoder) -> Option<usize> {
-    let is_sealed = |part: &&&Part| part.rows.rows().num_rows() == SEGMENT_ROWS;
-    let sealed = before.iter().take_while(is_sealed).count();
-    let both = before.iter().zip(after).take(sealed);
-    let shared = both
-        .filter(|(one, two)| Arc::ptr_eq(&one.rows, &two.rows))
-        .count();
-    let kept = match sealed {
-        0 => begins_with(after, before, encoder),
-        _ => shared == sealed,
-    };
-    kept.then_some(sealed)
+/// The parts of a store in two snapshots, and with how many shared segments both begin.
+struct Pair<'a, 'b> {
+    before: &'b [&'a Part],
+    after: &'b [&'a Part],
+    shared: usize,
+}
+
+/// The same store in both snapshots, for each of theirs; none if any row may have got another number.
+fn pairs_of_stores<'a, 'b>(
+    before: &'b [&'a Part],
+    after: &'b [&'a Part],
+    encoder: &KeyEncoder,
+) -> Option<Vec<Pair<'a, 'b>>> {
+    let (before, after) = (stores(before), stores(after));
+    if before.len() != after.len() {
+        return None;
+    }
+    before
+        .into_iter()
+        .zip(after)
+        .map(|(before, after)| {
+            let shared = before.iter().take_while(|part| is_sealed(part)).count();
+            let is_same = |(one, two): (&&Part, &&Part)| Arc::ptr_eq(&one.rows, &two.rows);
+            let kept = after.len() >= shared
+                && before[..shared].iter().zip(after).all(is_same)
+                && begins_with(&after[shared..], &before[shared..], encoder);
+            kept.then_some(Pair {
+                before,
+                after,
+                shared,
+            })
+        })
+        .collect()
+}
+
+/// Parts cut where a store ends: after a tail. Stores without a tail go with the one that follows, which is no harm:
+/// what is shared is compared part by part.
+fn stores<'a, 'b>(parts: &'b [&'a Part]) -> Vec<&'b [&'a Part]> {
+    parts
+        .chunk_by(|part, next| is_sealed(part) || next.start > 0)
+        .collect()
+}
+
+fn is_sealed(part: &Part) -> bool {
+    part.rows.rows().num_rows() == SEGMENT_ROWS
 }
 
 /// Whether the first rows of one are those of the other, whatever they weigh.
@@ -130,25 +162,28 @@ impl<'a> Changed<'a> {
         }
     }
 
-    /// The changes when rows have kept their numbers. Equal rows have one number, so none goes and comes.
-    fn by_number(before: &[&Part], after: &[&'a Part], shared: usize) -> Self {
+    /// The changes when rows have kept their numbers.
+    fn by_number(pairs: &[Pair<'a, '_>]) -> Self {
         let mut changed = Self::default();
-        for (before, after) in before.iter().zip(after).take(shared) {
-            changed.add_shared(before, after);
-        }
-        // The weights of a tail stand in one place, whatever batches it has.
-        let tail = &before[shared..];
-        let tail_rows: usize = tail.iter().map(|part| part.rows.rows().num_rows()).sum();
-        let mut first = 0;
-        for part in &after[shared..] {
-            match tail.first() {
-                Some(earlier) if first < tail_rows => changed.add(part, |row| match first + row {
-                    number if number < tail_rows => weight(part, row) - earlier.weights.get(number),
-                    _ => weight(part, row),
-                }),
-                _ => changed.add_new(part),
+        for pair in pairs {
+            for (before, after) in pair.before.iter().zip(pair.after).take(pair.shared) {
+                changed.add_shared(before, after);
             }
-            first += part.rows.rows().num_rows();
+            // By the number after the shared segments.
+            let tail = pair.before[pair.shared..].iter();
+            let weights: Vec<i64> = tail
+                .flat_map(|part| (0..part.rows.rows().num_rows()).map(|row| weight(part, row)))
+                .collect();
+            let mut first = 0;
+            for part in &pair.after[pair.shared..] {
+                if first < weights.len() {
+                    let before = |row| weights.get(first + row).copied().unwrap_or(0);
+                    changed.add(part, |row| weight(part, row) - before(row));
+                } else {
+                    changed.add_new(part);
+                }
+                first += part.rows.rows().num_rows();
+            }
         }
         changed
     }
@@ -157,6 +192,10 @@ impl<'a> Changed<'a> {
     fn by_value(before: &[&'a Part], after: &[&'a Part], schema: &SchemaRef, encoder: &KeyEncoder) -> Self {
         let mut changed = Self::default();
         let mut gone: BTreeMap<usize, &Part> = before.iter().map(|part| (address(part), *part)).collect();
+        if gone.is_empty() {
+            after.iter().for_each(|part| changed.add_new(part));
+            return changed;
+        }
         for part in after {
             match gone.remove(&address(part)) {
                 Some(before) => changed.add_shared(before, part),
@@ -350,6 +389,31 @@ mod tests {
             assert_eq!(changes.consolidated().len(), changes.len(), "round {round}");
             let signs: Vec<bool> = (0..changes.len()).map(|row| changes.weight(row) > 0).collect();
             assert!(signs.is_sorted(), "what goes stands first");
+            earlier = later;
+        }
+    }
+
+    #[test]
+    fn several_stores_one_after_the_other_are_each_compared_with_themselves() {
+        let mut sets = [ZSet::new(schema()), ZSet::new(schema()), ZSet::new(schema())];
+        let concat = |sets: &[ZSet]| {
+            let snapshots: Vec<_> = sets.iter().map(|set| set.store().snapshot()).collect();
+            RowsSnapshot::concat(&snapshots)
+        };
+        let mut earlier = concat(&sets);
+        // One ends with a whole segment at times, one stays small, one is compacted.
+        for round in 0_i64..24 {
+            let grown = round * 8_192..(round + 1) * 8_192;
+            sets[0].apply(&delta(&grown.map(|id| (id * 3, 1)).collect::<Vec<_>>()));
+            let small = [(round * 3 + 1, 1), ((round - 5) * 3 + 1, -1)];
+            sets[1].apply(&delta(&small[..1 + usize::from(round >= 5)]));
+            let came = (round * 5_000..(round + 1) * 5_000).map(|id| (id * 3 + 2, 1));
+            let went = ((round - 1).max(0) * 5_000..round * 5_000).map(|id| (id * 3 + 2, -1));
+            sets[2].apply(&delta(&came.chain(went).collect::<Vec<_>>()));
+            sets[2].compact_if_due();
+            let later = concat(&sets);
+            let changes = Delta::concat(schema(), &later.changes_since(&earlier));
+            assert!(same(&changes, &reference(&earlier, &later)), "round {round}");
             earlier = later;
         }
     }

@@ -37,6 +37,24 @@ impl RowsSnapshot {
         Self::new(schema, Vec::new(), 0)
     }
 
+    /// The rows of several snapshots with the same columns, one after the other.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn concat(snapshots: &[Arc<Self>]) -> Arc<Self> {
+        let [first, others @ ..] = snapshots else {
+            panic!("there is at least one snapshot");
+        };
+        if others.is_empty() {
+            return first.clone();
+        }
+        let parts = snapshots
+            .iter()
+            .flat_map(|snapshot| snapshot.parts.iter().cloned());
+        let live = snapshots.iter().map(|snapshot| snapshot.live).sum();
+        Arc::new(Self::new(first.schema.clone(), parts.collect(), live))
+    }
+
     /// The columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema

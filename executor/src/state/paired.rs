@@ -1,0 +1,153 @@
+//! The state of a join whose sides have at most one row per key: where each key's rows are.
+//!
+//! ```text
+//!   key ──index──▶ k     left[k] ──▶ row     right[k] ──▶ row
+//! ```
+//!
+//! Both sides share the index, so a change looks its keys up once. A newer row of a key is appended, and the older
+//! one dies; a side that is mostly dead is compacted.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
+use tributary_storage::{ABSENT, Delta, KeyIndex, RowStore, RowsSnapshot};
+
+use crate::canonical::canonical;
+
+/// A side is compacted when it has more dead rows than live ones, and at least so many.
+const DEAD_ROWS_MIN: usize = 16_384;
+
+/// One of the two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    Left,
+    Right,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Paired {
+    index: KeyIndex,
+    sides: [Side; 2],
+}
+
+#[derive(Debug)]
+struct Side {
+    key: Vec<usize>,
+    rows: RowStore,
+    /// Per key its row, [`ABSENT`] where there is none. Keys that came later are missing.
+    row_of: Vec<u32>,
+}
+
+impl Paired {
+    /// Sides without rows, with the key of each.
+    pub(crate) fn new(
+        key_types: &[DataType],
+        left: (SchemaRef, &[usize]),
+        right: (SchemaRef, &[usize]),
+    ) -> Self {
+        let side = |(schema, key): (SchemaRef, &[usize])| Side {
+            key: key.to_vec(),
+            rows: RowStore::new(schema),
+            row_of: Vec::new(),
+        };
+        Self {
+            index: KeyIndex::new(key_types),
+            sides: [side(left), side(right)],
+        }
+    }
+
+    pub(crate) fn schema(&self, of: Of) -> &SchemaRef {
+        self.sides[of as usize].rows.schema()
+    }
+
+    /// Rows of both sides, dead ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.sides.iter().map(|side| side.rows.len()).sum()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let side = |side: &Side| side.rows.bytes() + side.row_of.capacity() * size_of::<u32>();
+        self.index.bytes() + self.sides.iter().map(side).sum::<usize>()
+    }
+
+    /// The number of each row's key.
+    pub(crate) fn keys_of(&mut self, of: Of, rows: &RecordBatch) -> Vec<u32> {
+        let key = self.sides[of as usize].key.iter();
+        let columns: Vec<ArrayRef> = key.map(|column| canonical(rows.column(*column))).collect();
+        self.index.insert(&columns, rows.num_rows())
+    }
+
+    /// The row that a key has now.
+    pub(crate) fn row(&self, of: Of, key: u32) -> Option<u32> {
+        let row = *self.sides[of as usize].row_of.get(key as usize)?;
+        (row != ABSENT).then_some(row)
+    }
+
+    /// Takes in a side's changes, which name each key at most once with each sign.
+    ///
+    /// # Panics
+    /// When a row goes that was not there.
+    pub(crate) fn apply(&mut self, of: Of, delta: &Delta, keys: &[u32]) {
+        let keys_known = self.index.len();
+        let side = &mut self.sides[of as usize];
+        side.row_of.resize(keys_known, ABSENT);
+        for (row, key) in keys.iter().enumerate().filter(|(row, _)| delta.weight(*row) < 0) {
+            assert_eq!(delta.weight(row), -1, "a side has one row per key");
+            let gone = std::mem::replace(&mut side.row_of[*key as usize], ABSENT);
+            assert_ne!(gone, ABSENT, "a row goes that is there");
+            side.rows.set_weight(gone, 0);
+        }
+        let (come, rows): (Vec<u32>, Vec<u32>) = keys
+            .iter()
+            .enumerate()
+            .filter(|(row, _)| delta.weight(*row) > 0)
+            .map(|(row, key)| (*key, row as u32))
+            .unzip();
+        let first = side.rows.append(delta.take(&rows.into()).rows());
+        for (row, key) in (first..).zip(come) {
+            let earlier = std::mem::replace(&mut side.row_of[key as usize], row);
+            assert_eq!(earlier, ABSENT, "a side has one row per key");
+        }
+    }
+
+    /// Throws out dead rows where they are the majority. Row numbers change.
+    pub(crate) fn compact_if_due(&mut self) {
+        for side in &mut self.sides {
+            if side.rows.dead() >= DEAD_ROWS_MIN && side.rows.dead() * 2 > side.rows.len() {
+                side.compact();
+            }
+        }
+    }
+
+    /// Some rows of a side.
+    pub(crate) fn take(&self, of: Of, rows: &[u32]) -> Vec<ArrayRef> {
+        self.sides[of as usize].rows.take(rows).columns().to_vec()
+    }
+
+    pub(crate) fn save(&self, of: Of) -> Arc<RowsSnapshot> {
+        self.sides[of as usize].rows.snapshot()
+    }
+
+    pub(crate) fn restore(&mut self, of: Of, saved: &Arc<RowsSnapshot>) {
+        for rows in saved.scan(1 << 16) {
+            let keys = self.keys_of(of, rows.rows());
+            self.apply(of, &rows, &keys);
+        }
+    }
+}
+
+impl Side {
+    fn compact(&mut self) {
+        let live = self.rows.live();
+        let mut rows = RowStore::new(self.rows.schema().clone());
+        for portion in live.chunks(1 << 16) {
+            rows.append(&self.rows.take(portion));
+        }
+        self.rows = rows;
+        for row in self.row_of.iter_mut().filter(|row| **row != ABSENT) {
+            *row = live.binary_search(row).expect("a key's row is alive") as u32;
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The slots of one origin, in the order in which they were written.
+
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use tributary_storage::{ABSENT, KeyIndex, RowStore, RowsSnapshot};
+
+use crate::frontier::Epoch;
+use crate::section::{boolean, int64};
+
+/// Dead rows are thrown out when they are the majority and at least so many.
+const DEAD_ROWS_MIN: usize = 16_384;
+
+/// Rows per batch when slots are read back or rewritten.
+const PORTION_ROWS: usize = 65_536;
+
+/// Where the slot of a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The row's id in the store.
+    pub(super) row: u32,
+    /// Whether the slot is a tombstone.
+    pub(super) deleted: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct OfOrigin {
+    rows: RowStore,
+    /// Per key the row of its slot, [`ABSENT`] where there is none. Keys that came later are missing.
+    row_of: Vec<u32>,
+    /// Per row its stamp.
+    stamps: Vec<u64>,
+    /// Per row whether it is a tombstone.
+    deleted: Vec<bool>,
+    /// Whether stamps never fall from row to row: always so for what is written here, and for what arrives in order.
+    ascending: bool,
+}
+
+impl OfOrigin {
+    pub(super) fn new(schema: SchemaRef) -> Self {
+        Self {
+            rows: RowStore::new(schema),
+            row_of: Vec::new(),
+            stamps: Vec::new(),
+            deleted: Vec::new(),
+            ascending: true,
+        }
+    }
+
+    /// The slots that a checkpoint brought back; their first `keys` columns are the key.
+    pub(super) fn restored(rows: RowStore, keys: usize, index: &mut KeyIndex) -> Self {
+        let mut slots = Self::new(rows.schema().clone());
+        for portion in rows.snapshot().scan(PORTION_ROWS) {
+            let batch = portion.rows();
+            let found = index.insert(&batch.columns()[..keys], batch.num_rows());
+            slots.append(&found, batch, keys);
+        }
+        slots
+    }
+
+    pub(super) fn place(&self, key: u32) -> Option<Place> {
+        let row = *self.row_of.get(key as usize)?;
+        (row != ABSENT).then(|| Place {
+            row,
+            deleted: self.deleted[row as usize],
+        })
+    }
+
+    pub(super) fn stamp(&self, place: Place) -> Epoch {
+        Epoch(self.stamps[place.row as usize])
+    }
+
+    /// The newest stamp among the slots of some keys, 0 when there is none.
+    pub(super) fn newest_stamp(&self, keys: &[u32]) -> Epoch {
+        let stamps = keys.iter().filter_map(|key| self.place(*key));
+        stamps.map(|place| self.stamp(place)).max().unwrap_or(Epoch(0))
+    }
+
+    /// Whole rows.
+    pub(super) fn take(&self, rows: &[u32]) -> RecordBatch {
+        self.rows.take(rows)
+    }
+
+    /// The columns from `first` on of some rows.
+    pub(super) fn take_from(&self, first: usize, rows: &[u32]) -> Vec<arrow::array::ArrayRef> {
+        let columns: Vec<usize> = (first..self.rows.schema().fields().len()).collect();
+        self.rows.take_columns(&columns, rows)
+    }
+
+    /// The slots stamped later than an epoch, in the order in which they were written.
+    pub(super) fn since(&self, since: Epoch) -> RecordBatch {
+        let first = match self.ascending {
+            true => self.stamps.partition_point(|stamp| *stamp <= since.0),
+            false => 0,
+        };
+        let wanted = |row: &u32| self.stamps[*row as usize] > since.0 && self.rows.weight(*row) != 0;
+        let rows: Vec<u32> = (first as u32..self.stamps.len() as u32).filter(wanted).collect();
+        self.rows.take(&rows)
+    }
+
+    /// Writes values, each over the one of its key. `keep_unknown_tombstones`: see [`super::SlotSet`].
+    pub(super) fn write(
+        &mut self,
+        keys: &[u32],
+        rows: &RecordBatch,
+        key_count: usize,
+        keep_unknown_tombstones: bool,
+    ) {
+        let deleted = boolean(rows.column(key_count + 1));
+        let is_kept =
+            |row: usize| keep_unknown_tombstones || !deleted.value(row) || self.place(keys[row]).is_some();
+        if deleted.true_count() == 0 || (0..keys.len()).all(is_kept) {
+            self.append(keys, rows, key_count);
+        } else {
+            let kept: BooleanArray = (0..keys.len()).map(|row| Some(is_kept(row))).collect();
+            let keys = keys.iter().zip(kept.values()).filter(|(_, kept)| *kept);
+            let keys: Vec<u32> = keys.map(|(key, _)| *key).collect();
+            let rows = filter_record_batch(rows, &kept).expect("there is one verdict per row");
+            self.append(&keys, &rows, key_count);
+        }
+        if self.rows.dead() >= DEAD_ROWS_MIN && self.rows.dead() * 2 > self.rows.len() {
+            self.compact();
+        }
+    }
+
+    fn append(&mut self, keys: &[u32], rows: &RecordBatch, key_count: usize) {
+        let Some(longest) = keys.iter().max() else {
+            return;
+        };
+        if self.row_of.len() <= *longest as usize {
+            self.row_of.resize(*longest as usize + 1, ABSENT);
+        }
+        let first = self.rows.append(rows);
+        for (row, key) in (first..).zip(keys) {
+            let older = std::mem::replace(&mut self.row_of[*key as usize], row);
+            if older != ABSENT {
+                self.rows.set_weight(older, 0);
+            }
+        }
+        let mut newest = self.stamps.last().copied().unwrap_or(0);
+        for stamp in int64(rows.column(key_count)).values() {
+            let stamp = u64::try_from(*stamp).expect("stamps were checked");
+            self.ascending &= stamp >= newest;
+            newest = newest.max(stamp);
+            self.stamps.push(stamp);
+        }
+        self.deleted.extend(boolean(rows.column(key_count + 1)).values());
+    }
+
+    /// Throws out dead rows; the others keep their order.
+    fn compact(&mut self) {
+        let live = self.rows.live();
+        let mut rows = RowStore::new(self.rows.schema().clone());
+        for portion in live.chunks(PORTION_ROWS) {
+            rows.append(&self.rows.take(portion));
+        }
+        let mut moved = vec![ABSENT; self.rows.len()];
+        for (new, old) in live.iter().enumerate() {
+            moved[*old as usize] = new as u32;
+        }
+        for row in self.row_of.iter_mut().filter(|row| **row != ABSENT) {
+            *row = moved[*row as usize];
+        }
+        self.stamps = live.iter().map(|row| self.stamps[*row as usize]).collect();
+        self.deleted = live.iter().map(|row| self.deleted[*row as usize]).collect();
+        self.ascending = self.stamps.is_sorted();
+        self.rows = rows;
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<RowsSnapshot> {
+        self.rows.snapshot()
+    }
+
+    pub(super) fn row_count(&self) -> usize {
+        self.rows.len() - self.rows.dead()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.bytes() + self.row_of.capacity() * 4 + self.stamps.capacity() * 8 + self.deleted.capacity()
+    }
+}
