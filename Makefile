@@ -10,9 +10,9 @@ FROM ?= 1
 EVENTS ?= 300000
 bench-nexmark: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),5000000)
 bench-regions: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),3000000)
-export QUERIES CORES PEERS OUT RUNS CHECK
+export QUERIES CORES PEERS OUT RUNS CHECK SINK RATE SECONDS_RUN CLIENTS
 
-.PHONY: run test check fix bench bench-nexmark bench-regions sim build setup clean-data
+.PHONY: run test check fix bench bench-nexmark bench-regions bench-serve sim build setup clean-data
 
 ## The demonstration: three regions agree, part and agree again.
 run: setup
@@ -36,13 +36,17 @@ fix: setup
 bench: setup
 	cargo bench --workspace --profile dev --bench operators
 
-## Nexmark over files: EVENTS= QUERIES=q0,q1|all CORES=1,2 RUNS= PEERS=duckdb OUT=file CHECK=0.
+## Nexmark over files: EVENTS= QUERIES=q0,q1|all CORES=1,2 RUNS= PEERS=duckdb SINK=ndjson OUT=file CHECK=0.
 bench-nexmark: setup
 	EVENTS=$(EVENTS) scripts/bench-nexmark
 
 ## Three regions with a third of the events each against one with all: EVENTS= QUERIES= CORES=2 RUNS= OUT=file CHECK=0.
 bench-regions: setup
 	EVENTS=$(EVENTS) scripts/bench-regions
+
+## Clients that read while a source runs: RATE= CLIENTS= SECONDS_RUN= QUERIES=q0,q1 CORES= OUT=file.
+bench-serve: setup
+	scripts/bench-serve
 
 ## SEED=n replays one seed with its trace; SEEDS=count FROM=first runs a range.
 sim: setup

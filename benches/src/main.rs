@@ -17,7 +17,9 @@ mod process;
 mod regions;
 mod report;
 mod run;
+mod serve;
 mod session;
+mod sink;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,6 +44,8 @@ enum Verb {
     Run(Run),
     /// Measure queries on three regions, against one with all the events.
     Regions(Regions),
+    /// Measure reading while a source runs: queries a second, their times, and how fresh they are.
+    Serve(Serve),
 }
 
 #[derive(Args)]
@@ -74,6 +78,9 @@ struct Run {
     /// Other engines to measure: duckdb.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
+    /// Write the view's changes too, and wait until all are written: blackhole, ndjson, csv or parquet.
+    #[arg(long)]
+    sink: Option<String>,
     #[command(flatten)]
     setting: Setting,
 }
@@ -96,6 +103,30 @@ struct Regions {
     /// Leave out the region alone, and with it the ratio.
     #[arg(long)]
     only_three: bool,
+    #[command(flatten)]
+    setting: Setting,
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Events a second.
+    #[arg(long, default_value_t = 100_000)]
+    rate: u64,
+    /// How long events come.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Seconds at the beginning that are not counted.
+    #[arg(long, default_value_t = 3)]
+    warm_up_seconds: u64,
+    /// Clients, each with one statement at a time.
+    #[arg(long, default_value_t = 4)]
+    clients: u64,
+    /// Every so many statements of a client one is an aggregate instead of a lookup.
+    #[arg(long, default_value_t = 10)]
+    aggregate_every: u64,
+    /// The server's processors.
+    #[arg(long, default_value_t = 2)]
+    cores: usize,
     #[command(flatten)]
     setting: Setting,
 }
@@ -140,6 +171,7 @@ fn main() -> ExitCode {
             stream.write(generate.events, &generate.out).map(|()| true)
         }
         Verb::Run(run) => block_on(run::run(run)),
+        Verb::Serve(serve) => block_on(serve::run(serve)),
         Verb::Regions(regions) => block_on(regions::run(regions)),
     };
     match outcome {

@@ -79,11 +79,21 @@ pub fn touch_memory(gib: usize) {
 
 /// The source at rest, the plain views and the query's view.
 pub async fn set_up(setting: &Setting, session: &Session, query: &str, files: &Path) -> Result<()> {
-    let path = setting.nexmark.join(format!("{query}.sql"));
-    let sql = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    create_source(setting, session, files, None).await?;
+    create_view(setting, session, query).await
+}
+
+/// The source at rest, with so many rows a second at most, and the plain views over it.
+pub async fn create_source(
+    setting: &Setting,
+    session: &Session,
+    files: &Path,
+    rate: Option<u64>,
+) -> Result<()> {
+    let rate = rate.map_or_else(String::new, |rate| format!(", rate = '{rate}'"));
     session
         .execute(&format!(
-            "CREATE SOURCE events WITH (connector = 'file', path = '{}', format = '{}', paused = 'true')",
+            "CREATE SOURCE events WITH (connector = 'file', path = '{}', format = '{}', paused = 'true'{rate})",
             files.display(),
             setting.format
         ))
@@ -91,6 +101,13 @@ pub async fn set_up(setting: &Setting, session: &Session, query: &str, files: &P
     for view in VIEWS.split(';').filter(|view| !view.trim().is_empty()) {
         session.execute(view.trim()).await?;
     }
+    Ok(())
+}
+
+/// The materialized view of a query.
+pub async fn create_view(setting: &Setting, session: &Session, query: &str) -> Result<()> {
+    let path = setting.nexmark.join(format!("{query}.sql"));
+    let sql = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     if sql.contains("side_input") {
         fill_side_input(session).await?;
     }

@@ -16,6 +16,8 @@ pub struct Sample {
     pub cpu_seconds: f64,
     /// The process's greatest memory.
     pub peak_rss_bytes: u64,
+    /// Bytes written by the sink, if there is one.
+    pub sink_bytes: u64,
     /// The operators' state at the end.
     pub state_bytes: u64,
     /// Rows of the operators' state at the end.
@@ -34,6 +36,8 @@ pub struct Measured {
     pub cores: usize,
     /// Events.
     pub events: u64,
+    /// The sink that the changes went to.
+    pub sink: Option<String>,
     /// Runs.
     pub samples: Vec<Sample>,
 }
@@ -83,6 +87,8 @@ impl Measured {
             "peak_rss_bytes": median.peak_rss_bytes,
             "cpu_seconds": median.cpu_seconds,
             "elapsed_seconds": median.elapsed_seconds,
+            "sink": self.sink,
+            "sink_bytes": median.sink_bytes,
             "state_bytes": median.state_bytes,
             "state_rows": median.state_rows,
             "view_rows": median.view_rows,

@@ -8,6 +8,7 @@ use crate::prepare::{binary, cache, queries, set_up, touch_memory};
 use crate::process::Server;
 use crate::report::{Measured, Sample, append, heading};
 use crate::session::Session;
+use crate::sink::Sink;
 use crate::{Result, Run, Setting, duckdb, generate};
 
 /// Events of a comparison.
@@ -43,7 +44,15 @@ pub async fn run(run: &Run) -> Result<bool> {
         for &cores in &run.cores {
             let mut samples = Vec::new();
             for _ in 0..run.runs.max(1) {
-                match measure(setting, &binary, query, &files, run.events, cores, None).await {
+                let job = Job {
+                    query,
+                    files: &files,
+                    events: run.events,
+                    cores,
+                    rows: None,
+                    sink: run.sink.as_deref(),
+                };
+                match measure(setting, &binary, &job).await {
                     Ok(sample) => samples.push(sample),
                     Err(reason) => {
                         println!("{query}: {reason}");
@@ -76,6 +85,7 @@ fn tell(run: &Run, query: &str, engine: &'static str, cores: usize, samples: Vec
         engine,
         cores,
         events: run.events,
+        sink: (engine == "tributary").then(|| run.sink.clone()).flatten(),
         samples,
     };
     println!("{}", measured.line());
@@ -83,7 +93,7 @@ fn tell(run: &Run, query: &str, engine: &'static str, cores: usize, samples: Vec
 }
 
 /// The pattern of the files with so many events, which are made if they are not there.
-fn files(setting: &Setting, events: u64) -> Result<PathBuf> {
+pub fn files(setting: &Setting, events: u64) -> Result<PathBuf> {
     let directory = cache(setting).join(format!("{events}-{}", setting.format));
     let complete = directory.join("complete");
     if !complete.is_file() {
@@ -97,7 +107,15 @@ fn files(setting: &Setting, events: u64) -> Result<PathBuf> {
 /// Compares a view's rows at a million events; their number, or `None` without a query for DuckDB.
 async fn check(setting: &Setting, binary: &Path, query: &str, files: &Path) -> Result<Option<u64>> {
     let rows = std::env::temp_dir().join(format!("tributary-bench-{}-{query}.csv", std::process::id()));
-    let sample = measure(setting, binary, query, files, CHECK_EVENTS, 2, Some(&rows)).await?;
+    let job = Job {
+        query,
+        files,
+        events: CHECK_EVENTS,
+        cores: 2,
+        rows: Some(&rows),
+        sink: None,
+    };
+    let sample = measure(setting, binary, &job).await?;
     if !duckdb::has(setting, query) {
         let _ = fs::remove_file(&rows);
         return Ok(None);
@@ -109,36 +127,42 @@ async fn check(setting: &Setting, binary: &Path, query: &str, files: &Path) -> R
     compared.map(|()| Some(sample.view_rows))
 }
 
-/// One run; the view's rows go to `rows`, if given.
-pub async fn measure(
-    setting: &Setting,
-    binary: &Path,
-    query: &str,
-    files: &Path,
-    events: u64,
-    cores: usize,
-    rows: Option<&Path>,
-) -> Result<Sample> {
-    let server = Server::start(binary, cores)?;
-    let measured = measure_on(setting, &server, query, files, events, rows).await;
+/// What one run does.
+pub struct Job<'a> {
+    /// The query.
+    pub query: &'a str,
+    /// The pattern of the files.
+    pub files: &'a Path,
+    /// How many events they have.
+    pub events: u64,
+    /// The server's processors.
+    pub cores: usize,
+    /// Where the view's rows go at the end.
+    pub rows: Option<&'a Path>,
+    /// The sink that writes the view's changes.
+    pub sink: Option<&'a str>,
+}
+
+/// One run.
+pub async fn measure(setting: &Setting, binary: &Path, job: &Job<'_>) -> Result<Sample> {
+    let server = Server::start(binary, job.cores)?;
+    let measured = measure_on(setting, &server, job).await;
     measured.map_err(|reason| format!("{reason}\n{}", server.log_tail()))
 }
 
-async fn measure_on(
-    setting: &Setting,
-    server: &Server,
-    query: &str,
-    files: &Path,
-    events: u64,
-    rows: Option<&Path>,
-) -> Result<Sample> {
+async fn measure_on(setting: &Setting, server: &Server, job: &Job<'_>) -> Result<Sample> {
+    let (query, events) = (job.query, job.events);
     let session = Session::connect(server.port).await?;
-    set_up(setting, &session, query, files).await?;
+    set_up(setting, &session, query, job.files).await?;
+    let sink = match job.sink {
+        Some(kind) => Some(Sink::create(&session, query, kind).await?),
+        None => None,
+    };
     let before = server.usage()?;
     let started = Instant::now();
     session.execute("ALTER SOURCE events RESUME").await?;
     let deadline = started + Duration::from_secs(setting.timeout_seconds);
-    let elapsed = loop {
+    let consumed_after = loop {
         // The number of rows and the views are of one snapshot.
         let seen = session
             .rows("SELECT events, error FROM tributary.sources WHERE name = 'events'")
@@ -159,6 +183,13 @@ async fn measure_on(
         }
         tokio::time::sleep(until_next_look(started.elapsed(), consumed, events)).await;
     };
+    let (elapsed, sink_bytes) = match &sink {
+        Some(sink) => {
+            let bytes = sink.wait(&session, deadline).await?;
+            (started.elapsed(), bytes)
+        }
+        None => (consumed_after, 0),
+    };
     let after = server.usage()?;
     let failures = session
         .number("SELECT count(*) FROM tributary.errors")
@@ -171,7 +202,7 @@ async fn measure_on(
     }
     let state =
         |column: &str| format!("SELECT {column} FROM tributary.materialized_views WHERE name = '{query}'");
-    if let Some(path) = rows {
+    if let Some(path) = job.rows {
         let view = session.rows(&format!("SELECT * FROM {query}")).await?;
         duckdb::write_rows(path, &view)?;
     }
@@ -179,6 +210,7 @@ async fn measure_on(
         elapsed_seconds: elapsed.as_secs_f64(),
         cpu_seconds: after.cpu_seconds - before.cpu_seconds,
         peak_rss_bytes: after.peak_rss_bytes,
+        sink_bytes,
         state_bytes: session.number(&state("state_bytes")).await?,
         state_rows: session.number(&state("state_rows")).await?,
         view_rows: session.number(&format!("SELECT count(*) FROM {query}")).await?,

@@ -147,7 +147,7 @@ impl Dataflow {
                     };
                     self.views.insert(id, state);
                 }
-                ObjectKind::View(_) | ObjectKind::Source(_) => {}
+                ObjectKind::View(_) | ObjectKind::Source(_) | ObjectKind::Sink(_) => {}
             }
         }
         Ok(backfills)

@@ -1,10 +1,11 @@
 //! What a region is told at start. Nothing in it may change the meaning of a logged record.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tributary_executor::{Inline, Workers};
 use tributary_replication::link::LinkConfig;
-use tributary_storage::SpillArea;
+use tributary_storage::{Position, SpillArea};
 
 use crate::source::{NoSources, SourceReader};
 
@@ -32,6 +33,9 @@ pub struct RegionConfig {
     pub spill: Option<Arc<dyn SpillArea>>,
     /// Reads rows of sources again.
     pub sources: Arc<dyn SourceReader>,
+    /// Positions of the log at which the results of all views are kept, to be taken with `Region::take_kept`, when a
+    /// replay comes past them: what a sink had written when the process ended.
+    pub keep_results_at: BTreeSet<Position>,
     /// Settings of every link.
     pub link: LinkConfig,
     /// Deliberate faults, for negative controls only.
@@ -70,6 +74,7 @@ impl RegionConfig {
             workers: Arc::new(Inline::new(1)),
             spill: None,
             sources: Arc::new(NoSources),
+            keep_results_at: BTreeSet::new(),
             link: LinkConfig::default(),
             defects: Defects::default(),
         }

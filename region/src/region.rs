@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::input::Input;
 use crate::links::{Links, View};
 use crate::outbound::{HeldCut, Outbound};
-use crate::replay::replay;
+use crate::replay::{KeptResults, replay};
 use crate::sequencer::Sequencer;
 use crate::snapshot::{RegionStatus, Snapshot};
 
@@ -31,6 +31,7 @@ pub struct Region {
     links: Links,
     outbound: Outbound,
     published: Arc<Snapshot>,
+    kept: KeptResults,
     status_ms: u64,
     joined: bool,
     checkpoint_due: bool,
@@ -55,7 +56,7 @@ impl Region {
             Some(loaded) => Dataflow::restore(&config, loaded)?,
             None => Dataflow::new(&config),
         };
-        replay(&mut dataflow, tail)?;
+        let kept = replay(&mut dataflow, tail, &config.keep_results_at)?;
         dataflow.announce_recovered();
         let last = dataflow.position();
         let sequencer = Sequencer::new(
@@ -74,6 +75,7 @@ impl Region {
             sequencer,
             dataflow,
             published,
+            kept,
             status_ms: 0,
             joined,
             checkpoint_due: false,
@@ -105,6 +107,11 @@ impl Region {
     /// The last published snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.published.clone()
+    }
+
+    /// Takes the results that were kept during the replay.
+    pub fn take_kept(&mut self) -> KeptResults {
+        std::mem::take(&mut self.kept)
     }
 
     /// Whether `Work` would do something at once.

@@ -5,18 +5,30 @@
 //! went again within one group would leave no tombstone, and a value that changed and changed back would keep
 //! its old stamp, although peers may have been sent what was in between.
 
-use tributary_storage::{Position, Record};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::dataflow::Dataflow;
+use tributary_storage::{ObjectId, Position, Record, RowsSnapshot};
+
+use crate::dataflow::{Dataflow, ViewState};
 use crate::entry::Timed;
 use crate::error::{RegionError, Result};
 use crate::sequencer::Sealed;
+
+/// Results of attached views at some positions.
+pub type KeptResults = BTreeMap<Position, BTreeMap<ObjectId, Arc<RowsSnapshot>>>;
 
 /// Steps over the records behind the dataflow's position. All of them are durable.
 ///
 /// # Errors
 /// A gap before or between records, or a payload that cannot be read.
-pub fn replay(dataflow: &mut Dataflow, tail: Vec<Record>) -> Result<()> {
+pub fn replay(
+    dataflow: &mut Dataflow,
+    tail: Vec<Record>,
+    keep_at: &BTreeSet<Position>,
+) -> Result<KeptResults> {
+    let mut kept = KeptResults::new();
+    keep(dataflow, keep_at, &mut kept);
     let first = dataflow.position().0 + 1;
     for record in tail.into_iter().filter(|record| record.position.0 >= first) {
         let expected = dataflow.position().0 + 1;
@@ -34,6 +46,19 @@ pub fn replay(dataflow: &mut Dataflow, tail: Vec<Record>) -> Result<()> {
             bundles: Vec::new(),
             rows: Vec::new(),
         }])?;
+        keep(dataflow, keep_at, &mut kept);
     }
-    Ok(())
+    Ok(kept)
+}
+
+fn keep(dataflow: &Dataflow, keep_at: &BTreeSet<Position>, kept: &mut KeptResults) {
+    let position = dataflow.position();
+    if !keep_at.contains(&position) {
+        return;
+    }
+    let results = dataflow.views.iter().filter_map(|(&id, state)| match state {
+        ViewState::Attached(view) => Some((id, view.result())),
+        ViewState::Backfilling(_) => None,
+    });
+    kept.insert(position, results.collect());
 }

@@ -17,6 +17,7 @@ pub mod demo;
 pub mod http;
 pub mod links;
 pub mod node;
+pub mod sink;
 pub mod source;
 
 pub mod copy;

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use crate::prepare::{SIDE_ROWS, binary, queries, set_up, touch_memory};
 use crate::report::append;
-use crate::run::{self, until_next_look};
+use crate::run::{self, Job, until_next_look};
 use crate::session::Session;
 use crate::{Regions, Result, Setting, duckdb};
 use cluster::{Cluster, Region};
@@ -97,9 +97,16 @@ impl Bench<'_> {
         for _ in 0..runs {
             samples.push(self.three(query, files, regions.events, false).await?.0);
             if !regions.only_three {
-                let (binary, events) = (&self.binary, regions.events);
-                let one = run::measure(self.setting, binary, query, &files.all, events, self.cores, None);
-                alone.push(one.await.map_err(|reason| format!("one region: {reason}"))?);
+                let job = Job {
+                    query,
+                    files: &files.all,
+                    events: regions.events,
+                    cores: self.cores,
+                    rows: None,
+                    sink: None,
+                };
+                let one = run::measure(self.setting, &self.binary, &job).await;
+                alone.push(one.map_err(|reason| format!("one region: {reason}"))?);
             }
         }
         samples.sort_by(|a, b| a.elapsed_seconds.total_cmp(&b.elapsed_seconds));

@@ -20,7 +20,9 @@ use proptest::prelude::*;
 use tributary_executor::{Defects, Inline, Saved, SavedState, Scope, View};
 use tributary_planner::plan::{Boundary, GlobalLeaf, LocalFragment, Scan, ViewPlan};
 use tributary_replication::{Epoch, SlotDelta, SlotSet};
-use tributary_storage::{Delta, Layout, ObjectId, OriginId, RegionId, RowStore, RunTrace, Spill, SpillFiles, StorageError};
+use tributary_storage::{
+    Delta, Layout, ObjectId, OriginId, RegionId, RowStore, RunTrace, SpillFiles, StorageError,
+};
 
 use plans::{Choices, TABLES, is_global, table_types};
 use values::{Bag, Row, Value, add};
@@ -257,7 +259,11 @@ impl Region {
 
     fn spill(&mut self, area: Option<&SpillFiles>) {
         let Some(area) = area else { return };
-        for rows in self.view.spillable().chain(self.slots.iter_mut().flat_map(SlotSet::spillable)) {
+        for rows in self
+            .view
+            .spillable()
+            .chain(self.slots.iter_mut().flat_map(SlotSet::spillable))
+        {
             rows.spill_all(area).expect("there is room");
         }
     }
@@ -383,7 +389,10 @@ fn views_whose_rows_are_spilled_equal_the_batch_answer() {
             for round in 0..4 {
                 world.round(&mut choices);
                 let checked = world.check();
-                assert!(checked.is_ok(), "seed {seed}, round {round}, {scope:?}: {checked:?}");
+                assert!(
+                    checked.is_ok(),
+                    "seed {seed}, round {round}, {scope:?}: {checked:?}"
+                );
             }
         }
     }

@@ -12,8 +12,8 @@ use super::{Catalog, Object, ObjectKind};
 use crate::parse;
 
 impl Catalog {
-    /// The objects that directly depend on this one, in ascending order: views that read it, and the source
-    /// that it is a table of.
+    /// The objects that directly depend on this one, in ascending order: views that read it, sinks that write
+    /// it, and the source that it is a table of.
     pub fn dependents(&self, id: ObjectId) -> Vec<ObjectId> {
         let depends = |other: &&ObjectId| **other != id && self.dependencies(**other).contains(&id);
         self.objects.keys().filter(depends).copied().collect()
@@ -27,6 +27,7 @@ impl Catalog {
         match &object.kind {
             ObjectKind::Table(_) => BTreeSet::new(),
             ObjectKind::Source(source) => source.tables.iter().copied().collect(),
+            ObjectKind::Sink(sink) => BTreeSet::from([sink.view]),
             ObjectKind::View(view) => self.named_in(&view.sql),
             ObjectKind::MaterializedView(view) => {
                 let mut inputs = self.named_in(&view.sql);

@@ -1,14 +1,15 @@
 //! The catalog: what exists, as plain data. Every region holds the same one; it changes only by applying
 //! [`CatalogChange`]s in the order in which the primary region logged them.
 //!
-//! Invariants: ids are given out upwards from `next_object` and never again; names are unique over tables, views
-//! and sources, all in schema `public`, and are stored folded (unquoted names are lower case). The fields
+//! Invariants: ids are given out upwards from `next_object` and never again; names are unique over tables, views,
+//! sources and sinks, all in schema `public`, and are stored folded (unquoted names are lower case). The fields
 //! are public so that they serialize, but only [`Catalog::apply`] changes a catalog.
 //!
 //! Left out: system tables (the server's), and any judgement about a change (that is `ddl`'s: `apply` is total).
 
 mod dependents;
 mod object;
+mod sink;
 mod source;
 
 use std::collections::BTreeMap;
@@ -19,10 +20,11 @@ use tributary_storage::{ObjectId, RegionId};
 
 use crate::error::PlanError;
 pub use object::{
-    ColumnDef, ColumnDefault, MaterializedViewDef, Object, ObjectKind, SourceDef, TableDef, TableLocality,
-    ViewColumn, ViewDef,
+    ColumnDef, ColumnDefault, MaterializedViewDef, Object, ObjectKind, SinkDef, SourceDef, TableDef,
+    TableLocality, ViewColumn, ViewDef,
 };
 
+pub use sink::{BLACKHOLE_CONNECTOR, SINK_INTERVAL_MS_DEFAULT, SINK_OP, SINK_POSITION};
 pub(crate) use source::source_time;
 pub use source::{FILE_CONNECTOR, REGION_PLACEHOLDER, SOURCE_TIME};
 
@@ -45,7 +47,7 @@ pub struct Catalog {
     pub primary: Option<RegionId>,
     /// The members.
     pub regions: BTreeMap<RegionId, RegionDef>,
-    /// Tables, views and sources.
+    /// Tables, views, sources and sinks.
     pub objects: BTreeMap<ObjectId, Arc<Object>>,
     /// The smallest id that was never given out.
     pub next_object: u32,

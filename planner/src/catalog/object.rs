@@ -1,4 +1,4 @@
-//! What can stand in the catalog: tables, views, materialized views, sources.
+//! What can stand in the catalog: tables, views, materialized views, sources, sinks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub enum ObjectKind {
     MaterializedView(MaterializedViewDef),
     /// A generator that fills tables, or files that are a relation.
     Source(SourceDef),
+    /// What carries a maintained view's changes out.
+    Sink(SinkDef),
 }
 
 /// A table.
@@ -133,6 +135,17 @@ pub struct SourceDef {
     pub columns: Vec<ColumnDef>,
 }
 
+/// A sink.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SinkDef {
+    /// The connector's name.
+    pub connector: String,
+    /// Its options, checked.
+    pub options: BTreeMap<String, String>,
+    /// The view whose changes it writes.
+    pub view: ObjectId,
+}
+
 impl TableDef {
     /// All columns, hidden ones included, as an Arrow schema.
     pub fn schema(&self) -> SchemaRef {
@@ -175,7 +188,8 @@ fn schema_of(columns: &[ColumnDef]) -> SchemaRef {
 }
 
 impl Object {
-    /// The columns of a table or source (hidden ones included) or view; none for a source that fills tables.
+    /// The columns of a table or source (hidden ones included) or view; none for a source that fills tables
+    /// and for a sink.
     pub fn columns_arrow(&self) -> SchemaRef {
         match &self.kind {
             ObjectKind::Table(table) => table.schema(),
@@ -185,6 +199,7 @@ impl Object {
                 Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
             }
             ObjectKind::Source(source) => schema_of(&source.columns),
+            ObjectKind::Sink(_) => Arc::new(Schema::empty()),
         }
     }
 
@@ -218,6 +233,7 @@ impl Object {
             ObjectKind::View(_) => "view",
             ObjectKind::MaterializedView(_) => "materialized view",
             ObjectKind::Source(_) => "source",
+            ObjectKind::Sink(_) => "sink",
         }
     }
 }

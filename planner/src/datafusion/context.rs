@@ -60,6 +60,11 @@ pub fn relation<'a>(
         Some(_) => None,
     };
     let object = found.ok_or_else(|| PlanError::undefined_table(&name.to_string()))?;
+    if matches!(&object.kind, ObjectKind::Sink(_)) {
+        let message = format!("\"{}\" is a sink", object.name);
+        return Err(PlanError::new(PlanErrorKind::WrongObjectType, message)
+            .with_hint("Read the materialized view whose changes it writes."));
+    }
     if matches!(&object.kind, ObjectKind::Source(source) if source.columns.is_empty()) {
         let message = format!("\"{}\" is a source", object.name);
         return Err(PlanError::new(PlanErrorKind::WrongObjectType, message)

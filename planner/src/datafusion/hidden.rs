@@ -59,7 +59,7 @@ pub fn columns(object: &Object, all: bool) -> Vec<(usize, FieldRef)> {
     let hidden = |index: &usize| match &object.kind {
         ObjectKind::Table(table) => table.columns[*index].hidden,
         ObjectKind::Source(source) => source.columns[*index].hidden,
-        ObjectKind::View(_) | ObjectKind::MaterializedView(_) => false,
+        ObjectKind::View(_) | ObjectKind::MaterializedView(_) | ObjectKind::Sink(_) => false,
     };
     let is_source = matches!(object.kind, ObjectKind::Source(_));
     let mut columns: Vec<(usize, FieldRef)> = fields

@@ -9,7 +9,7 @@ use super::create_source::{TAG, invalid, number};
 use super::create_table::source_columns;
 use super::{DdlPlan, new_object};
 use crate::catalog::{
-    Catalog, CatalogChange, ColumnDef, FILE_CONNECTOR, ObjectKind, REGION_PLACEHOLDER, SourceDef, source_time,
+    Catalog, CatalogChange, FILE_CONNECTOR, ObjectKind, REGION_PLACEHOLDER, SourceDef, source_time,
 };
 use crate::error::PlanError;
 use crate::parse::CreateSource;
@@ -61,7 +61,16 @@ pub(super) fn plan(create: &CreateSource, catalog: &Catalog) -> Result<DdlPlan, 
             .with_hint("Write CREATE SOURCE name (column type, …) WITH (…).")
     })?;
     let mut columns = source_columns(columns)?;
-    check_format(format, &columns)?;
+    if columns.is_empty() {
+        return Err(invalid("a source needs at least one column"));
+    }
+    check_format(
+        format,
+        columns
+            .iter()
+            .map(|column| (column.name.as_str(), column.sql_type)),
+        "Declare it as text and convert it in a view, or leave it out.",
+    )?;
     if options.contains_key("header") && format != "csv" {
         return Err(invalid("option \"header\" is for format = 'csv'"));
     }
@@ -99,7 +108,11 @@ fn switch(name: &str, value: &str) -> Result<String, PlanError> {
 }
 
 /// Refuses formats that are unknown, and columns that a format cannot hold.
-fn check_format(format: &str, columns: &[ColumnDef]) -> Result<(), PlanError> {
+pub(super) fn check_format<'a>(
+    format: &str,
+    mut columns: impl Iterator<Item = (&'a str, SqlType)>,
+    hint: &str,
+) -> Result<(), PlanError> {
     let holds: fn(SqlType) -> bool = match format {
         "arrow" => |_| true,
         "parquet" => |sql_type| sql_type != SqlType::Interval,
@@ -113,15 +126,11 @@ fn check_format(format: &str, columns: &[ColumnDef]) -> Result<(), PlanError> {
             ));
         }
     };
-    match columns.iter().find(|column| !holds(column.sql_type)) {
-        None if columns.is_empty() => Err(invalid("a source needs at least one column")),
+    match columns.find(|(_, sql_type)| !holds(*sql_type)) {
         None => Ok(()),
-        Some(column) => Err(PlanError::unsupported(
-            format_args!(
-                "column \"{}\" of type {} in format {format}",
-                column.name, column.sql_type
-            ),
-            "Declare it as text and convert it in a view, or leave it out.",
+        Some((name, sql_type)) => Err(PlanError::unsupported(
+            format_args!("column \"{name}\" of type {sql_type} in format {format}"),
+            hint,
         )),
     }
 }

@@ -61,6 +61,7 @@ fn check_kind(object: &Object, wanted: DropKind) -> Result<(), PlanError> {
         ObjectKind::View(_) => DropKind::View,
         ObjectKind::MaterializedView(_) => DropKind::MaterializedView,
         ObjectKind::Source(_) => DropKind::Source,
+        ObjectKind::Sink(_) => DropKind::Sink,
     };
     if kind == wanted {
         return Ok(());

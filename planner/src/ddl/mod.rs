@@ -9,6 +9,7 @@
 mod alter_source;
 mod create_file_source;
 mod create_materialized_view;
+mod create_sink;
 mod create_source;
 mod create_table;
 mod create_view;
@@ -70,6 +71,7 @@ pub fn plan_ddl(
             create_materialized_view::plan(create, catalog, settings)
         }
         Statement::CreateSource(create) => create_source::plan(create, catalog, now_ms),
+        Statement::CreateSink(create) => create_sink::plan(create, catalog),
         Statement::AlterSource(alter) => alter_source::plan(alter, catalog),
         Statement::Drop(drop) => drop::plan(drop, catalog),
         _ => Err(PlanError::internal("only CREATE, ALTER and DROP are DDL")),

@@ -72,6 +72,7 @@ fn object(object: &Object) -> String {
                 view.sql
             )
         }
+        ObjectKind::Sink(sink) => format!("  {} of {}, {:?}\n", sink.connector, sink.view, sink.options),
         ObjectKind::Source(source) => {
             let tables: Vec<String> = source.tables.iter().map(ToString::to_string).collect();
             let (connector, from) = (&source.connector, source.base_time_ms);

@@ -56,17 +56,26 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     let if_not_exists = tokens.take(&["IF", "NOT", "EXISTS"]);
     let name = tokens.object_name()?;
     let columns = column_list(&mut tokens)?;
+    let options = options(&mut tokens)?;
+    tokens.end()?;
+    Ok(Statement::CreateSource(CreateSource {
+        name,
+        if_not_exists,
+        columns,
+        options,
+    }))
+}
+
+/// `WITH (option = value, …)`: values by lower-case names.
+pub(super) fn options(tokens: &mut Tokens<'_>) -> Result<BTreeMap<String, String>, PlanError> {
     tokens.expect(&["WITH"])?;
     tokens.expect_token(&Token::LParen)?;
     let mut options = BTreeMap::new();
     loop {
         let position = tokens.position();
-        let option = option_name(&mut tokens)?;
+        let option = option_name(tokens)?;
         tokens.expect_token(&Token::Eq)?;
-        if options
-            .insert(option.clone(), option_value(&mut tokens)?)
-            .is_some()
-        {
+        if options.insert(option.clone(), option_value(tokens)?).is_some() {
             let message = format!("option \"{option}\" is given twice");
             return Err(PlanError::new(PlanErrorKind::Syntax, message).at(position));
         }
@@ -75,13 +84,7 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
         }
     }
     tokens.expect_token(&Token::RParen)?;
-    tokens.end()?;
-    Ok(Statement::CreateSource(CreateSource {
-        name,
-        if_not_exists,
-        columns,
-        options,
-    }))
+    Ok(options)
 }
 
 fn column_list(tokens: &mut Tokens<'_>) -> Result<Option<String>, PlanError> {

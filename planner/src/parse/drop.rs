@@ -1,4 +1,4 @@
-//! DROP {TABLE | VIEW | MATERIALIZED VIEW | SOURCE} [IF EXISTS] a, b [CASCADE | RESTRICT].
+//! DROP {TABLE | VIEW | MATERIALIZED VIEW | SOURCE | SINK} [IF EXISTS] a, b [CASCADE | RESTRICT].
 
 use std::fmt;
 
@@ -29,6 +29,7 @@ pub enum DropKind {
     View,
     MaterializedView,
     Source,
+    Sink,
 }
 
 impl fmt::Display for DropKind {
@@ -38,6 +39,7 @@ impl fmt::Display for DropKind {
             DropKind::View => "view",
             DropKind::MaterializedView => "materialized view",
             DropKind::Source => "source",
+            DropKind::Sink => "sink",
         })
     }
 }
@@ -53,12 +55,14 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
         DropKind::MaterializedView
     } else if tokens.take(&["SOURCE"]) {
         DropKind::Source
+    } else if tokens.take(&["SINK"]) {
+        DropKind::Sink
     } else if let Some(word) = tokens.peek_word() {
         let what = format!("DROP {}", word.value.to_uppercase());
-        let hint = "TABLE, VIEW, MATERIALIZED VIEW and SOURCE can be dropped.";
+        let hint = "TABLE, VIEW, MATERIALIZED VIEW, SOURCE and SINK can be dropped.";
         return Err(PlanError::unsupported(what, hint).at(position));
     } else {
-        return Err(tokens.unexpected("TABLE, VIEW, MATERIALIZED VIEW or SOURCE"));
+        return Err(tokens.unexpected("TABLE, VIEW, MATERIALIZED VIEW, SOURCE or SINK"));
     };
     let if_exists = tokens.take(&["IF", "EXISTS"]);
     let mut names = vec![tokens.object_name()?];

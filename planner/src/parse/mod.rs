@@ -15,6 +15,7 @@
 mod alter_source;
 mod copy;
 mod create_materialized_view;
+mod create_sink;
 mod create_source;
 mod create_table;
 mod create_view;
@@ -37,6 +38,7 @@ use crate::error::{PlanError, PlanErrorKind};
 pub use alter_source::AlterSource;
 pub use copy::{CopyFormat, CopyOptions, CopyStatement};
 pub use create_materialized_view::CreateMaterializedView;
+pub use create_sink::CreateSink;
 pub use create_source::{CreateSource, quote};
 pub use create_table::{CreateTable, LocalityClause};
 pub use create_view::CreateView;

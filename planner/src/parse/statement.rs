@@ -8,8 +8,9 @@ use sqlparser::tokenizer::Token;
 
 use super::tokens::Tokens;
 use super::{
-    AlterSource, CopyStatement, CreateMaterializedView, CreateSource, CreateTable, CreateView, Drop,
-    alter_source, copy, create_materialized_view, create_source, create_table, create_view, drop, explain,
+    AlterSource, CopyStatement, CreateMaterializedView, CreateSink, CreateSource, CreateTable, CreateView,
+    Drop, alter_source, copy, create_materialized_view, create_sink, create_source, create_table,
+    create_view, drop, explain,
 };
 use crate::error::{PlanError, PlanErrorKind};
 
@@ -24,11 +25,13 @@ pub enum Statement {
     CreateSource(CreateSource),
     /// ALTER SOURCE.
     AlterSource(AlterSource),
+    /// CREATE SINK.
+    CreateSink(CreateSink),
     /// CREATE VIEW.
     CreateView(Box<CreateView>),
     /// CREATE MATERIALIZED VIEW.
     CreateMaterializedView(Box<CreateMaterializedView>),
-    /// DROP of tables, views, materialized views or sources.
+    /// DROP of tables, views, materialized views, sources or sinks.
     Drop(Drop),
     /// INSERT.
     Insert(Box<ast::Insert>),
@@ -58,6 +61,7 @@ impl Statement {
             Statement::CreateTable(_)
                 | Statement::CreateSource(_)
                 | Statement::AlterSource(_)
+                | Statement::CreateSink(_)
                 | Statement::CreateView(_)
                 | Statement::CreateMaterializedView(_)
                 | Statement::Drop(_)
@@ -145,10 +149,11 @@ fn parse_create(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
         Some("VIEW") => create_view::parse(tokens),
         Some("MATERIALIZED") => create_materialized_view::parse(tokens),
         Some("SOURCE") => create_source::parse(tokens),
+        Some("SINK") => create_sink::parse(tokens),
         Some(_) => Err(refused(&tokens)),
         None => {
             tokens.next();
-            Err(tokens.unexpected("TABLE, VIEW, MATERIALIZED VIEW or SOURCE"))
+            Err(tokens.unexpected("TABLE, VIEW, MATERIALIZED VIEW, SOURCE or SINK"))
         }
     }
 }
@@ -204,7 +209,7 @@ fn refused(tokens: &Tokens<'_>) -> PlanError {
         "TRUNCATE" => "Use DELETE FROM.",
         "MERGE" => "Use INSERT … ON CONFLICT.",
         "ALTER" => "Create a new object and copy with INSERT … SELECT.",
-        "CREATE" => "TABLE, VIEW, MATERIALIZED VIEW and SOURCE can be created.",
+        "CREATE" => "TABLE, VIEW, MATERIALIZED VIEW, SOURCE and SINK can be created.",
         "GRANT" | "REVOKE" => "There are no roles yet.",
         "VACUUM" | "ANALYZE" | "REINDEX" | "CLUSTER" | "CHECKPOINT" | "REFRESH" => {
             "Maintenance is automatic; leave the statement out."

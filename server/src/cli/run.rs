@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::config::NodeConfig;
 use crate::links::{PeerClient, PeerError};
 use crate::node::{Ended, FoundError, Node, NodeSettings, OpenError, Stored, founding};
-use crate::{http, links, pgwire, source};
+use crate::{http, links, pgwire, sink, source};
 
 /// Clients have this long to finish their statement when the node stops.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -80,6 +80,8 @@ pub async fn run(config: NodeConfig, until_stdin_ends: bool) -> Result<(), RunEr
         drained.clone(),
     ));
     let sources = tokio::spawn(source::run(node.clone(), drained));
+    // Until the last checkpoint, which waits for what they write.
+    let sinks = tokio::spawn(sink::run(node.clone(), stopped.clone()));
     let links = tokio::spawn(links::serve(node.clone(), peer_listener, peers, stopped.clone()));
     let http_address = http_listener.local_addr()?;
     if let Some(recorder) = recorder {
@@ -103,6 +105,8 @@ pub async fn run(config: NodeConfig, until_stdin_ends: bool) -> Result<(), RunEr
     let outcome = ended.await;
     stop.send_replace(true);
     links.abort();
+    // Its tasks end with the region.
+    let _ = sinks.await;
     match outcome {
         Ok(Ended::Stopped) => Ok(()),
         other => Err(RunError::Stopped(reason(other))),

@@ -28,6 +28,8 @@ fn describe() {
         "tributary_log_sync_seconds",
         "Time of one append and sync of the log"
     );
+    describe_counter!("tributary_sink_rows_total", "Rows written by each sink");
+    describe_counter!("tributary_sink_bytes_total", "Bytes written by each sink");
     describe_histogram!("tributary_checkpoint_seconds", "Time of one checkpoint");
     describe_counter!("tributary_link_bytes_total", "Bytes of messages between regions");
     describe_gauge!(

@@ -46,6 +46,10 @@ impl Backend for Node {
         self.sources().tasks()
     }
 
+    fn sink_tasks(&self) -> BTreeMap<ObjectId, crate::sink::state::Task> {
+        self.sinks().tasks()
+    }
+
     async fn wait_view_ready(&self, view: ObjectId, timeout: Duration) -> Result<(), Vec<String>> {
         let is_ready = |snapshot: &Snapshot| {
             snapshot.views.get(&view).is_some_and(|view| view.missing.is_empty())

@@ -45,13 +45,19 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Starts the thread. `report` is called on it after each attempt and must not block for long.
-    pub fn start(state: RocksKv, report: impl Fn(Outcome) + Send + 'static) -> std::io::Result<Checkpoints> {
+    /// Starts the thread. On it, `settle` is called before each attempt, and may wait for those who would need the log
+    /// before the checkpoint; `report` is called after it and must not block for long.
+    pub fn start(
+        state: RocksKv,
+        settle: impl Fn(Position) + Send + 'static,
+        report: impl Fn(Outcome) + Send + 'static,
+    ) -> std::io::Result<Checkpoints> {
         let (commands, queue) = mpsc::channel::<Checkpoint>();
         let thread = std::thread::Builder::new()
             .name("checkpoint".to_owned())
             .spawn(move || {
                 while let Ok(checkpoint) = queue.recv() {
+                    settle(checkpoint.position);
                     report(attempt(&state, &checkpoint));
                 }
             })?;

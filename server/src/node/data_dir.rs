@@ -3,6 +3,7 @@
 //! ```text
 //! DATA/LOCK    held by flock for the life of the process; holds its pid
 //! DATA/state   RocksDB: runs and checkpoint manifests
+//! DATA/sinks   a file per sink: how far it has written
 //! DATA/log     RocksDB: the log, an instance of its own so that its syncs wait for nothing else
 //! ```
 //! The lock belongs to the open file: the kernel frees it however the process ends, so a stale LOCK file
@@ -98,6 +99,11 @@ impl DataDir {
     /// Where rows go that do not fit into memory.
     pub fn spill(&self) -> PathBuf {
         self.path.join("spill")
+    }
+
+    /// Where sinks keep how far they are.
+    pub fn sinks(&self) -> PathBuf {
+        self.path.join("sinks")
     }
 
     /// Where the log is.

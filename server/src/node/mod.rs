@@ -36,6 +36,7 @@ pub use open::{OpenError, Stored};
 pub use request::{LinkEvent, LinkNews, Outbox, Request};
 
 use crate::links::PeerClient;
+use crate::sink::state::SinkState;
 use crate::source::state::SourceState;
 
 /// What a node is told about itself.
@@ -67,6 +68,7 @@ pub struct Node {
     /// DDL is planned and submitted one at a time, or statements would keep overtaking each other's catalog.
     ddl: tokio::sync::Mutex<()>,
     sources: SourceState,
+    sinks: Arc<SinkState>,
 }
 
 impl Node {
@@ -75,6 +77,7 @@ impl Node {
         requests: mpsc::Sender<Request>,
         snapshots: watch::Receiver<Arc<Snapshot>>,
         opened_at: Position,
+        sinks: Arc<SinkState>,
     ) -> Node {
         Node {
             region: settings.region.clone(),
@@ -85,6 +88,7 @@ impl Node {
             opened_at,
             ddl: tokio::sync::Mutex::new(()),
             sources: SourceState::default(),
+            sinks,
         }
     }
 
@@ -128,6 +132,11 @@ impl Node {
     /// What the tasks of sources are doing.
     pub fn sources(&self) -> &SourceState {
         &self.sources
+    }
+
+    /// What this region's sinks are doing.
+    pub fn sinks(&self) -> &SinkState {
+        &self.sinks
     }
 
     /// Submits rows of a source; the answer comes when they are durable. Calls one after the other keep their

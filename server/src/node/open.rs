@@ -25,9 +25,12 @@ use super::request::REQUESTS_MAX;
 use super::spill::SpillFolder;
 use super::workers::Pool;
 use super::{Node, NodeSettings};
+use crate::sink::state::SinkState;
 use crate::source::file::FileReader;
 
 const READ_RECORDS_MAX: usize = 1024;
+/// A checkpoint waits no longer than this for sinks to write what it covers.
+const SINKS_SETTLE_MAX: Duration = Duration::from_secs(10);
 
 /// Why a region cannot be opened.
 #[derive(Debug, Error)]
@@ -141,15 +144,22 @@ impl Stored {
             let folder = SpillFolder::open(&dir.spill(), budget).map_err(OpenError::Spill)?;
             config.spill = Some(Arc::new(folder));
         }
+        let sinks = SinkState::load(dir.sinks()).map_err(|source| DataDirError::Io {
+            path: dir.sinks(),
+            source,
+        })?;
+        let sinks = Arc::new(sinks);
+        config.keep_results_at = sinks.positions().into_iter().collect();
         config.workers = Arc::new(Pool::start(settings.workers).map_err(OpenError::Thread)?);
         let tick = Duration::from_millis(config.tick_ms);
         let clock = Clock::start();
         let mut effects = Vec::new();
         let durable = last_position(&checkpoint, &tail);
         let replayed = tail.len();
-        let region = Region::open(config, checkpoint, tail, clock.now_ms(), &mut effects)
+        let mut region = Region::open(config, checkpoint, tail, clock.now_ms(), &mut effects)
             .map_err(|source| OpenError::Region { source, place })?;
         tracing::info!(position = durable.0, replayed, "the log was replayed");
+        sinks.keep(region.take_kept());
 
         let (snapshots, snapshot_reader) = watch::channel(region.snapshot());
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
@@ -163,7 +173,9 @@ impl Stored {
             LogWriter::start(Box::new(log), durable, reopen).map_err(OpenError::Thread)?;
         let (outcomes, checkpoint_outcomes) = mpsc::unbounded_channel();
         let report = move |outcome| drop(outcomes.send(outcome));
-        let checkpoints = Checkpoints::start(state, report).map_err(OpenError::Thread)?;
+        let settling = sinks.clone();
+        let settle = move |position| settling.settle(position, SINKS_SETTLE_MAX);
+        let checkpoints = Checkpoints::start(state, settle, report).map_err(OpenError::Thread)?;
         let driver = Driver {
             region,
             clock,
@@ -193,7 +205,7 @@ impl Stored {
             })
             .map_err(OpenError::Thread)?;
         Ok((
-            Arc::new(Node::new(settings, sender, snapshot_reader, durable)),
+            Arc::new(Node::new(settings, sender, snapshot_reader, durable, sinks)),
             ended_reader,
         ))
     }

@@ -58,7 +58,7 @@ impl Source {
     /// Tables, views and materialized views, in the order of their ids.
     fn relations(&self) -> impl Iterator<Item = &Arc<Object>> {
         let objects = self.snapshot.catalog.objects.values();
-        objects.filter(|object| !matches!(object.kind, ObjectKind::Source(_)))
+        objects.filter(|object| !matches!(object.kind, ObjectKind::Source(_) | ObjectKind::Sink(_)))
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn of(object: &Object) -> Vec<Attribute> {
             .collect(),
         ObjectKind::View(view) => view.columns.iter().map(plain).collect(),
         ObjectKind::MaterializedView(view) => view.columns.iter().map(plain).collect(),
-        ObjectKind::Source(_) => Vec::new(),
+        ObjectKind::Source(_) | ObjectKind::Sink(_) => Vec::new(),
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Facts {
     pub version: String,
     /// What the tasks of sources are doing, for `tributary.sources`.
     pub source_tasks: Arc<BTreeMap<ObjectId, Task>>,
+    /// What this region's sinks are doing, for `tributary.sinks`.
+    pub sink_tasks: Arc<BTreeMap<ObjectId, crate::sink::state::Task>>,
     /// `tributary_frontier()`.
     pub frontier: String,
     /// When the transaction began, in nanoseconds since 1970: `now()`.

@@ -201,6 +201,7 @@ impl Reader {
             Arc::clone(&self.snapshot),
             self.facts.region.clone(),
             Arc::clone(&self.facts.source_tasks),
+            Arc::clone(&self.facts.sink_tasks),
         ));
         let pg_catalog = Arc::new(PgCatalog::new(Arc::clone(&self.snapshot), &self.facts)?);
         let context = QueryContext::new(
@@ -256,6 +257,13 @@ impl Reader {
                             format!("\"{name}\" is a source and cannot be read"),
                         )
                         .hint("read the tables it fills; tributary.sources lists them"));
+                    }
+                    ObjectKind::Sink(_) => {
+                        return Err(SqlError::new(
+                            sqlstate::WRONG_OBJECT_TYPE,
+                            format!("\"{name}\" is a sink and cannot be read"),
+                        )
+                        .hint("read the materialized view whose changes it writes; tributary.sinks says how far it is"));
                     }
                     _ => {
                         let notice = self.regional_notice(&object);

@@ -79,7 +79,7 @@ impl PublicSchema {
             }
             // Not read by this statement, or it would have been planned: only its columns are of interest.
             ObjectKind::View(_) => Some(Arc::new(EmptyTable::new(object.columns_arrow()))),
-            ObjectKind::Source(_) => None,
+            ObjectKind::Source(_) | ObjectKind::Sink(_) => None,
         }
     }
 
@@ -120,7 +120,7 @@ impl SchemaProvider for PublicSchema {
     fn table_names(&self) -> Vec<String> {
         let relations = self.snapshot.catalog.objects.values();
         relations
-            .filter(|object| !matches!(object.kind, ObjectKind::Source(_)))
+            .filter(|object| !matches!(object.kind, ObjectKind::Source(_) | ObjectKind::Sink(_)))
             .map(|object| object.name.clone())
             .collect()
     }

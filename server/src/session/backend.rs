@@ -41,6 +41,11 @@ pub trait Backend: Send + Sync + 'static {
         BTreeMap::new()
     }
 
+    /// What this region's sinks are doing.
+    fn sink_tasks(&self) -> BTreeMap<ObjectId, crate::sink::state::Task> {
+        BTreeMap::new()
+    }
+
     /// The build's version, for `version()`.
     fn version(&self) -> String {
         env!("CARGO_PKG_VERSION").to_string()

@@ -206,6 +206,7 @@ impl Session {
             Statement::CreateTable(_)
             | Statement::CreateSource(_)
             | Statement::AlterSource(_)
+            | Statement::CreateSink(_)
             | Statement::CreateView(_)
             | Statement::CreateMaterializedView(_)
             | Statement::Drop(_) => ddl::run(self, parsed).await,
@@ -257,6 +258,7 @@ impl Session {
             region: self.backend.region_name(),
             version: self.backend.version(),
             source_tasks: Arc::new(self.backend.source_tasks()),
+            sink_tasks: Arc::new(self.backend.sink_tasks()),
             frontier: frontier_text(&snapshot),
             started_ns: transaction.started_ns,
             settings: Arc::clone(&self.settings),

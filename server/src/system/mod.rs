@@ -9,6 +9,7 @@ mod links;
 mod materialized_views;
 mod operators;
 mod regions;
+mod sinks;
 mod sources;
 mod tables;
 
@@ -26,6 +27,7 @@ use tributary_storage::{ObjectId, RegionId};
 
 use crate::pgwire::types::datetime::{Zone, write_timestamp};
 use crate::pgwire::types::input::ColumnBuilder;
+use crate::sink::state::Task as SinkTask;
 use crate::source::state::Task;
 
 /// A row as text; `None` is null.
@@ -47,6 +49,8 @@ pub(crate) struct Facts<'a> {
     pub region: &'a str,
     /// What the tasks of sources are doing.
     pub source_tasks: &'a BTreeMap<ObjectId, Task>,
+    /// What the tasks of sinks are doing.
+    pub sink_tasks: &'a BTreeMap<ObjectId, SinkTask>,
 }
 
 /// All system tables.
@@ -57,6 +61,7 @@ pub(crate) const TABLES: &[SystemTable] = &[
     materialized_views::TABLE,
     operators::TABLE,
     regions::TABLE,
+    sinks::TABLE,
     sources::TABLE,
     tables::TABLE,
 ];
@@ -122,15 +127,22 @@ pub struct SystemSchema {
     snapshot: Arc<Snapshot>,
     region: String,
     source_tasks: Arc<BTreeMap<ObjectId, Task>>,
+    sink_tasks: Arc<BTreeMap<ObjectId, SinkTask>>,
 }
 
 impl SystemSchema {
     /// The system tables of a snapshot in this region.
-    pub fn new(snapshot: Arc<Snapshot>, region: String, source_tasks: Arc<BTreeMap<ObjectId, Task>>) -> Self {
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        region: String,
+        source_tasks: Arc<BTreeMap<ObjectId, Task>>,
+        sink_tasks: Arc<BTreeMap<ObjectId, SinkTask>>,
+    ) -> Self {
         Self {
             snapshot,
             region,
             source_tasks,
+            sink_tasks,
         }
     }
 }
@@ -155,6 +167,7 @@ impl SchemaProvider for SystemSchema {
             snapshot: &self.snapshot,
             region: &self.region,
             source_tasks: &self.source_tasks,
+            sink_tasks: &self.sink_tasks,
         })?;
         Ok(Some(Arc::new(MemTable::try_new(
             table.schema(),

@@ -10,4 +10,5 @@ mod file_source;
 mod one_region;
 mod peer_port;
 mod running;
+mod sink;
 mod three_regions;

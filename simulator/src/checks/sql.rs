@@ -44,7 +44,7 @@ pub fn views(model: &Model, snapshot: &Snapshot, workload: &Workload, report: &m
                     view_rows(&view.rows).map_err(|detail| Violation::new("contents can be read", detail))
                 })?
             }
-            ObjectKind::View(_) | ObjectKind::Source(_) => continue,
+            ObjectKind::View(_) | ObjectKind::Source(_) | ObjectKind::Sink(_) => continue,
         };
         if let ObjectKind::MaterializedView(def) = &object.kind
             && !def.sql.is_empty()

@@ -140,7 +140,7 @@ fn columns_of(object: &Object, alias: &str) -> Vec<Column> {
             .iter()
             .filter_map(|c| column(&c.name, &c.sql_type))
             .collect(),
-        ObjectKind::View(_) | ObjectKind::Source(_) => Vec::new(),
+        ObjectKind::View(_) | ObjectKind::Source(_) | ObjectKind::Sink(_) => Vec::new(),
     }
 }
 

@@ -14,6 +14,7 @@
 //! [`RowStore`] only appends and weighs; [`ZSet`] finds rows by their values, and so takes any delta. A compaction
 //! drops dead rows and renumbers the others when more than half are dead; [`ZSet::apply`] says when it did.
 
+mod changes;
 mod segment;
 mod snapshot;
 mod spill;

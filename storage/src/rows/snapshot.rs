@@ -91,6 +91,10 @@ impl RowsSnapshot {
         RowStore::restored(self.schema.clone(), &portions.collect::<Vec<_>>())
     }
 
+    pub(super) fn all_parts(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter()
+    }
+
     /// The segments, and the weights of those whose rows are not all weighed 1, for a checkpoint.
     pub(crate) fn parts(&self) -> impl Iterator<Item = (&Arc<Segment>, Option<Vec<i64>>)> {
         self.parts.iter().map(|part| {
