@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Smaller batches than this are worth waiting for.
-const GATHER: Duration = Duration::from_millis(100);
+/// How long rows are gathered into a batch: what a view shows is at least this old.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// The schedule of one source in one region. Events made before a restart are not owed again.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(schedule.next(late, 4000), Next::Give(2000));
         assert_eq!(
             schedule.next(late, 4000),
-            Next::Wait(Duration::from_millis(10_100))
+            Next::Wait(Duration::from_millis(10_005))
         );
     }
 
