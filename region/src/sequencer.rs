@@ -390,9 +390,9 @@ impl Sequencer {
     }
 }
 
-/// The rows of one step, unless a single record has more: bringing the rows of several large records together costs
-/// more than their steps do.
-const STEP_ROWS_MAX: u64 = 65_536;
+/// The rows of one step, unless a single record has more. Larger steps retract and insert a group that changes often
+/// once instead of several times; beyond this the rows no longer fit the caches. Measured in docs/performance.md.
+const STEP_ROWS_MAX: u64 = 262_144;
 
 /// Whether an entry is stepped alone: those that may change which tables and views exist.
 pub fn stands_alone(entry: &Entry) -> bool {
