@@ -8,10 +8,11 @@ BIN := $(CARGO_TARGET_DIR)/debug
 SEEDS ?= 200
 FROM ?= 1
 EVENTS ?= 300000
+bench-ingest: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),1000000)
 bench-nexmark: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),5000000)
 export QUERIES CORES PEERS OUT RUNS CHECK
 
-.PHONY: run test check fix bench bench-nexmark sim build setup clean-data
+.PHONY: run test check fix bench bench-nexmark bench-ingest sim build setup clean-data
 
 ## The demonstration: three regions agree, part and agree again.
 run: setup
@@ -38,6 +39,10 @@ bench: setup
 ## Nexmark over files: EVENTS= QUERIES=q0,q1|all CORES=1,2 RUNS= PEERS=duckdb OUT=file CHECK=0.
 bench-nexmark: setup
 	EVENTS=$(EVENTS) scripts/bench-nexmark
+
+## Rows over the wire: EVENTS= QUERIES=copy_text,inserts|all CORES=1,2 RUNS= OUT=file.
+bench-ingest: setup
+	EVENTS=$(EVENTS) scripts/bench-ingest
 
 ## SEED=n replays one seed with its trace; SEEDS=count FROM=first runs a range.
 sim: setup

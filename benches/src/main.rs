@@ -1,4 +1,5 @@
-//! Nexmark against the server's binary: files are made once, each query is measured in a fresh process.
+//! Nexmark against the server's binary: files are made once, each query is measured in a fresh process. And rows over
+//! the wire into a table of it (`ingest`).
 //!
 //! ```text
 //!   generate ─▶ events-*.parquet ─┬─▶ tributary start (pinned) ─▶ events/s, CPU, memory, state
@@ -12,6 +13,7 @@
 mod duckdb;
 mod events;
 mod generate;
+mod ingest;
 mod process;
 mod report;
 mod run;
@@ -26,7 +28,7 @@ use clap::{Args, Parser, Subcommand};
 type Result<T> = std::result::Result<T, String>;
 
 #[derive(Parser)]
-#[command(about = "Nexmark against the server's binary")]
+#[command(about = "Nexmark and ingest against the server's binary")]
 struct Command {
     #[command(subcommand)]
     verb: Verb,
@@ -38,6 +40,8 @@ enum Verb {
     Generate(Generate),
     /// Measure queries.
     Run(Run),
+    /// Measure ingest over the wire.
+    Ingest(ingest::Ingest),
 }
 
 #[derive(Args)]
@@ -99,15 +103,20 @@ struct Run {
     timeout_seconds: u64,
 }
 
+fn wait_for(work: impl Future<Output = Result<bool>>) -> Result<bool> {
+    tokio::runtime::Runtime::new()
+        .map_err(|error| error.to_string())?
+        .block_on(work)
+}
+
 fn main() -> ExitCode {
     let command = Command::parse();
     let outcome = match &command.verb {
         Verb::Generate(generate) => {
             generate::generate(generate.events, &generate.out, &generate.format).map(|()| true)
         }
-        Verb::Run(run) => tokio::runtime::Runtime::new()
-            .map_err(|error| error.to_string())
-            .and_then(|runtime| runtime.block_on(run::run(run))),
+        Verb::Run(run) => wait_for(run::run(run)),
+        Verb::Ingest(ingest) => wait_for(ingest::run(ingest)),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -31,12 +31,7 @@ CREATE VIEW bid AS SELECT b_auction AS auction, b_bidder AS bidder, b_price AS p
 
 /// Measures everything that was asked for; false when a comparison failed.
 pub async fn run(run: &Run) -> Result<bool> {
-    let binary = match &run.tributary {
-        Some(path) => path.clone(),
-        None => std::env::current_exe()
-            .map_err(|error| error.to_string())?
-            .with_file_name("tributary"),
-    };
+    let binary = binary(run.tributary.as_deref())?;
     let queries = queries(run)?;
     let mut wrong = Vec::new();
     if run.check {
@@ -88,9 +83,19 @@ pub async fn run(run: &Run) -> Result<bool> {
     Ok(failed.is_empty())
 }
 
+/// The server's binary: the one given, or the one beside this.
+pub fn binary(given: Option<&Path>) -> Result<PathBuf> {
+    match given {
+        Some(path) => Ok(path.to_owned()),
+        None => std::env::current_exe()
+            .map(|own| own.with_file_name("tributary"))
+            .map_err(|error| error.to_string()),
+    }
+}
+
 /// Writes to so much memory once and gives it back. On a virtual machine the first touch of a page may cost the host
 /// far more than the work that is measured.
-fn touch_memory(gib: usize) {
+pub fn touch_memory(gib: usize) {
     const PAGE: usize = 4096;
     let portions: Vec<Vec<u8>> = (0..gib * 16)
         .map(|_| {

@@ -46,6 +46,11 @@ impl Session {
         }
     }
 
+    /// The connection.
+    pub fn client(&self) -> &Client {
+        &self.0
+    }
+
     /// Runs statements.
     pub async fn execute(&self, sql: &str) -> Result<()> {
         self.0
@@ -86,7 +91,8 @@ impl Session {
     }
 }
 
-fn describe(sql: &str, error: &tokio_postgres::Error) -> String {
+/// An error as text, with the start of its statement.
+pub fn describe(sql: &str, error: &tokio_postgres::Error) -> String {
     let start: String = sql.chars().take(120).collect();
     match error.as_db_error() {
         Some(refused) => {
