@@ -84,7 +84,7 @@ impl CopyRows<'_> {
     /// The rows, for the table.
     pub fn given(&self) -> GivenRows<'_> {
         GivenRows {
-            columns: self.columns,
+            columns: self.columns.into(),
             values: &self.values,
             count: self.count,
         }

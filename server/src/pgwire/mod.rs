@@ -14,6 +14,7 @@ pub mod cancel;
 pub mod connection;
 mod extended;
 pub mod output;
+mod pipeline;
 mod rejected;
 mod rows;
 mod simple;

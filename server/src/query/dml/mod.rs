@@ -9,6 +9,7 @@ mod insert;
 mod rows;
 mod update;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
@@ -86,7 +87,7 @@ pub fn load(transaction: &Transaction, table: ObjectId, given: &GivenRows<'_>) -
     )?;
     let object = Arc::clone(&target.object);
     let def = object.as_table().expect("the target is a table");
-    let rows = complete_rows(def, given.columns, given.values, given.count, target.started_ns)?;
+    let rows = complete_rows(def, &given.columns, given.values, given.count, target.started_ns)?;
     insert::write_new(&mut target, rows)?;
     Ok(target.changes)
 }
@@ -94,7 +95,7 @@ pub fn load(transaction: &Transaction, table: ObjectId, given: &GivenRows<'_>) -
 /// Rows given as columns; the others of the table get their defaults.
 pub struct GivenRows<'a> {
     /// Which columns of the table.
-    pub columns: &'a [usize],
+    pub columns: Cow<'a, [usize]>,
     /// The values of each.
     pub values: &'a [ArrayRef],
     /// The number of rows.
