@@ -235,7 +235,7 @@ impl Connection {
                 Frontend::Terminate => return self.out.flush().await,
                 Frontend::Query(sql) => {
                     self.extended.forget_unnamed();
-                    self.simple_query(sql).await
+                    Box::pin(self.simple_query(sql)).await
                 }
                 // Left over from a COPY that failed.
                 Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => Ok(()),

@@ -154,10 +154,10 @@ impl Connection {
 
     async fn extended_step(&mut self, message: Frontend) -> SqlResult<()> {
         match message {
-            Frontend::Parse { name, sql, types } => self.parse(name, sql, &types).await,
+            Frontend::Parse { name, sql, types } => Box::pin(self.parse(name, sql, &types)).await,
             Frontend::Bind(bind) => self.bind(bind),
-            Frontend::Describe(Target::Statement(name)) => self.describe_statement(&name).await,
-            Frontend::Describe(Target::Portal(name)) => self.describe_portal(&name).await,
+            Frontend::Describe(Target::Statement(name)) => Box::pin(self.describe_statement(&name)).await,
+            Frontend::Describe(Target::Portal(name)) => Box::pin(self.describe_portal(&name)).await,
             Frontend::Execute { portal, rows_max } => {
                 let statement = self.extended.portals.get(&portal);
                 let statement = statement.map(|portal| Arc::clone(&portal.statement));
@@ -300,6 +300,12 @@ impl Connection {
             self.out.complete(&row_tag("SELECT", 0));
             return Ok(());
         }
+        Box::pin(self.run_any(portal, rows_max)).await
+    }
+
+    /// Runs a portal of any statement. Its future is large, and lives on the heap, so that those of other messages
+    /// need not move it.
+    async fn run_any(&mut self, portal: &mut Portal, rows_max: usize) -> SqlResult<()> {
         let Some(parsed) = portal.parsed.clone() else {
             self.out.empty_query();
             return Ok(());
