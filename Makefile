@@ -8,11 +8,12 @@ BIN := $(CARGO_TARGET_DIR)/debug
 SEEDS ?= 200
 FROM ?= 1
 EVENTS ?= 300000
+bench-ingest: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),1000000)
 bench-nexmark: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),5000000)
 bench-regions: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),3000000)
 export QUERIES CORES PEERS OUT RUNS CHECK SINK RATE SECONDS_RUN CLIENTS
 
-.PHONY: run test check fix bench bench-nexmark bench-regions bench-serve sim build setup clean-data
+.PHONY: run test check fix bench bench-nexmark bench-regions bench-serve bench-ingest sim build setup clean-data
 
 ## The demonstration: three regions agree, part and agree again.
 run: setup
@@ -47,6 +48,10 @@ bench-regions: setup
 ## Clients that read while a source runs: RATE= CLIENTS= SECONDS_RUN= QUERIES=q0,q1 CORES= OUT=file.
 bench-serve: setup
 	scripts/bench-serve
+
+## Rows over the wire: EVENTS= QUERIES=copy_text,inserts|all CORES=1,2 RUNS= OUT=file.
+bench-ingest: setup
+	EVENTS=$(EVENTS) scripts/bench-ingest
 
 ## SEED=n replays one seed with its trace; SEEDS=count FROM=first runs a range.
 sim: setup

@@ -1,4 +1,5 @@
-//! Nexmark against the server's binary: files are made once, each query is measured in a fresh process.
+//! Nexmark against the server's binary: files are made once, each query is measured in a fresh process. And rows over
+//! the wire into a table of it (`ingest`).
 //!
 //! ```text
 //!   generate ─▶ events-*.parquet ─┬─▶ tributary start (pinned) ─▶ events/s, CPU, memory, state
@@ -12,6 +13,7 @@
 mod duckdb;
 mod events;
 mod generate;
+mod ingest;
 mod prepare;
 mod process;
 mod regions;
@@ -30,7 +32,7 @@ use clap::{Args, Parser, Subcommand};
 type Result<T> = std::result::Result<T, String>;
 
 #[derive(Parser)]
-#[command(about = "Nexmark against the server's binary")]
+#[command(about = "Nexmark and ingest against the server's binary")]
 struct Command {
     #[command(subcommand)]
     verb: Verb,
@@ -46,6 +48,8 @@ enum Verb {
     Regions(Regions),
     /// Measure reading while a source runs: queries a second, their times, and how fresh they are.
     Serve(Serve),
+    /// Measure ingest over the wire.
+    Ingest(ingest::Ingest),
 }
 
 #[derive(Args)]
@@ -173,6 +177,7 @@ fn main() -> ExitCode {
         Verb::Run(run) => block_on(run::run(run)),
         Verb::Serve(serve) => block_on(serve::run(serve)),
         Verb::Regions(regions) => block_on(regions::run(regions)),
+        Verb::Ingest(ingest) => block_on(ingest::run(ingest)),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

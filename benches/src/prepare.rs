@@ -25,8 +25,13 @@ CREATE VIEW bid AS SELECT b_auction AS auction, b_bidder AS bidder, b_price AS p
 
 /// The server's binary.
 pub fn binary(setting: &Setting) -> Result<PathBuf> {
-    match &setting.tributary {
-        Some(path) => Ok(path.clone()),
+    binary_or(setting.tributary.as_deref())
+}
+
+/// The server's binary: the one given, or the one beside this.
+pub fn binary_or(given: Option<&Path>) -> Result<PathBuf> {
+    match given {
+        Some(path) => Ok(path.to_owned()),
         None => Ok(std::env::current_exe()
             .map_err(|error| error.to_string())?
             .with_file_name("tributary")),

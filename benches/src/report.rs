@@ -2,15 +2,18 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
 
 use serde_json::json;
 
+use crate::process::{Server, Usage};
 use crate::{Result, Setting};
 
 /// One run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
-    /// From RESUME until the last row is visible.
+    /// From the first row on its way until the last is visible, or answered for.
     pub elapsed_seconds: f64,
     /// Processor time meanwhile.
     pub cpu_seconds: f64,
@@ -24,6 +27,20 @@ pub struct Sample {
     pub state_rows: u64,
     /// Rows of the view at the end.
     pub view_rows: u64,
+}
+
+impl Sample {
+    /// What a server used since then; without state and rows.
+    pub fn since(server: &Server, before: Usage, started: Instant) -> Result<Sample> {
+        let elapsed_seconds = started.elapsed().as_secs_f64();
+        let after = server.usage()?;
+        Ok(Sample {
+            elapsed_seconds,
+            cpu_seconds: after.cpu_seconds - before.cpu_seconds,
+            peak_rss_bytes: after.peak_rss_bytes,
+            ..Sample::default()
+        })
+    }
 }
 
 /// All runs of one query on one engine.
@@ -54,11 +71,16 @@ impl Measured {
         self.events as f64 / sample.elapsed_seconds.max(1e-9)
     }
 
+    /// Events for each second of the server's processor time: what one core would take in, were it never to wait.
+    fn rate_of_cpu(&self, sample: &Sample) -> f64 {
+        self.events as f64 / sample.cpu_seconds.max(1e-9)
+    }
+
     /// One line of the table.
     pub fn line(&self) -> String {
         let median = self.median();
         format!(
-            "{:<6} {:<10} {:>5} {:>11} {:>13.0} {:>9.2} {:>8.2} {:>9.0} {:>10.1} {:>10}",
+            "{:<17} {:<10} {:>5} {:>11} {:>13.0} {:>9.2} {:>8.2} {:>13.0} {:>9.0} {:>10.1} {:>10}",
             self.query,
             self.engine,
             self.cores,
@@ -66,6 +88,7 @@ impl Measured {
             self.rate(&median),
             median.elapsed_seconds,
             median.cpu_seconds,
+            self.rate_of_cpu(&median),
             median.peak_rss_bytes as f64 / 1e6,
             median.state_bytes as f64 / 1e6,
             median.view_rows,
@@ -86,6 +109,7 @@ impl Measured {
             "events_per_second": { "median": self.rate(&median), "min": least, "max": most },
             "peak_rss_bytes": median.peak_rss_bytes,
             "cpu_seconds": median.cpu_seconds,
+            "events_per_cpu_second": self.rate_of_cpu(&median),
             "elapsed_seconds": median.elapsed_seconds,
             "sink": self.sink,
             "sink_bytes": median.sink_bytes,
@@ -99,7 +123,12 @@ impl Measured {
 
 /// Adds a result to the file of results, if there is to be one.
 pub fn append(setting: &Setting, result: &serde_json::Value) -> Result<()> {
-    let Some(path) = &setting.out else {
+    append_to(setting.out.as_deref(), result)
+}
+
+/// Adds a result to a file, if there is one.
+pub fn append_to(file: Option<&Path>, result: &serde_json::Value) -> Result<()> {
+    let Some(path) = file else {
         return Ok(());
     };
     let mut file = OpenOptions::new()
@@ -113,7 +142,17 @@ pub fn append(setting: &Setting, result: &serde_json::Value) -> Result<()> {
 /// The head of the table.
 pub fn heading() -> String {
     format!(
-        "{:<6} {:<10} {:>5} {:>11} {:>13} {:>9} {:>8} {:>9} {:>10} {:>10}",
-        "query", "engine", "cores", "events", "events/s", "seconds", "cpu s", "peak MB", "state MB", "rows"
+        "{:<17} {:<10} {:>5} {:>11} {:>13} {:>9} {:>8} {:>13} {:>9} {:>10} {:>10}",
+        "query",
+        "engine",
+        "cores",
+        "events",
+        "events/s",
+        "seconds",
+        "cpu s",
+        "events/cpu s",
+        "peak MB",
+        "state MB",
+        "rows"
     )
 }

@@ -80,15 +80,43 @@ pub struct Timed {
     pub entry: Entry,
 }
 
+/// Bytes within the envelope, written and read at once and not one by one; on the wire a `Vec<u8>` is the same.
+#[derive(Debug, PartialEq)]
+struct Block(Vec<u8>);
+
+impl Serialize for Block {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Block {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Bytes;
+        impl serde::de::Visitor<'_> for Bytes {
+            type Value = Block;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> std::result::Result<Block, E> {
+                Ok(Block(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 enum Stored {
-    Catalog(Vec<u8>),
+    Catalog(Block),
     Joined,
     Commit {
-        tables: Vec<(ObjectId, Vec<u8>)>,
+        tables: Vec<(ObjectId, Block)>,
         source: Option<(ObjectId, u64)>,
     },
-    Bundles(Vec<Vec<u8>>),
+    Bundles(Vec<Block>),
     Attach(ObjectId),
     Source {
         source: ObjectId,
@@ -108,18 +136,20 @@ impl Timed {
     /// The record's payload.
     pub fn encode(&self) -> Bytes {
         let body = match &self.entry {
-            Entry::Catalog(changes) => {
-                Stored::Catalog(serde_json::to_vec(changes).expect("a catalog change is plain data"))
-            }
+            Entry::Catalog(changes) => Stored::Catalog(Block(
+                serde_json::to_vec(changes).expect("a catalog change is plain data"),
+            )),
             Entry::Joined => Stored::Joined,
             Entry::Commit { tables, source } => Stored::Commit {
                 tables: tables
                     .iter()
-                    .map(|(table, writes)| (*table, encode_writes(writes)))
+                    .map(|(table, writes)| (*table, Block(encode_writes(writes))))
                     .collect(),
                 source: *source,
             },
-            Entry::Bundles(bundles) => Stored::Bundles(bundles.iter().map(|bytes| bytes.to_vec()).collect()),
+            Entry::Bundles(bundles) => {
+                Stored::Bundles(bundles.iter().map(|bytes| Block(bytes.to_vec())).collect())
+            }
             Entry::Attach(view) => Stored::Attach(*view),
             &Entry::Source {
                 source,
@@ -148,21 +178,23 @@ impl Timed {
         let stored: StoredEntry =
             postcard::from_bytes(payload).map_err(|error| unreadable(error.to_string()))?;
         let entry = match stored.body {
-            Stored::Catalog(json) => {
-                Entry::Catalog(serde_json::from_slice(&json).map_err(|error| unreadable(error.to_string()))?)
-            }
+            Stored::Catalog(json) => Entry::Catalog(
+                serde_json::from_slice(&json.0).map_err(|error| unreadable(error.to_string()))?,
+            ),
             Stored::Joined => Entry::Joined,
             Stored::Commit { tables, source } => {
                 let mut decoded = BTreeMap::new();
                 for (table, bytes) in tables {
-                    decoded.insert(table, decode_writes(&bytes).map_err(unreadable)?);
+                    decoded.insert(table, decode_writes(&bytes.0).map_err(unreadable)?);
                 }
                 Entry::Commit {
                     tables: decoded,
                     source,
                 }
             }
-            Stored::Bundles(bundles) => Entry::Bundles(bundles.into_iter().map(Bytes::from).collect()),
+            Stored::Bundles(bundles) => {
+                Entry::Bundles(bundles.into_iter().map(|bytes| Bytes::from(bytes.0)).collect())
+            }
             Stored::Attach(view) => Entry::Attach(view),
             Stored::Source {
                 source,
@@ -269,6 +301,17 @@ mod tests {
         assert_eq!(read.hlc, timed.hlc);
         assert_eq!(tables[&ObjectId(5)].rows.columns(), writes.rows.columns());
         assert_eq!(tables[&ObjectId(5)].deleted, writes.deleted);
+    }
+
+    #[test]
+    fn a_block_is_written_as_the_vector_it_was_in_older_logs() {
+        for length in [0, 1, 127, 128, 40_000] {
+            let bytes = vec![7u8; length];
+            let written = postcard::to_stdvec(&Block(bytes.clone())).expect("plain data");
+            assert_eq!(written, postcard::to_stdvec(&bytes).expect("plain data"));
+            assert_eq!(postcard::from_bytes::<Block>(&written), Ok(Block(bytes)));
+            assert!(postcard::from_bytes::<Block>(&written[..written.len() - 1]).is_err());
+        }
     }
 
     #[test]

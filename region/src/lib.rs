@@ -26,6 +26,7 @@ pub mod error;
 pub mod input;
 pub mod links;
 pub mod outbound;
+mod overlay;
 pub mod region;
 pub mod replay;
 pub mod sequencer;

@@ -15,6 +15,7 @@ use crate::config::RegionConfig;
 use crate::dataflow::Dataflow;
 use crate::effect::Rejected;
 use crate::entry::{Entry, Timed};
+use crate::overlay::{Overlay, OverlayVersion};
 use crate::source::SourceAppend;
 use crate::writes::WriteSet;
 
@@ -33,35 +34,13 @@ pub struct Sealed {
     pub rows: Vec<RecordBatch>,
 }
 
-/// The version a key has once everything sealed is stepped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OverlayVersion {
-    /// Written by this region at this position.
-    Own(Position),
-    /// Deleted by this region at this position.
-    Deleted(Position),
-    /// A peer's version arrives with the record at this position; whether it wins is known after the step.
-    Foreign(Position),
-}
-
-impl OverlayVersion {
-    fn position(self) -> Position {
-        match self {
-            Self::Own(position) | Self::Deleted(position) | Self::Foreign(position) => position,
-        }
-    }
-}
-
-type Key = (ObjectId, Box<[u8]>);
-
 /// See the module's documentation.
 pub struct Sequencer {
     last: Position,
     chain: ChainHash,
     clock: HlcClock,
     sealed: VecDeque<Sealed>,
-    overlay: BTreeMap<Key, OverlayVersion>,
-    overlay_keys: VecDeque<(Position, Vec<Key>)>,
+    overlay: Overlay,
     catalog: Arc<Catalog>,
     frontier: Frontier,
     /// Rows consumed of each source, as of everything sealed.
@@ -85,8 +64,7 @@ impl Sequencer {
             chain,
             clock,
             sealed: VecDeque::new(),
-            overlay: BTreeMap::new(),
-            overlay_keys: VecDeque::new(),
+            overlay: Overlay::default(),
             catalog,
             frontier,
             consumed,
@@ -143,9 +121,8 @@ impl Sequencer {
                 return Err(Rejected::CatalogChanged);
             };
             let stored = dataflow.versions(table, &change.writes.rows);
-            for (row, key) in keys.into_iter().enumerate() {
-                let key = (table, key);
-                let current = match self.overlay.get(&key) {
+            for (row, key) in keys.iter().enumerate() {
+                let current = match self.overlay.get(table, key) {
                     None => stored[row],
                     Some(OverlayVersion::Deleted(_)) => None,
                     Some(OverlayVersion::Own(position)) => Some((origin, Epoch(position.0))),
@@ -154,8 +131,8 @@ impl Sequencer {
                 if current != change.expected[row] {
                     return Err(Rejected::Conflict { table });
                 }
-                written.push((key, change.writes.deleted.value(row)));
             }
+            written.push((table, keys, change.writes.deleted.clone()));
         }
         let tables = writes
             .tables
@@ -170,16 +147,13 @@ impl Sequencer {
             },
         );
         let position = record.position;
-        for (key, deleted) in &written {
-            let version = if *deleted {
-                OverlayVersion::Deleted(position)
-            } else {
-                OverlayVersion::Own(position)
-            };
-            self.overlay.insert(key.clone(), version);
+        for (table, keys, deleted) in written {
+            self.overlay
+                .write(position, table, keys, |row| match deleted.value(row) {
+                    true => OverlayVersion::Deleted(position),
+                    false => OverlayVersion::Own(position),
+                });
         }
-        self.overlay_keys
-            .push_back((position, written.into_iter().map(|(key, _)| key).collect()));
         Ok((record, hlc))
     }
 
@@ -302,20 +276,15 @@ impl Sequencer {
         let (record, _) = self.seal(now_ms, Entry::Bundles(set.bytes));
         self.sealed.back_mut().expect("sealed just now").bundles = set.bundles;
         let position = record.position;
-        let mut keys = Vec::new();
         for (table, rows) in &set.rows {
             let Some((encoder, key)) = encoders(*table) else {
                 continue;
             };
             let columns: Vec<_> = key.iter().map(|&column| rows.column(column).clone()).collect();
-            let encoded = encoder.encode_rows(&columns, rows.num_rows());
-            keys.extend((0..encoded.len()).map(|row| (*table, Box::from(encoded.get(row)))));
-        }
-        for key in &keys {
+            let keys = encoder.encode_rows(&columns, rows.num_rows());
             self.overlay
-                .insert(key.clone(), OverlayVersion::Foreign(position));
+                .write(position, *table, keys, |_| OverlayVersion::Foreign(position));
         }
-        self.overlay_keys.push_back((position, keys));
         if let Some(catalog) = set.catalog {
             self.catalog = catalog;
         }
@@ -373,20 +342,9 @@ impl Sequencer {
         step
     }
 
-    /// Forgets overlay entries up to a stepped position: the tables know them now.
+    /// Forgets the versions of keys up to a stepped position: the tables know them now.
     pub fn stepped(&mut self, position: Position) {
-        while self.overlay_keys.front().is_some_and(|(at, _)| *at <= position) {
-            let (at, keys) = self.overlay_keys.pop_front().expect("looked at it just now");
-            for key in keys {
-                if self
-                    .overlay
-                    .get(&key)
-                    .is_some_and(|version| version.position() <= at)
-                {
-                    self.overlay.remove(&key);
-                }
-            }
-        }
+        self.overlay.stepped(position);
     }
 }
 

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int16Array, Int64Array, RecordBatch, new_null_array,
 };
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tributary_storage::{Delta, Found, KeyEncoder, Keys, Layout, OriginId, RunTrace, Trace, TraceSnapshot};
@@ -187,6 +188,9 @@ impl RowVersions {
         self.own = Some(origin);
         self.own_stamp_max = self.own_stamp_max.max(stamp);
         let found = self.trace.lookup(&key_columns, rows);
+        if found.probe.is_empty() && writes.deleted.true_count() == 0 {
+            return self.insert_own(origin, stamp, hlc, &writes.rows);
+        }
         let held = self.held(&found, rows);
         let (mut hlcs, mut contexts, mut accepted) = (Vec::new(), Vec::new(), Vec::new());
         for (row, held) in held.iter().enumerate() {
@@ -212,6 +216,30 @@ impl RowVersions {
         columns.push(Arc::new(BinaryArray::from_iter_values(contexts)));
         columns.push(Arc::new(Int16Array::from(vec![0; rows])));
         self.write(&columns, &held, &accepted)
+    }
+
+    /// Writes live rows of this region under keys that hold nothing: what [`RowVersions::write_own`] comes to then.
+    fn insert_own(&mut self, origin: OriginId, stamp: Epoch, hlc: Hlc, rows: &RecordBatch) -> Delta {
+        let count = rows.num_rows();
+        let context = context_bytes(&Context::new());
+        let mut columns = rows.columns().to_vec();
+        columns.push(Arc::new(Int64Array::from(vec![origin.as_i64(); count])));
+        columns.push(Arc::new(Int64Array::from(vec![stamp.as_i64(); count])));
+        columns.push(Arc::new(Int64Array::from(vec![hlc.as_i64(); count])));
+        columns.push(Arc::new(BooleanArray::new(BooleanBuffer::new_unset(count), None)));
+        columns.push(Arc::new(BinaryArray::from_iter_values(std::iter::repeat_n(
+            &context, count,
+        ))));
+        columns.push(Arc::new(Int16Array::from(vec![0; count])));
+        let visible = RecordBatch::try_new(self.columns.clone(), rows.columns().to_vec())
+            .expect("visible rows have the table's columns");
+        if count > 0 {
+            let stored = RecordBatch::try_new(self.trace_schema(), columns)
+                .expect("stored rows have the trace's columns");
+            self.trace.apply(&Delta::new(stored, None));
+            self.sealed = false;
+        }
+        Delta::new(visible, None)
     }
 
     /// Takes in a section of another origin's rows. Versions that do not win are ignored.
@@ -292,6 +320,9 @@ impl RowVersions {
     /// The newest version of each key, tombstones included; `None` where there never was a row.
     pub fn versions(&self, keys: &[ArrayRef], rows: usize) -> Vec<Option<RowVersion>> {
         let found = self.trace.lookup(keys, rows);
+        if found.probe.is_empty() {
+            return vec![None; rows];
+        }
         self.held(&found, rows)
             .iter()
             .map(|held| held.as_ref().map(|held| held.version))

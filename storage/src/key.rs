@@ -162,6 +162,30 @@ impl Keys {
         (0..self.len()).map(|i| self.get(i))
     }
 
+    /// Whether each key is greater than the one before.
+    pub fn is_ascending(&self) -> bool {
+        (1..self.len()).all(|i| self.get(i - 1) < self.get(i))
+    }
+
+    /// The first key that equals an earlier one.
+    pub fn first_repeated(&self) -> Option<usize> {
+        // Keys often count up: one pass over the bytes is cheaper than any sort.
+        if self.is_ascending() {
+            return None;
+        }
+        let mut sorted: Vec<usize> = (0..self.len()).collect();
+        sorted.sort_unstable_by(|&a, &b| self.get(a).cmp(self.get(b)).then(a.cmp(&b)));
+        let repeated = sorted
+            .windows(2)
+            .filter(|pair| self.get(pair[0]) == self.get(pair[1]));
+        repeated.map(|pair| pair[1]).min()
+    }
+
+    /// The length of all keys, in bytes.
+    pub(crate) fn data_bytes(&self) -> usize {
+        (self.0.value_offsets()[self.len()] - self.0.value_offsets()[0]) as usize
+    }
+
     /// The memory held, in bytes.
     pub fn bytes(&self) -> usize {
         self.0.get_array_memory_size()
@@ -197,6 +221,16 @@ impl KeysBuilder {
     pub(crate) fn push(&mut self, key: &[u8]) {
         self.bytes.extend_from_slice(key);
         self.offsets.push(self.bytes.len() as i64);
+    }
+
+    /// Adds all of these keys.
+    pub(crate) fn extend(&mut self, keys: &Keys) {
+        let first = keys.0.value_offsets()[0];
+        let shift = self.bytes.len() as i64 - first;
+        let data = &keys.0.value_data()[first as usize..][..keys.data_bytes()];
+        self.bytes.extend_from_slice(data);
+        let ends = keys.0.value_offsets()[1..].iter();
+        self.offsets.extend(ends.map(|end| end + shift));
     }
 
     pub(crate) fn finish(self) -> Keys {

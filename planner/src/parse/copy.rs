@@ -44,6 +44,8 @@ pub enum CopyFormat {
     Text,
     /// Comma-separated values.
     Csv,
+    /// PostgreSQL's binary format: no option but the format goes with it.
+    Binary,
 }
 
 /// The options as given, each at most once.
@@ -183,9 +185,9 @@ fn named_format(name: &str, position: usize) -> Result<CopyFormat, PlanError> {
     match name {
         "text" => Ok(CopyFormat::Text),
         "csv" => Ok(CopyFormat::Csv),
-        "binary" => Err(PlanError::unsupported("COPY in binary format", "Use csv or text.").at(position)),
+        "binary" => Ok(CopyFormat::Binary),
         other => Err(invalid(format!("COPY format \"{other}\" not recognized"))
-            .with_hint("Use csv or text.")
+            .with_hint("Use text, csv or binary.")
             .at(position)),
     }
 }
@@ -246,6 +248,16 @@ impl Given {
         for (given, name) in [(self.quote.is_some(), "QUOTE"), (self.escape.is_some(), "ESCAPE")] {
             if given && !csv {
                 return Err(invalid(format!("COPY {name} requires CSV mode")));
+            }
+        }
+        if format == CopyFormat::Binary {
+            let given = [
+                (self.delimiter.is_some(), "DELIMITER"),
+                (self.null.is_some(), "NULL"),
+                (self.header == Some(true), "HEADER"),
+            ];
+            if let Some((_, name)) = given.into_iter().find(|(given, _)| *given) {
+                return Err(invalid(format!("cannot specify {name} in BINARY mode")));
             }
         }
         let delimiter = self.delimiter.unwrap_or(if csv { ',' } else { '\t' });

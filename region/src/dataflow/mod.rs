@@ -26,7 +26,8 @@ use tributary_executor::{Scope, Workers};
 use tributary_planner::catalog::Catalog;
 use tributary_replication::{Changed, Epoch, Frontier, Hlc, SectionObject};
 use tributary_storage::{
-    ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, ObjectId, OriginId, Position, RegionId, SpillArea,
+    ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, Keys, ObjectId, OriginId, Position, RegionId,
+    SpillArea,
 };
 
 pub(crate) use apply::fragment_number;
@@ -164,14 +165,8 @@ impl Dataflow {
     }
 
     /// The encoded keys of rows of a table; `None` when the table does not exist at this position.
-    pub fn encode_keys(&self, table: ObjectId, rows: &RecordBatch) -> Option<Vec<Box<[u8]>>> {
-        let table = self.tables.get(&table)?;
-        let encoded = table.encode_keys(rows);
-        Some(
-            (0..encoded.len())
-                .map(|row| Box::from(encoded.get(row)))
-                .collect(),
-        )
+    pub fn encode_keys(&self, table: ObjectId, rows: &RecordBatch) -> Option<Keys> {
+        Some(self.tables.get(&table)?.encode_keys(rows))
     }
 
     /// How keys of a table are encoded, and which columns they are.

@@ -1,29 +1,23 @@
 //! COPY … FROM STDIN: the data of a client to rows of a table, all of them or none.
 //!
 //! ```text
-//!   chunks ─▶ input (bounded) ─▶ lines and fields (text.rs, csv.rs) ─▶ column builders ─▶ insert at the end
+//!   chunks ─▶ input (bounded) ─▶ columns (tributary_wire::copy) ─▶ insert at the end
 //! ```
 //!
 //! The input is kept until its end, so its size is capped: a COPY is one commit, and a commit must fit into one log
-//! record. Errors name the line and the column (`CONTEXT: COPY t, line 3, column a`).
+//! record.
 
-mod csv;
-mod load;
-mod text;
+mod rows;
 
 use bytes::Bytes;
-use tributary_planner::parse::{CopyFormat, CopyOptions};
 
-pub use load::{CopyTarget, rows};
+pub use rows::{CopyRows, CopyTarget};
 
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
 
 /// The largest input of one COPY, in bytes.
 pub const COPY_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// The fields of one line; `None` is null.
-pub type Fields = Vec<Option<String>>;
 
 /// Collects the input of a COPY.
 #[derive(Default)]
@@ -56,33 +50,6 @@ impl CopyInput {
             )
             .hint("split the file, for example with: split -C 48m --filter='psql -c \"COPY t FROM STDIN\"' file")),
         }
-    }
-}
-
-/// One data line of the input.
-pub struct Line {
-    /// Its number, from 1, counting the header.
-    pub number: usize,
-    /// Its fields.
-    pub fields: Fields,
-}
-
-/// Splits the input into lines of fields and gives each to `take`.
-pub fn parse(
-    input: &[u8],
-    options: &CopyOptions,
-    mut take: impl FnMut(Line) -> SqlResult<()>,
-) -> SqlResult<()> {
-    let text = crate::pgwire::types::input::utf8(input).map_err(|error| {
-        let valid = std::str::from_utf8(input)
-            .err()
-            .map_or(input.len(), |error| error.valid_up_to());
-        let line = 1 + input[..valid].iter().filter(|byte| **byte == b'\n').count();
-        error.context(format!("line {line}"))
-    })?;
-    match options.format {
-        CopyFormat::Text => text::parse(text, options, &mut take),
-        CopyFormat::Csv => csv::parse(text, options, &mut take),
     }
 }
 

@@ -4,6 +4,7 @@
 //! going away. A panic inside of a statement is an error of that statement (XX000): the last door, which should never
 //! be needed.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -30,6 +31,10 @@ use crate::query::stack::of_panic;
 use crate::session::settings::Settings;
 use crate::session::{Session, Status};
 
+/// Room for one read of a client that sends little.
+const READ_BYTES_MIN: usize = 4 * 1024;
+/// Room for one read of a client that sends a lot.
+const READ_BYTES_MAX: usize = 128 * 1024;
 /// Bytes read ahead while a statement runs.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 
@@ -37,32 +42,83 @@ const READ_AHEAD_BYTES: usize = 64 * 1024;
 pub(super) struct Input {
     reader: OwnedReadHalf,
     buffer: BytesMut,
+    /// Messages that were decoded and not handled yet; they come before those in the buffer.
+    ahead: VecDeque<SqlResult<Frontend>>,
+    /// The last read filled all the room there was.
+    has_more: bool,
 }
 
 impl Input {
     /// The next message; `None` at the end of the stream.
     pub(super) async fn next(&mut self) -> std::io::Result<Option<SqlResult<Frontend>>> {
         loop {
-            match frame::decode(&mut self.buffer) {
-                Ok(Some(message)) => return Ok(Some(Ok(message))),
-                Err(error) => return Ok(Some(Err(error))),
-                Ok(None) => {}
+            if let Some(message) = self.take() {
+                return Ok(Some(message));
             }
-            if self.reader.read_buf(&mut self.buffer).await? == 0 {
+            if self.read().await? == 0 {
                 return Ok(None);
             }
         }
     }
 
+    /// The next message if it is here already.
+    fn take(&mut self) -> Option<SqlResult<Frontend>> {
+        match self.ahead.pop_front() {
+            Some(message) => Some(message),
+            None => frame::decode(&mut self.buffer).transpose(),
+        }
+    }
+
+    /// The next message if it is here already and is one.
+    pub(super) fn take_valid(&mut self) -> Option<Frontend> {
+        match self.take()? {
+            Ok(message) => Some(message),
+            Err(error) => {
+                self.ahead.push_front(Err(error));
+                None
+            }
+        }
+    }
+
+    /// Gives back messages that were taken last, in their order.
+    pub(super) fn put_back(&mut self, messages: Vec<Frontend>) {
+        for message in messages.into_iter().rev() {
+            self.ahead.push_front(Ok(message));
+        }
+    }
+
     /// Whether the next message is here already and is Sync.
     pub(super) fn next_is_sync(&self) -> bool {
-        self.buffer.starts_with(b"S\0\0\0\x04")
+        match self.ahead.front() {
+            Some(message) => matches!(message, Ok(Frontend::Sync)),
+            None => self.buffer.starts_with(b"S\0\0\0\x04"),
+        }
+    }
+
+    /// Whether nothing is here that has not been handled.
+    fn is_drained(&self) -> bool {
+        self.ahead.is_empty() && self.buffer.is_empty()
+    }
+
+    /// Reads what is there; more at a time from a client that sends a lot.
+    async fn read(&mut self) -> std::io::Result<usize> {
+        if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
+            self.buffer.reserve(if self.has_more {
+                READ_BYTES_MAX
+            } else {
+                READ_BYTES_MIN
+            });
+        }
+        let room = self.buffer.capacity() - self.buffer.len();
+        let read = self.reader.read_buf(&mut self.buffer).await?;
+        self.has_more = read == room;
+        Ok(read)
     }
 
     /// Completes when the client has gone; reads ahead a little to notice.
     async fn gone(&mut self) {
         while self.buffer.len() < READ_AHEAD_BYTES {
-            if !matches!(self.reader.read_buf(&mut self.buffer).await, Ok(1..)) {
+            if !matches!(self.read().await, Ok(1..)) {
                 return;
             }
         }
@@ -139,7 +195,12 @@ impl Connection {
             settings,
             memory,
         );
-        let input = Input { reader, buffer };
+        let input = Input {
+            reader,
+            buffer,
+            ahead: VecDeque::new(),
+            has_more: false,
+        };
         let connection = Self {
             input,
             out,
@@ -153,7 +214,7 @@ impl Connection {
 
     async fn serve(mut self) -> std::io::Result<()> {
         loop {
-            if self.input.buffer.is_empty() {
+            if self.input.is_drained() {
                 self.out.flush().await?;
             }
             let message = match self.next_message().await? {
@@ -174,7 +235,7 @@ impl Connection {
                 Frontend::Terminate => return self.out.flush().await,
                 Frontend::Query(sql) => {
                     self.extended.forget_unnamed();
-                    self.simple_query(sql).await
+                    Box::pin(self.simple_query(sql)).await
                 }
                 // Left over from a COPY that failed.
                 Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => Ok(()),
@@ -191,9 +252,11 @@ impl Connection {
     async fn next_message(&mut self) -> std::io::Result<Option<SqlResult<Frontend>>> {
         let idle = match self.session.status() {
             Status::Idle => None,
-            _ => self.session.settings().idle_in_transaction_timeout(),
+            _ => self
+                .session
+                .with_settings(|settings| settings.idle_in_transaction_timeout()),
         };
-        if idle.is_some() || self.input.buffer.is_empty() {
+        if self.input.is_drained() {
             self.out.flush().await?;
         }
         let idle_end = async {
@@ -243,10 +306,9 @@ async fn next_flushing(
     input: &mut Input,
     out: &mut Output<OwnedWriteHalf>,
 ) -> std::io::Result<Option<SqlResult<Frontend>>> {
-    match frame::decode(&mut input.buffer) {
-        Ok(Some(message)) => Ok(Some(Ok(message))),
-        Err(error) => Ok(Some(Err(error))),
-        Ok(None) => {
+    match input.take() {
+        Some(message) => Ok(Some(message)),
+        None => {
             out.flush().await?;
             input.next().await
         }

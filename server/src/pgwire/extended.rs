@@ -4,6 +4,7 @@
 //! Sync at once is a transaction by itself: it is committed before it is answered, and runs again on a conflict.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast;
 use tributary_planner::parse::{Parsed, Statement, fold};
@@ -11,6 +12,7 @@ use tributary_planner::parse::{Parsed, Statement, fold};
 use super::connection::{Connection, Guard, guarded};
 use super::error::{SqlError, SqlResult};
 use super::frame::{Bind, Frontend, Target};
+use super::pipeline::PlainValues;
 use super::rows::{RowStream, Sent, closed, describe};
 use super::simple::{is_prepared_statement, row_tag};
 use super::sqlstate::{self, resolve_position};
@@ -25,20 +27,25 @@ const PORTALS_MAX: usize = 1_000;
 /// Prepared statements and portals of a connection.
 #[derive(Default)]
 pub(super) struct Extended {
-    statements: BTreeMap<String, PreparedStatement>,
+    statements: BTreeMap<String, Arc<PreparedStatement>>,
     portals: BTreeMap<String, Portal>,
     skipping: bool,
+    /// So many plain INSERTs are run one by one, since they did not run at once.
+    pub(super) singly: usize,
 }
 
-struct Portal {
-    parsed: Option<Parsed>,
-    text: String,
+pub(super) struct Portal {
+    pub(super) statement_name: String,
+    pub(super) statement: Arc<PreparedStatement>,
+    /// The statement with its values; `None` for an empty one, and for a plain INSERT.
+    pub(super) parsed: Option<Parsed>,
     formats: Vec<i16>,
-    state: PortalState,
+    pub(super) state: PortalState,
 }
 
-enum PortalState {
+pub(super) enum PortalState {
     New,
+    Plain(PlainValues),
     Rows(Box<RowStream>, &'static str),
     Done,
 }
@@ -94,7 +101,7 @@ impl Extended {
         Ok(Some("DEALLOCATE".into()))
     }
 
-    fn statement(&self, name: &str) -> SqlResult<&PreparedStatement> {
+    fn statement(&self, name: &str) -> SqlResult<&Arc<PreparedStatement>> {
         self.statements.get(name).ok_or_else(|| no_statement(name))
     }
 }
@@ -147,20 +154,17 @@ impl Connection {
 
     async fn extended_step(&mut self, message: Frontend) -> SqlResult<()> {
         match message {
-            Frontend::Parse { name, sql, types } => self.parse(name, sql, &types).await,
+            Frontend::Parse { name, sql, types } => Box::pin(self.parse(name, sql, &types)).await,
             Frontend::Bind(bind) => self.bind(bind),
-            Frontend::Describe(Target::Statement(name)) => self.describe_statement(&name).await,
-            Frontend::Describe(Target::Portal(name)) => self.describe_portal(&name).await,
+            Frontend::Describe(Target::Statement(name)) => Box::pin(self.describe_statement(&name)).await,
+            Frontend::Describe(Target::Portal(name)) => Box::pin(self.describe_portal(&name)).await,
             Frontend::Execute { portal, rows_max } => {
-                let text = self
-                    .extended
-                    .portals
-                    .get(&portal)
-                    .map(|portal| portal.text.clone())
-                    .unwrap_or_default();
-                self.execute(&portal, rows_max)
-                    .await
-                    .map_err(|error| resolve_position(error, &text))
+                let statement = self.extended.portals.get(&portal);
+                let statement = statement.map(|portal| Arc::clone(&portal.statement));
+                self.execute(&portal, rows_max).await.map_err(|error| {
+                    let text = statement.as_ref().map_or("", |statement| &statement.text);
+                    resolve_position(error, text)
+                })
             }
             Frontend::Close(target) => {
                 match target {
@@ -196,7 +200,7 @@ impl Connection {
         let prepare = self.session.prepare(sql, types);
         let prepared = guarded(&guard, &mut self.input, prepare).await;
         let prepared = prepared.map_err(|error| resolve_position(error, &text))?;
-        self.extended.statements.insert(name, prepared);
+        self.extended.statements.insert(name, Arc::new(prepared));
         self.out.parse_complete();
         Ok(())
     }
@@ -212,22 +216,34 @@ impl Connection {
                 format!("a connection has at most {PORTALS_MAX} portals"),
             ));
         }
-        let statement = self.extended.statement(&bind.statement)?;
-        let parsed = statement.bind(&bind.parameters, &bind.parameter_formats, &self.session)?;
-        let text = statement.text.clone();
-        let portal = Portal {
-            parsed,
-            text,
-            formats: bind.result_formats,
-            state: PortalState::New,
+        let statement = Arc::clone(self.extended.statement(&bind.statement)?);
+        let zone = self.session.with_settings(|settings| settings.zone());
+        let (name, statement_name) = (bind.portal.clone(), bind.statement.clone());
+        let formats = bind.result_formats.clone();
+        let (parsed, state) = match &statement.plain {
+            Some(plain) => {
+                let values = PlainValues::read(&statement, plain, bind, zone)?;
+                (None, PortalState::Plain(values))
+            }
+            None => {
+                let parsed = statement.bind(&bind.parameters, &bind.parameter_formats, zone)?;
+                (parsed, PortalState::New)
+            }
         };
-        self.extended.portals.insert(bind.portal, portal);
+        let portal = Portal {
+            statement_name,
+            statement,
+            parsed,
+            formats,
+            state,
+        };
+        self.extended.portals.insert(name, portal);
         self.out.bind_complete();
         Ok(())
     }
 
     async fn describe_statement(&mut self, name: &str) -> SqlResult<()> {
-        let statement = self.extended.statement(name)?.clone();
+        let statement = Arc::clone(self.extended.statement(name)?);
         let signal = self.cancel.signal();
         let guard = Guard::new(&signal, &self.session, None);
         let columns = guarded(&guard, &mut self.input, self.session.describe(&statement)).await;
@@ -243,7 +259,9 @@ impl Connection {
 
     async fn describe_portal(&mut self, name: &str) -> SqlResult<()> {
         let portal = self.extended.portals.get(name).ok_or_else(|| no_portal(name))?;
-        let (parsed, formats, text) = (portal.parsed.clone(), portal.formats.clone(), portal.text.clone());
+        let (parsed, formats) = (portal.parsed.clone(), portal.formats.clone());
+        let statement = Arc::clone(&portal.statement);
+        // A plain INSERT returns nothing.
         let Some(parsed) = parsed else {
             self.out.no_data();
             return Ok(());
@@ -251,7 +269,7 @@ impl Connection {
         let signal = self.cancel.signal();
         let guard = Guard::new(&signal, &self.session, None);
         let columns = guarded(&guard, &mut self.input, self.session.columns(&parsed)).await;
-        let columns = columns.map_err(|error| resolve_position(error, &text))?;
+        let columns = columns.map_err(|error| resolve_position(error, &statement.text))?;
         self.session.take_notices();
         match columns {
             Some(schema) => self.out.row_description(describe(&schema, &formats)?),
@@ -266,12 +284,28 @@ impl Connection {
             .portals
             .remove(name)
             .ok_or_else(|| no_portal(name))?;
-        let result = self.run_portal(&mut portal, rows_max).await;
+        let result = self.run_portal(name, &mut portal, rows_max).await;
         self.extended.portals.insert(name.to_string(), portal);
         result
     }
 
-    async fn run_portal(&mut self, portal: &mut Portal, rows_max: usize) -> SqlResult<()> {
+    async fn run_portal(&mut self, name: &str, portal: &mut Portal, rows_max: usize) -> SqlResult<()> {
+        if let PortalState::Plain(_) = portal.state
+            && let PortalState::Plain(values) = std::mem::replace(&mut portal.state, PortalState::Done)
+            && self.run_plain(name, portal, values).await?
+        {
+            return Ok(());
+        }
+        if let (PortalState::Done, Some(_)) = (&portal.state, &portal.statement.plain) {
+            self.out.complete(&row_tag("SELECT", 0));
+            return Ok(());
+        }
+        Box::pin(self.run_any(portal, rows_max)).await
+    }
+
+    /// Runs a portal of any statement. Its future is large, and lives on the heap, so that those of other messages
+    /// need not move it.
+    async fn run_any(&mut self, portal: &mut Portal, rows_max: usize) -> SqlResult<()> {
         let Some(parsed) = portal.parsed.clone() else {
             self.out.empty_query();
             return Ok(());

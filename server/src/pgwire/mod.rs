@@ -2,26 +2,34 @@
 //!
 //! ```text
 //!   socket ─▶ startup.rs ─▶ connection.rs ─▶ simple.rs / extended.rs ─▶ session
-//!                              ▲ frame.rs (in)     output.rs, types/ (out)
+//!                              ▲ frame (in)        output.rs, types (out)
 //! ```
 //!
+//! Messages of clients, values and errors are in the crate `tributary-wire`.
 //! `pgwire` gives the messages that are sent; decoding, the loop and the values are our own, so that no byte of a
 //! client can panic the server and rows stream with bounded memory. Left out for now: TLS and passwords (a request for
 //! TLS is answered with `N`), COPY TO, FunctionCall.
 
 pub mod cancel;
 pub mod connection;
-pub mod error;
 mod extended;
-pub mod frame;
 pub mod output;
+mod pipeline;
+mod rejected;
 mod rows;
 mod simple;
-pub mod sqlstate;
 pub mod startup;
 #[cfg(test)]
 mod tests;
-pub mod types;
+
+pub use tributary_wire::{error, frame, types};
+
+/// Codes of errors, and which errors get them.
+pub mod sqlstate {
+    pub use tributary_wire::sqlstate::*;
+
+    pub use super::rejected::of_rejected;
+}
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -147,13 +147,14 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         self.put(Backend::PortalSuspended(PortalSuspended::new()));
     }
 
-    /// The server expects COPY data in text, of this many columns.
-    pub fn copy_in(&mut self, columns: usize) {
+    /// The server expects COPY data of this many columns, as text or in the binary format.
+    pub fn copy_in(&mut self, columns: usize, is_binary: bool) {
         let columns = columns.min(i16::MAX as usize);
+        let format = i8::from(is_binary);
         self.put(Backend::CopyInResponse(CopyInResponse::new(
-            0,
+            format,
             columns as i16,
-            vec![0; columns],
+            vec![i16::from(format); columns],
         )));
     }
 

@@ -86,7 +86,7 @@ impl Connection {
 
     /// Takes the data of a COPY and loads them.
     pub(super) async fn copy_in(&mut self, target: CopyTarget, scope: Scope) -> SqlResult<()> {
-        self.out.copy_in(target.width());
+        self.out.copy_in(target.width(), target.is_binary());
         self.out.flush().await.map_err(closed)?;
         let mut input = CopyInput::default();
         loop {

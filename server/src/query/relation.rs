@@ -351,7 +351,7 @@ impl TableSource {
             None => None,
         };
         let is_untouched = |row: usize| match &keys {
-            Some((pending, keys)) => pending.state(&keys[row]) == PendingState::Untouched,
+            Some((pending, keys)) => pending.state(keys.get(row)) == PendingState::Untouched,
             None => true,
         };
         let keep: BooleanArray = (0..delta.len())

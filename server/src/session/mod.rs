@@ -16,6 +16,7 @@ pub mod backend;
 pub(crate) mod memory_backend;
 pub mod parameters;
 pub mod pending;
+pub mod plain_insert;
 pub mod prepared;
 pub mod settings;
 mod statement;
@@ -134,6 +135,16 @@ impl Session {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Reads the settings.
+    pub fn with_settings<T>(&self, read: impl FnOnce(&Settings) -> T) -> T {
+        read(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a transaction is open, be it the client's or an implicit one.
+    pub fn is_in_transaction(&self) -> bool {
+        self.transaction.is_some()
     }
 
     /// The transaction's state. An implicit transaction is none to the client.

@@ -1,17 +1,19 @@
 //! A transaction's own writes to one table: what its later statements see, and what its commit submits.
 //!
 //! Rows are kept in the batches they came in, with one entry per key; a key written twice keeps the version it was
-//! first seen with (that is what the commit is checked against) and its last row.
+//! first seen with (that is what the commit is checked against) and its last row. The entries are made when they are
+//! first needed: a transaction that is one INSERT or one COPY never needs them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::interleave;
 use tributary_planner::catalog::TableDef;
 use tributary_region::TableChange;
 use tributary_replication::{Epoch, TableWrites};
-use tributary_storage::{KeyEncoder, OriginId};
+use tributary_storage::{KeyEncoder, Keys, OriginId};
 
 /// The version a key must still have when the transaction commits; `None` for no live row.
 pub type Expected = Option<(OriginId, Epoch)>;
@@ -22,9 +24,14 @@ pub struct PendingTable {
     def: Arc<TableDef>,
     encoder: Arc<KeyEncoder>,
     batches: Vec<RecordBatch>,
-    rows: BTreeMap<Box<[u8]>, PendingRow>,
+    /// The versions expected by the first batch, when all of it is new.
+    inserted: Vec<Expected>,
+    /// The last write of each key.
+    rows: OnceLock<PendingRows>,
     bytes: usize,
 }
+
+type PendingRows = BTreeMap<Box<[u8]>, PendingRow>;
 
 #[derive(Clone, Copy)]
 struct PendingRow {
@@ -58,33 +65,58 @@ impl PendingTable {
             def,
             encoder,
             batches: Vec::new(),
-            rows: BTreeMap::new(),
+            inserted: Vec::new(),
+            rows: OnceLock::new(),
             bytes: 0,
         }
     }
 
     /// The encoded keys of rows in the table's columns.
-    pub fn keys(&self, rows: &RecordBatch) -> Vec<Box<[u8]>> {
+    pub fn keys(&self, rows: &RecordBatch) -> Keys {
         let columns: Vec<ArrayRef> = self
             .def
             .primary_key
             .iter()
             .map(|&column| Arc::clone(rows.column(column)))
             .collect();
-        self.encoder
-            .encode_rows(&columns, rows.num_rows())
-            .iter()
-            .map(Box::from)
-            .collect()
+        self.encoder.encode_rows(&columns, rows.num_rows())
+    }
+
+    fn rows(&self) -> &PendingRows {
+        self.rows.get_or_init(|| match self.batches.first() {
+            None => PendingRows::new(),
+            Some(batch) => {
+                let row = |(row, expected): (usize, &Expected)| PendingRow {
+                    batch: 0,
+                    row,
+                    deleted: false,
+                    expected: *expected,
+                };
+                let rows = self.inserted.iter().enumerate().map(row);
+                self.keys(batch).iter().map(Box::from).zip(rows).collect()
+            }
+        })
     }
 
     /// The state of an encoded key.
     pub fn state(&self, key: &[u8]) -> PendingState {
-        match self.rows.get(key) {
+        match self.rows().get(key) {
             None => PendingState::Untouched,
             Some(row) if row.deleted => PendingState::Deleted,
             Some(_) => PendingState::Live,
         }
+    }
+
+    /// Writes rows whose keys are distinct, and that the transaction has not as live rows.
+    pub fn insert(&mut self, rows: RecordBatch, expected: Vec<Expected>) {
+        assert_eq!(rows.num_rows(), expected.len(), "one expectation per row");
+        if !self.batches.is_empty() {
+            return self.write(rows, false, &expected);
+        }
+        self.bytes += rows.get_array_memory_size() + expected.len() * std::mem::size_of::<PendingRow>();
+        self.batches.push(rows);
+        self.inserted = expected;
+        self.rows = OnceLock::new();
     }
 
     /// Writes rows (all columns of the table). `expected` is what the snapshot has under each key; it counts only
@@ -92,12 +124,15 @@ impl PendingTable {
     pub fn write(&mut self, rows: RecordBatch, deleted: bool, expected: &[Expected]) {
         assert_eq!(rows.num_rows(), expected.len(), "one expectation per row");
         let batch = self.batches.len();
-        for (row, key) in self.keys(&rows).into_iter().enumerate() {
+        let keys = self.keys(&rows);
+        self.rows();
+        let pending = self.rows.get_mut().expect("made just now");
+        for (row, key) in keys.iter().enumerate() {
             self.bytes += key.len() + std::mem::size_of::<PendingRow>();
-            let first = self.rows.get(&key).map(|earlier| earlier.expected);
+            let first = pending.get(key).map(|earlier| earlier.expected);
             let expected = first.unwrap_or(expected[row]);
-            self.rows.insert(
-                key,
+            pending.insert(
+                Box::from(key),
                 PendingRow {
                     batch,
                     row,
@@ -112,12 +147,12 @@ impl PendingTable {
 
     /// Number of keys written.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.rows().len()
     }
 
     /// Whether nothing was written.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.batches.is_empty()
     }
 
     /// Memory held, in bytes; an upper bound.
@@ -128,7 +163,7 @@ impl PendingTable {
     /// The rows that are there under these encoded keys, in the order of the keys.
     pub fn live_rows_of<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> RecordBatch {
         self.gather(
-            keys.filter_map(|key| self.rows.get(key))
+            keys.filter_map(|key| self.rows().get(key))
                 .filter(|row| !row.deleted),
         )
     }
@@ -140,7 +175,7 @@ impl PendingTable {
 
     /// The rows that are there, in key order.
     pub fn live_rows(&self) -> RecordBatch {
-        self.gather(self.rows.values().filter(|row| !row.deleted))
+        self.gather(self.rows().values().filter(|row| !row.deleted))
     }
 
     fn gather<'a>(&self, rows: impl Iterator<Item = &'a PendingRow>) -> RecordBatch {
@@ -164,8 +199,18 @@ impl PendingTable {
 
     /// The change that the commit submits. A key that was inserted and deleted again leaves no trace.
     pub fn to_change(&self) -> TableChange {
+        if let (None, Some(rows)) = (self.rows.get(), self.batches.first()) {
+            let deleted = BooleanArray::new(BooleanBuffer::new_unset(rows.num_rows()), None);
+            return TableChange {
+                writes: TableWrites {
+                    rows: rows.clone(),
+                    deleted,
+                },
+                expected: self.inserted.clone(),
+            };
+        }
         let kept: Vec<&PendingRow> = self
-            .rows
+            .rows()
             .values()
             .filter(|row| !(row.deleted && row.expected.is_none()))
             .collect();
@@ -182,7 +227,7 @@ impl PendingTable {
 impl std::fmt::Debug for PendingTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PendingTable")
-            .field("keys", &self.rows.len())
+            .field("batches", &self.batches.len())
             .finish_non_exhaustive()
     }
 }
@@ -232,16 +277,29 @@ mod tests {
     }
 
     #[test]
+    fn inserted_rows_are_known_by_key_once_somebody_asks() {
+        let mut table = table();
+        let version = Some((OriginId::first(RegionId(1)), Epoch(7)));
+        table.insert(rows(&table, &[(2, "b"), (1, "a")]), vec![version, None]);
+        let change = table.to_change();
+        assert_eq!(change.writes.rows, rows(&table, &[(2, "b"), (1, "a")]));
+        assert_eq!(change.expected, vec![version, None]);
+        assert_eq!(table.live_rows(), rows(&table, &[(1, "a"), (2, "b")]));
+        table.insert(rows(&table, &[(3, "c")]), vec![None]);
+        table.write(rows(&table, &[(2, "d")]), false, &[None]);
+        let change = table.to_change();
+        assert_eq!(change.writes.rows, rows(&table, &[(1, "a"), (2, "d"), (3, "c")]));
+        assert_eq!(change.expected, vec![None, version, None]);
+    }
+
+    #[test]
     fn what_was_inserted_and_deleted_is_not_submitted() {
         let mut table = table();
         table.write(rows(&table, &[(1, "a"), (2, "b")]), false, &[None, None]);
         table.write(rows(&table, &[(1, "a")]), true, &[None]);
-        let [one, two]: [Box<[u8]>; 2] = table
-            .keys(&rows(&table, &[(1, ""), (2, "")]))
-            .try_into()
-            .expect("two keys");
+        let keys = table.keys(&rows(&table, &[(1, ""), (2, "")]));
         assert_eq!(
-            (table.state(&one), table.state(&two)),
+            (table.state(keys.get(0)), table.state(keys.get(1))),
             (PendingState::Deleted, PendingState::Live)
         );
         let change = table.to_change();

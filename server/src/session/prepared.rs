@@ -12,14 +12,16 @@ use tributary_planner::parse::{Parsed, Statement, parse};
 use tributary_planner::types::SqlType;
 
 use super::parameters::{self, constant, declared, null_of, query_of, substitute};
+use super::plain_insert::PlainInsert;
 use super::{Outcome, Scope, Session};
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
+use crate::pgwire::types::datetime::Zone;
 use crate::query::reader::PlanOptions;
 use crate::query::stack::on_large_stack;
 
 /// A prepared statement.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct PreparedStatement {
     /// The statement; `None` for an empty string.
     pub parsed: Option<Parsed>,
@@ -29,16 +31,13 @@ pub struct PreparedStatement {
     pub types: Vec<SqlType>,
     /// What the client was told about them.
     pub oids: Vec<u32>,
+    /// The statement as an INSERT of its parameters, if it is one.
+    pub plain: Option<PlainInsert>,
 }
 
 impl PreparedStatement {
-    /// The statement with these values in the place of its parameters.
-    pub fn bind(
-        &self,
-        values: &[Option<Bytes>],
-        formats: &[i16],
-        session: &Session,
-    ) -> SqlResult<Option<Parsed>> {
+    /// Whether there are as many values as parameters, and a format for each.
+    pub fn check(&self, values: &[Option<Bytes>], formats: &[i16]) -> SqlResult<()> {
         if values.len() != self.types.len() {
             return Err(SqlError::protocol(format!(
                 "bind message supplies {} parameters, but prepared statement requires {}",
@@ -51,13 +50,18 @@ impl PreparedStatement {
                 "bind message has a wrong number of parameter formats",
             ));
         }
+        Ok(())
+    }
+
+    /// The statement with these values in the place of its parameters.
+    pub fn bind(&self, values: &[Option<Bytes>], formats: &[i16], zone: Zone) -> SqlResult<Option<Parsed>> {
+        self.check(values, formats)?;
         let Some(parsed) = &self.parsed else {
             return Ok(None);
         };
         if values.is_empty() {
             return Ok(Some(parsed.clone()));
         }
-        let zone = session.settings().zone();
         let format = |index: usize| {
             formats
                 .get(if formats.len() == 1 { 0 } else { index })
@@ -98,6 +102,7 @@ impl Session {
                 text,
                 types: Vec::new(),
                 oids: Vec::new(),
+                plain: None,
             });
         };
         let (count, _) = parameters::find(&parsed.statement)?;
@@ -123,6 +128,7 @@ impl Session {
             })
             .collect();
         Ok(PreparedStatement {
+            plain: PlainInsert::of(&parsed.statement, resolved.len()),
             parsed: Some(parsed),
             text,
             types: resolved,

@@ -315,12 +315,19 @@ impl Settings {
         }
     }
 
+    /// Whether a boolean setting that is off by default is on.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.set_text(name) == Some("on")
+    }
+
+    /// What a setting was set to, by its exact name; `None`: it has its default.
+    fn set_text(&self, name: &str) -> Option<&str> {
+        let set = self.values.get(name).or_else(|| self.startup.get(name));
+        set.map(String::as_str)
+    }
+
     fn value_of(&self, known: &Known) -> String {
-        let set = self
-            .values
-            .get(known.name)
-            .or_else(|| self.startup.get(known.name));
-        set.map_or_else(|| known.default.to_string(), String::clone)
+        self.set_text(known.name).unwrap_or(known.default).to_string()
     }
 
     /// Sets a setting; returns its name as reported, when clients follow it.
@@ -433,7 +440,8 @@ impl Settings {
     }
 
     fn duration(&self, name: &str) -> Option<Duration> {
-        let ms: u64 = self.get(name).ok()?.parse().ok()?;
+        // By default there is no limit.
+        let ms: u64 = self.set_text(name)?.parse().ok()?;
         (ms > 0).then(|| Duration::from_millis(ms))
     }
 

@@ -30,12 +30,16 @@ impl Segment {
     }
 
     /// The sum of several segments.
-    pub(crate) fn merged<'a>(segments: impl ExactSizeIterator<Item = &'a Segment>) -> Self {
+    pub(crate) fn merged<'a>(segments: impl ExactSizeIterator<Item = &'a Segment> + Clone) -> Self {
+        // Segments of keys that count up follow one another.
+        if Self::follow_one_another(segments.clone()) {
+            return Self::appended(segments);
+        }
         let (mut rows_max, mut bytes_max) = (0, 0);
         let mut merge = Merge::forwards();
         for (source, segment) in segments.enumerate() {
             rows_max += segment.len();
-            bytes_max += segment.rows.bytes();
+            bytes_max += segment.rows.data_bytes();
             merge.add(source, segment, 0, segment.len());
         }
         let mut rows = KeysBuilder::with_capacity(rows_max, bytes_max);
@@ -54,15 +58,30 @@ impl Segment {
     /// The sum of segments that usually follow one another.
     pub(crate) fn joined(segments: Vec<Segment>) -> Self {
         let segments: Vec<Segment> = segments.into_iter().filter(|segment| segment.len() > 0).collect();
-        let follows = |a: &Segment, b: &Segment| a.row(a.len() - 1) < b.row(0);
-        if !segments.is_sorted_by(follows) {
-            return Self::merged(segments.iter());
+        Self::merged(segments.iter())
+    }
+
+    fn follow_one_another<'a>(segments: impl Iterator<Item = &'a Segment>) -> bool {
+        let mut last: Option<&[u8]> = None;
+        for segment in segments.filter(|segment| segment.len() > 0) {
+            if last.is_some_and(|last| last >= segment.row(0)) {
+                return false;
+            }
+            last = Some(segment.row(segment.len() - 1));
         }
-        let rows_max = segments.iter().map(Segment::len).sum();
-        let mut rows = KeysBuilder::with_capacity(rows_max, segments.iter().map(|s| s.rows.bytes()).sum());
+        true
+    }
+
+    /// Segments that follow one another, as one.
+    fn appended<'a>(segments: impl Iterator<Item = &'a Segment> + Clone) -> Self {
+        let sizes = segments
+            .clone()
+            .map(|segment| (segment.len(), segment.rows.data_bytes()));
+        let (rows_max, bytes_max) = sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
+        let mut rows = KeysBuilder::with_capacity(rows_max, bytes_max);
         let mut weights = Vec::with_capacity(rows_max);
-        for segment in &segments {
-            segment.rows.iter().for_each(|row| rows.push(row));
+        for segment in segments {
+            rows.extend(&segment.rows);
             weights.extend_from_slice(&segment.weights);
         }
         Self {

@@ -16,7 +16,7 @@ pub(super) async fn run(target: &mut Target<'_>, delete: &BoundDelete) -> SqlRes
         ..PlanOptions::default()
     };
     let found = target
-        .reader
+        .reader()
         .plan(delete.query.as_ref().clone(), options)
         .await?
         .collect()

@@ -17,8 +17,10 @@ use crate::session::pending::Expected;
 pub(super) async fn run(target: &mut Target<'_>, insert: &BoundInsert) -> SqlResult<Affected> {
     let (proposed, notices) = proposed_rows(target, insert).await?;
     let (inserted, affected) = write(target, proposed, insert.on_conflict.as_ref()).await?;
-    let schema = affected.schema();
-    let all = concat_batches(&schema, [&inserted, &affected])?;
+    let all = match affected.num_rows() {
+        0 => inserted,
+        _ => concat_batches(&affected.schema(), [&inserted, &affected])?,
+    };
     let returned = target.returning(&insert.returning, &all).await?;
     Ok(Affected {
         count: all.num_rows(),
@@ -27,28 +29,43 @@ pub(super) async fn run(target: &mut Target<'_>, insert: &BoundInsert) -> SqlRes
     })
 }
 
+/// Writes rows (all columns of the table) under keys that must be free.
+pub(super) fn write_new(target: &mut Target<'_>, proposed: RecordBatch) -> SqlResult<RecordBatch> {
+    let object = std::sync::Arc::clone(&target.object);
+    let table = object.as_table().expect("the target is a table");
+    check_constraints(table, &object.name, &proposed)?;
+    let proposed = RecordBatch::try_new(table.schema(), proposed.columns().to_vec())?;
+    let keyed = KeyedRows::look_up(target, &proposed)?;
+    let taken = keyed
+        .exists
+        .iter()
+        .position(|exists| *exists)
+        .or_else(|| keyed.first_duplicate());
+    if let Some(row) = taken {
+        return Err(key_taken(target, &proposed, row));
+    }
+    target.write_new(proposed.clone(), keyed.versions);
+    Ok(proposed)
+}
+
 /// Writes proposed rows (all columns of the table); returns those inserted and those that changed others.
-pub(crate) async fn write(
+async fn write(
     target: &mut Target<'_>,
     proposed: RecordBatch,
     on_conflict: Option<&OnConflict>,
 ) -> SqlResult<(RecordBatch, RecordBatch)> {
     let object = std::sync::Arc::clone(&target.object);
     let table = object.as_table().expect("the target is a table");
+    let Some(on_conflict) = on_conflict else {
+        let inserted = write_new(target, proposed)?;
+        return Ok((inserted, RecordBatch::new_empty(table.schema())));
+    };
     check_constraints(table, &object.name, &proposed)?;
     let proposed = RecordBatch::try_new(table.schema(), proposed.columns().to_vec())?;
     let keyed = KeyedRows::look_up(target, &proposed)?;
     match on_conflict {
-        None => {
-            let taken = (0..proposed.num_rows())
-                .find(|row| keyed.exists[*row])
-                .or_else(|| keyed.first_duplicate());
-            if let Some(row) = taken {
-                return Err(key_taken(target, &proposed, row));
-            }
-        }
-        Some(OnConflict::DoNothing) => {}
-        Some(OnConflict::DoUpdate { .. }) => {
+        OnConflict::DoNothing => {}
+        OnConflict::DoUpdate { .. } => {
             if keyed.first_duplicate().is_some() {
                 return Err(SqlError::new(
                     sqlstate::CARDINALITY_VIOLATION,
@@ -73,7 +90,7 @@ pub(crate) async fn write(
         .map(|(_, version)| *version)
         .collect();
     let changed = match on_conflict {
-        Some(OnConflict::DoUpdate { query, .. }) if keyed.existing.num_rows() > 0 => {
+        OnConflict::DoUpdate { query, .. } if keyed.existing.num_rows() > 0 => {
             let replaced = vec![
                 (object.name.clone(), keyed.existing.clone()),
                 (EXCLUDED.to_string(), proposed.clone()),
@@ -86,7 +103,7 @@ pub(crate) async fn write(
                     .collect(),
             );
             let planned = target
-                .reader
+                .reader()
                 .plan(
                     query.as_ref().clone(),
                     PlanOptions {
@@ -111,7 +128,7 @@ pub(crate) async fn write(
 
 async fn proposed_rows(target: &Target<'_>, insert: &BoundInsert) -> SqlResult<(RecordBatch, Vec<SqlError>)> {
     let table = target.object.as_table().expect("the target is a table");
-    let started_ns = target.reader.facts.started_ns;
+    let started_ns = target.started_ns;
     let InsertSource::Query(query) = &insert.source else {
         return Ok((complete_rows(table, &[], &[], 1, started_ns)?, Vec::new()));
     };
@@ -124,7 +141,7 @@ async fn proposed_rows(target: &Target<'_>, insert: &BoundInsert) -> SqlResult<(
         casts: Some(types),
         ..PlanOptions::default()
     };
-    let mut planned = target.reader.plan(query.as_ref().clone(), options).await?;
+    let mut planned = target.reader().plan(query.as_ref().clone(), options).await?;
     let notices = std::mem::take(&mut planned.notices);
     let columns = insert.targets(planned.schema().fields().len())?.to_vec();
     let rows = planned.collect().await?;

@@ -9,22 +9,26 @@ mod insert;
 mod rows;
 mod update;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::sql::sqlparser::ast;
 use tributary_planner::catalog::{Object, TableDef, TableLocality};
 use tributary_planner::dml::BoundDml;
 use tributary_planner::plan::Locality;
+use tributary_region::Snapshot;
 use tributary_storage::ObjectId;
 
 use super::reader::{PlanOptions, Reader, Writes};
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
 use crate::session::pending::{Expected, PendingTable};
+use crate::session::transaction::Transaction;
 
 pub use constraints::check as check_constraints;
-pub use rows::{KeyedRows, complete_rows};
+pub use rows::KeyedRows;
+use rows::complete_rows;
 
 /// Memory that a transaction's writes may take, in bytes; more is refused with 54000.
 pub const TRANSACTION_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -46,11 +50,16 @@ pub struct Change {
     rows: RecordBatch,
     deleted: bool,
     expected: Vec<Expected>,
+    /// Each key is written for the first time.
+    new_keys: bool,
 }
 
 /// The table a statement writes, the transaction's earlier writes to it, and the statement's own.
 pub(crate) struct Target<'a> {
-    pub(crate) reader: &'a Reader,
+    snapshot: &'a Snapshot,
+    started_ns: i64,
+    /// For statements with queries.
+    reader: Option<&'a Reader>,
     pub(crate) object: Arc<Object>,
     pub(crate) pending: Arc<PendingTable>,
     def: Arc<TableDef>,
@@ -59,7 +68,7 @@ pub(crate) struct Target<'a> {
 
 /// Runs a bound statement. The changes are not made yet: see [`apply`].
 pub async fn run(reader: &Reader, bound: &BoundDml) -> SqlResult<(Affected, Vec<Change>)> {
-    let mut target = Target::new(reader, table_of(bound))?;
+    let mut target = Target::of_reader(reader, table_of(bound))?;
     let affected = match bound {
         BoundDml::Insert(insert) => insert::run(&mut target, insert).await?,
         BoundDml::Update(update) => update::run(&mut target, update).await?,
@@ -68,11 +77,29 @@ pub async fn run(reader: &Reader, bound: &BoundDml) -> SqlResult<(Affected, Vec<
     Ok((affected, target.changes))
 }
 
-/// Inserts rows (all columns of the table) that came with a COPY: all of them, or none.
-pub async fn load(reader: &Reader, table: ObjectId, rows: RecordBatch) -> SqlResult<Vec<Change>> {
-    let mut target = Target::new(reader, table)?;
-    insert::write(&mut target, rows, None).await?;
+/// Inserts rows that are given as columns of the table and not by a query: all of them, or none.
+pub fn load(transaction: &Transaction, table: ObjectId, given: &GivenRows<'_>) -> SqlResult<Vec<Change>> {
+    let mut target = Target::new(
+        &transaction.snapshot,
+        &transaction.writes,
+        transaction.started_ns,
+        table,
+    )?;
+    let object = Arc::clone(&target.object);
+    let def = object.as_table().expect("the target is a table");
+    let rows = complete_rows(def, &given.columns, given.values, given.count, target.started_ns)?;
+    insert::write_new(&mut target, rows)?;
     Ok(target.changes)
+}
+
+/// Rows given as columns; the others of the table get their defaults.
+pub struct GivenRows<'a> {
+    /// Which columns of the table.
+    pub columns: Cow<'a, [usize]>,
+    /// The values of each.
+    pub values: &'a [ArrayRef],
+    /// The number of rows.
+    pub count: usize,
 }
 
 /// Makes a statement's changes part of its transaction. Without readers of the transaction's writes nothing is copied.
@@ -84,7 +111,11 @@ pub fn apply(writes: &mut Writes, changes: Vec<Change>) -> SqlResult<()> {
         let pending = writes
             .entry(change.table)
             .or_insert_with(|| Arc::new(PendingTable::new(Arc::clone(&change.def))));
-        Arc::make_mut(pending).write(change.rows, change.deleted, &change.expected);
+        let pending = Arc::make_mut(pending);
+        match change.new_keys {
+            true => pending.insert(change.rows, change.expected),
+            false => pending.write(change.rows, change.deleted, &change.expected),
+        }
     }
     if writes.values().map(|pending| pending.bytes()).sum::<usize>() > TRANSACTION_BYTES_MAX {
         return Err(
@@ -109,8 +140,16 @@ pub fn table_of(bound: &BoundDml) -> ObjectId {
 }
 
 impl<'a> Target<'a> {
-    pub(crate) fn new(reader: &'a Reader, table: ObjectId) -> SqlResult<Self> {
-        let object = reader.snapshot.catalog.by_id(table).cloned();
+    fn of_reader(reader: &'a Reader, table: ObjectId) -> SqlResult<Self> {
+        let target = Self::new(&reader.snapshot, &reader.writes, reader.facts.started_ns, table)?;
+        Ok(Self {
+            reader: Some(reader),
+            ..target
+        })
+    }
+
+    fn new(snapshot: &'a Snapshot, writes: &Writes, started_ns: i64, table: ObjectId) -> SqlResult<Self> {
+        let object = snapshot.catalog.by_id(table).cloned();
         let object =
             object.ok_or_else(|| SqlError::new(sqlstate::UNDEFINED_TABLE, "the table does not exist"))?;
         let Some(def) = object.as_table() else {
@@ -119,7 +158,7 @@ impl<'a> Target<'a> {
                 format!("\"{}\" is not a table", object.name),
             ));
         };
-        let Some(origin) = reader.snapshot.origin else {
+        let Some(origin) = snapshot.origin else {
             return Err(SqlError::new(
                 sqlstate::CANNOT_CONNECT_NOW,
                 "this region is still joining the cluster",
@@ -129,8 +168,7 @@ impl<'a> Target<'a> {
         if let TableLocality::RegionalByTable(region) = def.locality
             && region != origin.region
         {
-            let name = reader
-                .snapshot
+            let name = snapshot
                 .catalog
                 .regions
                 .get(&region)
@@ -142,15 +180,21 @@ impl<'a> Target<'a> {
             .hint(format!("connect to region \"{name}\"")));
         }
         let def = Arc::new(def.clone());
-        let earlier = reader.writes.get(&table).cloned();
+        let earlier = writes.get(&table).cloned();
         let pending = earlier.unwrap_or_else(|| Arc::new(PendingTable::new(Arc::clone(&def))));
         Ok(Self {
-            reader,
+            snapshot,
+            started_ns,
+            reader: None,
             object,
             pending,
             def,
             changes: Vec::new(),
         })
+    }
+
+    fn reader(&self) -> &'a Reader {
+        self.reader.expect("a statement with queries has a reader")
     }
 
     /// Writes rows with the version under each key.
@@ -162,6 +206,20 @@ impl<'a> Target<'a> {
             rows,
             deleted,
             expected: expected.to_vec(),
+            new_keys: false,
+        });
+    }
+
+    /// Writes rows whose keys are distinct, and under which the transaction sees no row and has written none.
+    fn write_new(&mut self, rows: RecordBatch, expected: Vec<Expected>) {
+        let (table, def) = (self.object.id, Arc::clone(&self.def));
+        self.changes.push(Change {
+            table,
+            def,
+            rows,
+            deleted: false,
+            expected,
+            new_keys: true,
         });
     }
 
@@ -174,7 +232,7 @@ impl<'a> Target<'a> {
         let Some(query) = query else { return Ok(None) };
         let replaced = vec![(self.object.name.clone(), rows.clone())];
         let planned = self
-            .reader
+            .reader()
             .plan(
                 query.as_ref().clone(),
                 PlanOptions {
@@ -188,13 +246,14 @@ impl<'a> Target<'a> {
 
     /// The notice of a statement that found nothing here while other regions may hold rows.
     fn nothing_matched(&self, count: usize) -> Vec<SqlError> {
-        let is_partial = self.object.locality() == Locality::Regional && self.reader.is_multi_region();
-        if count > 0 || !is_partial || self.reader.facts.settings().reads_local() {
+        let reader = self.reader();
+        let is_partial = self.object.locality() == Locality::Regional && reader.is_multi_region();
+        if count > 0 || !is_partial || reader.facts.settings().reads_local() {
             return Vec::new();
         }
         let message = format!(
             "no row of region \"{}\" matched; rows of other regions were not looked at",
-            self.reader.facts.region
+            reader.facts.region
         );
         vec![SqlError::new("00000", message).hint("connect to the region that owns the rows")]
     }

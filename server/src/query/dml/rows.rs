@@ -1,6 +1,5 @@
 //! Rows on their way into a table: completed by defaults, and looked up by their keys.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -13,7 +12,7 @@ use tributary_planner::catalog::{ColumnDef, ColumnDefault, ROW_ID, TableDef};
 use tributary_planner::dml::default_expression;
 use tributary_planner::types::SqlType;
 use tributary_replication::Epoch;
-use tributary_storage::OriginId;
+use tributary_storage::{Keys, OriginId};
 
 use super::Target;
 use crate::pgwire::error::{SqlError, SqlResult};
@@ -119,7 +118,7 @@ fn repeat(sql_type: SqlType, text: Option<&str>, rows: usize) -> SqlResult<Array
 /// Rows of a statement with their keys and what is under these keys now.
 pub struct KeyedRows {
     /// The encoded key of each row.
-    pub keys: Vec<Box<[u8]>>,
+    pub keys: Keys,
     /// The version in the snapshot; `None` for no live row there.
     pub versions: Vec<Expected>,
     /// Whether the transaction sees a row under the key.
@@ -136,13 +135,21 @@ impl KeyedRows {
         let mut versions = vec![None; rows.num_rows()];
         let mut exists = vec![false; rows.num_rows()];
         let mut existing = Vec::new();
-        if let Some(snapshot) = target.reader.snapshot.tables.get(&target.object.id) {
+        if let Some(snapshot) = target.snapshot.tables.get(&target.object.id) {
             let columns: Vec<ArrayRef> = table
                 .primary_key
                 .iter()
                 .map(|&column| Arc::clone(rows.column(column)))
                 .collect();
             let found = snapshot.rows.lookup(&columns, rows.num_rows());
+            if found.probe.is_empty() && target.pending.is_empty() {
+                return Ok(Self {
+                    keys,
+                    versions,
+                    exists,
+                    existing: RecordBatch::new_empty(table.schema()),
+                });
+            }
             let width = table.columns.len();
             let origins = found.rows.column(width).as_primitive::<Int64Type>();
             let stamps = found.rows.column(width + 1).as_primitive::<Int64Type>();
@@ -156,7 +163,7 @@ impl KeyedRows {
                 let origin = OriginId::from_i64(origins.value(index));
                 let origin = origin.ok_or_else(|| SqlError::internal("a stored row has no origin"))?;
                 versions[row] = Some((origin, Epoch(stamps.value(index) as u64)));
-                if target.pending.state(&keys[row]) == PendingState::Untouched {
+                if target.pending.state(keys.get(row)) == PendingState::Untouched {
                     exists[row] = true;
                     met.push(index as u32);
                 }
@@ -167,10 +174,12 @@ impl KeyedRows {
                 &UInt32Array::from(met),
             )?);
         }
-        for (row, key) in keys.iter().enumerate() {
-            exists[row] |= target.pending.state(key) == PendingState::Live;
+        if !target.pending.is_empty() {
+            for (row, key) in keys.iter().enumerate() {
+                exists[row] |= target.pending.state(key) == PendingState::Live;
+            }
+            existing.push(target.pending.live_rows_of(keys.iter()));
         }
-        existing.push(target.pending.live_rows_of(keys.iter().map(AsRef::as_ref)));
         let schema = table.schema();
         let existing = concat_batches(&schema, existing.iter())?;
         Ok(Self {
@@ -183,8 +192,7 @@ impl KeyedRows {
 
     /// The index of the first row whose key an earlier row has.
     pub fn first_duplicate(&self) -> Option<usize> {
-        let mut seen = BTreeMap::new();
-        (0..self.keys.len()).find(|row| seen.insert(&self.keys[*row], ()).is_some())
+        self.keys.first_repeated()
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) async fn run(target: &mut Target<'_>, update: &BoundUpdate) -> SqlRes
         ..PlanOptions::default()
     };
     let found = target
-        .reader
+        .reader()
         .plan(update.query.as_ref().clone(), options)
         .await?
         .collect()
@@ -72,18 +72,13 @@ fn move_rows(
     before: &KeyedRows,
 ) -> SqlResult<()> {
     let after = KeyedRows::look_up(target, new)?;
-    let left: BTreeSet<&[u8]> = before.keys.iter().map(AsRef::as_ref).collect();
-    let taken =
-        (0..new.num_rows()).find(|&row| after.exists[row] && !left.contains(after.keys[row].as_ref()));
+    let left: BTreeSet<&[u8]> = before.keys.iter().collect();
+    let taken = (0..new.num_rows()).find(|&row| after.exists[row] && !left.contains(after.keys.get(row)));
     if let Some(row) = taken.or_else(|| after.first_duplicate()) {
         return Err(key_taken(target, new, row));
     }
-    let kept: BTreeSet<&[u8]> = after.keys.iter().map(AsRef::as_ref).collect();
-    let is_left: BooleanArray = before
-        .keys
-        .iter()
-        .map(|key| Some(!kept.contains(key.as_ref())))
-        .collect();
+    let kept: BTreeSet<&[u8]> = after.keys.iter().collect();
+    let is_left: BooleanArray = before.keys.iter().map(|key| Some(!kept.contains(key))).collect();
     let expected: Vec<Expected> = is_left
         .iter()
         .zip(&before.versions)

@@ -6,6 +6,7 @@ pub(super) mod discard;
 pub(super) mod dml;
 pub(super) mod explain;
 pub(super) mod flush;
+pub(super) mod load;
 pub(super) mod query;
 pub(super) mod set;
 pub(super) mod show;

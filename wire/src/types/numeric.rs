@@ -4,8 +4,8 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::pgwire::error::{SqlError, SqlResult};
-use crate::pgwire::sqlstate;
+use crate::error::{SqlError, SqlResult};
+use crate::sqlstate;
 
 /// Appends `value * 10^-scale` as text.
 pub fn write_text(value: i128, scale: i8, out: &mut impl std::fmt::Write) -> std::fmt::Result {

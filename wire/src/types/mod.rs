@@ -11,6 +11,7 @@ pub mod calendar;
 pub mod datetime;
 pub mod input;
 pub mod interval;
+mod iso;
 pub mod numeric;
 pub mod output;
 

@@ -17,8 +17,8 @@ use super::calendar::{DAYS_1970_TO_2000, US_1970_TO_2000};
 use super::datetime::{self, Zone};
 use super::interval::{self, Interval};
 use super::{numeric, wire_type_of};
-use crate::pgwire::error::{SqlError, SqlResult};
-use crate::pgwire::sqlstate;
+use crate::error::{SqlError, SqlResult};
+use crate::sqlstate;
 
 /// How values are written.
 #[derive(Clone, Copy, Debug)]

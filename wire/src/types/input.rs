@@ -12,8 +12,8 @@ use tributary_planner::types::SqlType;
 use super::calendar::{DAYS_1970_TO_2000, US_1970_TO_2000};
 use super::datetime::{self, Zone};
 use super::{interval, numeric};
-use crate::pgwire::error::{SqlError, SqlResult};
-use crate::pgwire::sqlstate;
+use crate::error::{SqlError, SqlResult};
+use crate::sqlstate;
 
 /// Collects the values of one column.
 pub struct ColumnBuilder {
@@ -235,6 +235,10 @@ fn parse_bool(text: &str) -> SqlResult<bool> {
 }
 
 fn parse_integer<T: TryFrom<i128>>(text: &str, sql_type: SqlType) -> SqlResult<T> {
+    if let Some(value) = short_integer(text.as_bytes()).and_then(|value| T::try_from(i128::from(value)).ok())
+    {
+        return Ok(value);
+    }
     let trimmed = text.trim();
     let digits = trimmed.strip_prefix(['-', '+']).unwrap_or(trimmed);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -250,6 +254,28 @@ fn parse_integer<T: TryFrom<i128>>(text: &str, sql_type: SqlType) -> SqlResult<T
             format!("value \"{trimmed}\" is out of range for type {sql_type}"),
         )
     })
+}
+
+/// An integer of so few digits that none can overflow, as most are written.
+#[inline]
+fn short_integer(text: &[u8]) -> Option<i64> {
+    const DIGITS_MAX: usize = 18;
+    let (sign, digits) = match text {
+        [b'-', digits @ ..] => (-1, digits),
+        digits => (1, digits),
+    };
+    if digits.is_empty() || digits.len() > DIGITS_MAX {
+        return None;
+    }
+    let mut value = 0;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + i64::from(digit);
+    }
+    Some(sign * value)
 }
 
 /// Floats that can be parsed; overflow to infinity is an error unless infinity was written.

@@ -90,7 +90,7 @@ impl SqlError {
     }
 
     /// The fields of an ErrorResponse or NoticeResponse of the given severity.
-    pub(crate) fn fields(&self, severity: &str) -> Vec<(u8, String)> {
+    pub fn fields(&self, severity: &str) -> Vec<(u8, String)> {
         // A NUL would end the field early and shift everything after it.
         let clean = |text: &str| text.replace('\0', "");
         let mut fields = vec![

@@ -8,8 +8,9 @@ use std::fmt::Write;
 use chrono::{Offset, TimeZone};
 
 use super::calendar::{Civil, DAY_US, civil_of_days, days_of_civil};
-use crate::pgwire::error::{SqlError, SqlResult};
-use crate::pgwire::sqlstate;
+use super::iso;
+use crate::error::{SqlError, SqlResult};
+use crate::sqlstate;
 
 /// A session's time zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +185,13 @@ fn out_of_range(text: &str, what: &str) -> SqlError {
 }
 
 fn parse_moment(text: &str, what: &str) -> SqlResult<(i64, Option<Zone>)> {
+    match iso::moment(text) {
+        Some((local, offset)) => Ok((local, offset.map(Zone::Fixed))),
+        None => parse_moment_in_any_form(text, what),
+    }
+}
+
+pub(super) fn parse_moment_in_any_form(text: &str, what: &str) -> SqlResult<(i64, Option<Zone>)> {
     let wrong = || {
         SqlError::new(
             sqlstate::INVALID_DATETIME,

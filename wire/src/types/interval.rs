@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::datetime::{fraction_us, write_clock};
-use crate::pgwire::error::{SqlError, SqlResult};
-use crate::pgwire::sqlstate;
+use crate::error::{SqlError, SqlResult};
+use crate::sqlstate;
 
 /// Months, days and microseconds, kept apart as PostgreSQL keeps them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,54 @@
+//! What a client is told of a commit that was refused.
+
+use tributary_planner::catalog::Catalog;
+use tributary_region::Rejected;
+use tributary_wire::error::SqlError;
+use tributary_wire::sqlstate::{
+    CANNOT_CONNECT_NOW, CANT_CHANGE_NOW, DISK_FULL, SERIALIZATION_FAILURE, TOO_BUSY, UNDEFINED_TABLE,
+};
+
+/// The error of a commit that was refused; nothing of it was written.
+pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
+    let name = |id| {
+        catalog
+            .by_id(id)
+            .map_or_else(|| format!("{id}"), |object| object.name.clone())
+    };
+    match rejected {
+        Rejected::Conflict { table } => SqlError::new(
+            SERIALIZATION_FAILURE,
+            format!(
+                "could not serialize access: a row of \"{}\" was changed concurrently",
+                name(*table)
+            ),
+        )
+        .hint("run the transaction again"),
+        Rejected::Joining => SqlError::new(CANNOT_CONNECT_NOW, "this region is still joining the cluster")
+            .hint("it accepts writes once it has heard from the primary region"),
+        Rejected::NoSuchTable(id) => SqlError::new(
+            UNDEFINED_TABLE,
+            format!("relation \"{}\" was dropped concurrently", name(*id)),
+        ),
+        Rejected::CatalogChanged => SqlError::new(SERIALIZATION_FAILURE, "the catalog changed concurrently")
+            .hint("run the transaction again"),
+        Rejected::ClockDrift { ahead_ms } => SqlError::new(
+            CANT_CHANGE_NOW,
+            format!("the cluster's clock is {ahead_ms} ms ahead of this region's clock"),
+        )
+        .hint("check the clocks; REGIONAL tables still accept writes"),
+        Rejected::Overloaded => {
+            SqlError::new(TOO_BUSY, "too many commits wait to be processed").hint("try again")
+        }
+        Rejected::DiskFull => SqlError::new(DISK_FULL, "no space left on the device of this region")
+            .hint("free space; reads go on meanwhile"),
+        Rejected::NotPrimary => SqlError::new(CANNOT_CONNECT_NOW, "this is not the primary region")
+            .hint("run DDL again; it is forwarded to the primary region"),
+        Rejected::SourceMoved { .. } | Rejected::SourceColumns(_) => {
+            SqlError::new(SERIALIZATION_FAILURE, rejected.to_string())
+        }
+        Rejected::OtherRegion(id) => {
+            SqlError::unsupported(format!("rows of \"{}\" are written in another region", name(*id)))
+                .hint("connect to the table's region")
+        }
+    }
+}
