@@ -121,15 +121,11 @@ impl Connection {
         };
         let rows_each = rows.count;
         let mut taken = Vec::new();
-        match self.extended.singly.checked_sub(1) {
-            Some(left) => self.extended.singly = left,
-            None if name.is_empty() => {
-                if !self.take_along(portal, plain, between, &mut rows, &mut taken) {
-                    self.put_back(&mut taken);
-                    rows = first.again(&statement, plain)?;
-                }
-            }
-            None => {}
+        if let Some(left) = self.extended.singly.checked_sub(1) {
+            self.extended.singly = left;
+        } else if name.is_empty() && !self.take_along(portal, plain, between, &mut rows, &mut taken) {
+            self.put_back(&mut taken);
+            rows = first.again(&statement, plain)?;
         }
         loop {
             let insert = self
