@@ -164,7 +164,14 @@ impl Timed {
             },
         };
         let stored = StoredEntry { hlc: self.hlc, body };
-        Bytes::from(postcard::to_stdvec(&stored).expect("an entry is plain data"))
+        // Of a large entry nothing is written twice because a buffer had to grow.
+        let blocks = match &stored.body {
+            Stored::Commit { tables, .. } => tables.iter().map(|(_, block)| block.0.len()).sum(),
+            Stored::Bundles(blocks) => blocks.iter().map(|block| block.0.len()).sum(),
+            _ => 0,
+        };
+        let out = Vec::with_capacity(blocks + ENVELOPE_BYTES);
+        Bytes::from(postcard::to_extend(&stored, out).expect("an entry is plain data"))
     }
 
     /// Reads a payload that this region wrote. The log has verified its checksum, so failing here means that
@@ -215,6 +222,9 @@ impl Timed {
     }
 }
 
+/// Room for what stands around the rows of a commit.
+const ENVELOPE_BYTES: usize = 1024;
+
 /// The name of the column that carries `TableWrites::deleted` beside the rows.
 const DELETED: &str = "tributary_deleted";
 
@@ -230,7 +240,9 @@ fn encode_writes(writes: &TableWrites) -> Vec<u8> {
     columns.push(std::sync::Arc::new(writes.deleted.clone()));
     let schema = std::sync::Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(schema.clone(), columns).expect("one flag per row");
-    let mut out = Vec::new();
+    let bytes = |column: &arrow::array::ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
+    let bytes: usize = batch.columns().iter().map(bytes).sum();
+    let mut out = Vec::with_capacity(bytes + bytes / 16 + ENVELOPE_BYTES);
     let mut writer = StreamWriter::try_new(&mut out, &schema).expect("writing to memory");
     writer
         .write(&batch)
