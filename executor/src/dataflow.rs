@@ -16,17 +16,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tributary_planner::plan::{Boundary, GlobalLeaf, Node, Scan, ViewPlan};
+use tributary_planner::plan::{Scan, ViewPlan};
 use tributary_replication::{SlotChanges, SlotDelta, SlotLayout};
 use tributary_storage::{Delta, KeyEncoder, ObjectId, RowsSnapshot, Spill};
 
 use crate::columns::{batch_of, types_of};
 use crate::error::{ExecutorError, Result};
-use crate::local::{LocalEnd, slot_layout};
+use crate::local::slot_layout;
 use crate::merge::Merge;
-use crate::operators::{LeafSource, Relation, Step, Tree};
+use crate::operators::Step;
 use crate::placement::{Placement, Share};
 use crate::row_errors::{ErrorLog, ErrorSink, RowError};
+use crate::split::{Fragment, Split};
 use crate::stages::{Partition, Stages};
 use crate::state::{Builder, NothingSaved, PartitionedState, ResultRows, Saved, SavedState, StateId, States};
 use crate::workers::Workers;
@@ -76,20 +77,6 @@ pub enum Scope {
     Alone,
     /// Several regions merge their slots.
     Cluster,
-}
-
-/// Fragments, the merges of their slots, and the tree over what is merged.
-struct Split {
-    /// What fragments read; those with the same root share it.
-    roots: Vec<Tree>,
-    fragments: Vec<Fragment>,
-    global: Tree,
-}
-
-struct Fragment {
-    root: usize,
-    end: LocalEnd,
-    merge: Merge,
 }
 
 /// The name of the trace that holds the errors.
@@ -422,64 +409,6 @@ impl Partition {
             self.states.result_mut(result).apply(&delta);
         }
         delta
-    }
-}
-
-impl Split {
-    fn build(plan: &ViewPlan, states: &mut States, saved: &mut PartitionedState) -> Result<Self> {
-        let mut nodes: Vec<&Node<Scan>> = Vec::new();
-        let mut roots: Vec<Tree> = Vec::new();
-        let mut fragments: Vec<Fragment> = Vec::with_capacity(plan.fragments.len());
-        for (number, fragment) in plan.fragments.iter().enumerate() {
-            let mut builder = Builder::new(format!("local{number}"), states, saved);
-            let root = match nodes.iter().position(|other| **other == fragment.root) {
-                Some(root) => root,
-                None => {
-                    let leaf = |scan| Ok(LeafSource::Scan(scan));
-                    roots.push(Tree::build(&mut builder, &fragment.root, &leaf)?);
-                    nodes.push(&fragment.root);
-                    nodes.len() - 1
-                }
-            };
-            let tree = &roots[root];
-            let end = LocalEnd::build(&mut builder, &fragment.boundary, tree.relation())?;
-            let merge = Merge::build(number, &fragment.boundary, tree.types());
-            fragments.push(Fragment { root, end, merge });
-        }
-        let types: Vec<Vec<DataType>> = plan.fragments.iter().map(|f| f.merged_types()).collect();
-        let keys: Vec<Option<Vec<usize>>> = plan.fragments.iter().map(|f| merged_key(&f.boundary)).collect();
-        let merged = |number: usize| Relation {
-            types: &types[number],
-            append_only: matches!(fragments[number].merge, Merge::Appended(_)),
-            placement: &Placement::One,
-            unique: keys[number].as_deref(),
-        };
-        let mut builder = Builder::new("global", states, saved);
-        let global = Tree::build(&mut builder, &plan.global, &|leaf: &GlobalLeaf| match leaf {
-            GlobalLeaf::Scan(scan) => Ok(LeafSource::Scan(scan)),
-            GlobalLeaf::Merge(number) if *number < fragments.len() => {
-                Ok(LeafSource::Merged(*number, merged(*number)))
-            }
-            GlobalLeaf::Merge(number) => Err(ExecutorError::Plan(format!("there is no fragment {number}"))),
-        })?;
-        Ok(Self {
-            roots,
-            fragments,
-            global,
-        })
-    }
-
-    /// The change of each root's rows.
-    fn eval_roots(&self, step: &mut Step) -> Vec<Delta> {
-        self.roots.iter().map(|root| root.eval(step)).collect()
-    }
-}
-
-/// Columns of a fragment's merged rows of which no two have equal values.
-fn merged_key(boundary: &Boundary) -> Option<Vec<usize>> {
-    match boundary {
-        Boundary::MergePartials { keys, .. } if !keys.is_empty() => Some((0..keys.len()).collect()),
-        _ => None,
     }
 }
 

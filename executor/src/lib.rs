@@ -25,6 +25,7 @@ mod merge;
 mod operators;
 mod placement;
 mod row_errors;
+mod split;
 mod stages;
 mod state;
 mod workers;

@@ -2,8 +2,8 @@
 
 use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array};
 use tributary_planner::plan::{
-    AggregateCall, AggregateFunction, BinaryOp, Boundary, Column, Expr, Literal, LocalFragment, Locality,
-    Node, SortKey,
+    AggregateCall, AggregateFunction, BinaryOp, Boundary, Column, Expr, GlobalLeaf, Literal, LocalFragment,
+    Locality, Node, SortKey,
 };
 use tributary_replication::{Epoch, SlotSet};
 use tributary_storage::{Layout, OriginId, RegionId, RowStore, RunTrace, StorageError};

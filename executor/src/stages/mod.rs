@@ -10,6 +10,8 @@
 
 mod in_advance;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use tributary_planner::plan::{GlobalLeaf, ViewPlan};
