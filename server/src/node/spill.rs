@@ -40,7 +40,10 @@ impl SpillArea for SpillFolder {
     fn store(&self, rows: &RecordBatch) -> Result<RecordBatch, StorageError> {
         let stored = self.files.store(rows);
         if let Err(error) = &stored
-            && self.failures.fetch_add(1, Ordering::Relaxed) % QUIET_FAILURES == 0
+            && self
+                .failures
+                .fetch_add(1, Ordering::Relaxed)
+                .is_multiple_of(QUIET_FAILURES)
         {
             tracing::warn!(%error, path = %self.path.display(), "rows stay in memory, beyond the budget");
         }
