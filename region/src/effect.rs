@@ -94,6 +94,9 @@ pub enum Rejected {
     /// The disk is full.
     #[error("no space left on the device")]
     DiskFull,
+    /// A view that cannot be computed: its plan asks for what no operator does.
+    #[error("{0}")]
+    Unsupported(String),
     /// DDL belongs to the primary region.
     #[error("this is not the primary region")]
     NotPrimary,

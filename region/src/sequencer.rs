@@ -231,6 +231,8 @@ impl Sequencer {
     }
 
     /// Checks catalog changes and seals them.
+    ///
+    /// Views are built once before: what is in the log is carried out at every start, so it must be possible.
     pub fn ddl(
         &mut self,
         now_ms: u64,
@@ -249,6 +251,11 @@ impl Sequencer {
         }
         if self.catalog.version != base_version {
             return Err(Rejected::CatalogChanged);
+        }
+        for change in &changes {
+            if let CatalogChange::Create(object) = change {
+                dataflow.assert_buildable(object)?;
+            }
         }
         Ok(self.seal_catalog(now_ms, changes))
     }

@@ -104,8 +104,12 @@ pub struct Limits {
 pub struct Options {
     /// The seed that all of this, and all chance in the run, is drawn from.
     pub seed: u64,
-    /// The number of regions, 2 to 5.
+    /// The number of regions, 1 to 5.
     pub regions: usize,
+    /// Partitions of each view of a region that is alone.
+    pub partitions: usize,
+    /// Whether all rows of views are out of memory.
+    pub spilled: bool,
     /// Milliseconds of trouble before each healing.
     pub trouble_ms: u64,
     /// How often trouble and healing alternate.
@@ -139,12 +143,16 @@ impl Options {
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed).fork("options");
         let regions = *rng.pick(&[2, 3, 3, 3, 3, 4, 4, 5]);
+        let mut room = Rng::new(seed).fork("room");
+        let regions = if room.percent(15) { 1 } else { regions };
         let calm = rng.percent(15);
         let unless_calm = |value: u64| if calm { 0 } else { value };
         let far = rng.percent(30);
         Self {
             seed,
             regions,
+            partitions: *room.pick(&[1, 2, 3]),
+            spilled: room.percent(20),
             trouble_ms: rng.between(3_000, 6_000) * 3 / (regions as u64).max(3),
             rounds: if rng.percent(30) { 2 } else { 1 },
             link: LinkProfile {
@@ -191,6 +199,7 @@ impl Options {
     /// The same run with a deliberate fault, and with enough trouble of the kind that brings it to light.
     pub fn with_control(mut self, control: Control) -> Self {
         self.control = Some(control);
+        self.regions = self.regions.max(2);
         self.faults.crash_every_ms = 700;
         self.faults.reset_every_ms = 500;
         self.checkpoint_every_ms = 300;

@@ -66,6 +66,8 @@ pub struct Report {
     pub tables_compared: u64,
     /// Views compared with the oracle.
     pub views_compared: u64,
+    /// Of these, in regions that are alone.
+    pub alone_compared: u64,
     /// Rows in them.
     pub rows_compared: u64,
     /// Views compared with DataFusion's batch answer.
@@ -121,6 +123,7 @@ impl Report {
             (&mut self.unknown_to_oracle, run.unknown_to_oracle),
         ];
         sums.into_iter().for_each(|(sum, part)| *sum += part);
+        self.alone_compared += run.alone_compared;
         self.sql_compared += run.sql_compared;
         self.sql_skipped += run.sql_skipped;
         let (ledger, network) = (&run.ledger, &run.network);
@@ -141,7 +144,7 @@ impl Report {
     }
 
     /// What a suite must have seen, with how often it did.
-    pub fn required(&self) -> [(&'static str, u64); 8] {
+    pub fn required(&self) -> [(&'static str, u64); 10] {
         [
             ("relays", self.regions.relayed),
             ("joint applications", self.regions.joint_applications),
@@ -151,6 +154,8 @@ impl Report {
             ("retractions", self.regions.retractions),
             ("damaged messages refused", self.damaged_refused),
             ("views compared with the oracle", self.views_compared),
+            ("comparisons in regions that are alone", self.alone_compared),
+            ("rows out of memory", self.regions.spills),
         ]
     }
 
@@ -233,4 +238,5 @@ fn add_counts(sum: &mut Counts, part: &Counts) {
     sum.relayed += part.relayed;
     sum.conflicts += part.conflicts;
     sum.retractions += part.retractions;
+    sum.spills += part.spills;
 }

@@ -355,7 +355,8 @@ fn build_join<'p, Leaf>(
             placement: left.placement,
             unique: left.unique,
             types: [left.types, right.types].concat(),
-            append_only: false,
+            // Of rows that only come each key has one for ever, so a pair is complete for ever.
+            append_only: left.append_only && right.append_only,
             operator: Operator::UniqueJoin(join, Box::new(left.operator), Box::new(right.operator)),
         });
     }

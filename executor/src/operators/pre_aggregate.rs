@@ -145,8 +145,14 @@ impl PreAggregate {
     /// The group of each row, and the keys of the groups.
     fn grouped(&self, keys: Vec<ArrayRef>, rows: usize) -> (Vec<u32>, Vec<ArrayRef>) {
         let all = |rows: usize| (0..rows as u32).collect::<Vec<u32>>();
-        if !keys.is_empty() && self.ungrouped.load(Ordering::Relaxed) > 0 {
-            self.ungrouped.fetch_sub(1, Ordering::Relaxed);
+        // Partitions share the count, so it is taken down in one go.
+        let left = |count: u32| count.checked_sub(1);
+        if !keys.is_empty()
+            && self
+                .ungrouped
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
+                .is_ok()
+        {
             return (all(rows), keys);
         }
         let mut index = KeyIndex::new(&self.key_types);

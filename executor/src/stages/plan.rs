@@ -226,7 +226,10 @@ impl Planner {
                 expressions,
                 types,
             } => {
-                let Some(below) = want.before_projection(expressions) else {
+                // A column that is picked twice is one column below, and the way back finds its first place only.
+                let below = want.before_projection(expressions);
+                let below = below.filter(|below| below.after_projection(expressions) == *want);
+                let Some(below) = below else {
                     return self.exchange(node, want, inputs);
                 };
                 let (input, placement) = self.place(input, &below, inputs);

@@ -269,3 +269,65 @@ fn operators_agree_on_columns_where_they_can() {
         assert_eq!(stages[1].placement, Placement::Keys(vec![0]));
     }
 }
+
+/// A column that is picked twice is two columns for whoever reads it, and divided by one.
+#[test]
+fn columns_that_are_picked_twice_can_be_keys() {
+    let twice = |input: Node<Scan>| Node::Project {
+        input: Box::new(input),
+        expressions: vec![Expr::Column(0), Expr::Column(0)],
+        types: vec![INT, INT],
+    };
+    let merged = |root: Node<Scan>| {
+        let boundary = Boundary::MergeRows;
+        plan(
+            vec![LocalFragment { root, boundary }],
+            Node::Leaf(GlobalLeaf::Merge(0)),
+        )
+    };
+    let table = |append_only| scan(TABLE, &[INT, INT], append_only);
+    let union = Node::Distinct {
+        input: Box::new(Node::Union {
+            inputs: vec![twice(table(false)), table(false)],
+        }),
+    };
+    let joined = Node::Join {
+        kind: JoinKind::Inner,
+        left: Box::new(table(false)),
+        right: Box::new(twice(table(false))),
+        on: vec![(0, 1)],
+        filter: None,
+        null_safe: false,
+    };
+    let first = Node::TopK {
+        input: Box::new(twice(table(false))),
+        partition: vec![1],
+        keys: vec![],
+        skip: 0,
+        fetch: 1,
+        rank: false,
+    };
+    let expected = [
+        (
+            merged(union),
+            vec![vec![1, 1], vec![1, 5], vec![2, 2], vec![2, 6]],
+        ),
+        (merged(joined), vec![vec![1, 5, 1, 1], vec![2, 6, 2, 2]]),
+        (merged(first), vec![vec![1, 1], vec![2, 2]]),
+    ];
+    for (plan, expected) in expected {
+        for partitions in [1, 3] {
+            let mut view = view(&plan, partitions);
+            step(
+                &mut view,
+                vec![ints(&[Some(1), Some(2)]), ints(&[Some(5), Some(6)])],
+                &[1, 1],
+            );
+            let all: Vec<Vec<i64>> = rows(&view)
+                .into_keys()
+                .map(|row| row.into_iter().flatten().collect())
+                .collect();
+            assert_eq!(all, expected, "{partitions} partitions");
+        }
+    }
+}

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Both sides share the index, so a change looks its keys up once. A newer row of a key is appended, and the older
-//! one dies; a side that is mostly dead is compacted.
+//! one dies; a side that is mostly dead is compacted, and so is the index when most of its keys have no row.
 
 use std::sync::Arc;
 
@@ -112,12 +112,33 @@ impl Paired {
         }
     }
 
-    /// Throws out dead rows where they are the majority. Row numbers change.
+    /// Throws out dead rows where they are the majority, and likewise keys without rows. Their numbers change.
     pub(crate) fn compact_if_due(&mut self) {
+        let live: usize = self
+            .sides
+            .iter()
+            .map(|side| side.rows.len() - side.rows.dead())
+            .sum();
+        if self.index.len() >= DEAD_ROWS_MIN && self.index.len() > 2 * live {
+            self.forget_keys();
+        }
         for side in &mut self.sides {
             if side.rows.dead() >= DEAD_ROWS_MIN && side.rows.dead() * 2 > side.rows.len() {
                 side.compact();
             }
+        }
+    }
+
+    /// Numbers anew the keys that have a row.
+    fn forget_keys(&mut self) {
+        let has_row = |key: &u32| self.row(Of::Left, *key).or(self.row(Of::Right, *key)).is_some();
+        let live: Vec<u32> = (0..self.index.len() as u32).filter(has_row).collect();
+        let mut index = KeyIndex::new(self.index.types());
+        index.insert(&self.index.columns(&live), live.len());
+        self.index = index;
+        for side in &mut self.sides {
+            let row_of = |key: &u32| side.row_of.get(*key as usize).copied().unwrap_or(ABSENT);
+            side.row_of = live.iter().map(row_of).collect();
         }
     }
 
@@ -153,6 +174,59 @@ impl Side {
         self.rows = rows;
         for row in self.row_of.iter_mut().filter(|row| **row != ABSENT) {
             *row = live.binary_search(row).expect("a key's row is alive") as u32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+    use crate::columns::{batch_of, schema_of};
+
+    fn delta(keys: std::ops::Range<i64>, weight: i64) -> Delta {
+        let key: ArrayRef = Arc::new(Int64Array::from_iter_values(keys.clone()));
+        let tenfold: ArrayRef = Arc::new(Int64Array::from_iter_values(keys.clone().map(|key| key * 10)));
+        let rows = key.len();
+        let batch = batch_of(
+            schema_of(&[DataType::Int64, DataType::Int64]),
+            vec![key, tenfold],
+            rows,
+        );
+        Delta::new(batch, Some(Int64Array::from(vec![weight; rows])))
+    }
+
+    #[test]
+    fn keys_that_come_and_go_leave_nothing() {
+        let schema = schema_of(&[DataType::Int64, DataType::Int64]);
+        let mut paired = Paired::new(&[DataType::Int64], (schema.clone(), &[0]), (schema, &[0]));
+        let mut change = |of: Of, keys: std::ops::Range<i64>, weight: i64| {
+            let delta = delta(keys, weight);
+            let numbers = paired.keys_of(of, delta.rows());
+            paired.apply(of, &delta, &numbers);
+            paired.compact_if_due();
+            paired.index.len()
+        };
+        change(Of::Left, 0..100, 1);
+        change(Of::Right, 50..120, 1);
+        for round in 1..20 {
+            let keys = round * 10_000..(round + 1) * 10_000;
+            change(Of::Left, keys.clone(), 1);
+            assert!(change(Of::Left, keys, -1) < 3 * DEAD_ROWS_MIN);
+        }
+        let probe = delta(0..130, 1);
+        let numbers = paired.keys_of(Of::Left, probe.rows());
+        for (key, number) in (0..130).zip(numbers) {
+            for (of, held) in [(Of::Left, 0..100), (Of::Right, 50..120)] {
+                let row = paired.row(of, number);
+                assert_eq!(row.is_some(), held.contains(&key), "{of:?} of key {key}");
+                if let Some(row) = row {
+                    let tenfold = paired.take(of, &[row])[1].as_primitive::<Int64Type>().value(0);
+                    assert_eq!(tenfold, key * 10);
+                }
+            }
         }
     }
 }

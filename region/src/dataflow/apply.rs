@@ -273,6 +273,11 @@ impl Dataflow {
         let views = self.views.values_mut().flat_map(ViewState::spillable);
         let slots = self.slots.values_mut().flat_map(|slots| slots.set.spillable());
         let mut rows: Vec<&mut dyn Spill> = views.chain(slots).collect();
+        if area.budget() == 0 {
+            let moved = rows.iter_mut().try_for_each(|rows| rows.spill_all(&*area));
+            self.counts.spills += u64::from(moved.is_ok());
+            return;
+        }
         let resident: usize = rows.iter().map(|rows| rows.resident_bytes()).sum();
         let Some(over) = resident.checked_sub(area.budget()).filter(|over| *over > 0) else {
             return;
@@ -282,7 +287,10 @@ impl Dataflow {
         rows.sort_by_key(|rows| std::cmp::Reverse(rows.resident_bytes()));
         for rows in rows {
             match rows.spill(&*area, needed - freed.min(needed)) {
-                Ok(bytes) => freed += bytes,
+                Ok(bytes) => {
+                    freed += bytes;
+                    self.counts.spills += u64::from(bytes > 0);
+                }
                 // Without room rows stay where they are; the area tells its owner.
                 Err(_) => return,
             }

@@ -22,8 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use tributary_executor::{Scope, Workers};
-use tributary_planner::catalog::Catalog;
+use tributary_executor::{Scope, View, Workers};
+use tributary_planner::catalog::{Catalog, Object, ObjectKind};
 use tributary_replication::{Changed, Epoch, Frontier, Hlc, SectionObject};
 use tributary_storage::{
     ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, Keys, ObjectId, OriginId, Position, RegionId,
@@ -36,6 +36,7 @@ pub use views::ViewState;
 pub(crate) use views::step_global;
 
 use crate::config::{Defects, RegionConfig};
+use crate::effect::Rejected;
 use crate::source::{SourceLog, SourceReader};
 
 /// The newest log hashes that are kept per origin. A peer that is further behind than this many records of
@@ -91,6 +92,8 @@ pub struct Counts {
     pub conflicts: u64,
     /// Retractions (rows of negative weight) that entered the views.
     pub retractions: u64,
+    /// How often rows went out of memory.
+    pub spills: u64,
 }
 
 /// The outcome of a step.
@@ -242,6 +245,19 @@ impl Dataflow {
     /// Whether the views of this region merge slots of several regions.
     pub(crate) fn scope(&self) -> Scope {
         scope_of(&self.catalog)
+    }
+
+    /// Whether a new object can be kept here: a view can be built.
+    ///
+    /// # Errors
+    /// [`Rejected::Unsupported`] with what the operators say.
+    pub(crate) fn assert_buildable(&self, object: &Object) -> std::result::Result<(), Rejected> {
+        let ObjectKind::MaterializedView(def) = &object.kind else {
+            return Ok(());
+        };
+        View::new(object.id, def.plan.clone(), self.scope(), self.workers.clone())
+            .map(drop)
+            .map_err(|error| Rejected::Unsupported(error.to_string()))
     }
 
     /// Finds out who this region is by its name in the catalog.

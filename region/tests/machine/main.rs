@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, Int32Array, RecordBatch};
 use arrow::util::pretty::pretty_format_batches;
-use tributary_planner::catalog::PlanSettings;
+use tributary_planner::catalog::{CatalogChange, ObjectKind, PlanSettings};
+use tributary_planner::plan::{Expr, Node};
 use tributary_region::{
     Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, TableChange, WriteSet,
 };
@@ -316,4 +317,43 @@ fn a_gap_in_the_log_is_refused() {
         )
         .is_err()
     );
+}
+
+#[test]
+fn a_view_that_cannot_be_built_never_reaches_the_log() {
+    let mut machine = Machine::with_view();
+    let catalog = machine.region.snapshot().catalog.clone();
+    let sql = "CREATE MATERIALIZED VIEW bad AS SELECT v FROM t WHERE v > 1";
+    let parsed = tributary_planner::parse::parse(sql).expect("it parses").remove(0);
+    let planned =
+        tributary_planner::ddl::plan_ddl(&parsed.statement, &catalog, &PlanSettings::default(), NOW_MS)
+            .expect("it can be planned");
+    let CatalogChange::Create(mut object) = planned.changes[0].clone() else {
+        panic!("one object is created");
+    };
+    let ObjectKind::MaterializedView(def) = &mut object.kind else {
+        panic!("it is a view");
+    };
+    let mut plan = (*def.plan).clone();
+    plan.global = Node::Filter {
+        input: Box::new(plan.global),
+        predicate: Expr::Column(99),
+    };
+    def.plan = Arc::new(plan);
+    let (records, version) = (machine.log.len(), catalog.version);
+    machine.step(Input::Ddl {
+        token: 77,
+        changes: vec![CatalogChange::Create(object)],
+        base_version: version,
+    });
+    machine.settle();
+    let refused = machine.replies.iter().find(|(token, _)| *token == 77);
+    assert!(
+        matches!(refused, Some((_, Err(Rejected::Unsupported(_))))),
+        "{refused:?}"
+    );
+    assert_eq!(machine.log.len(), records);
+    machine.insert(1, &[(1, 5)]);
+    machine.settle();
+    assert_eq!(Machine::open(machine.log.clone()).shown("m"), machine.shown("m"));
 }

@@ -136,6 +136,9 @@ impl DdlRefusal {
             DdlError::Rejected(Rejected::CatalogChanged) => DdlRefusal::CatalogChanged,
             DdlError::Rejected(Rejected::DiskFull) => DdlRefusal::DiskFull,
             DdlError::Rejected(Rejected::NotPrimary) => DdlRefusal::NotPrimary,
+            DdlError::Rejected(Rejected::Unsupported(reason)) => {
+                DdlRefusal::from_error(DdlError::Plan(PlanError::new(PlanErrorKind::Unsupported, reason)))
+            }
             DdlError::Rejected(_) => DdlRefusal::Overloaded,
         }
     }

@@ -41,6 +41,8 @@ pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
         }
         Rejected::DiskFull => SqlError::new(DISK_FULL, "no space left on the device of this region")
             .hint("free space; reads go on meanwhile"),
+        Rejected::Unsupported(reason) => SqlError::unsupported(reason.clone())
+            .hint("write the query in another way, and report this one: planning should have refused it"),
         Rejected::NotPrimary => SqlError::new(CANNOT_CONNECT_NOW, "this is not the primary region")
             .hint("run DDL again; it is forwarded to the primary region"),
         Rejected::SourceMoved { .. } | Rejected::SourceColumns(_) => {

@@ -118,6 +118,7 @@ fn compare_view(
         return Err(Violation::new(guarantee, format!("{place}: {detail}")));
     }
     report.views_compared += 1;
+    report.alone_compared += u64::from(snapshot.catalog.regions.len() == 1);
     report.rows_compared += held.len() as u64;
     Ok(())
 }

@@ -48,6 +48,7 @@ impl World {
                 self.nodes[node].log_disk.set_power_fails_after(self.rng.below(6));
             }
             Fault::Crash => {}
+            Fault::Partition | Fault::Reset if self.nodes.len() < 2 => {}
             Fault::Partition => {
                 let cut = draw_partition(&mut self.rng, self.nodes.len());
                 let until = self.now_ms + self.rng.between(100, 1_500);

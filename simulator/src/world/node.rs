@@ -7,7 +7,7 @@ use tributary_executor::Inline;
 use tributary_region::{Defects, Founding, Region, RegionConfig, Snapshot};
 use tributary_replication::Frontier;
 use tributary_storage::kv::Defect;
-use tributary_storage::{KvLog, Log, MemKv, Position, Record, StorageError, checkpoint};
+use tributary_storage::{KvLog, Log, MemKv, Position, Record, SpillFiles, StorageError, checkpoint};
 
 use crate::clock::Clock;
 use crate::options::{Control, Options};
@@ -77,8 +77,10 @@ impl Node {
         config.link.pending_keys_max = options.limits.pending_keys_max;
         config.link.window_bundles_max = options.limits.window_bundles_max;
         config.defects = defects(options.control);
-        // Regions that are alone divide their views; how finely may change nothing.
-        config.workers = Arc::new(Inline::new(1 + (options.seed % 3) as usize));
+        config.workers = Arc::new(Inline::new(options.partitions));
+        if options.spilled {
+            config.spill = Some(Arc::new(SpillFiles::new(&std::env::temp_dir(), 0)));
+        }
         if index == 0 {
             let mut cluster = [0; 16];
             cluster[..8].copy_from_slice(&options.seed.to_le_bytes());

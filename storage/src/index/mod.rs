@@ -68,6 +68,11 @@ impl KeyIndex {
         }
     }
 
+    /// The types of its columns.
+    pub fn types(&self) -> &[DataType] {
+        &self.types
+    }
+
     /// The number of keys; their ids are the numbers below it.
     pub fn len(&self) -> usize {
         match &self.form {

@@ -27,7 +27,8 @@ use crate::error::{Result, StorageError};
 
 /// Where rows go when memory is short.
 pub trait SpillArea: fmt::Debug + Send + Sync {
-    /// The bytes of rows that may stay in memory.
+    /// The bytes of rows that may stay in memory. With none of them even the few rows of a tail go, as
+    /// [`Spill::spill_all`] says.
     fn budget(&self) -> usize;
 
     /// The same rows, elsewhere.
