@@ -13,7 +13,12 @@ use crate::snapshot::Snapshot;
 /// One thing to do, in the order given.
 pub enum Effect {
     /// Append to the log. After the effects of one or more inputs the shell syncs once and says `Persisted`.
-    Append(Record),
+    Append {
+        /// What to append.
+        record: Record,
+        /// The tokens of the inputs that it stems from.
+        tokens: Vec<u64>,
+    },
     /// Send to a peer; may be lost.
     Send {
         /// The peer's configured name.
@@ -21,7 +26,7 @@ pub enum Effect {
         /// The message.
         message: Message,
     },
-    /// The outcome of a `Commit` or `Ddl`. A success is given only when its record is durable.
+    /// The outcome of a commit, of rows of a source, or of DDL. A success is given only when its record is durable.
     Reply {
         /// The input's token.
         token: u64,

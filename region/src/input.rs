@@ -4,20 +4,16 @@ use tributary_planner::catalog::CatalogChange;
 use tributary_replication::link::Message;
 use tributary_storage::Position;
 
+use crate::commits::Submission;
 use crate::source::SourceAppend;
-use crate::writes::WriteSet;
 
 /// One event from outside. Time comes with every step; there are no other inputs.
 #[derive(Debug)]
 pub enum Input {
-    /// A transaction's writes. Answered by exactly one `Reply` with the same token.
-    Commit {
-        /// Chosen by the shell.
-        token: u64,
-        /// What to write.
-        writes: WriteSet,
-    },
-    /// Rows that were read from a source. Answered like a `Commit`.
+    /// Writes of transactions that wait together. Each is answered by exactly one `Reply` with its token; those that
+    /// are accepted may share a record.
+    Commits(Vec<Submission>),
+    /// Rows that were read from a source. Answered like a commit.
     Source {
         /// Chosen by the shell.
         token: u64,

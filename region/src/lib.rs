@@ -18,6 +18,7 @@
 pub mod backfill;
 pub mod bundles;
 pub mod checkpoint;
+pub mod commits;
 pub mod config;
 pub mod dataflow;
 pub mod effect;
@@ -34,6 +35,7 @@ pub mod snapshot;
 pub mod source;
 pub mod writes;
 
+pub use commits::Submission;
 pub use config::{Defects, Founding, RegionConfig};
 pub use effect::{Committed, Effect, Rejected};
 pub use error::RegionError;

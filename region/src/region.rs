@@ -8,6 +8,7 @@ use tributary_storage::checkpoint::Loaded;
 use tributary_storage::{ObjectId, Position, Record, RegionId};
 
 use crate::bundles;
+use crate::commits::{self, Decided};
 use crate::config::RegionConfig;
 use crate::dataflow::{Counts, Dataflow, ViewState};
 use crate::effect::{Committed, Effect, Rejected};
@@ -136,11 +137,11 @@ impl Region {
 
     fn try_step(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) -> Result<()> {
         match input {
-            Input::Commit { token, writes } => {
-                let sealed = self
-                    .sequencer
-                    .commit(now_ms, writes, &self.config, &self.dataflow);
-                self.answer(token, sealed, out);
+            Input::Commits(submissions) => {
+                for group in commits::groups(submissions) {
+                    let decided = self.sequencer.commit(now_ms, group, &self.config, &self.dataflow);
+                    self.answer_all(decided, out);
+                }
             }
             Input::Source { token, append } => {
                 let sealed = self
@@ -210,7 +211,7 @@ impl Region {
             primary: number(0),
         };
         let (record, _) = self.sequencer.seal_catalog(now_ms, vec![change]);
-        out.push(Effect::Append(record));
+        out.push(append(record));
         self.joined = true;
     }
 
@@ -220,21 +221,31 @@ impl Region {
         sealed: std::result::Result<(Record, Hlc), Rejected>,
         out: &mut Vec<Effect>,
     ) {
-        match sealed {
-            Ok((record, hlc)) => {
-                self.outbound.reply(
-                    token,
-                    Committed {
-                        position: record.position,
-                        hlc,
-                    },
-                );
-                out.push(Effect::Append(record));
+        let decided = match sealed {
+            Ok((record, hlc)) => Decided {
+                sealed: Some((record, hlc, vec![token])),
+                ..Decided::default()
+            },
+            Err(rejected) => Decided {
+                refused: vec![(token, rejected)],
+                ..Decided::default()
+            },
+        };
+        self.answer_all(decided, out);
+    }
+
+    fn answer_all(&mut self, decided: Decided, out: &mut Vec<Effect>) {
+        let refusals = decided.refused.into_iter();
+        out.extend(refusals.map(|(token, rejected)| Effect::Reply {
+            token,
+            outcome: Err(rejected),
+        }));
+        if let Some((record, hlc, tokens)) = decided.sealed {
+            let position = record.position;
+            for token in &tokens {
+                self.outbound.reply(*token, Committed { position, hlc });
             }
-            Err(rejected) => out.push(Effect::Reply {
-                token,
-                outcome: Err(rejected),
-            }),
+            out.push(Effect::Append { record, tokens });
         }
     }
 
@@ -253,7 +264,7 @@ impl Region {
                 let record = self
                     .sequencer
                     .bundles(now_ms, valid, |table| self.dataflow.key_encoder(table));
-                out.push(Effect::Append(record));
+                out.push(append(record));
             }
             Err((peer, reason)) => {
                 out.push(Effect::Refused {
@@ -285,7 +296,7 @@ impl Region {
         if !self.joined && self.dataflow.origin().is_some() {
             self.joined = true;
             let (record, _) = self.sequencer.seal(now_ms, Entry::Joined);
-            out.push(Effect::Append(record));
+            out.push(append(record));
         }
         self.poll_backfills(now_ms, out);
         self.hold_snapshot();
@@ -309,7 +320,7 @@ impl Region {
         }
         for id in ready {
             let (record, _) = self.sequencer.seal(now_ms, Entry::Attach(id));
-            out.push(Effect::Append(record));
+            out.push(append(record));
         }
     }
 
@@ -398,6 +409,14 @@ impl Region {
         self.status_ms = now_ms;
         self.published = Arc::new(snapshot);
         out.push(Effect::Publish(self.published.clone()));
+    }
+}
+
+/// A record that answers nobody.
+fn append(record: Record) -> Effect {
+    Effect::Append {
+        record,
+        tokens: Vec::new(),
     }
 }
 

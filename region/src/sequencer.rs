@@ -11,6 +11,7 @@ use tributary_planner::catalog::{Catalog, CatalogChange, TableLocality};
 use tributary_replication::{Bundle, Epoch, Frontier, Hlc, HlcClock};
 use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Record};
 
+use crate::commits::{self, Decided, Submission, Taken};
 use crate::config::RegionConfig;
 use crate::dataflow::Dataflow;
 use crate::effect::Rejected;
@@ -102,59 +103,80 @@ impl Sequencer {
         self.disk_full = full;
     }
 
-    /// Checks a transaction and seals it.
+    /// Checks the transactions of a group, each by itself, and seals those that may be in as one record.
     pub fn commit(
         &mut self,
         now_ms: u64,
-        writes: WriteSet,
+        group: Vec<Submission>,
         config: &RegionConfig,
         dataflow: &Dataflow,
-    ) -> Result<(Record, Hlc), Rejected> {
-        let Some(origin) = dataflow.origin() else {
-            return Err(Rejected::Joining);
-        };
-        self.admit(now_ms, &writes, origin, config)?;
-        let mut written = Vec::new();
-        for (&table, change) in &writes.tables {
-            let Some(keys) = dataflow.encode_keys(table, &change.writes.rows) else {
-                // Sealed, not yet stepped DDL created it: no session can have read it, so nothing can be stale.
-                return Err(Rejected::CatalogChanged);
-            };
-            let stored = dataflow.versions(table, &change.writes.rows);
-            for (row, key) in keys.iter().enumerate() {
-                let current = match self.overlay.get(table, key) {
-                    None => stored[row],
-                    Some(OverlayVersion::Deleted(_)) => None,
-                    Some(OverlayVersion::Own(position)) => Some((origin, Epoch(position.0))),
-                    Some(OverlayVersion::Foreign(_)) => return Err(Rejected::Conflict { table }),
-                };
-                if current != change.expected[row] {
-                    return Err(Rejected::Conflict { table });
-                }
+    ) -> Decided {
+        let mut decided = Decided::default();
+        let mut admitted = Vec::with_capacity(group.len());
+        for submission in group {
+            match self.admit(now_ms, &submission.writes, config, dataflow) {
+                Ok(()) => admitted.push(submission),
+                Err(rejected) => decided.refused.push((submission.token, rejected)),
             }
-            written.push((table, keys, change.writes.deleted.clone()));
         }
+        let Some(origin) = dataflow.origin() else {
+            return decided;
+        };
+        let gathered = commits::gather(&mut admitted, dataflow);
+        let mut taken = Taken::default();
+        let mut is_accepted = Vec::with_capacity(admitted.len());
+        for (number, submission) in admitted.iter().enumerate() {
+            let current = |table, key: &[u8], stored| self.current(origin, table, key, stored);
+            let accepted = taken.accept(number, &gathered, current);
+            is_accepted.push(accepted.is_ok());
+            if let Err(rejected) = accepted {
+                decided.refused.push((submission.token, rejected));
+            }
+        }
+        drop(taken);
+        let of_accepted = || {
+            admitted
+                .iter()
+                .zip(&is_accepted)
+                .filter(|(_, accepted)| **accepted)
+        };
+        let tokens: Vec<u64> = of_accepted().map(|(submission, _)| submission.token).collect();
+        if tokens.is_empty() {
+            return decided;
+        }
+        let source = of_accepted().find_map(|(submission, _)| submission.writes.source);
+        let writes = commits::accepted(gathered, &is_accepted);
         let tables = writes
-            .tables
-            .into_iter()
-            .map(|(table, change)| (table, change.writes))
+            .iter()
+            .map(|(table, writes, _)| (*table, writes.clone()))
             .collect();
-        let (record, hlc) = self.seal(
-            now_ms,
-            Entry::Commit {
-                tables,
-                source: writes.source,
-            },
-        );
+        let (record, hlc) = self.seal(now_ms, Entry::Commit { tables, source });
         let position = record.position;
-        for (table, keys, deleted) in written {
+        for (table, writes, keys) in writes {
             self.overlay
-                .write(position, table, keys, |row| match deleted.value(row) {
+                .write(position, table, keys, |row| match writes.deleted.value(row) {
                     true => OverlayVersion::Deleted(position),
                     false => OverlayVersion::Own(position),
                 });
         }
-        Ok((record, hlc))
+        decided.sealed = Some((record, hlc, tokens));
+        decided
+    }
+
+    /// The version of a key as of everything sealed, given the stored one.
+    fn current(
+        &self,
+        origin: OriginId,
+        table: ObjectId,
+        key: &[u8],
+        stored: Option<(OriginId, Epoch)>,
+    ) -> Result<Option<(OriginId, Epoch)>, Rejected> {
+        match self.overlay.get(table, key) {
+            None => Ok(stored),
+            Some(OverlayVersion::Deleted(_)) => Ok(None),
+            Some(OverlayVersion::Own(position)) => Ok(Some((origin, Epoch(position.0)))),
+            Some(OverlayVersion::Foreign(_)) => Err(Rejected::Conflict { table }),
+        }
     }
 
     /// Checks rows that were read from a source and seals their numbers.
@@ -210,9 +232,10 @@ impl Sequencer {
         &self,
         now_ms: u64,
         writes: &WriteSet,
-        origin: OriginId,
         config: &RegionConfig,
+        dataflow: &Dataflow,
     ) -> Result<(), Rejected> {
+        let origin = dataflow.origin().ok_or(Rejected::Joining)?;
         self.admit_record(config)?;
         let ahead_ms = self.time(now_ms).ms().saturating_sub(now_ms);
         for &table in writes.tables.keys() {
@@ -225,6 +248,10 @@ impl Sequencer {
                     return Err(Rejected::OtherRegion(table));
                 }
                 _ => {}
+            }
+            if !dataflow.has_table(table) {
+                // Sealed, not yet stepped DDL created it: no session can have read it, so nothing can be stale.
+                return Err(Rejected::CatalogChanged);
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tributary_replication::{Epoch, TableWrites};
 use tributary_storage::{ObjectId, OriginId};
 
-/// All writes of one transaction: it becomes one log record, or nothing.
+/// All writes of one transaction: they are in one log record, all or none.
 #[derive(Clone, Debug, Default)]
 pub struct WriteSet {
     /// Per table the new rows.
@@ -15,6 +15,16 @@ pub struct WriteSet {
     pub source: Option<(ObjectId, u64)>,
     /// The catalog version the writes were bound against.
     pub catalog_version: u64,
+}
+
+impl WriteSet {
+    /// The number of rows and deletions.
+    pub fn rows(&self) -> usize {
+        self.tables
+            .values()
+            .map(|change| change.writes.rows.num_rows())
+            .sum()
+    }
 }
 
 /// Writes to one table; each key at most once.

@@ -161,16 +161,16 @@ impl Ledger {
         Ok(())
     }
 
-    /// At the end: every acknowledged commit is where it was acknowledged, according to `token_at`.
+    /// At the end: every acknowledged commit is where it was acknowledged, according to `holds`.
     ///
     /// # Errors
     /// When one is not.
-    pub fn check_all(&self, token_at: impl Fn(OriginId, u64) -> Option<u64>) -> Checked {
+    pub fn check_all(&self, holds: impl Fn(OriginId, u64, u64) -> bool) -> Checked {
         for (token, submission) in &self.submissions {
             let (Fate::Acknowledged(position) | Fate::Sealed(position)) = submission.fate else {
                 continue;
             };
-            if token_at(submission.origin, position) != Some(*token) {
+            if !holds(submission.origin, position, *token) {
                 let detail = format!("submission {token} is not at {position} of {}", submission.origin);
                 return Err(Violation::new("acknowledged commits survive", detail));
             }

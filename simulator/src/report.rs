@@ -50,6 +50,8 @@ pub struct Report {
     pub regions: Counts,
     /// How submissions ended.
     pub ledger: LedgerCounts,
+    /// Records of several commits.
+    pub shared_records: u64,
     /// What the network did.
     pub network: NetworkCounts,
     /// Tables created.
@@ -123,6 +125,7 @@ impl Report {
             (&mut self.unknown_to_oracle, run.unknown_to_oracle),
         ];
         sums.into_iter().for_each(|(sum, part)| *sum += part);
+        self.shared_records += run.shared_records;
         self.alone_compared += run.alone_compared;
         self.sql_compared += run.sql_compared;
         self.sql_skipped += run.sql_skipped;
@@ -144,7 +147,7 @@ impl Report {
     }
 
     /// What a suite must have seen, with how often it did.
-    pub fn required(&self) -> [(&'static str, u64); 10] {
+    pub fn required(&self) -> [(&'static str, u64); 11] {
         [
             ("relays", self.regions.relayed),
             ("joint applications", self.regions.joint_applications),
@@ -155,6 +158,7 @@ impl Report {
             ("damaged messages refused", self.damaged_refused),
             ("views compared with the oracle", self.views_compared),
             ("comparisons in regions that are alone", self.alone_compared),
+            ("records of several commits", self.shared_records),
             ("rows out of memory", self.regions.spills),
         ]
     }

@@ -172,6 +172,11 @@ impl Dataflow {
         Some(self.tables.get(&table)?.encode_keys(rows))
     }
 
+    /// Whether this is a table whose rows are kept.
+    pub fn has_table(&self, table: ObjectId) -> bool {
+        self.tables.contains_key(&table)
+    }
+
     /// How keys of a table are encoded, and which columns they are.
     pub fn key_encoder(&self, table: ObjectId) -> Option<(Arc<KeyEncoder>, Vec<usize>)> {
         self.tables

@@ -10,7 +10,7 @@ use arrow::util::pretty::pretty_format_batches;
 use tributary_planner::catalog::{CatalogChange, ObjectKind, PlanSettings};
 use tributary_planner::plan::{Expr, Node};
 use tributary_region::{
-    Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, TableChange, WriteSet,
+    Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, Submission, TableChange, WriteSet,
 };
 use tributary_replication::{Epoch, TableWrites};
 use tributary_storage::{ObjectId, OriginId, Position, Record};
@@ -65,7 +65,7 @@ impl Machine {
     fn take(&mut self, out: Vec<Effect>) {
         for effect in out {
             match effect {
-                Effect::Append(record) => self.log.push(record),
+                Effect::Append { record, .. } => self.log.push(record),
                 Effect::Reply { token, outcome } => {
                     self.replies
                         .push((token, outcome.map(|committed| committed.position)));
@@ -119,24 +119,43 @@ impl Machine {
         expected: Vec<Option<(OriginId, Epoch)>>,
         deleted: bool,
     ) {
-        let snapshot = self.region.snapshot();
-        let table = self.table();
-        let schema = snapshot.tables[&table].def.schema();
-        let ids = Int32Array::from_iter_values(rows.iter().map(|row| row.0));
-        let values = Int32Array::from_iter_values(rows.iter().map(|row| row.1));
-        let batch = RecordBatch::try_new(schema, vec![Arc::new(ids), Arc::new(values)]).expect("two columns");
-        let deleted = BooleanArray::from(vec![deleted; rows.len()]);
+        let submission = self.submission(token, rows, expected, deleted);
+        self.step(Input::Commits(vec![submission]));
+    }
+
+    fn submission(
+        &self,
+        token: u64,
+        rows: &[(i32, i32)],
+        expected: Vec<Option<(OriginId, Epoch)>>,
+        deleted: bool,
+    ) -> Submission {
         let change = TableChange {
-            writes: TableWrites { rows: batch, deleted },
+            writes: TableWrites {
+                rows: self.batch(rows),
+                deleted: BooleanArray::from(vec![deleted; rows.len()]),
+            },
             expected,
         };
-        let tables = BTreeMap::from([(table, change)]);
         let writes = WriteSet {
-            tables,
+            tables: BTreeMap::from([(self.table(), change)]),
             source: None,
-            catalog_version: snapshot.catalog.version,
+            catalog_version: self.region.snapshot().catalog.version,
         };
-        self.step(Input::Commit { token, writes });
+        Submission { token, writes }
+    }
+
+    fn batch(&self, rows: &[(i32, i32)]) -> RecordBatch {
+        let schema = self.region.snapshot().tables[&self.table()].def.schema();
+        let ids = Int32Array::from_iter_values(rows.iter().map(|row| row.0));
+        let values = Int32Array::from_iter_values(rows.iter().map(|row| row.1));
+        RecordBatch::try_new(schema, vec![Arc::new(ids), Arc::new(values)]).expect("two columns")
+    }
+
+    fn version_of(&self, id: i32) -> Option<(OriginId, Epoch)> {
+        self.region
+            .dataflow()
+            .versions(self.table(), &self.batch(&[(id, 0)]))[0]
     }
 
     fn table(&self) -> ObjectId {
@@ -356,4 +375,76 @@ fn a_view_that_cannot_be_built_never_reaches_the_log() {
     machine.insert(1, &[(1, 5)]);
     machine.settle();
     assert_eq!(Machine::open(machine.log.clone()).shown("m"), machine.shown("m"));
+}
+
+#[test]
+fn commits_that_come_together_share_a_record_and_are_answered_each() {
+    let mut machine = Machine::with_view();
+    machine.insert(1, &[(1, 5), (2, 5)]);
+    machine.settle();
+    let records = machine.log.len();
+    let (table, old) = (machine.table(), machine.version_of(1));
+    let submissions = vec![
+        machine.submission(10, &[(3, 6)], vec![None], false),
+        // Replaces a row.
+        machine.submission(11, &[(1, 7)], vec![old], false),
+        // Expects that key 2 is free.
+        machine.submission(12, &[(4, 9), (2, 9)], vec![None, None], false),
+        // Writes a key that one before it writes.
+        machine.submission(13, &[(3, 8)], vec![None], false),
+        machine.submission(14, &[(5, 6)], vec![None], false),
+        machine.submission(15, &[(2, 0)], vec![machine.version_of(2)], true),
+    ];
+    machine.step(Input::Commits(submissions));
+    machine.settle();
+    assert_eq!(machine.log.len(), records + 1);
+    let conflict = Err(Rejected::Conflict { table });
+    let position = Ok(Position(records as u64 + 1));
+    for (token, expected) in [
+        (10, &position),
+        (11, &position),
+        (12, &conflict),
+        (13, &conflict),
+        (14, &position),
+        (15, &position),
+    ] {
+        let answers: Vec<_> = machine.replies.iter().filter(|(of, _)| *of == token).collect();
+        assert_eq!(answers, [&(token, expected.clone())], "the answer to {token}");
+    }
+    assert_eq!(machine.shown("m"), SHARED);
+    let reopened = Machine::open(machine.log.clone());
+    assert_eq!(reopened.shown("m"), machine.shown("m"));
+}
+
+const SHARED: &str = "\
++---+---+
+| v | n |
++---+---+
+| 6 | 2 |
+| 7 | 1 |
++---+---+";
+
+#[test]
+fn large_commits_have_records_of_their_own() {
+    let mut machine = Machine::with_view();
+    let records = machine.log.len();
+    let rows = |from: i32, count: i32| (from..from + count).map(|id| (id, 0)).collect::<Vec<_>>();
+    let submission = |machine: &Machine, token, rows: &[(i32, i32)]| {
+        machine.submission(token, rows, vec![None; rows.len()], false)
+    };
+    let submissions = vec![
+        submission(&machine, 1, &rows(0, 10)),
+        submission(&machine, 2, &rows(10, 20_000)),
+        submission(&machine, 3, &rows(30_000, 10)),
+        submission(&machine, 4, &rows(40_000, 10)),
+    ];
+    machine.step(Input::Commits(submissions));
+    machine.settle();
+    let positions: Vec<u64> = (1..=4)
+        .map(|token| {
+            let answer = machine.replies.iter().find(|(of, _)| *of == token);
+            answer.expect("answered").1.as_ref().expect("accepted").0 - records as u64
+        })
+        .collect();
+    assert_eq!(positions, [1, 2, 3, 3]);
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tributary_region::{Effect, Input, Region, Snapshot};
+use tributary_region::{Effect, Input, Region, Snapshot, Submission};
 use tributary_storage::{Position, Record};
 
 use super::checkpoints::{Checkpoints, Outcome};
@@ -104,7 +104,14 @@ impl Driver {
             while let Ok(outcome) = self.checkpoint_outcomes.try_recv() {
                 self.take_checkpoint_outcome(outcome, effects)?;
             }
+            let mut commits = Vec::new();
             for request in batch.drain(..) {
+                if let Request::Commit { writes, reply } = request {
+                    let token = self.expect_reply(reply);
+                    commits.push(Submission { token, writes });
+                    continue;
+                }
+                self.commit(&mut commits, effects);
                 if matches!(request, Request::Stop) {
                     self.requests.close();
                     phase = Phase::Stopping {
@@ -115,6 +122,7 @@ impl Driver {
                 }
                 self.take_request(request, effects);
             }
+            self.commit(&mut commits, effects);
             let now = Instant::now();
             if now >= next_timer {
                 self.step(Input::Timer, effects);
@@ -190,10 +198,6 @@ impl Driver {
 
     fn take_request(&mut self, request: Request, effects: &mut Vec<Effect>) {
         match request {
-            Request::Commit { writes, reply } => {
-                let token = self.expect_reply(reply);
-                self.step(Input::Commit { token, writes }, effects);
-            }
             Request::Source { append, reply } => {
                 let token = self.expect_reply(reply);
                 self.step(Input::Source { token, append }, effects);
@@ -214,7 +218,15 @@ impl Driver {
                 );
             }
             Request::Link(event) => self.take_link_event(event, effects),
-            Request::Stop => {}
+            // Commits are gathered, and a stop is a matter of the loop.
+            Request::Commit { .. } | Request::Stop => {}
+        }
+    }
+
+    /// Hands over the commits that came one after the other.
+    fn commit(&mut self, commits: &mut Vec<Submission>, effects: &mut Vec<Effect>) {
+        if !commits.is_empty() {
+            self.step(Input::Commits(std::mem::take(commits)), effects);
         }
     }
 
@@ -270,7 +282,7 @@ impl Driver {
         while !effects.is_empty() {
             for effect in std::mem::take(effects) {
                 match effect {
-                    Effect::Append(record) => {
+                    Effect::Append { record, .. } => {
                         self.checkpoints.logged(record.payload.len());
                         self.appended = record.position;
                         records.push(record);

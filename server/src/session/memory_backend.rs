@@ -10,7 +10,7 @@ use tributary_planner::catalog::PlanSettings;
 use tributary_planner::ddl::plan_ddl;
 use tributary_planner::parse::parse;
 use tributary_region::{
-    Committed, Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, WriteSet,
+    Committed, Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, Submission, WriteSet,
 };
 use tributary_storage::{ObjectId, Position};
 
@@ -64,7 +64,7 @@ impl MemoryBackend {
             let mut appended = None;
             for effect in effects.drain(..) {
                 match effect {
-                    Effect::Append(record) => appended = Some(record.position),
+                    Effect::Append { record, .. } => appended = Some(record.position),
                     Effect::Reply { token, outcome } => drop(machine.replies.insert(token, outcome)),
                     Effect::Publish(snapshot) => drop(self.published.send_replace(snapshot)),
                     Effect::Stop { reason } => panic!("the region stopped: {reason}"),
@@ -115,7 +115,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn commit(&self, writes: WriteSet) -> Result<Committed, Rejected> {
-        self.submit(|token| Input::Commit { token, writes })
+        self.submit(|token| Input::Commits(vec![Submission { token, writes }]))
     }
 
     async fn ddl(&self, sql: String, settings: PlanSettings) -> Result<DdlDone, DdlError> {

@@ -34,8 +34,8 @@ struct Kept {
     hlc: Hlc,
     /// How far other origins are known after it.
     reach: Arc<Frontier>,
-    /// The submission it stems from.
-    token: Option<u64>,
+    /// The submissions it stems from.
+    tokens: Vec<u64>,
 }
 
 /// One origin's log.
@@ -89,12 +89,7 @@ impl Model {
     ///
     /// # Errors
     /// When it does not follow the one before, or does not say what was submitted.
-    pub fn append(
-        &mut self,
-        origin: OriginId,
-        record: &Record,
-        submission: Option<Submission<'_>>,
-    ) -> Checked {
+    pub fn append(&mut self, origin: OriginId, record: &Record, submissions: Vec<Submission<'_>>) -> Checked {
         let position = record.position.0;
         let last = self.last(origin);
         let broken = |detail: String| Violation::new("one log", format!("{origin} at {position}: {detail}"));
@@ -118,19 +113,16 @@ impl Model {
             .kept(origin, last)
             .map_or_else(Arc::default, |kept| kept.reach.clone());
         let reach = self.reach_after(origin, reach, &timed.entry).map_err(broken)?;
-        match (&timed.entry, &submission) {
-            (
-                Entry::Commit { tables, .. },
-                Some(Submission {
-                    writes: Some(writes), ..
-                }),
-            ) => {
-                self.check_commit(origin, position, tables, writes, &reach)?;
+        match &timed.entry {
+            Entry::Commit { tables, .. } => {
+                let writes: Option<Vec<&WriteSet>> = submissions.iter().map(|one| one.writes).collect();
+                let writes = writes.filter(|writes| !writes.is_empty());
+                let writes = writes.ok_or_else(|| broken("a commit that nobody submitted".into()))?;
+                self.check_commit(origin, position, tables, &writes, &reach)?;
                 self.write(origin, position, timed.hlc, tables, &reach)?;
             }
-            (Entry::Commit { .. }, _) => return Err(broken("a commit that nobody submitted".into())),
-            (Entry::Source { .. }, _) => return Err(broken("rows of a source that nobody created".into())),
-            (Entry::Catalog(changes), _) => {
+            Entry::Source { .. } => return Err(broken("rows of a source that nobody created".into())),
+            Entry::Catalog(changes) => {
                 let mut catalog = self
                     .catalog_at(position)
                     .map_or_else(Catalog::default, |c| (*c).clone());
@@ -142,17 +134,17 @@ impl Model {
                 }
                 self.catalogs.push((position, Arc::new(catalog)));
             }
-            (Entry::Attach(view), _) => {
+            Entry::Attach(view) => {
                 self.history(origin).attached.insert(*view, position);
             }
-            (Entry::Joined | Entry::Bundles(_), _) => {}
+            Entry::Joined | Entry::Bundles(_) => {}
         }
-        let token = submission.map(|submission| submission.token);
+        let tokens = submissions.iter().map(|submission| submission.token).collect();
         self.history(origin).records.push(Kept {
             chain: record.chain,
             hlc: timed.hlc,
             reach,
-            token,
+            tokens,
         });
         Ok(())
     }
@@ -186,9 +178,10 @@ impl Model {
         self.kept(origin, position).map(|kept| kept.hlc)
     }
 
-    /// The submission that a record stems from.
-    pub fn token(&self, origin: OriginId, position: u64) -> Option<u64> {
-        self.kept(origin, position).and_then(|kept| kept.token)
+    /// Whether a record stems from a submission.
+    pub fn holds(&self, origin: OriginId, position: u64, token: u64) -> bool {
+        self.kept(origin, position)
+            .is_some_and(|kept| kept.tokens.contains(&token))
     }
 
     /// Takes back the records after `last`, which a crash has lost. They were never synced.

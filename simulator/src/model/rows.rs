@@ -4,7 +4,7 @@
 //! that a frontier covers, the one with the greatest (time, origin) counts, where a write's time is at least
 //! one more than that of the version it overwrote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::Array;
 use tributary_planner::catalog::{ObjectKind, TableDef};
@@ -108,17 +108,22 @@ impl Model {
         self.histories.keys().flat_map(of).map(|live| live.row).collect()
     }
 
-    /// Whether a record holds what was submitted, on the versions that the submission expected.
+    /// Whether a record holds what was submitted, one submission after the other, each key once, on the versions that
+    /// the submissions expected.
     pub(super) fn check_commit(
         &self,
         origin: OriginId,
         position: u64,
         tables: &BTreeMap<ObjectId, TableWrites>,
-        submitted: &WriteSet,
+        submitted: &[&WriteSet],
         reach: &Frontier,
     ) -> Checked {
         let broken = |detail: String| Violation::new("commits", format!("{origin} at {position}: {detail}"));
-        if !tables.keys().eq(submitted.tables.keys()) {
+        let written: BTreeSet<ObjectId> = submitted
+            .iter()
+            .flat_map(|one| one.tables.keys().copied())
+            .collect();
+        if !tables.keys().eq(&written) {
             return Err(broken(
                 "the record writes other tables than were submitted".into(),
             ));
@@ -126,41 +131,60 @@ impl Model {
         let mut frontier = reach.clone();
         frontier.set(origin, Epoch(position - 1));
         for (table, writes) in tables {
-            let change = &submitted.tables[table];
-            if writes.rows.columns() != change.writes.rows.columns()
-                || writes.deleted != change.writes.deleted
-            {
-                return Err(broken(format!(
-                    "the record's rows of table {table} are not those submitted"
-                )));
-            }
             let Some(def) = self.table_def(*table) else {
                 return Err(broken(format!(
                     "it writes table {table}, which was never created"
                 )));
             };
-            for (row, expected) in change.expected.iter().enumerate() {
-                let key = key_of(def, writes, row).map_err(broken)?;
-                let current = self.versions.tables.get(table).and_then(|keys| keys.get(&key));
-                let current = current.and_then(|versions| match def.is_global() {
-                    true => winner(versions, &frontier),
-                    false => own_version(versions, origin, &frontier),
-                });
-                let live = |(origin, version): (OriginId, &Version)| {
-                    version.row.as_ref().map(|_| (origin, Epoch(version.position)))
-                };
-                let current = current.and_then(live);
-                if current != *expected {
-                    let key = show_row(&key);
-                    let detail = format!("table {table} key {key} is at {current:?}, not at {expected:?}");
-                    return Err(Violation::new(
-                        "no lost update",
-                        format!("{origin} at {position}: {detail}"),
-                    ));
+            let (mut start, mut seen) = (0, BTreeSet::new());
+            for change in submitted.iter().filter_map(|one| one.tables.get(table)) {
+                let count = change.writes.rows.num_rows();
+                if start + count > writes.rows.num_rows()
+                    || writes.rows.slice(start, count).columns() != change.writes.rows.columns()
+                    || writes.deleted.slice(start, count) != change.writes.deleted
+                {
+                    return Err(broken(format!(
+                        "the record's rows of table {table} are not those submitted"
+                    )));
                 }
+                for (row, expected) in change.expected.iter().enumerate() {
+                    let key = key_of(def, writes, start + row).map_err(broken)?;
+                    let current = self.version_of_key(origin, *table, def, &key, &frontier);
+                    if current != *expected || seen.contains(&key) {
+                        let key = show_row(&key);
+                        let detail =
+                            format!("table {table} key {key} is at {current:?}, not at {expected:?}");
+                        return Err(Violation::new(
+                            "no lost update",
+                            format!("{origin} at {position}: {detail}"),
+                        ));
+                    }
+                    seen.insert(key);
+                }
+                start += count;
+            }
+            if start != writes.rows.num_rows() {
+                return Err(broken(format!("the record has further rows of table {table}")));
             }
         }
         Ok(())
+    }
+
+    /// The live version of a key, as an origin knows it at a frontier.
+    fn version_of_key(
+        &self,
+        origin: OriginId,
+        table: ObjectId,
+        def: &TableDef,
+        key: &Row,
+        frontier: &Frontier,
+    ) -> Option<(OriginId, Epoch)> {
+        let versions = self.versions.tables.get(&table)?.get(key)?;
+        let (origin, version) = match def.is_global() {
+            true => winner(versions, frontier),
+            false => own_version(versions, origin, frontier),
+        }?;
+        version.row.as_ref().map(|_| (origin, Epoch(version.position)))
     }
 
     /// Keeps the versions that a record writes.

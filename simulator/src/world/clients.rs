@@ -1,6 +1,6 @@
 //! What clients do: writes in every region, DDL at the primary.
 
-use tributary_region::{Input, WriteSet};
+use tributary_region::{Input, Submission, WriteSet};
 
 use super::World;
 use super::event::Event;
@@ -13,7 +13,7 @@ use crate::workload::Ddl;
 const DDL_EVERY_MS: (u64, u64) = (40, 500);
 
 impl World {
-    /// One client writes in a region, on what it reads there now or read a while ago.
+    /// Clients write in a region, mostly one, on what they read there now or read a while ago.
     pub(super) fn write(&mut self, node: usize) -> Checked {
         let every_ms = self.options.write_every_ms;
         let at = self.now_ms + self.rng.between(every_ms / 2, every_ms * 3 / 2);
@@ -21,8 +21,25 @@ impl World {
         if self.healed {
             return Ok(());
         }
-        let Some(process) = &self.nodes[node].process else {
+        let mut submissions = Vec::new();
+        let clients = if self.rng.percent(80) {
+            1
+        } else {
+            self.rng.between(2, 6)
+        };
+        for _ in 0..clients {
+            submissions.extend(self.draw_commit(node)?);
+        }
+        if submissions.is_empty() {
             return Ok(());
+        }
+        self.step(node, Input::Commits(submissions))
+    }
+
+    /// A client's transaction; `None` when there is no table, or nothing to write.
+    fn draw_commit(&mut self, node: usize) -> Checked<Option<Submission>> {
+        let Some(process) = &self.nodes[node].process else {
+            return Ok(None);
         };
         let snapshot = match process.snapshots.front() {
             Some(old) if self.rng.percent(8) => old.clone(),
@@ -30,7 +47,7 @@ impl World {
         };
         let drawn = self.workload.draw_writes(&snapshot);
         let Some(writes) = drawn.map_err(|detail| Violation::new("the simulator can write", detail))? else {
-            return Ok(());
+            return Ok(None);
         };
         let token = self.ledger.submit(origin_of(node), Some(writes.clone()));
         self.trace.add(
@@ -39,7 +56,7 @@ impl World {
             format_args!("commit {token} {}", describe(&writes)),
             &[],
         );
-        self.step(node, Input::Commit { token, writes })
+        Ok(Some(Submission { token, writes }))
     }
 
     /// One client of the primary creates or drops something.

@@ -194,7 +194,7 @@ impl World {
         let boot = node.boot;
         self.trace
             .add(self.now_ms, index, format_args!("starts at {covered}"), &[]);
-        self.carry_out(index, effects, None)?;
+        self.carry_out(index, effects)?;
         self.queue.plan(self.now_ms, Event::Timer { node: index, boot });
         self.plan_work(index);
         self.plan_checkpoint(index);

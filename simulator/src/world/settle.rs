@@ -135,7 +135,7 @@ impl World {
 
     fn check_everything(&mut self) -> Checked {
         self.ledger
-            .check_all(|origin, position| self.model.token(origin, position))?;
+            .check_all(|origin, position, token| self.model.holds(origin, position, token))?;
         let mut snapshots = Vec::new();
         for node in 0..self.nodes.len() {
             let Some(snapshot) = self.nodes[node].snapshot() else {

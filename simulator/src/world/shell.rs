@@ -23,10 +23,6 @@ impl World {
     /// Gives a region one input and carries out what it asks for. Nothing when it does not run.
     pub(super) fn step(&mut self, node: usize, input: Input) -> Checked {
         let now_ms = self.nodes[node].clock.read(self.now_ms);
-        let token = match &input {
-            Input::Commit { token, .. } | Input::Ddl { token, .. } => Some(*token),
-            _ => None,
-        };
         let brings_work = !matches!(input, Input::Persisted { .. } | Input::Checkpointed { .. });
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
@@ -35,7 +31,7 @@ impl World {
         process.region.step(now_ms, input, &mut effects);
         self.report.steps += 1;
         let has_work = brings_work && process.region.has_work();
-        self.carry_out(node, effects, token)?;
+        self.carry_out(node, effects)?;
         if has_work {
             self.plan_work(node);
         }
@@ -43,27 +39,27 @@ impl World {
     }
 
     /// Carries out effects in their order.
-    pub(super) fn carry_out(&mut self, node: usize, effects: Vec<Effect>, token: Option<u64>) -> Checked {
+    pub(super) fn carry_out(&mut self, node: usize, effects: Vec<Effect>) -> Checked {
         for effect in effects {
             if self.nodes[node].process.is_none() {
                 return Ok(());
             }
-            self.carry_out_one(node, effect, token)?;
+            self.carry_out_one(node, effect)?;
         }
         Ok(())
     }
 
-    fn carry_out_one(&mut self, node: usize, effect: Effect, token: Option<u64>) -> Checked {
+    fn carry_out_one(&mut self, node: usize, effect: Effect) -> Checked {
         let now = self.now_ms;
         match effect {
-            Effect::Append(record) => {
+            Effect::Append { record, tokens } => {
                 self.trace.add(
                     now,
                     node,
                     format_args!("append {}", record.position.0),
                     &record.chain.0,
                 );
-                self.append(node, &record, token)?;
+                self.append(node, &record, &tokens)?;
             }
             Effect::Send { peer, message } => {
                 let bytes = message.encode();
@@ -147,14 +143,16 @@ impl World {
         Ok(())
     }
 
-    fn append(&mut self, node: usize, record: &Record, token: Option<u64>) -> Checked {
-        let submission = token.map(|token| Submission {
-            token,
-            writes: self.ledger.writes(token),
+    fn append(&mut self, node: usize, record: &Record, tokens: &[u64]) -> Checked {
+        let submissions = tokens.iter().map(|token| Submission {
+            token: *token,
+            writes: self.ledger.writes(*token),
         });
-        self.model.append(origin_of(node), record, submission)?;
-        if let Some(token) = token {
-            self.ledger.seal(token, record.position.0)?;
+        self.model
+            .append(origin_of(node), record, submissions.collect())?;
+        self.report.shared_records += u64::from(tokens.len() > 1);
+        for token in tokens {
+            self.ledger.seal(*token, record.position.0)?;
         }
         self.write_record(node, record.clone())
     }
