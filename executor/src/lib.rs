@@ -32,6 +32,7 @@ mod workers;
 
 pub use dataflow::{Defects, Inputs, Scope, View};
 pub use error::ExecutorError;
+pub use operators::hop::windows_of;
 pub use row_errors::{ERRORS_LISTED_MAX, RowError};
 pub use state::{Saved, SavedState};
 pub use workers::{Inline, Job, Workers};

@@ -192,6 +192,10 @@ fn of_external(error: Box<dyn std::error::Error + Send + Sync>) -> SqlError {
         Ok(inner) => return of_datafusion(*inner),
         Err(error) => error,
     };
+    let error = match error.downcast::<PlanError>() {
+        Ok(inner) => return SqlError::from(*inner),
+        Err(error) => error,
+    };
     match error.downcast::<ArrowError>() {
         Ok(inner) => SqlError::from(*inner),
         Err(error) => SqlError::internal(first_line(&error.to_string())),

@@ -71,21 +71,15 @@ impl Hop {
             Vec::with_capacity(rows.capacity()),
         );
         for row in (0..times.len()).filter(|row| times.is_valid(*row)) {
-            let time = times.value(row);
-            let newest = time.wrapping_sub(time.rem_euclid(self.slide_us));
-            let oldest = time.checked_sub(self.size_us);
-            let (Some(oldest), Some(_), true) = (oldest, newest.checked_add(self.size_us), newest <= time)
-            else {
+            let Some(windows) = windows_of(times.value(row), self.slide_us, self.size_us) else {
                 step.errors
                     .push(&self.operator, OUT_OF_RANGE, delta.rows(), row, delta.weight(row));
                 continue;
             };
-            let mut start = newest;
-            while start > oldest {
+            for (start, end) in windows {
                 rows.push(row as u32);
                 starts.push(start);
-                ends.push(start + self.size_us);
-                start -= self.slide_us;
+                ends.push(end);
             }
         }
         let bound = |values: Vec<i64>| -> ArrayRef {
@@ -100,6 +94,20 @@ impl Hop {
         columns.extend([bound(starts), bound(ends)]);
         expanded.with_rows(batch_of(self.schema.clone(), columns, expanded.len()))
     }
+}
+
+/// The start and end of each window that contains a time, newest first, in microseconds since 1970; `None` when one of
+/// them is beyond what 64 bits hold. Slide and size are positive.
+pub fn windows_of(time: i64, slide_us: i64, size_us: i64) -> Option<impl Iterator<Item = (i64, i64)>> {
+    let newest = time.checked_sub(time.rem_euclid(slide_us))?;
+    let oldest = time.checked_sub(size_us)?;
+    newest.checked_add(size_us)?;
+    let starts = std::iter::successors(Some(newest), move |start: &i64| start.checked_sub(slide_us));
+    Some(
+        starts
+            .take_while(move |start| *start > oldest)
+            .map(move |start| (start, start + size_us)),
+    )
 }
 
 /// Whether the indices are all rows in order, as they are for windows that do not overlap.

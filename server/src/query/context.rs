@@ -25,6 +25,7 @@ use super::facts::{DATABASE, Facts};
 use super::functions;
 use super::rules::{analyzer_rules, operators::UnknownLiterals, types::PostgresTypes};
 use super::schema::PublicSchema;
+use super::windows::QueryWindows;
 use crate::pg_catalog::PgCatalog;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::system::SystemSchema;
@@ -72,6 +73,7 @@ fn make_base() -> Result<SessionState, datafusion::error::DataFusionError> {
     state = SessionStateBuilder::new_from_existing(state)
         .with_expr_planners(planners)
         .with_type_planner(Arc::new(PostgresTypes))
+        .with_relation_planners(vec![Arc::new(QueryWindows)])
         .build();
     Ok(state)
 }

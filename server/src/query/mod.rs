@@ -18,3 +18,4 @@ pub mod rules;
 pub mod schema;
 pub mod stack;
 pub mod wildcard;
+mod windows;

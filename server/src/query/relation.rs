@@ -4,8 +4,9 @@
 //!   trace scan (sorted runs) ─▶ live rows ─▶ minus keys written by the transaction ─▶ plus its rows ─▶ batches
 //! ```
 //!
-//! Batches are made one at a time, when they are asked for. A predicate that fixes the whole key becomes a lookup;
-//! all others are left to DataFusion (`Inexact`), so a mistake here could cost rows but never add any.
+//! Batches are made one at a time, when they are asked for. A predicate that fixes the whole key of a table, or any
+//! columns of a view, becomes a lookup; all others are left to DataFusion (`Inexact`), so a mistake here could cost rows
+//! but never add any.
 //! Which hidden columns are there is the statement's choice ([`Exposed`]): `*` must not find them.
 
 use std::collections::VecDeque;
@@ -181,10 +182,10 @@ impl TableProvider for Relation {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let key = self
-            .source
-            .table()
-            .and_then(|table| fixed_key(&table.def, filters));
+        let key = match self.source.table() {
+            Some(table) => fixed_key(&table.def, filters),
+            None => fixed_columns(&self.schema, filters),
+        };
         let partition = Arc::new(Partition {
             source: self.source.clone(),
             key,
@@ -201,39 +202,141 @@ impl TableProvider for Relation {
     }
 }
 
-/// The one key that satisfies the filters, if they fix all key columns.
-fn fixed_key(def: &TableDef, filters: &[Expr]) -> Option<Vec<ScalarValue>> {
-    let mut conjuncts = Vec::new();
-    let mut stack: Vec<&Expr> = filters.iter().collect();
-    while let Some(expr) = stack.pop() {
-        match expr {
-            Expr::BinaryExpr(binary) if binary.op == Operator::And => {
-                stack.extend([&*binary.left, &*binary.right])
-            }
-            Expr::BinaryExpr(binary) if binary.op == Operator::Eq => match (&*binary.left, &*binary.right) {
-                (Expr::Column(column), Expr::Literal(value, _))
-                | (Expr::Literal(value, _), Expr::Column(column)) => {
-                    conjuncts.push((column.name.as_str(), value));
-                }
-                _ => {}
-            },
-            _ => {}
-        }
+/// What rows are looked up by.
+#[derive(Clone, Debug)]
+struct Fixed {
+    /// Columns, ascending; of a table those of its key, in the key's order.
+    columns: Vec<usize>,
+    /// Per column its values: one, or several of the only column.
+    values: Vec<ArrayRef>,
+}
+
+impl Fixed {
+    /// The number of keys.
+    fn rows(&self) -> usize {
+        self.values.first().map_or(1, |values| values.len())
     }
+}
+
+/// The one key that satisfies the filters, if they fix all key columns.
+fn fixed_key(def: &TableDef, filters: &[Expr]) -> Option<Fixed> {
+    let conjuncts = equalities(filters);
     let value_of = |&index: &usize| {
         let column = &def.columns[index];
         let fits = |value: &ScalarValue| value.data_type() == column.sql_type.arrow() && !value.is_null();
         let found = conjuncts
             .iter()
             .find(|(name, value)| *name == column.name && fits(value));
-        found.map(|(_, value)| (*value).clone())
+        found.and_then(|(_, value)| value.to_array_of_size(1).ok())
     };
-    def.primary_key.iter().map(value_of).collect()
+    Some(Fixed {
+        columns: def.primary_key.clone(),
+        values: def.primary_key.iter().map(value_of).collect::<Option<_>>()?,
+    })
+}
+
+/// The columns of a view that the filters fix: each to one value, or one to several.
+fn fixed_columns(schema: &Schema, filters: &[Expr]) -> Option<Fixed> {
+    let place_of = |name: &str, value: &ScalarValue| {
+        let (place, field) = schema.column_with_name(name)?;
+        (is_looked_up(field.data_type()) && *field.data_type() == value.data_type() && !value.is_null())
+            .then_some(place)
+    };
+    let mut fixed: Vec<(usize, &ScalarValue)> = equalities(filters)
+        .into_iter()
+        .filter_map(|(name, value)| Some((place_of(name, value)?, value)))
+        .collect();
+    // Of two values for one column no row has both, so either will do.
+    fixed.sort_by_key(|(place, _)| *place);
+    fixed.dedup_by_key(|(place, _)| *place);
+    if !fixed.is_empty() {
+        let values = fixed.iter().map(|(_, value)| value.to_array_of_size(1).ok());
+        return Some(Fixed {
+            columns: fixed.iter().map(|(place, _)| *place).collect(),
+            values: values.collect::<Option<_>>()?,
+        });
+    }
+    conjuncts(filters).into_iter().find_map(|expr| {
+        let (name, values) = one_of(expr)?;
+        let places = values.iter().map(|value| place_of(name, value));
+        let place = *places.collect::<Option<Vec<usize>>>()?.first()?;
+        let values = ScalarValue::iter_to_array(values.into_iter().cloned()).ok()?;
+        Some(Fixed {
+            columns: vec![place],
+            values: vec![values],
+        })
+    })
+}
+
+/// Whether values of a type are equal exactly when their bits are.
+fn is_looked_up(data_type: &DataType) -> bool {
+    use DataType::*;
+    data_type.is_integer()
+        || matches!(
+            data_type,
+            Boolean | Utf8 | Binary | Date32 | Time64(_) | Timestamp(..) | Decimal128(..)
+        )
+}
+
+/// What must hold together.
+fn conjuncts(filters: &[Expr]) -> Vec<&Expr> {
+    let mut parts = Vec::new();
+    let mut stack: Vec<&Expr> = filters.iter().collect();
+    while let Some(expr) = stack.pop() {
+        match expr {
+            Expr::BinaryExpr(binary) if binary.op == Operator::And => {
+                stack.extend([&*binary.left, &*binary.right])
+            }
+            other => parts.push(other),
+        }
+    }
+    parts
+}
+
+/// Columns and the values they must have.
+fn equalities(filters: &[Expr]) -> Vec<(&str, &ScalarValue)> {
+    conjuncts(filters).into_iter().filter_map(equality).collect()
+}
+
+fn equality(expr: &Expr) -> Option<(&str, &ScalarValue)> {
+    let Expr::BinaryExpr(binary) = expr else {
+        return None;
+    };
+    match (&*binary.left, &*binary.right) {
+        (Expr::Column(column), Expr::Literal(value, _)) | (Expr::Literal(value, _), Expr::Column(column))
+            if binary.op == Operator::Eq =>
+        {
+            Some((column.name.as_str(), value))
+        }
+        _ => None,
+    }
+}
+
+/// The column and the values of `column IN (…)`, also where it was written out with OR.
+fn one_of(expr: &Expr) -> Option<(&str, Vec<&ScalarValue>)> {
+    match expr {
+        Expr::InList(list) if !list.negated => {
+            let Expr::Column(column) = &*list.expr else {
+                return None;
+            };
+            let value = |expr| match expr {
+                &Expr::Literal(ref value, _) => Some(value),
+                _ => None,
+            };
+            let values = list.list.iter().map(value).collect::<Option<Vec<_>>>()?;
+            Some((column.name.as_str(), values))
+        }
+        Expr::BinaryExpr(binary) if binary.op == Operator::Or => {
+            let (left, right) = (one_of(&binary.left)?, one_of(&binary.right)?);
+            (left.0 == right.0).then(|| (left.0, [left.1, right.1].concat()))
+        }
+        other => equality(other).map(|(name, value)| (name, vec![value])),
+    }
 }
 
 struct Partition {
     source: Source,
-    key: Option<Vec<ScalarValue>>,
+    key: Option<Fixed>,
 }
 
 impl fmt::Debug for Partition {
@@ -265,23 +368,22 @@ struct Batches {
     repeated: Option<Repeated>,
     ready: VecDeque<RecordBatch>,
     own_rows_due: bool,
-    /// The one key that is read, as columns of one row.
-    key: Option<Vec<ArrayRef>>,
+    /// The one key that is read, of a table.
+    key: Option<Fixed>,
 }
 
 impl Batches {
-    fn new(source: Source, key: Option<Vec<ScalarValue>>) -> Self {
-        let as_columns = |key: Vec<ScalarValue>| -> Option<Vec<ArrayRef>> {
-            key.iter().map(|value| value.to_array_of_size(1).ok()).collect()
-        };
-        let key = key.and_then(as_columns);
+    fn new(source: Source, key: Option<Fixed>) -> Self {
         let deltas: Box<dyn Iterator<Item = Delta> + Send> = match (&source.rows, &key) {
-            (Rows::Table(rows, _), Some(columns)) => {
-                let found = rows.lookup(columns, 1);
+            (Rows::Table(rows, _), Some(key)) => {
+                let found = rows.lookup(&key.values, 1);
                 Box::new(std::iter::once(Delta::new(found.rows, Some(found.weights))))
             }
+            (Rows::View(rows), Some(key)) => {
+                Box::new(rows.lookup(&key.columns, &key.values, key.rows()).into_iter())
+            }
             (Rows::Table(rows, _), None) => Box::new(rows.scan(BATCH_ROWS_MAX)),
-            (Rows::View(rows), _) => Box::new(rows.scan(BATCH_ROWS_MAX)),
+            (Rows::View(rows), None) => Box::new(rows.scan(BATCH_ROWS_MAX)),
         };
         let own_rows_due = source.table().is_some_and(|table| table.pending.is_some());
         Self {
@@ -319,7 +421,7 @@ impl Batches {
                 return Ok(None);
             }
             let table = self.source.table().expect("only tables have own rows");
-            let own = table.own_rows(&self.source.schema, self.key.as_deref())?;
+            let own = table.own_rows(&self.source.schema, self.key.as_ref())?;
             for start in (0..own.num_rows()).step_by(BATCH_ROWS_MAX) {
                 self.ready
                     .push_back(own.slice(start, BATCH_ROWS_MAX.min(own.num_rows() - start)));
@@ -395,9 +497,11 @@ impl TableSource {
     }
 
     /// The transaction's own rows. They have no version yet; their region is this one.
-    fn own_rows(&self, schema: &SchemaRef, key: Option<&[ArrayRef]>) -> Result<RecordBatch> {
+    fn own_rows(&self, schema: &SchemaRef, key: Option<&Fixed>) -> Result<RecordBatch> {
         let rows = match (&self.pending, key) {
-            (Some(pending), Some(key)) => pending.live_rows_of(pending.key_of(key).iter().map(AsRef::as_ref)),
+            (Some(pending), Some(key)) => {
+                pending.live_rows_of(pending.key_of(&key.values).iter().map(AsRef::as_ref))
+            }
             (Some(pending), None) => pending.live_rows(),
             (None, _) => RecordBatch::new_empty(self.def.schema()),
         };

@@ -15,6 +15,7 @@
 //! drops dead rows and renumbers the others when more than half are dead; [`ZSet::apply`] says when it did.
 
 mod changes;
+mod lookup;
 mod segment;
 mod snapshot;
 mod spill;

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use arrow::array::RecordBatch;
 use arrow::ipc::writer::StreamWriter;
 
+use super::lookup::Lookups;
 use crate::trace::RunId;
 
 /// A batch of rows that never changes.
@@ -12,6 +13,7 @@ use crate::trace::RunId;
 pub struct Segment {
     rows: RecordBatch,
     id: OnceLock<RunId>,
+    lookups: Lookups,
 }
 
 impl Segment {
@@ -20,6 +22,7 @@ impl Segment {
         Self {
             rows,
             id: OnceLock::new(),
+            lookups: Lookups::default(),
         }
     }
 
@@ -28,12 +31,18 @@ impl Segment {
         Self {
             rows,
             id: self.id.clone(),
+            lookups: Lookups::default(),
         }
     }
 
     /// The rows.
     pub fn rows(&self) -> &RecordBatch {
         &self.rows
+    }
+
+    /// The rows whose values in `columns` may hash to one of `hashes`, ascending; at least all that do.
+    pub(super) fn find(&self, columns: &[usize], hashes: &[u64]) -> Vec<u32> {
+        self.lookups.find(&self.rows, columns, hashes)
     }
 
     /// The hash of the schema and the rows. Computed when first asked for, by whoever writes a checkpoint.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 
 use super::RowStore;
@@ -10,6 +11,7 @@ use super::segment::Segment;
 use super::weights::Weights;
 use crate::Delta;
 use crate::delta::batch;
+use crate::index::hash_rows;
 
 /// Some rows and where they stand among the weights of their segment.
 #[derive(Clone, Debug)]
@@ -83,6 +85,39 @@ impl RowsSnapshot {
             row: 0,
             batch_rows_max,
         }
+    }
+
+    /// The live rows whose values in `columns` are those of one of `rows` keys, and perhaps a few others: hashes are
+    /// compared, values are not. Values are equal when their bits are, and null is null.
+    ///
+    /// # Panics
+    /// When the keys are not of the columns' types, or of one that cannot be a key (see [`KeyEncoder::supports`]).
+    ///
+    /// [`KeyEncoder::supports`]: crate::KeyEncoder::supports
+    pub fn lookup(&self, columns: &[usize], keys: &[ArrayRef], rows: usize) -> Vec<Delta> {
+        let of_columns = columns
+            .iter()
+            .map(|column| self.schema.field(*column).data_type());
+        assert!(
+            of_columns.eq(keys.iter().map(|key| key.data_type())),
+            "keys have the types of their columns"
+        );
+        let hashes = hash_rows(keys, rows);
+        let found = self.parts.iter().filter_map(|part| {
+            let found = part.rows.find(columns, &hashes).into_iter();
+            let live: Vec<(u32, i64)> = found
+                .map(|row| (row, part.weights.get(part.start + row as usize)))
+                .filter(|(_, weight)| *weight != 0)
+                .collect();
+            if live.is_empty() {
+                return None;
+            }
+            let rows = UInt32Array::from_iter_values(live.iter().map(|(row, _)| *row));
+            let rows = take_record_batch(part.rows.rows(), &rows).expect("rows of the segment");
+            let weights = Int64Array::from_iter_values(live.iter().map(|(_, weight)| *weight));
+            Some(Delta::new(named(&self.schema, &rows), Some(weights)))
+        });
+        found.collect()
     }
 
     /// A store of its own that holds these rows.

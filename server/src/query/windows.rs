@@ -1,0 +1,162 @@
+//! `TUMBLE` and `HOP` in FROM of a query that is run once.
+//!
+//! ```text
+//!   HOP(t, at, slide, size)  =  t ─▶ all columns, windows(at) as a list ─▶ a row per entry ─▶ its bounds as columns
+//! ```
+//! The planner reads the call, as it does for views; what becomes of it here are DataFusion's own operators around one
+//! function, so that projections and conditions go through them. The windows of a time are the executor's.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray};
+use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Fields, TimeUnit, TimestampMicrosecondType};
+use datafusion::common::{Column, UnnestOptions};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::functions::core::expr_fn::get_field;
+use datafusion::logical_expr::planner::{
+    PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
+};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
+};
+use datafusion::sql::sqlparser::ast::TableFactor;
+use tributary_executor::windows_of;
+use tributary_planner::datafusion::{WindowFunctions, Windows};
+
+use crate::pgwire::error::SqlError;
+use crate::pgwire::sqlstate::{DATATYPE_MISMATCH, DATETIME_OVERFLOW};
+
+/// The column that holds a row's windows until each has a row of its own.
+const WINDOWS_COLUMN: &str = "tributary_windows";
+const START: &str = "window_start";
+const END: &str = "window_end";
+
+/// Plans the window functions in FROM.
+#[derive(Debug)]
+pub struct QueryWindows;
+
+impl RelationPlanner for QueryWindows {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
+        let planned = match WindowFunctions.plan_relation(relation, context)? {
+            RelationPlanning::Planned(planned) => planned,
+            original @ RelationPlanning::Original(_) => return Ok(original),
+        };
+        let PlannedRelation { plan, alias } = *planned;
+        let plan = match &plan {
+            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<Windows>() {
+                Some(windows) => expanded(windows)?,
+                None => plan,
+            },
+            _ => plan,
+        };
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
+            plan, alias,
+        ))))
+    }
+}
+
+fn expanded(windows: &Windows) -> Result<LogicalPlan> {
+    let schema = windows.input.schema();
+    let (qualifier, field) = schema.qualified_field(windows.column);
+    let DataType::Timestamp(TimeUnit::Microsecond, _) = field.data_type() else {
+        let message = format!(
+            "windows of time are made of a timestamp, and \"{}\" is none",
+            field.name()
+        );
+        return Err(external(SqlError::new(DATATYPE_MISMATCH, message)));
+    };
+    let own = || schema.iter().map(|column| Expr::Column(Column::from(column)));
+    let function = ScalarUDF::from(WindowsOf {
+        slide_us: windows.slide_us,
+        size_us: windows.size_us,
+        signature: Signature::any(1, Volatility::Immutable),
+    });
+    let time = Expr::Column(Column::from((qualifier, field)));
+    let list = function.call(vec![time]).alias(WINDOWS_COLUMN);
+    let bound = |name: &str| {
+        let bound = get_field(Expr::Column(Column::from_name(WINDOWS_COLUMN)), name);
+        bound.alias_qualified(qualifier.cloned(), name)
+    };
+    LogicalPlanBuilder::from(windows.input.clone())
+        .project(own().chain([list]))?
+        .unnest_column_with_options(
+            Column::from_name(WINDOWS_COLUMN),
+            UnnestOptions::new().with_preserve_nulls(false),
+        )?
+        .project(own().chain([bound(START), bound(END)]))?
+        .build()
+}
+
+fn external(error: SqlError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// The windows of a time, as a list of their bounds; of no time, none.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct WindowsOf {
+    slide_us: i64,
+    size_us: i64,
+    signature: Signature,
+}
+
+fn bounds(time: &DataType) -> Fields {
+    Fields::from(vec![
+        Field::new(START, time.clone(), true),
+        Field::new(END, time.clone(), true),
+    ])
+}
+
+impl ScalarUDFImpl for WindowsOf {
+    fn name(&self) -> &str {
+        "windows"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        let entry = DataType::Struct(bounds(&arguments[0]));
+        Ok(DataType::List(Arc::new(Field::new_list_field(entry, true))))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let time = args.args[0].to_array(args.number_rows)?;
+        let times = time.as_primitive::<TimestampMicrosecondType>();
+        let (mut starts, mut ends) = (Vec::new(), Vec::new());
+        let mut lengths = Vec::with_capacity(times.len());
+        for row in 0..times.len() {
+            let before = starts.len();
+            if times.is_valid(row) {
+                let windows = windows_of(times.value(row), self.slide_us, self.size_us)
+                    .ok_or_else(|| external(SqlError::new(DATETIME_OVERFLOW, "timestamp out of range")))?;
+                for (start, end) in windows {
+                    starts.push(start);
+                    ends.push(end);
+                }
+            }
+            lengths.push(starts.len() - before);
+        }
+        let column =
+            |values: Vec<i64>| -> Result<ArrayRef> { Ok(cast(&Int64Array::from(values), time.data_type())?) };
+        let fields = bounds(time.data_type());
+        let entries = StructArray::new(fields.clone(), vec![column(starts)?, column(ends)?], None);
+        let entry = Arc::new(Field::new_list_field(DataType::Struct(fields), true));
+        let offsets = OffsetBuffer::from_lengths(lengths);
+        let valid: Option<NullBuffer> = times.nulls().cloned();
+        Ok(ColumnarValue::Array(Arc::new(ListArray::new(
+            entry,
+            offsets,
+            Arc::new(entries),
+            valid,
+        ))))
+    }
+}
