@@ -168,7 +168,7 @@ fn stateless(criterion: &mut Criterion) {
     by_rows(criterion, "filter", |append_only| Node::Filter {
         input: Box::new(scan(EVENTS, append_only)),
         predicate: Expr::Binary {
-            op: BinaryOp::Lt,
+            op: BinaryOp::Less,
             left: Box::new(Expr::Column(KEY)),
             right: Box::new(Expr::Literal(Literal {
                 data_type: DataType::Int64,

@@ -45,7 +45,7 @@ pub use create_view::CreateView;
 pub use drop::{Drop, DropKind};
 pub use names::{fold, public_name};
 use position::{Offsets, position};
-pub use relations::relation_names;
+pub use relations::{relation_names, windowed_relations};
 pub use statement::Statement;
 use tokens::Tokens;
 pub use window_function::{argument_relation, table_factor, window_function};

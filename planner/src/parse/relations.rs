@@ -18,6 +18,14 @@ pub fn relation_names(query: &Query) -> BTreeSet<String> {
     collector.names
 }
 
+/// The relations that a query reads through window functions, names that its WITH clauses define left out.
+pub fn windowed_relations(query: &Query) -> Vec<ObjectName> {
+    let mut collector = Collector::default();
+    let done: ControlFlow<()> = query.visit(&mut collector);
+    debug_assert!(done.is_continue(), "the collector never stops early");
+    collector.windowed
+}
+
 /// One query being visited.
 struct Scope {
     /// The queries of its WITH clause, by address, and the names they define.
@@ -30,6 +38,16 @@ struct Scope {
 struct Collector {
     scopes: Vec<Scope>,
     names: BTreeSet<String>,
+    windowed: Vec<ObjectName>,
+}
+
+impl Collector {
+    /// Whether a relation is a name that a WITH clause defines.
+    fn is_defined(&self, relation: &ObjectName) -> bool {
+        relation.0.len() == 1
+            && queried_name(relation)
+                .is_some_and(|name| self.scopes.iter().any(|scope| scope.defined.contains(&name)))
+    }
 }
 
 impl Visitor for Collector {
@@ -65,21 +83,21 @@ impl Visitor for Collector {
     }
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
-        if let Some(name) = queried_name(relation) {
-            let unqualified = relation.0.len() == 1;
-            if !(unqualified && self.scopes.iter().any(|scope| scope.defined.contains(&name))) {
-                self.names.insert(name);
-            }
+        if !self.is_defined(relation) {
+            self.names.extend(queried_name(relation));
         }
         ControlFlow::Continue(())
     }
 
     /// The first argument of a window function is a relation as well.
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-        match windowed_relation(factor) {
-            Some(relation) => self.pre_visit_relation(&relation),
-            None => ControlFlow::Continue(()),
+        let Some(relation) = windowed_relation(factor) else {
+            return ControlFlow::Continue(());
+        };
+        if !self.is_defined(&relation) && !self.windowed.contains(&relation) {
+            self.windowed.push(relation.clone());
         }
+        self.pre_visit_relation(&relation)
     }
 }
 
@@ -96,6 +114,21 @@ mod tests {
         relation_names(&parser.parse_query().expect("it is a query"))
             .into_iter()
             .collect()
+    }
+
+    #[test]
+    fn windowed_relations_are_those_that_are_stored() {
+        let sql = "WITH w AS (SELECT * FROM HOP(\"U\", a, b, c)) SELECT * FROM t, TUMBLE(w, a, b), TUMBLE(public.s, a, b), \
+                   TUMBLE(public.s, x, y)";
+        let mut parser = Parser::new(&PostgreSqlDialect {})
+            .try_with_sql(sql)
+            .expect("it tokenizes");
+        let query = parser.parse_query().expect("it is a query");
+        let found: Vec<String> = windowed_relations(&query)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found, ["\"U\"", "public.s"]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::facts::{DATABASE, Facts};
 use super::functions;
 use super::rules::{analyzer_rules, operators::UnknownLiterals, types::PostgresTypes};
 use super::schema::PublicSchema;
-use super::windows::QueryWindows;
+use super::windows::{QueryWindows, name_relations};
 use crate::pg_catalog::PgCatalog;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::system::SystemSchema;
@@ -126,7 +126,14 @@ impl QueryContext {
     }
 
     /// The logical plan of a query or EXPLAIN.
-    pub async fn plan_statement(&self, statement: ast::Statement) -> SqlResult<LogicalPlan> {
+    pub async fn plan_statement(&self, mut statement: ast::Statement) -> SqlResult<LogicalPlan> {
+        let read = match &mut statement {
+            ast::Statement::Explain { statement, .. } => statement.as_mut(),
+            other => other,
+        };
+        if let ast::Statement::Query(query) = read {
+            name_relations(query)?;
+        }
         let plan = self
             .state
             .statement_to_plan(DfStatement::Statement(Box::new(statement)))

@@ -23,12 +23,40 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility,
 };
-use datafusion::sql::sqlparser::ast::TableFactor;
+use datafusion::sql::sqlparser::ast::{self, TableFactor};
 use tributary_executor::windows_of;
 use tributary_planner::datafusion::{WindowFunctions, Windows};
+use tributary_planner::parse::{Statement, parse, windowed_relations};
 
-use crate::pgwire::error::SqlError;
+use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate::{DATATYPE_MISMATCH, DATETIME_OVERFLOW};
+
+/// Makes the relations that window functions read known to DataFusion, which looks up what stands in FROM by its name and
+/// not what is an argument: each is named once more in a WITH query that nothing reads.
+pub fn name_relations(query: &mut ast::Query) -> SqlResult<()> {
+    let named = windowed_relations(query).into_iter().enumerate();
+    let named: Vec<String> = named
+        .map(|(number, name)| format!("tributary_windowed_{number} AS (SELECT 1 FROM {name})"))
+        .collect();
+    if named.is_empty() {
+        return Ok(());
+    }
+    let text = format!("WITH {} SELECT 1", named.join(", "));
+    let parsed = parse(&text)?.pop().map(|parsed| parsed.statement);
+    let Some(Statement::Sql(statement)) = parsed else {
+        return Err(SqlError::internal("a WITH query was lost"));
+    };
+    if let ast::Statement::Query(with) = *statement
+        && let Some(mut with) = with.with
+    {
+        if let Some(own) = query.with.take() {
+            with.recursive = own.recursive;
+            with.cte_tables.extend(own.cte_tables);
+        }
+        query.with = Some(with);
+    }
+    Ok(())
+}
 
 /// The column that holds a row's windows until each has a row of its own.
 const WINDOWS_COLUMN: &str = "tributary_windows";
