@@ -41,7 +41,7 @@ use crate::log::{ChainHash, Position};
 use crate::rows::RowsSnapshot;
 use crate::trace::{Run, RunId, TraceSnapshot};
 
-pub use load::{Loaded, load};
+pub use load::{LoadJob, Loaded, load, load_with};
 pub use manifest::manifest_key;
 use manifest::{Manifest, StoredBlob, StoredRun, StoredTrace};
 
