@@ -101,7 +101,7 @@ impl Stored {
                 }
             }
         };
-        let state = RocksKv::open(&state_path).map_err(at(&state_path))?;
+        let state = RocksKv::open_quietly(&state_path).map_err(at(&state_path))?;
         // Nothing else runs yet, so loading has all processors.
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let loaders = Arc::new(Pool::start(processors).map_err(OpenError::Thread)?);
@@ -172,6 +172,11 @@ impl Stored {
             "the log was replayed"
         );
         sinks.keep(region.take_kept());
+        state.tidy().map_err(|source| OpenError::Storage {
+            source,
+            place: dir.state().display().to_string(),
+            advice: ADVICE_IO,
+        })?;
 
         let (snapshots, snapshot_reader) = watch::channel(region.snapshot());
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
