@@ -9,11 +9,12 @@ SEEDS ?= 200
 FROM ?= 1
 EVENTS ?= 300000
 bench-ingest: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),1000000)
+bench-recovery: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),10000000)
 bench-nexmark: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),5000000)
 bench-regions: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),3000000)
 export QUERIES CORES PEERS OUT RUNS CHECK SINK RATE SECONDS_RUN CLIENTS
 
-.PHONY: run test check fix bench bench-nexmark bench-regions bench-serve bench-ingest sim build setup clean-data
+.PHONY: run test check fix bench bench-nexmark bench-regions bench-serve bench-ingest bench-recovery sim build setup clean-data
 
 ## The demonstration: three regions agree, part and agree again.
 run: setup
@@ -52,6 +53,10 @@ bench-serve: setup
 ## Rows over the wire: EVENTS= QUERIES=copy_text,inserts|all CORES=1,2 RUNS= OUT=file.
 bench-ingest: setup
 	EVENTS=$(EVENTS) scripts/bench-ingest
+
+## Checkpoints while a source runs, and restarts: EVENTS= QUERIES=q9,q18 CORES= RATE= OUT=file.
+bench-recovery: setup
+	EVENTS=$(EVENTS) scripts/bench-recovery
 
 ## SEED=n replays one seed with its trace; SEEDS=count FROM=first runs a range.
 sim: setup

@@ -16,6 +16,7 @@ mod generate;
 mod ingest;
 mod prepare;
 mod process;
+mod recovery;
 mod regions;
 mod report;
 mod run;
@@ -48,6 +49,8 @@ enum Verb {
     Regions(Regions),
     /// Measure reading while a source runs: queries a second, their times, and how fresh they are.
     Serve(Serve),
+    /// Measure checkpoints while a source runs, and restarts with the state that came of it.
+    Recovery(recovery::Recovery),
     /// Measure ingest over the wire.
     Ingest(ingest::Ingest),
 }
@@ -177,6 +180,7 @@ fn main() -> ExitCode {
         Verb::Run(run) => block_on(run::run(run)),
         Verb::Serve(serve) => block_on(serve::run(serve)),
         Verb::Regions(regions) => block_on(regions::run(regions)),
+        Verb::Recovery(recovery) => block_on(recovery::run(recovery)),
         Verb::Ingest(ingest) => block_on(ingest::run(ingest)),
     };
     match outcome {

@@ -10,9 +10,12 @@ use crate::Result;
 /// A server with a data directory of its own; both end with the value.
 pub struct Server {
     child: Child,
+    command: Command,
     directory: PathBuf,
     /// The port for SQL.
     pub port: u16,
+    /// The port for metrics.
+    pub http_port: u16,
 }
 
 /// A region of a cluster: its name, where its peers find it, and where it finds them.
@@ -73,10 +76,11 @@ impl Server {
         let directory =
             std::env::temp_dir().join(format!("tributary-bench-{}-{}", std::process::id(), free_port()?));
         fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
-        let port = free_port()?;
+        let (port, http_port) = (free_port()?, free_port()?);
         let address = |port: u16| format!("127.0.0.1:{port}");
         let log = fs::File::create(directory.join("log")).map_err(|error| error.to_string())?;
-        let child = Command::new("taskset")
+        let mut command = Command::new("taskset");
+        command
             .arg("-c")
             .arg(cpu_list(cores))
             .arg(binary)
@@ -85,18 +89,40 @@ impl Server {
             .arg(directory.join("data"))
             .args(["--listen", &address(port)])
             .args(["--peer-listen", &address(peer_port)])
-            .args(["--http", &address(free_port()?)])
+            .args(["--http", &address(http_port)])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(log);
+        let child = command
             .spawn()
             .map_err(|error| format!("{}: {error}", binary.display()))?;
         Ok(Server {
             child,
+            command,
             directory,
             port,
+            http_port,
         })
+    }
+
+    /// Ends the process and waits until it is gone: gently by SIGTERM, otherwise at once.
+    pub fn stop(&mut self, gently: bool) -> Result<()> {
+        match gently {
+            true => terminate(self.child.id())?,
+            false => self.child.kill().map_err(|error| error.to_string())?,
+        }
+        let status = self.child.wait().map_err(|error| error.to_string())?;
+        match gently && !status.success() {
+            true => Err(format!("the server ended with {status}")),
+            false => Ok(()),
+        }
+    }
+
+    /// Starts it again over the same directory.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.child = self.command.spawn().map_err(|error| error.to_string())?;
+        Ok(())
     }
 
     /// What it has used so far.
@@ -144,6 +170,16 @@ fn usage(pid: u32) -> Result<Usage> {
         cpu_seconds: (ticks(11) + ticks(12)) / ticks_per_second(),
         peak_rss_bytes: peak_kb * 1024,
     })
+}
+
+#[allow(unsafe_code)]
+fn terminate(pid: u32) -> Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(|error| error.to_string())?;
+    // SAFETY: kill takes no pointers, and the process is a child that was not waited for.
+    match unsafe { libc::kill(pid, libc::SIGTERM) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error().to_string()),
+    }
 }
 
 #[allow(unsafe_code)]

@@ -30,7 +30,7 @@ use crate::row_errors::{ErrorLog, ErrorSink, RowError};
 use crate::split::{Fragment, Split};
 use crate::stages::{Partition, Stages};
 use crate::state::{Builder, NothingSaved, PartitionedState, ResultRows, Saved, SavedState, StateId, States};
-use crate::workers::Workers;
+use crate::workers::{Job, Workers};
 
 /// Changes of tables and views, in the object's own columns.
 pub type Inputs = BTreeMap<ObjectId, Delta>;
@@ -102,11 +102,35 @@ impl View {
         workers: Arc<dyn Workers>,
         saved: &mut dyn SavedState,
     ) -> Result<Self> {
+        let mut view = Self::begin_restore(id, plan, scope, workers.clone(), saved)?;
+        workers.run(view.restore_jobs());
+        Ok(view)
+    }
+
+    /// As [`View::restore`], but the states are empty until all [`View::restore_jobs`] are done.
+    ///
+    /// # Errors
+    /// As [`View::restore`].
+    pub fn begin_restore(
+        id: ObjectId,
+        plan: Arc<ViewPlan>,
+        scope: Scope,
+        workers: Arc<dyn Workers>,
+        saved: &mut dyn SavedState,
+    ) -> Result<Self> {
         let view = Self::build(id, plan, scope, workers, saved)?;
         for partition in &view.partitions {
             partition.states.assert_complete()?;
         }
         Ok(view)
+    }
+
+    /// Pieces of work that take in what was saved, in any order, before anything else is done with the view.
+    pub fn restore_jobs(&mut self) -> Vec<Job<'_>> {
+        let partitions = self.partitions.iter_mut();
+        partitions
+            .flat_map(|partition| partition.states.restore_jobs())
+            .collect()
     }
 
     fn build(
@@ -312,8 +336,39 @@ impl View {
     }
 
     /// All state, the result included, by name: what a checkpoint keeps. Traces are as of the last seal.
-    pub fn save(&self) -> BTreeMap<String, Saved> {
-        States::save_all(self.partitions.iter().map(|partition| &partition.states))
+    pub fn save(&mut self) -> BTreeMap<String, Saved> {
+        self.begin_save();
+        self.gather(usize::MAX).expect("there are fewer rows");
+        self.take_saved()
+    }
+
+    /// Begins to save the state as it is now; one that was begun before is forgotten. Cheap.
+    pub fn begin_save(&mut self) {
+        let partitions = self.partitions.iter_mut();
+        partitions.for_each(|partition| partition.states.begin_save());
+    }
+
+    /// Gathers about so many rows of each partition of what was begun to be saved. Steps may come in between. Tells
+    /// how many rows are left over when everything is gathered, and `None` while it is not.
+    pub fn gather(&mut self, rows_max: usize) -> Option<usize> {
+        let mut left = vec![Some(rows_max); self.partitions.len()];
+        let mut jobs: Vec<Job> = Vec::with_capacity(left.len());
+        for (partition, left) in self.partitions.iter_mut().zip(&mut left) {
+            jobs.push(Box::new(move || *left = partition.states.gather(rows_max)));
+        }
+        self.workers.run(jobs);
+        left.into_iter()
+            .reduce(|a, b| Some(a?.min(b?)))
+            .expect("there is a partition")
+    }
+
+    /// Takes what was saved, when all of it is gathered.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn take_saved(&mut self) -> BTreeMap<String, Saved> {
+        let partitions = self.partitions.iter_mut();
+        States::take_saved(partitions.map(|partition| &mut partition.states))
     }
 
     /// Rows and groups that are left out at present because they cannot be computed, at most

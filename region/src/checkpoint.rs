@@ -2,6 +2,15 @@
 //!
 //! Traces and rows hold tables, slots and operator state; one blob holds the rest. Views whose backfill is still
 //! running are not saved: their job begins anew from the tables of the checkpoint.
+//!
+//! A checkpoint shows one moment, and is gathered from then on in portions, between steps:
+//!
+//! ```text
+//!   begin: traces, rows, the blob ──▶ gather: groups of view 1 … ▶ groups of view 2 … ──▶ whole, as of `begin`
+//!                                 ▲ steps in between: a group keeps what it held until its turn has come
+//! ```
+//!
+//! A view that is dropped meanwhile takes its part with it: then the checkpoint is lost, and another is begun.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +18,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tributary_executor::{SavedState, View};
+use tributary_executor::{Job, Saved, SavedState, View, Workers};
 use tributary_planner::catalog::{Catalog, ObjectKind};
 use tributary_replication::{Epoch, Frontier, Hlc, SlotSet};
 use tributary_storage::checkpoint::{Checkpoint, Loaded};
@@ -38,9 +47,26 @@ struct State {
     source_logs: BTreeMap<ObjectId, SourceLog>,
 }
 
+/// A checkpoint of which the groups of some views are missing yet.
+pub(crate) struct Gathering {
+    checkpoint: Checkpoint,
+    /// Ascending.
+    views: Vec<ObjectId>,
+}
+
+/// What gathering a portion has brought.
+pub(crate) enum Gathered {
+    /// Everything.
+    Whole(Checkpoint),
+    /// There is more.
+    Part(Gathering),
+    /// A view is gone.
+    Lost,
+}
+
 impl Dataflow {
-    /// The state as of the last step.
-    pub fn checkpoint(&self) -> Checkpoint {
+    /// Begins a checkpoint of the state as of the last step: what is shared is taken at once, groups come later.
+    pub(crate) fn begin_checkpoint(&mut self) -> Gathering {
         let state = State {
             hlc: self.hlc,
             catalog: self.catalog.to_bytes(),
@@ -52,14 +78,55 @@ impl Dataflow {
             source_logs: self.source_logs.clone(),
         };
         let bytes = postcard::to_stdvec(&state).expect("the state is plain data");
-        let (traces, rows) = self.state();
-        Checkpoint {
+        let mut traces = BTreeMap::new();
+        for (&id, table) in &self.tables {
+            traces.insert(Table::trace_name(id), table.rows.snapshot());
+        }
+        let mut rows = BTreeMap::new();
+        for (&id, slots) in &self.slots {
+            for (origin, held) in slots.set.snapshots() {
+                rows.insert(Slots::rows_name(id, origin), held);
+            }
+        }
+        let mut views = Vec::new();
+        for (&id, state) in &mut self.views {
+            if let ViewState::Attached(view) = state {
+                view.begin_save();
+                views.push(id);
+            }
+        }
+        let checkpoint = Checkpoint {
             position: self.position,
             chain: self.chain,
             traces,
             rows,
             blobs: BTreeMap::from([(STATE_BLOB.to_owned(), Bytes::from(bytes))]),
+        };
+        Gathering { checkpoint, views }
+    }
+
+    /// Gathers about so many rows of each partition of a view, or the last ones of several views.
+    pub(crate) fn gather(&mut self, mut gathering: Gathering, rows_max: usize) -> Gathered {
+        let mut left = rows_max.max(1);
+        while let Some(&id) = gathering.views.last() {
+            let Some(ViewState::Attached(view)) = self.views.get_mut(&id) else {
+                return Gathered::Lost;
+            };
+            let Some(unused) = view.gather(left) else {
+                return Gathered::Part(gathering);
+            };
+            left = unused;
+            gathering.views.pop();
+            let checkpoint = &mut gathering.checkpoint;
+            for (name, saved) in view.take_saved() {
+                let name = format!("view/{id}/{name}");
+                match saved {
+                    Saved::Trace(trace) => drop(checkpoint.traces.insert(name, trace)),
+                    Saved::Rows(rows) => drop(checkpoint.rows.insert(name, rows)),
+                }
+            }
         }
+        Gathered::Whole(gathering.checkpoint)
     }
 
     /// The state that a checkpoint holds.
@@ -88,13 +155,13 @@ impl Dataflow {
         dataflow.source_logs = state.source_logs;
         dataflow.catalog = Arc::new(catalog);
         dataflow.identify();
-        let backfills = dataflow.restore_objects(&mut loaded)?;
+        let backfills = dataflow.restore_objects(&mut loaded, &*config.loaders)?;
         dataflow.begin_backfills(&backfills)?;
         Ok(dataflow)
     }
 
     /// Loads every object's traces; returns the views whose backfill must begin anew.
-    fn restore_objects(&mut self, loaded: &mut Loaded) -> Result<Vec<ObjectId>> {
+    fn restore_objects(&mut self, loaded: &mut Loaded, loaders: &dyn Workers) -> Result<Vec<ObjectId>> {
         let catalog = self.catalog.clone();
         let attached = self
             .origin
@@ -102,6 +169,7 @@ impl Dataflow {
             .map(|(_, views)| views.clone());
         let attached = attached.unwrap_or_default();
         let mut backfills = Vec::new();
+        let mut slots_saved: Vec<(FragmentId, OriginId, RowStore)> = Vec::new();
         for (&id, object) in &catalog.objects {
             match &object.kind {
                 ObjectKind::Table(def) => {
@@ -115,18 +183,18 @@ impl Dataflow {
                             view: id,
                             number: fragment_number(number),
                         };
-                        let mut slots = Slots::new(at, &def.plan, self.defects);
+                        let slots = Slots::new(at, &def.plan, self.defects);
                         for (origin, _) in self.frontier.iter() {
                             let schema = SlotSet::row_schema(&slots.layout);
                             if let Some(rows) = loaded.rows(&Slots::rows_name(at, origin), schema)? {
-                                slots.set.restore(origin, rows);
+                                slots_saved.push((at, origin, rows));
                             }
                         }
                         self.slots.insert(at, slots);
                     }
                     let state = if attached.contains(&id) {
                         let mut saved = OfView { view: id, loaded };
-                        let mut view = View::restore(
+                        let mut view = View::begin_restore(
                             id,
                             def.plan.clone(),
                             self.scope(),
@@ -150,7 +218,34 @@ impl Dataflow {
                 ObjectKind::View(_) | ObjectKind::Source(_) | ObjectKind::Sink(_) => {}
             }
         }
+        self.restore_states(slots_saved, loaders);
         Ok(backfills)
+    }
+
+    /// Fills slots and the states of views from what was saved, several at a time.
+    fn restore_states(&mut self, slots_saved: Vec<(FragmentId, OriginId, RowStore)>, loaders: &dyn Workers) {
+        let mut slots_saved = slots_saved.into_iter().peekable();
+        let mut jobs: Vec<Job<'_>> = Vec::new();
+        for (id, slots) in &mut self.slots {
+            let mut own = Vec::new();
+            while let Some((_, origin, rows)) = slots_saved.next_if(|(of, ..)| of == id) {
+                own.push((origin, rows));
+            }
+            jobs.push(Box::new(move || {
+                own.into_iter()
+                    .for_each(|(origin, rows)| slots.set.restore(origin, rows));
+            }));
+        }
+        assert!(
+            slots_saved.next().is_none(),
+            "slots are in the order of their fragments"
+        );
+        for state in self.views.values_mut() {
+            if let ViewState::Attached(view) = state {
+                jobs.extend(view.restore_jobs());
+            }
+        }
+        loaders.run(jobs);
     }
 }
 

@@ -29,6 +29,8 @@ pub struct RegionConfig {
     pub backfill_rows_max: usize,
     /// Computes the partitions of views.
     pub workers: Arc<dyn Workers>,
+    /// Takes in the state of a checkpoint, while the region opens.
+    pub loaders: Arc<dyn Workers>,
     /// Where rows of views go that do not fit into memory; `None` keeps all of them there.
     pub spill: Option<Arc<dyn SpillArea>>,
     /// Reads rows of sources again.
@@ -72,6 +74,7 @@ impl RegionConfig {
             clock_drift_max_ms: 10_000,
             backfill_rows_max: 16_384,
             workers: Arc::new(Inline::new(1)),
+            loaders: Arc::new(Inline::new(1)),
             spill: None,
             sources: Arc::new(NoSources),
             keep_results_at: BTreeSet::new(),

@@ -58,6 +58,12 @@ pub enum Input {
     Work,
     /// Make a checkpoint when the dataflow is level with the log.
     CheckpointDue,
+    /// Gather a portion of the checkpoint that is due, of about so many rows. Separate from `Work`, so that the shell
+    /// can say how long the region is held by it, and choose portions accordingly.
+    Gather {
+        /// How many rows.
+        rows_max: usize,
+    },
     /// The checkpoint at this position is durable.
     Checkpointed {
         /// The checkpoint's position.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use tributary_executor::Inline;
 use tributary_planner::catalog::CatalogChange;
 use tributary_replication::{Epoch, Frontier, Hlc, LinkState};
 use tributary_storage::checkpoint::Loaded;
 use tributary_storage::{ObjectId, Position, Record, RegionId};
 
 use crate::bundles;
+use crate::checkpoint::{Gathered, Gathering};
 use crate::commits::{self, Decided};
 use crate::config::RegionConfig;
 use crate::dataflow::{Counts, Dataflow, ViewState};
@@ -36,6 +38,7 @@ pub struct Region {
     status_ms: u64,
     joined: bool,
     checkpoint_due: bool,
+    gathering: Option<Gathering>,
     stopped: bool,
 }
 
@@ -47,7 +50,7 @@ impl Region {
     /// # Errors
     /// Anything that makes the stored state unreadable: the node must not start.
     pub fn open(
-        config: RegionConfig,
+        mut config: RegionConfig,
         checkpoint: Option<Loaded>,
         tail: Vec<Record>,
         now_ms: u64,
@@ -57,6 +60,8 @@ impl Region {
             Some(loaded) => Dataflow::restore(&config, loaded)?,
             None => Dataflow::new(&config),
         };
+        // Their threads are not needed again.
+        config.loaders = Arc::new(Inline::new(1));
         let kept = replay(&mut dataflow, tail, &config.keep_results_at)?;
         dataflow.announce_recovered();
         let last = dataflow.position();
@@ -80,6 +85,7 @@ impl Region {
             status_ms: 0,
             joined,
             checkpoint_due: false,
+            gathering: None,
             stopped: false,
             config,
         };
@@ -123,6 +129,11 @@ impl Region {
             .values()
             .any(|view| matches!(view, ViewState::Backfilling(job) if job.failure().is_none()));
         !self.sequencer.is_level() || (backfilling && self.joined)
+    }
+
+    /// Whether `Gather` would do something at once.
+    pub fn has_checkpoint_work(&self) -> bool {
+        self.gathering.is_some() || (self.checkpoint_due && self.sequencer.is_level())
     }
 
     /// What happened so far.
@@ -182,12 +193,9 @@ impl Region {
             }
             Input::Work => self.work(now_ms, out)?,
             Input::CheckpointDue => self.checkpoint_due = true,
+            Input::Gather { rows_max } => self.gather(rows_max),
             Input::Checkpointed { position } => out.push(Effect::Truncate(Position(position.0 + 1))),
             Input::DiskFull(full) => self.sequencer.set_disk_full(full),
-        }
-        if self.checkpoint_due && self.sequencer.is_level() {
-            self.checkpoint_due = false;
-            self.outbound.checkpoint(self.dataflow.checkpoint());
         }
         self.release(now_ms, out);
         Ok(())
@@ -303,6 +311,24 @@ impl Region {
         // A bundle that waited for one that has just been sealed by an earlier call.
         self.take_bundles(now_ms, out);
         self.cut_if_level(now_ms)
+    }
+
+    /// Begins the checkpoint that is due, or gathers a portion of the one that was begun.
+    fn gather(&mut self, rows_max: usize) {
+        let gathering = match self.gathering.take() {
+            Some(gathering) => gathering,
+            None if self.checkpoint_due && self.sequencer.is_level() => {
+                self.checkpoint_due = false;
+                self.dataflow.begin_checkpoint()
+            }
+            None => return,
+        };
+        match self.dataflow.gather(gathering, rows_max) {
+            Gathered::Whole(checkpoint) => self.outbound.checkpoint(checkpoint),
+            Gathered::Part(gathering) => self.gathering = Some(gathering),
+            // What it was to hold is gone.
+            Gathered::Lost => self.checkpoint_due = true,
+        }
     }
 
     fn poll_backfills(&mut self, now_ms: u64, out: &mut Vec<Effect>) {

@@ -38,6 +38,7 @@ impl AppendRows {
         assert!(delta.weights().is_none(), "rows below this boundary never go");
         let counter = states.groups_mut(self.counter);
         let groups = counter.groups_of(&[], delta.len());
+        counter.distinct(&groups);
         let first = counter.gather(&[0]).rows[0];
         counter.count_rows(&groups, None);
         let rows = delta.len();

@@ -5,20 +5,24 @@
 //! ```
 //!
 //! A batch updates its groups in place; what they held before is gathered first, for the groups that the batch
-//! touches, so that the change can be told. Groups without rows keep their number until they are the majority; then
+//! touches, so that the change can be told. A checkpoint gathers all groups in portions, between batches: see [`cut`].
+//! Groups without rows keep their number until they are the majority; then
 //! the others are numbered anew.
+
+mod cut;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array};
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, SchemaRef};
 use tributary_planner::plan::AggregateCall;
-use tributary_storage::{KeyIndex, RowStore, RowsSnapshot};
+use tributary_storage::{KeyIndex, RowsSnapshot};
 
 use crate::aggregates::{Accumulator, Damaged};
-use crate::columns::{batch_of, int64_values, schema_of};
+use crate::columns::{int64_values, schema_of};
 use crate::operators::groups::{Groups, partial_columns};
 use crate::state::Multiset;
+use cut::Cut;
 
 /// Groups are numbered anew when more than half of them have no rows, and at least so many.
 const DEAD_GROUPS_MIN: usize = 16_384;
@@ -38,6 +42,8 @@ pub(crate) struct GroupState {
     touched: Vec<u64>,
     batch: u64,
     dead: usize,
+    /// A checkpoint in the making.
+    cut: Option<Box<Cut>>,
 }
 
 impl GroupState {
@@ -54,6 +60,7 @@ impl GroupState {
             touched: Vec::new(),
             batch: 0,
             dead: 0,
+            cut: None,
         }
     }
 
@@ -100,7 +107,8 @@ impl GroupState {
         groups
     }
 
-    /// The groups that occur, each once, in the order of their first row.
+    /// The groups that occur, each once, in the order of their first row. Comes before any change of them: what a
+    /// checkpoint wants of them is kept here.
     pub(crate) fn distinct(&mut self, groups: &[u32]) -> Vec<u32> {
         self.batch += 1;
         let mut distinct = Vec::new();
@@ -111,6 +119,7 @@ impl GroupState {
                 distinct.push(*group);
             }
         }
+        self.keep_for_cut(&distinct);
         distinct
     }
 
@@ -129,7 +138,14 @@ impl GroupState {
     }
 
     /// Counts rows into their groups.
+    ///
+    /// # Panics
+    /// When there is a cut, and a group was not told before, see [`GroupState::distinct`].
     pub(crate) fn count_rows(&mut self, groups: &[u32], weights: Option<&[i64]>) {
+        if self.cut.is_some() {
+            let is_told = |group: &u32| self.touched[*group as usize] == self.batch;
+            assert!(groups.iter().all(is_told), "a group that changes was told");
+        }
         match weights {
             None => groups.iter().for_each(|group| self.rows[*group as usize] += 1),
             Some(weights) => {
@@ -162,7 +178,7 @@ impl GroupState {
         for (before, after) in before.iter().zip(after) {
             self.dead = self.dead + usize::from(*after == 0) - usize::from(*before == 0);
         }
-        if self.dead >= DEAD_GROUPS_MIN && self.dead * 2 > self.len() {
+        if self.cut.is_none() && self.dead >= DEAD_GROUPS_MIN && self.dead * 2 > self.len() {
             let live = self.live();
             let keys = self.keys(&live);
             let Groups {
@@ -186,25 +202,6 @@ impl GroupState {
             .collect()
     }
 
-    /// The multisets of all groups.
-    pub(crate) fn save_values(&self) -> impl Iterator<Item = Arc<RowsSnapshot>> {
-        let live = self.live();
-        self.multisets.iter().enumerate().map(move |(number, multiset)| {
-            let mut store = RowStore::new(self.values_schema(number));
-            for portion in live.chunks(1 << 16) {
-                let (places, values, counts) = multiset.all(portion);
-                let groups: Vec<u32> = places.iter().map(|place| portion[*place as usize]).collect();
-                let mut columns = self.keys(&groups);
-                columns.push(values);
-                let first = store.append(&batch_of(store.schema().clone(), columns, groups.len()));
-                for (row, count) in counts.iter().enumerate().filter(|(_, count)| **count != 1) {
-                    store.set_weight(first + row as u32, *count);
-                }
-            }
-            store.snapshot()
-        })
-    }
-
     /// Takes in a multiset that was saved, after the groups.
     pub(crate) fn restore_values(&mut self, multiset: usize, saved: &Arc<RowsSnapshot>) {
         let keys = self.key_types.len();
@@ -216,23 +213,10 @@ impl GroupState {
         }
     }
 
-    /// All groups that have rows.
-    pub(crate) fn save(&self) -> Arc<RowsSnapshot> {
-        let live = self.live();
-        let mut store = RowStore::new(self.schema());
-        for portion in live.chunks(1 << 16) {
-            let groups = self.gather(portion);
-            let mut columns = self.keys(portion);
-            columns.push(Arc::new(Int64Array::from(groups.rows.clone())));
-            columns.extend(groups.partials());
-            store.append(&batch_of(self.schema(), columns, portion.len()));
-        }
-        store.snapshot()
-    }
-
     /// Takes in the groups that were saved.
     pub(crate) fn restore(&mut self, saved: &Arc<RowsSnapshot>) {
         let keys = self.key_types.len();
+        self.index.reserve(saved.row_count());
         for rows in saved.scan(1 << 16) {
             let columns = rows.rows().columns();
             let groups = self.groups_of(&columns[..keys], rows.len());

@@ -130,19 +130,21 @@ impl JoinSide {
         }
     }
 
-    /// Builds the chains again over the rows as they are numbered now.
+    /// Builds the chains again over the live rows as they are numbered now.
     fn rechain(&mut self) {
+        let store = match &self.rows {
+            Rows::Appended(rows) => rows,
+            Rows::Weighted(rows) => rows.store(),
+        };
         self.index = KeyIndex::new(&self.key_types);
         self.heads.clear();
-        self.next.clear();
-        let ids: Vec<u32> = (0..self.len() as u32).collect();
-        for portion in ids.chunks(1 << 16) {
-            let keys = self.store().take_columns(&self.key, portion);
-            let groups = self.index.insert(&keys, portion.len());
+        self.next = vec![ABSENT; store.len()];
+        for (ids, rows) in store.live_batches() {
+            let keys: Vec<ArrayRef> = self.key.iter().map(|k| rows.column(*k).clone()).collect();
+            let groups = self.index.insert(&keys, ids.len());
             self.heads.resize(self.index.len(), ABSENT);
-            for (id, group) in portion.iter().zip(groups) {
-                self.next
-                    .push(std::mem::replace(&mut self.heads[group as usize], *id));
+            for (id, group) in ids.into_iter().zip(groups) {
+                self.next[id as usize] = std::mem::replace(&mut self.heads[group as usize], id);
             }
         }
     }
@@ -201,9 +203,12 @@ impl JoinSide {
         self.store().snapshot()
     }
 
-    pub(crate) fn restore(&mut self, saved: &Arc<RowsSnapshot>) {
-        for rows in saved.scan(1 << 16) {
-            self.apply(&rows);
-        }
+    /// Takes in the rows that were saved, as they are.
+    pub(crate) fn restore(&mut self, saved: RowStore) {
+        self.rows = match &self.rows {
+            Rows::Appended(_) => Rows::Appended(saved),
+            Rows::Weighted(_) => Rows::Weighted(Box::new(ZSet::from_store(saved))),
+        };
+        self.rechain();
     }
 }

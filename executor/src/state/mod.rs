@@ -33,6 +33,7 @@ use tributary_storage::{
 
 use crate::error::{ExecutorError, Result};
 use crate::placement::{Placement, Share};
+use crate::workers::Job;
 pub(crate) use groups::GroupState;
 pub(crate) use join_side::{JoinSide, Matches};
 pub(crate) use multiset::Multiset;
@@ -94,28 +95,66 @@ impl<'s> PartitionedState<'s> {
         Ok(self.saved.trace(name, layout)?)
     }
 
-    fn rows(&mut self, name: &str, schema: SchemaRef, placement: &Placement) -> Result<Option<RowStore>> {
+    fn rows(&mut self, name: &str, schema: SchemaRef, placement: &Placement) -> Result<Option<SavedRows>> {
         if self.share.of == 1 {
-            return Ok(self.saved.rows(name, schema)?);
+            return Ok(self.saved.rows(name, schema)?.map(SavedRows::All));
         }
         if !self.kept.contains_key(name) {
             let rows = self.saved.rows(name, schema)?;
             self.kept
                 .insert(name.to_string(), rows.map(|rows| rows.snapshot()));
         }
-        let Some(rows) = &self.kept[name] else {
-            return Ok(None);
+        let shared = |rows: &Arc<RowsSnapshot>| SavedRows::Share {
+            rows: rows.clone(),
+            share: self.share,
+            placement: placement.clone(),
+        };
+        Ok(self.kept[name].as_ref().map(shared))
+    }
+}
+
+/// Rows that were saved, as a partition takes them.
+enum SavedRows {
+    All(RowStore),
+    /// This partition's among the rows of all.
+    Share {
+        rows: Arc<RowsSnapshot>,
+        share: Share,
+        placement: Placement,
+    },
+}
+
+impl SavedRows {
+    fn own(self) -> RowStore {
+        let (rows, share, placement) = match self {
+            Self::All(rows) => return rows,
+            Self::Share {
+                rows,
+                share,
+                placement,
+            } => (rows, share, placement),
         };
         let mut own = RowStore::new(rows.schema().clone());
         for portion in rows.scan(1 << 16) {
-            let part = self.share.of_delta(&portion, placement);
+            let part = share.of_delta(&portion, &placement);
             let first = own.append(part.rows());
             for (row, weight) in part.weights().iter().flat_map(|w| w.values().iter().enumerate()) {
                 own.set_weight(first + row as u32, *weight);
             }
         }
-        Ok(Some(own))
+        own
     }
+}
+
+/// Which part of a state rows were saved of.
+#[derive(Clone, Copy)]
+enum Part {
+    /// All of it, but for the values of groups.
+    Rows,
+    /// A multiset of groups.
+    Values(usize),
+    /// One side of a join.
+    Side(Of),
 }
 
 /// One state, as a checkpoint keeps it.
@@ -143,11 +182,29 @@ enum State {
     Result(Box<ResultRows>),
 }
 
+impl State {
+    fn restore(&mut self, part: Part, rows: RowStore) {
+        match (self, part) {
+            (Self::Groups(groups), Part::Values(number)) => groups.restore_values(number, &rows.snapshot()),
+            (Self::Groups(groups), _) => groups.restore(&rows.snapshot()),
+            (Self::Side(side), _) => side.restore(rows),
+            (Self::Paired(paired), Part::Side(of)) => paired.restore(of, rows),
+            (Self::Ranked(ranked), _) => ranked.restore(rows),
+            (Self::Result(result), _) => result.restore(rows),
+            (Self::Trace(_) | Self::Paired(_), _) => unreachable!("no such part is saved"),
+        }
+    }
+}
+
 /// All state of one view.
 #[derive(Default)]
 pub(crate) struct States {
     states: Vec<(String, State)>,
     missing: Vec<String>,
+    /// What states are yet to take in before the first step; in the order of the states.
+    restoring: Vec<(StateId, Part, SavedRows)>,
+    /// What a checkpoint in the making has of them.
+    saved: Vec<(String, Saved)>,
 }
 
 /// A pair of accessors for one kind of state.
@@ -210,6 +267,23 @@ impl States {
         }
     }
 
+    /// Pieces of work that take in what was saved, one for each state. All must be done before anything else.
+    pub(crate) fn restore_jobs(&mut self) -> Vec<Job<'_>> {
+        let mut waiting = self.restoring.drain(..).peekable();
+        let mut jobs: Vec<Job<'_>> = Vec::new();
+        for (number, (_, state)) in self.states.iter_mut().enumerate() {
+            let mut parts = Vec::new();
+            while let Some((_, part, rows)) = waiting.next_if(|(id, ..)| id.0 == number) {
+                parts.push((part, rows));
+            }
+            if !parts.is_empty() {
+                let restore = move |(part, rows): (Part, SavedRows)| state.restore(part, rows.own());
+                jobs.push(Box::new(move || parts.into_iter().for_each(restore)));
+            }
+        }
+        jobs
+    }
+
     /// Makes pending changes of traces immutable, under `stamp`.
     pub(crate) fn seal(&mut self, stamp: u64) {
         for (_, state) in &mut self.states {
@@ -219,34 +293,55 @@ impl States {
         }
     }
 
-    /// Every state by name, as of now; traces as of the last seal.
-    fn save(&self) -> impl Iterator<Item = (String, Saved)> {
-        self.states.iter().flat_map(|(name, state)| match state {
-            State::Trace(trace) => vec![(name.clone(), Saved::Trace(trace.snapshot()))],
-            State::Groups(groups) => {
-                let values = groups.save_values().enumerate();
-                let values = values.map(|(number, rows)| (values_name(name, number), Saved::Rows(rows)));
-                std::iter::once((name.clone(), Saved::Rows(groups.save())))
-                    .chain(values)
-                    .collect()
+    /// Begins to save every state as it is now, traces as of the last seal. What is shared is taken at once.
+    pub(crate) fn begin_save(&mut self) {
+        let mut saved = Vec::new();
+        for (name, state) in &mut self.states {
+            match state {
+                State::Trace(trace) => saved.push((name.clone(), Saved::Trace(trace.snapshot()))),
+                State::Groups(groups) => groups.begin_cut(),
+                State::Side(side) => saved.push((name.clone(), Saved::Rows(side.save()))),
+                State::Paired(paired) => saved.extend(
+                    [Of::Left, Of::Right].map(|of| (side_name(name, of), Saved::Rows(paired.save(of)))),
+                ),
+                State::Ranked(ranked) => saved.push((name.clone(), Saved::Rows(ranked.save()))),
+                State::Result(rows) => saved.push((name.clone(), Saved::Rows(rows.snapshot()))),
             }
-            State::Side(side) => vec![(name.clone(), Saved::Rows(side.save()))],
-            State::Paired(paired) => [Of::Left, Of::Right]
-                .map(|of| (side_name(name, of), Saved::Rows(paired.save(of))))
-                .to_vec(),
-            State::Ranked(ranked) => vec![(name.clone(), Saved::Rows(ranked.save()))],
-            State::Result(rows) => vec![(name.clone(), Saved::Rows(rows.snapshot()))],
-        })
+        }
+        self.saved = saved;
     }
 
-    /// Every state by name, of several partitions with the same operators, put together again.
-    pub(crate) fn save_all<'a>(partitions: impl Iterator<Item = &'a Self>) -> BTreeMap<String, Saved> {
+    /// Gathers about so many rows of what is not shared; tells how many of them are left over when everything is
+    /// gathered, and `None` while it is not.
+    pub(crate) fn gather(&mut self, rows_max: usize) -> Option<usize> {
+        let mut left = rows_max;
+        for (_, state) in &mut self.states {
+            if let State::Groups(groups) = state {
+                left = groups.gather_cut(left)?;
+            }
+        }
+        Some(left)
+    }
+
+    /// Takes what was saved of several partitions with the same operators, by name, put together again.
+    pub(crate) fn take_saved<'a>(partitions: impl Iterator<Item = &'a mut Self>) -> BTreeMap<String, Saved> {
         let mut rows: BTreeMap<String, Vec<Arc<RowsSnapshot>>> = BTreeMap::new();
         let mut all = BTreeMap::new();
-        for (name, saved) in partitions.flat_map(Self::save) {
-            match saved {
-                Saved::Rows(part) => rows.entry(name).or_default().push(part),
-                trace => drop(all.insert(name, trace)),
+        for states in partitions {
+            for (name, state) in &mut states.states {
+                if let State::Groups(groups) = state {
+                    let (groups, values) = groups.take_cut();
+                    states.saved.push((name.clone(), Saved::Rows(groups)));
+                    let values = values.into_iter().enumerate();
+                    let values = values.map(|(number, rows)| (values_name(name, number), Saved::Rows(rows)));
+                    states.saved.extend(values);
+                }
+            }
+            for (name, saved) in states.saved.drain(..) {
+                match saved {
+                    Saved::Rows(part) => rows.entry(name).or_default().push(part),
+                    trace => drop(all.insert(name, trace)),
+                }
             }
         }
         let rows = rows.into_iter();
@@ -332,23 +427,21 @@ impl<'a, 's> Builder<'a, 's> {
         self.saved.share
     }
 
-    /// The saved rows of a name, if there are any, and of them those of this partition.
-    fn rows(&mut self, name: &str, schema: SchemaRef, placement: &Placement) -> Result<Option<RowStore>> {
-        let found = self.saved.rows(name, schema, placement)?;
-        if found.is_none() {
-            self.states.missing.push(name.to_string());
+    /// Sees to it that the state which is opened next takes in the saved rows of a name, if there are any.
+    fn restore(&mut self, name: &str, part: Part, schema: SchemaRef, placement: &Placement) -> Result<()> {
+        let next = StateId(self.states.states.len());
+        match self.saved.rows(name, schema, placement)? {
+            Some(rows) => self.states.restoring.push((next, part, rows)),
+            None => self.states.missing.push(name.to_string()),
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Opens the view's result, whose rows are divided like this.
     pub(crate) fn result(&mut self, empty: ResultRows, placement: &Placement) -> Result<StateId> {
         let name = RESULT.to_string();
-        let rows = match self.rows(&name, empty.schema().clone(), placement)? {
-            Some(rows) => empty.restored(rows),
-            None => empty,
-        };
-        Ok(self.states.push(name, State::Result(Box::new(rows))))
+        self.restore(&name, Part::Rows, empty.schema().clone(), placement)?;
+        Ok(self.states.push(name, State::Result(Box::new(empty))))
     }
 
     /// Opens the groups of an operator, whose keys are divided like this.
@@ -359,15 +452,11 @@ impl<'a, 's> Builder<'a, 's> {
         placement: &Placement,
     ) -> Result<StateId> {
         let name = format!("{operator}.groups");
-        if let Some(rows) = self.rows(&name, empty.schema(), placement)? {
-            empty.restore(&rows.snapshot());
-        }
+        self.restore(&name, Part::Rows, empty.schema(), placement)?;
         for number in 0..empty.multisets().len() {
             let schema = empty.values_schema(number);
             let values = values_name(&name, number);
-            if let Some(rows) = self.rows(&values, schema, placement)? {
-                empty.restore_values(number, &rows.snapshot());
-            }
+            self.restore(&values, Part::Values(number), schema, placement)?;
         }
         Ok(self.states.push(name, State::Groups(Box::new(empty))))
     }
@@ -377,13 +466,11 @@ impl<'a, 's> Builder<'a, 's> {
         &mut self,
         operator: &str,
         role: &str,
-        mut empty: JoinSide,
+        empty: JoinSide,
         placement: &Placement,
     ) -> Result<StateId> {
         let name = format!("{operator}.{role}");
-        if let Some(rows) = self.rows(&name, empty.schema().clone(), placement)? {
-            empty.restore(&rows.snapshot());
-        }
+        self.restore(&name, Part::Rows, empty.schema().clone(), placement)?;
         Ok(self.states.push(name, State::Side(Box::new(empty))))
     }
 
@@ -391,14 +478,12 @@ impl<'a, 's> Builder<'a, 's> {
     pub(crate) fn paired(
         &mut self,
         operator: &str,
-        mut empty: Paired,
+        empty: Paired,
         placements: (&Placement, &Placement),
     ) -> Result<StateId> {
         for (of, placement) in [(Of::Left, placements.0), (Of::Right, placements.1)] {
             let schema = empty.schema(of).clone();
-            if let Some(rows) = self.rows(&side_name(operator, of), schema, placement)? {
-                empty.restore(of, &rows.snapshot());
-            }
+            self.restore(&side_name(operator, of), Part::Side(of), schema, placement)?;
         }
         Ok(self
             .states
@@ -406,16 +491,9 @@ impl<'a, 's> Builder<'a, 's> {
     }
 
     /// Opens the rows of a top-k.
-    pub(crate) fn ranked(
-        &mut self,
-        operator: &str,
-        mut empty: Ranked,
-        placement: &Placement,
-    ) -> Result<StateId> {
+    pub(crate) fn ranked(&mut self, operator: &str, empty: Ranked, placement: &Placement) -> Result<StateId> {
         let name = format!("{operator}.rows");
-        if let Some(rows) = self.rows(&name, empty.schema().clone(), placement)? {
-            empty.restore(&rows.snapshot());
-        }
+        self.restore(&name, Part::Rows, empty.schema().clone(), placement)?;
         Ok(self.states.push(name, State::Ranked(Box::new(empty))))
     }
 }

@@ -1,9 +1,14 @@
 //! The values of one argument in each group, in order: what uncovers the next extreme when one goes.
 //!
 //! Few values are a sorted list, which is what nearly every group has; many are an ordered map.
+//!
+//! A checkpoint gathers the values of one moment in portions, while they change. Multisets are sums, so a change of a
+//! value whose turn has not come is undone by an entry of the opposite weight: `then = now - (now - then)`. What is
+//! gathered may so hold a value several times, and sums up to what was there.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::btree_map::Entry as MapEntry;
+use std::ops::Bound;
 
 use arrow::array::{ArrayRef, UInt32Array, new_null_array};
 use arrow::compute::take;
@@ -20,6 +25,43 @@ pub(crate) struct Multiset {
     /// The length of an encoded value, where all have the same and it is short.
     short: Option<usize>,
     groups: Vec<Values>,
+    /// A checkpoint in the making.
+    cut: Option<Cut>,
+}
+
+/// The values of the groups before `end` as they were when the cut began.
+#[derive(Debug)]
+struct Cut {
+    end: usize,
+    /// The values of groups before this one are gathered.
+    next: usize,
+    /// Of the group at `next` the values up to this one, too.
+    after: Option<Key>,
+    /// What undoes the changes of values before their turn.
+    undoing: Vec<Entry>,
+}
+
+/// Some values of a cut.
+pub(crate) struct Portion {
+    /// For each value its group.
+    pub(crate) groups: Vec<u32>,
+    pub(crate) values: ArrayRef,
+    /// How often each counts.
+    pub(crate) weights: Vec<i64>,
+    /// What gathering them cost.
+    pub(crate) cost: usize,
+}
+
+/// A value of a group, and how often.
+type Entry = (u32, Key, i64);
+
+impl Cut {
+    fn wants(&self, group: u32, key: &Key) -> bool {
+        let group = group as usize;
+        group < self.end
+            && (group > self.next
+                || (group == self.next && self.after.as_ref().is_none_or(|after| key > after)))
+    }
 }
 
 /// An encoded value; short ones, which are nearly all, are compared as one number.
@@ -46,6 +88,7 @@ impl Multiset {
             encoder,
             short,
             groups: Vec::new(),
+            cut: None,
         }
     }
 
@@ -76,7 +119,11 @@ impl Multiset {
                 }
                 None => Key::Long(keys.get(row).into()),
             };
-            self.groups[*group as usize].add(key, weights.map_or(1, |weights| weights[row]));
+            let weight = weights.map_or(1, |weights| weights[row]);
+            if let Some(cut) = self.cut.as_mut().filter(|cut| cut.wants(*group, &key)) {
+                cut.undoing.push((*group, key.clone(), -weight));
+            }
+            self.groups[*group as usize].add(key, weight);
         }
     }
 
@@ -93,17 +140,55 @@ impl Multiset {
         take(&self.decoded(&found), &places, None).expect("places lie among the values found")
     }
 
-    /// All values of some groups: for each its place in `groups`, the value, and how often it occurs.
-    pub(crate) fn all(&self, groups: &[u32]) -> (Vec<u32>, ArrayRef, Vec<i64>) {
-        let (mut places, mut keys, mut counts) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, group) in groups.iter().enumerate() {
-            for (key, count) in self.groups[*group as usize].iter() {
-                places.push(place as u32);
-                keys.push(key);
-                counts.push(count);
+    /// From here on [`Multiset::gather_cut`] gathers what is here now of the groups before `end`.
+    pub(crate) fn begin_cut(&mut self, end: usize) {
+        self.cut = Some(Cut {
+            end,
+            next: 0,
+            after: None,
+            undoing: Vec::new(),
+        });
+    }
+
+    /// Whether there is more to gather.
+    pub(crate) fn has_cut(&self) -> bool {
+        self.cut.is_some()
+    }
+
+    /// Gathers values of the cut, at a cost of at most `cost_max`: one for each value and each group passed. `None`
+    /// when all are gathered; there is no cut then.
+    pub(crate) fn gather_cut(&mut self, cost_max: usize) -> Option<Portion> {
+        let mut cut = self.cut.take()?;
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut cost = 0;
+        while cut.next < cut.end && cost < cost_max {
+            let (more, group) = (cost_max - cost, cut.next as u32);
+            let values = self.groups[cut.next].iter_after(cut.after.as_ref());
+            let before = entries.len();
+            entries.extend(values.take(more).map(|(key, count)| (group, key.clone(), count)));
+            let found = entries.len() - before;
+            if found < more {
+                (cut.next, cut.after) = (cut.next + 1, None);
+                cost += found + 1;
+            } else {
+                cut.after = entries.last().map(|(_, key, _)| key.clone());
+                cost += found;
             }
         }
-        (places, self.decoded(&keys), counts)
+        let kept = cut.undoing.len().saturating_sub(cost_max - cost);
+        cost += cut.undoing.len() - kept;
+        entries.extend(cut.undoing.drain(kept..));
+        if cost == 0 {
+            return None;
+        }
+        self.cut = Some(cut);
+        let keys: Vec<&Key> = entries.iter().map(|(_, key, _)| key).collect();
+        Some(Portion {
+            values: self.decoded(&keys),
+            groups: entries.iter().map(|(group, ..)| *group).collect(),
+            weights: entries.iter().map(|(.., weight)| *weight).collect(),
+            cost,
+        })
     }
 
     fn decoded(&self, keys: &[&Key]) -> ArrayRef {
@@ -154,9 +239,9 @@ impl Values {
                 }
             }
             Self::Many(map) => match map.entry(key) {
-                Entry::Vacant(entry) if weight != 0 => drop(entry.insert(weight)),
-                Entry::Vacant(_) => {}
-                Entry::Occupied(mut entry) => {
+                MapEntry::Vacant(entry) if weight != 0 => drop(entry.insert(weight)),
+                MapEntry::Vacant(_) => {}
+                MapEntry::Occupied(mut entry) => {
                     *entry.get_mut() += weight;
                     if *entry.get() == 0 {
                         entry.remove();
@@ -174,6 +259,21 @@ impl Values {
             false => self.iter().find(is_there),
         };
         found.map(|(key, _)| key)
+    }
+
+    /// The values after one, or all.
+    fn iter_after<'a>(&'a self, after: Option<&'a Key>) -> Box<dyn Iterator<Item = (&'a Key, i64)> + 'a> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        match self {
+            Self::Few(list) => {
+                let skipped = after.map_or(0, |after| list.partition_point(|(key, _)| key <= after));
+                Box::new(list[skipped..].iter().map(|(key, count)| (key, *count)))
+            }
+            Self::Many(map) => {
+                let range = map.range::<Key, _>((start, Bound::Unbounded));
+                Box::new(range.map(|(key, count)| (key, *count)))
+            }
+        }
     }
 
     fn iter(&self) -> Box<dyn DoubleEndedIterator<Item = (&Key, i64)> + '_> {
@@ -225,8 +325,10 @@ mod tests {
         let column: ArrayRef = Arc::new(StringArray::from(vec!["b", "a longer one", "b", ""]));
         values.add(&[0; 4], &column, None);
         assert_eq!(values.extremes(&[0], true).as_string::<i32>().value(0), "b");
-        let (places, told, counts) = values.all(&[0]);
-        assert_eq!((places, counts), (vec![0, 0, 0], vec![1, 1, 2]));
-        assert_eq!(told.as_string::<i32>().value(1), "a longer one");
+        values.begin_cut(1);
+        let told = values.gather_cut(10).expect("there are values");
+        assert_eq!((told.groups, told.weights), (vec![0, 0, 0], vec![1, 1, 2]));
+        assert_eq!(told.values.as_string::<i32>().value(1), "a longer one");
+        assert!(values.gather_cut(10).is_none() && !values.has_cut());
     }
 }

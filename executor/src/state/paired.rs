@@ -156,11 +156,20 @@ impl Paired {
         self.sides[of as usize].rows.snapshot()
     }
 
-    pub(crate) fn restore(&mut self, of: Of, saved: &Arc<RowsSnapshot>) {
-        for rows in saved.scan(1 << 16) {
-            let keys = self.keys_of(of, rows.rows());
-            self.apply(of, &rows, &keys);
+    /// Takes in the rows of a side that were saved, as they are.
+    pub(crate) fn restore(&mut self, of: Of, saved: RowStore) {
+        self.index
+            .reserve((saved.len() - saved.dead()).saturating_sub(self.index.len()));
+        for (ids, rows) in saved.live_batches() {
+            let keys = self.keys_of(of, &rows);
+            let row_of = &mut self.sides[of as usize].row_of;
+            row_of.resize(self.index.len(), ABSENT);
+            for (id, key) in ids.into_iter().zip(keys) {
+                let earlier = std::mem::replace(&mut row_of[key as usize], id);
+                assert_eq!(earlier, ABSENT, "a side has one row per key");
+            }
         }
+        self.sides[of as usize].rows = saved;
     }
 }
 

@@ -177,7 +177,7 @@ impl Ranked {
         change
     }
 
-    /// The order keys of a batch: those of the order's columns, and after them, where rows may go, whole rows.
+    /// The order keys of a batch.
     fn order_keys(&self, order: &[ArrayRef], rows: usize) -> Vec<OrderKey> {
         let keys = self.order.encode_rows(order, rows);
         let fixed = order
@@ -187,6 +187,16 @@ impl Ranked {
             Some(first) if fixed && first.len() <= 24 => keys.iter().map(OrderKey::short).collect(),
             _ => keys.iter().map(|key| OrderKey::Long(key.into())).collect(),
         }
+    }
+
+    /// The order keys of a batch, and after each the whole row.
+    fn whole_keys(&self, order: &[ArrayRef], rows: &RecordBatch) -> Vec<OrderKey> {
+        let keys = self.order.encode_rows(order, rows.num_rows());
+        let whole = self.whole.encode_rows(rows.columns(), rows.num_rows());
+        let pairs = keys.iter().zip(whole.iter());
+        pairs
+            .map(|(key, whole)| OrderKey::Long([key, whole].concat().into()))
+            .collect()
     }
 
     fn append(&mut self, delta: &Delta, groups: &[u32], order: &[ArrayRef]) -> Vec<Shown> {
@@ -259,8 +269,7 @@ impl Ranked {
     }
 
     fn apply_weighted(&mut self, delta: &Delta, groups: &[u32], order: &[ArrayRef]) -> Vec<Shown> {
-        let keys = self.order.encode_rows(order, delta.len());
-        let whole = self.whole.encode_rows(delta.rows().columns(), delta.len());
+        let keys = self.whole_keys(order, delta.rows());
         let Form::Weighted { rows, all } = &mut self.form else {
             unreachable!("the caller has looked");
         };
@@ -278,8 +287,7 @@ impl Ranked {
         };
         let before: Vec<Vec<u32>> = touched.iter().map(|group| first(rows, all, group)).collect();
         let applied = rows.apply(delta);
-        for (row, (id, group)) in applied.ids.iter().zip(groups).enumerate() {
-            let key = OrderKey::Long([keys.get(row), whole.get(row)].concat().into());
+        for ((id, group), key) in applied.ids.iter().zip(groups).zip(keys) {
             if rows.store().weight(*id) == 0 {
                 all[*group as usize].remove(&key);
             } else {
@@ -365,13 +373,45 @@ impl Ranked {
         self.store().snapshot()
     }
 
-    pub(crate) fn restore(&mut self, saved: &Arc<RowsSnapshot>) {
-        let mut types = types_of(saved.schema());
-        types.extend(self.ranking.rank.then_some(DataType::Int64));
-        let schema = crate::columns::schema_of(&types);
-        for rows in saved.scan(1 << 16) {
-            self.apply(&rows, &schema);
+    /// Takes in the rows that were saved, as they are, and puts each where it ranks.
+    pub(crate) fn restore(&mut self, saved: RowStore) {
+        let weighted = matches!(self.form, Form::Weighted { .. });
+        let (mut firsts, mut all) = (Vec::new(), Vec::new());
+        for (ids, rows) in saved.live_batches() {
+            let columns = rows.columns();
+            let column = |c: &usize| columns[*c].clone();
+            let partition = canonical_all(&self.ranking.partition.iter().map(column).collect::<Vec<_>>());
+            let order = self.ranking.order.iter();
+            let order: Vec<ArrayRef> = order.map(|(c, _)| canonical(&columns[*c])).collect();
+            let groups = self.index.insert(&partition, ids.len());
+            if weighted {
+                all.resize_with(self.index.len(), BTreeMap::new);
+                let keys = self.whole_keys(&order, &rows);
+                for ((id, group), key) in ids.into_iter().zip(groups).zip(keys) {
+                    all[group as usize].insert(key, id);
+                }
+            } else {
+                firsts.resize_with(self.index.len(), Vec::new);
+                let keys = self.order_keys(&order, ids.len());
+                for ((id, group), key) in ids.into_iter().zip(groups).zip(keys) {
+                    let row = RowRef::Stored(id);
+                    firsts[group as usize].push(Entry { key, row });
+                }
+            }
         }
+        if weighted {
+            let rows = Box::new(ZSet::from_store(saved));
+            self.form = Form::Weighted { rows, all };
+            return;
+        }
+        let nothing = RecordBatch::new_empty(saved.schema().clone());
+        for list in firsts.iter_mut().filter(|list| list.len() > 1) {
+            list.sort_by(|a, b| {
+                let ties = || compare(&self.whole, &saved, &nothing, a.row, b.row);
+                a.key.cmp(&b.key).then_with(ties)
+            });
+        }
+        self.form = Form::Appended { rows: saved, firsts };
     }
 }
 

@@ -67,10 +67,11 @@ impl ResultRows {
         self.store().snapshot()
     }
 
-    pub(crate) fn restored(self, rows: RowStore) -> Self {
-        match self {
-            Self::Appended(_) => Self::Appended(rows),
-            Self::Weighted(_) => Self::Weighted(Box::new(ZSet::from_store(rows))),
-        }
+    /// Takes in the rows that were saved, as they are.
+    pub(crate) fn restore(&mut self, saved: RowStore) {
+        *self = match self {
+            Self::Appended(_) => Self::Appended(saved),
+            Self::Weighted(_) => Self::Weighted(Box::new(ZSet::from_store(saved))),
+        };
     }
 }

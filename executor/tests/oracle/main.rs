@@ -487,7 +487,7 @@ fn the_same_history_gives_the_same_state() {
             (0..3).for_each(|_| world.round(&mut choices));
             world
         };
-        for (left, right) in world().regions.iter().zip(world().regions) {
+        for (mut left, mut right) in world().regions.into_iter().zip(world().regions) {
             let (left, right) = (left.view.save(), right.view.save());
             assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
             for (left, right) in left.values().zip(right.values()) {

@@ -1,10 +1,8 @@
 //! What leaves: snapshots for readers and bundles for peers.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use tributary_executor::Saved;
 use tributary_replication::link::{CutRequest, OriginChanges};
 use tributary_replication::{Bundle, Changes, Chunk, Epoch, Included, Section, SectionObject, Tick};
 use tributary_storage::{Fingerprint, FragmentId, ObjectId, OriginId};
@@ -186,34 +184,4 @@ impl Dataflow {
     pub fn slots(&self) -> impl Iterator<Item = (FragmentId, &tributary_replication::SlotSet)> {
         self.slots.iter().map(|(id, slots)| (*id, &slots.set))
     }
-
-    /// State of the operators and stored relations by name, for a checkpoint: traces, and rows that are none.
-    pub fn state(&self) -> (Traces, RowsByName) {
-        let (mut traces, mut rows) = (BTreeMap::new(), BTreeMap::new());
-        for (&id, table) in &self.tables {
-            traces.insert(super::Table::trace_name(id), table.rows.snapshot());
-        }
-        for (&id, slots) in &self.slots {
-            for (origin, held) in slots.set.snapshots() {
-                rows.insert(super::Slots::rows_name(id, origin), held);
-            }
-        }
-        for (&id, state) in &self.views {
-            if let ViewState::Attached(view) = state {
-                for (name, saved) in view.save() {
-                    let name = format!("view/{id}/{name}");
-                    match saved {
-                        Saved::Trace(trace) => drop(traces.insert(name, trace)),
-                        Saved::Rows(saved) => drop(rows.insert(name, saved)),
-                    }
-                }
-            }
-        }
-        (traces, rows)
-    }
 }
-
-/// Traces by name.
-pub type Traces = BTreeMap<String, Arc<tributary_storage::TraceSnapshot>>;
-/// Rows by name.
-pub type RowsByName = BTreeMap<String, Arc<tributary_storage::RowsSnapshot>>;

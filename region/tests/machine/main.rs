@@ -1,5 +1,6 @@
 //! The region as a machine: inputs in, effects out, with a log that is a list.
 
+mod checkpoints;
 mod sources;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use tributary_region::{
     Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, Submission, TableChange, WriteSet,
 };
 use tributary_replication::{Epoch, TableWrites};
+use tributary_storage::checkpoint::Checkpoint;
 use tributary_storage::{ObjectId, OriginId, Position, Record};
 
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -23,6 +25,7 @@ struct Machine {
     log: Vec<Record>,
     replies: Vec<(u64, Result<Position, Rejected>)>,
     published: Vec<Arc<Snapshot>>,
+    checkpoints: Vec<Checkpoint>,
     now_ms: u64,
 }
 
@@ -40,6 +43,7 @@ impl Machine {
             log,
             replies: Vec::new(),
             published: Vec::new(),
+            checkpoints: Vec::new(),
             now_ms: NOW_MS,
         };
         machine.take(out);
@@ -71,6 +75,7 @@ impl Machine {
                         .push((token, outcome.map(|committed| committed.position)));
                 }
                 Effect::Publish(snapshot) => self.published.push(snapshot),
+                Effect::Checkpoint(checkpoint) => self.checkpoints.push(checkpoint),
                 Effect::Stop { reason } => panic!("the region stopped: {reason}"),
                 _ => {}
             }

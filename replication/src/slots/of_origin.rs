@@ -53,11 +53,17 @@ impl OfOrigin {
     /// The slots that a checkpoint brought back; their first `keys` columns are the key.
     pub(super) fn restored(rows: RowStore, keys: usize, index: &mut KeyIndex) -> Self {
         let mut slots = Self::new(rows.schema().clone());
-        for portion in rows.snapshot().scan(PORTION_ROWS) {
-            let batch = portion.rows();
-            let found = index.insert(&batch.columns()[..keys], batch.num_rows());
-            slots.append(&found, batch, keys);
+        for (_, batch) in rows.batches() {
+            slots.note(batch, keys);
         }
+        for (ids, batch) in rows.live_batches() {
+            let found = index.insert(&batch.columns()[..keys], batch.num_rows());
+            slots.row_of.resize(index.len(), ABSENT);
+            for (key, id) in found.into_iter().zip(ids) {
+                slots.row_of[key as usize] = id;
+            }
+        }
+        slots.rows = rows;
         slots
     }
 
@@ -140,6 +146,11 @@ impl OfOrigin {
                 self.rows.set_weight(older, 0);
             }
         }
+        self.note(rows, key_count);
+    }
+
+    /// Takes note of the stamps and tombstones of rows at the end.
+    fn note(&mut self, rows: &RecordBatch, key_count: usize) {
         let mut newest = self.stamps.last().copied().unwrap_or(0);
         for stamp in int64(rows.column(key_count)).values() {
             let stamp = u64::try_from(*stamp).expect("stamps were checked");

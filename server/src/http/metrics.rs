@@ -30,7 +30,16 @@ fn describe() {
     );
     describe_counter!("tributary_sink_rows_total", "Rows written by each sink");
     describe_counter!("tributary_sink_bytes_total", "Bytes written by each sink");
-    describe_histogram!("tributary_checkpoint_seconds", "Time of one checkpoint");
+    describe_histogram!("tributary_checkpoint_seconds", "Time of writing one checkpoint");
+    describe_histogram!(
+        "tributary_checkpoint_stall_seconds",
+        "Time that the region was held by gathering one portion of a checkpoint"
+    );
+    describe_gauge!(
+        "tributary_checkpoint_stall_max_seconds",
+        "The longest of these times since the process started"
+    );
+    describe_counter!("tributary_checkpoint_bytes_total", "Bytes written by checkpoints");
     describe_counter!("tributary_link_bytes_total", "Bytes of messages between regions");
     describe_gauge!(
         "tributary_link_peer_bytes",

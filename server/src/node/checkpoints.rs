@@ -20,6 +20,10 @@ const LOG_BYTES_MAX: u64 = 16 << 20;
 const LOG_RECORDS_MAX: u64 = 20_000;
 /// After a failed attempt (a full disk) the next one waits this long.
 const RETRY: Duration = Duration::from_secs(5);
+/// The region is held for about so long by a portion of a checkpoint.
+const PORTION: Duration = Duration::from_millis(2);
+const PORTION_ROWS_MIN: usize = 256;
+const PORTION_ROWS_MAX: usize = 1 << 20;
 
 /// How an attempt to write a checkpoint ended.
 #[derive(Debug)]
@@ -42,6 +46,9 @@ pub struct Checkpoints {
     log_bytes: u64,
     last: Instant,
     retry_after: Option<Instant>,
+    portion_rows: usize,
+    /// The longest time for which a portion held the region.
+    held_max: Duration,
 }
 
 impl Checkpoints {
@@ -70,6 +77,8 @@ impl Checkpoints {
             log_bytes: 0,
             last: Instant::now(),
             retry_after: None,
+            portion_rows: PORTION_ROWS_MIN,
+            held_max: Duration::ZERO,
         })
     }
 
@@ -101,6 +110,23 @@ impl Checkpoints {
         self.last = Instant::now();
         if let Some(commands) = &self.commands {
             let _ = commands.send(checkpoint);
+        }
+    }
+
+    /// How many rows to gather next.
+    pub fn portion_rows(&self) -> usize {
+        self.portion_rows
+    }
+
+    /// Takes note of how long the region was held by gathering a portion, and chooses the next one accordingly.
+    pub fn gathered(&mut self, held: Duration) {
+        metrics::histogram!("tributary_checkpoint_stall_seconds").record(held.as_secs_f64());
+        self.held_max = self.held_max.max(held);
+        metrics::gauge!("tributary_checkpoint_stall_max_seconds").set(self.held_max.as_secs_f64());
+        if held > PORTION {
+            self.portion_rows = (self.portion_rows / 2).max(PORTION_ROWS_MIN);
+        } else if held < PORTION / 2 {
+            self.portion_rows = (self.portion_rows * 2).min(PORTION_ROWS_MAX);
         }
     }
 
@@ -147,6 +173,7 @@ fn attempt(state: &RocksKv, checkpoint: &Checkpoint) -> Outcome {
     match checkpoint::write(state as &dyn Kv, checkpoint) {
         Ok(written) => {
             metrics::histogram!("tributary_checkpoint_seconds").record(started.elapsed().as_secs_f64());
+            metrics::counter!("tributary_checkpoint_bytes_total").increment(written.bytes_written);
             tracing::debug!(
                 position = checkpoint.position.0,
                 bytes = written.bytes_written,

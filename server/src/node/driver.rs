@@ -91,7 +91,7 @@ impl Driver {
         let mut last_busy = Instant::now();
         loop {
             // A backfill goes on between requests, without starving the log's news.
-            let wake = if self.region.has_work() {
+            let wake = if self.region.has_work() || self.region.has_checkpoint_work() {
                 Instant::now() + WORK_PAUSE
             } else {
                 next_timer
@@ -135,6 +135,7 @@ impl Driver {
             self.carry_out(effects)?;
             self.step(Input::Work, effects);
             self.carry_out(effects)?;
+            self.gather(effects)?;
             if self.is_finished(&mut phase, effects)? {
                 return Ok(());
             }
@@ -274,6 +275,18 @@ impl Driver {
 
     fn step(&mut self, input: Input, effects: &mut Vec<Effect>) {
         self.region.step(self.clock.now_ms(), input, effects);
+    }
+
+    /// A portion of the checkpoint that is due, if there is one.
+    fn gather(&mut self, effects: &mut Vec<Effect>) -> Result<(), String> {
+        if !self.region.has_checkpoint_work() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let rows_max = self.checkpoints.portion_rows();
+        self.step(Input::Gather { rows_max }, effects);
+        self.checkpoints.gathered(started.elapsed());
+        self.carry_out(effects)
     }
 
     /// Carries out effects in order, and those that follow from them, until none are left.

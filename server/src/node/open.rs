@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
+use tributary_executor::Workers;
 use tributary_region::{Founding, Region, RegionConfig, RegionError};
 use tributary_storage::checkpoint::{self, Loaded};
 use tributary_storage::kv::RocksKv;
@@ -77,6 +78,7 @@ pub struct Stored {
     log: KvLog<RocksKv>,
     checkpoint: Option<Loaded>,
     tail: Vec<Record>,
+    loaders: Arc<Pool>,
 }
 
 impl Stored {
@@ -99,8 +101,11 @@ impl Stored {
                 }
             }
         };
-        let state = RocksKv::open(&state_path).map_err(at(&state_path))?;
-        let checkpoint = checkpoint::load(&state).map_err(at(&state_path))?;
+        let state = RocksKv::open_quietly(&state_path).map_err(at(&state_path))?;
+        // Nothing else runs yet, so loading has all processors.
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let loaders = Arc::new(Pool::start(processors).map_err(OpenError::Thread)?);
+        let checkpoint = checkpoint::load_with(&state, &|jobs| loaders.run(jobs)).map_err(at(&state_path))?;
         let log = RocksKv::open(&log_path)
             .and_then(KvLog::open)
             .map_err(at(&log_path))?;
@@ -115,6 +120,7 @@ impl Stored {
             log,
             checkpoint,
             tail,
+            loaders,
         })
     }
 
@@ -135,6 +141,7 @@ impl Stored {
             log,
             checkpoint,
             tail,
+            loaders,
         } = self;
         let place = dir.path().display().to_string();
         let mut config = RegionConfig::new(settings.region.clone(), settings.peers.clone());
@@ -150,16 +157,26 @@ impl Stored {
         })?;
         let sinks = Arc::new(sinks);
         config.keep_results_at = sinks.positions().into_iter().collect();
+        config.loaders = loaders;
         config.workers = Arc::new(Pool::start(settings.workers).map_err(OpenError::Thread)?);
         let tick = Duration::from_millis(config.tick_ms);
         let clock = Clock::start();
         let mut effects = Vec::new();
         let durable = last_position(&checkpoint, &tail);
-        let replayed = tail.len();
+        let replayed: Vec<usize> = tail.iter().map(|record| record.payload.len()).collect();
         let mut region = Region::open(config, checkpoint, tail, clock.now_ms(), &mut effects)
             .map_err(|source| OpenError::Region { source, place })?;
-        tracing::info!(position = durable.0, replayed, "the log was replayed");
+        tracing::info!(
+            position = durable.0,
+            replayed = replayed.len(),
+            "the log was replayed"
+        );
         sinks.keep(region.take_kept());
+        state.tidy().map_err(|source| OpenError::Storage {
+            source,
+            place: dir.state().display().to_string(),
+            advice: ADVICE_IO,
+        })?;
 
         let (snapshots, snapshot_reader) = watch::channel(region.snapshot());
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
@@ -175,7 +192,9 @@ impl Stored {
         let report = move |outcome| drop(outcomes.send(outcome));
         let settling = sinks.clone();
         let settle = move |position| settling.settle(position, SINKS_SETTLE_MAX);
-        let checkpoints = Checkpoints::start(state, settle, report).map_err(OpenError::Thread)?;
+        let mut checkpoints = Checkpoints::start(state, settle, report).map_err(OpenError::Thread)?;
+        // The next start should not have to replay it again.
+        replayed.into_iter().for_each(|bytes| checkpoints.logged(bytes));
         let driver = Driver {
             region,
             clock,

@@ -30,7 +30,7 @@ impl World {
         let mut effects = Vec::new();
         process.region.step(now_ms, input, &mut effects);
         self.report.steps += 1;
-        let has_work = brings_work && process.region.has_work();
+        let has_work = brings_work && (process.region.has_work() || process.region.has_checkpoint_work());
         self.carry_out(node, effects)?;
         if has_work {
             self.plan_work(node);
@@ -262,7 +262,13 @@ impl World {
         if let Some(process) = &mut self.nodes[node].process {
             process.working = false;
         }
-        self.step(node, Input::Work)
+        self.step(node, Input::Work)?;
+        let process = self.nodes[node].process.as_ref();
+        if process.is_some_and(|process| process.region.has_checkpoint_work()) {
+            let rows_max = *self.rng.pick(&[1, 5, 1 << 20]);
+            return self.step(node, Input::Gather { rows_max });
+        }
+        Ok(())
     }
 
     pub(super) fn begin_sync(&mut self, node: usize) {

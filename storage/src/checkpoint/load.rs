@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 
-use super::manifest::{self, Manifest, StoredTrace};
+use super::manifest::{self, Manifest, StoredObject, StoredRows, StoredTrace};
 use super::object::{self, damaged};
 use super::{rows_file, run_file};
 use crate::Delta;
@@ -51,6 +51,17 @@ struct LoadedRun {
 /// [`crate::StorageError::Corrupt`] when anything it names is missing or damaged, with its name and what to
 /// do.
 pub fn load(kv: &dyn Kv) -> Result<Option<Loaded>> {
+    load_with(kv, &|jobs| jobs.into_iter().for_each(|job| job()))
+}
+
+/// A piece of the work of loading.
+pub type LoadJob<'a> = Box<dyn FnOnce() + Send + 'a>;
+
+/// As [`load`], where `run` does all the pieces it is given, several at a time if it likes, before it returns.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(kv: &dyn Kv, run: &dyn Fn(Vec<LoadJob<'_>>)) -> Result<Option<Loaded>> {
     let Some(current) = manifest::current(kv)? else {
         return Ok(None);
     };
@@ -100,12 +111,7 @@ pub fn load(kv: &dyn Kv) -> Result<Option<Loaded>> {
         let bytes = object::read_all(kv, &format!("blob {name}"), stored.id, stored.object)?;
         blobs.insert(name, bytes);
     }
-    let mut rows = BTreeMap::new();
-    for (name, stored) in stored_rows {
-        let parts = rows_file::read(kv, &name, &stored, &segments)?;
-        let types = stored.types;
-        rows.insert(name, LoadedRows { types, parts });
-    }
+    let rows = read_rows(kv, stored_rows, &segments, run)?;
     Ok(Some(Loaded {
         position,
         chain,
@@ -114,6 +120,34 @@ pub fn load(kv: &dyn Kv) -> Result<Option<Loaded>> {
         runs,
         rows,
     }))
+}
+
+/// Reads the segments of all rows, each by a job of its own.
+fn read_rows(
+    kv: &dyn Kv,
+    stored: BTreeMap<String, StoredRows>,
+    objects: &BTreeMap<RunId, StoredObject>,
+    run: &dyn Fn(Vec<LoadJob<'_>>),
+) -> Result<BTreeMap<String, LoadedRows>> {
+    let mut read: Vec<Vec<Option<Result<rows_file::Part>>>> = Vec::with_capacity(stored.len());
+    for rows in stored.values() {
+        read.push(rows.segments.iter().map(|_| None).collect());
+    }
+    let mut jobs: Vec<LoadJob<'_>> = Vec::new();
+    for ((name, rows), places) in stored.iter().zip(&mut read) {
+        for (segment, place) in rows.segments.iter().zip(places) {
+            jobs.push(Box::new(move || {
+                *place = Some(rows_file::read(kv, name, *segment, objects));
+            }));
+        }
+    }
+    run(jobs);
+    let whole = |((name, stored), parts): ((String, StoredRows), Vec<Option<Result<rows_file::Part>>>)| {
+        let parts = parts.into_iter().map(|part| part.expect("every job was done"));
+        let (types, parts) = (stored.types, parts.collect::<Result<_>>()?);
+        Ok((name, LoadedRows { types, parts }))
+    };
+    stored.into_iter().zip(read).map(whole).collect()
 }
 
 impl Loaded {
@@ -167,12 +201,12 @@ impl Loaded {
             return Ok(None);
         };
         let types = rows_file::types(&schema);
-        let differs = |(rows, _): &rows_file::Part| rows_file::types(&rows.schema()) != types;
+        let differs = |(segment, _): &rows_file::Part| rows_file::types(&segment.rows().schema()) != types;
         if loaded.types != types || loaded.parts.iter().any(differs) {
             let detail = format!("they were stored as ({}), not ({types})", loaded.types);
             return Err(damaged(&format!("rows {name}"), &detail));
         }
-        Ok(Some(RowStore::restored(schema, &loaded.parts)))
+        Ok(Some(RowStore::restored(schema, loaded.parts)))
     }
 
     /// Frees the columns of a run once no other trace needs them.

@@ -41,9 +41,10 @@ use crate::log::{ChainHash, Position};
 use crate::rows::RowsSnapshot;
 use crate::trace::{Run, RunId, TraceSnapshot};
 
-pub use load::{Loaded, load};
+pub use load::{LoadJob, Loaded, load, load_with};
 pub use manifest::manifest_key;
 use manifest::{Manifest, StoredBlob, StoredRun, StoredTrace};
+pub(crate) use object::HEADER_BYTES as CHUNK_HEADER_BYTES;
 
 /// What a checkpoint makes live. Layouts of traces are known to the caller by name; blobs are opaque.
 #[derive(Clone, Debug)]

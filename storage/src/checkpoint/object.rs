@@ -20,9 +20,10 @@ use crate::kv::{Family, Kv, WriteBatch};
 use crate::trace::RunId;
 
 /// The largest value that is stored, in bytes.
-pub(super) const CHUNK_BYTES_MAX: usize = 4 << 20;
+pub(super) const CHUNK_BYTES_MAX: usize = 16 << 20;
 
-const HEADER_BYTES: usize = 6;
+/// The bytes before a chunk's own.
+pub(crate) const HEADER_BYTES: usize = 6;
 
 pub(super) fn chunk_key(id: RunId, chunk: u32) -> [u8; 21] {
     let mut key = [1; 21];

@@ -22,8 +22,8 @@ use crate::kv::Kv;
 use crate::rows::{RowsSnapshot, Segment};
 use crate::trace::RunId;
 
-/// Rows with one weight each, or 1 for all.
-pub(super) type Part = (RecordBatch, Option<Int64Array>);
+/// A segment with one weight for each row, or 1 for all.
+pub(super) type Part = (Segment, Option<Int64Array>);
 
 /// Stores the segments of some rows that are not stored yet, and enters the rows into the manifest.
 pub(super) fn write(
@@ -92,13 +92,13 @@ pub(super) fn types(schema: &SchemaRef) -> String {
     types.join(", ")
 }
 
-/// Reads the segments of some rows.
+/// Reads a segment of some rows.
 pub(super) fn read(
     kv: &dyn Kv,
     name: &str,
-    rows: &StoredRows,
+    segment: StoredSegment,
     objects: &BTreeMap<RunId, StoredObject>,
-) -> Result<Vec<Part>> {
+) -> Result<Part> {
     let object = |id: RunId| {
         let object = objects.get(&id).copied();
         object.ok_or_else(|| {
@@ -108,20 +108,12 @@ pub(super) fn read(
             )
         })
     };
-    let mut parts = Vec::with_capacity(rows.segments.len());
-    for segment in &rows.segments {
-        let batch = read_segment(kv, segment.rows, object(segment.rows)?)?;
-        let weights = match segment.weights {
-            None => None,
-            Some(id) => Some(weights(
-                id,
-                &read_segment(kv, id, object(id)?)?,
-                batch.num_rows(),
-            )?),
-        };
-        parts.push((batch, weights));
-    }
-    Ok(parts)
+    let rows = read_segment(kv, segment.rows, object(segment.rows)?)?;
+    let weights = match segment.weights {
+        None => None,
+        Some(id) => Some(weights(id, &read_segment(kv, id, object(id)?)?, rows.num_rows())?),
+    };
+    Ok((Segment::stored(rows, segment.rows), weights))
 }
 
 fn weights(id: RunId, batch: &RecordBatch, rows: usize) -> Result<Int64Array> {

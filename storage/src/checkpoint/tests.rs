@@ -461,6 +461,38 @@ proptest! {
     }
 }
 
+/// On the disk, below the checksums of the key-value store, which are not verified for chunks.
+#[test]
+fn a_flipped_byte_in_a_file_of_chunks_is_noticed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut region = Region::new();
+    region.step(&delta(0..20_000, "a", 1));
+    {
+        let kv = RocksKv::open(directory.path()).expect("opens");
+        write(&kv, &region.checkpoint()).expect("the disk works");
+        kv.flush_family(Family::Runs).expect("the disk works");
+    }
+    {
+        let kv = RocksKv::open_quietly(directory.path()).expect("opens");
+        assert_eq!(loaded(&kv).expect("readable"), Some(state(&region.checkpoint())));
+        kv.tidy().expect("an option of RocksDB");
+    }
+    let mut files = 0;
+    for entry in std::fs::read_dir(directory.path()).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "blob") {
+            let mut bytes = std::fs::read(&path).expect("readable");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&path, bytes).expect("writable");
+            files += 1;
+        }
+    }
+    assert!(files > 0, "chunks lie in files of their own");
+    let kv = RocksKv::open_quietly(directory.path()).expect("opens");
+    refusal(loaded(&kv));
+}
+
 #[test]
 fn stored_columns_have_their_values() {
     let (kv, mut region) = (MemKv::new(), Region::new());

@@ -132,6 +132,10 @@ impl Coded {
         self.wide.bytes() + texts.sum::<usize>()
     }
 
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.wide.reserve(more);
+    }
+
     pub(super) fn insert(&mut self, columns: &[ArrayRef], rows: usize) -> Vec<u32> {
         let coded = |(column, texts): (&ArrayRef, &mut Option<Texts>)| -> ArrayRef {
             match texts {

@@ -89,6 +89,17 @@ impl KeyIndex {
         self.len() == 0
     }
 
+    /// Makes room for so many more keys, where it is known how much room they need.
+    pub fn reserve(&mut self, more: usize) {
+        match &mut self.form {
+            Form::Empty { .. } => {}
+            Form::Narrow(narrow) => narrow.reserve(more),
+            Form::Wide(wide) => wide.reserve(more),
+            Form::Coded(coded) => coded.reserve(more),
+            Form::Bytes(bytes) => bytes.table.reserve(more),
+        }
+    }
+
     /// The id of each row's key. A key that was not there gets the next id.
     ///
     /// # Panics

@@ -101,6 +101,11 @@ impl Narrow {
         self.table.bytes() + self.keys.capacity() * 8
     }
 
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.table.reserve(more);
+        self.keys.reserve(more);
+    }
+
     pub(super) fn insert(&mut self, column: &ArrayRef) -> Vec<u32> {
         let words = low_words(column);
         let push = |keys: &mut Vec<u64>, word: u64| {
@@ -254,6 +259,13 @@ impl Wide {
 
     pub(super) fn bytes(&self) -> usize {
         each_width!(self, index => index.table.bytes() + size_of_val(index.keys.as_slice()))
+    }
+
+    pub(super) fn reserve(&mut self, more: usize) {
+        each_width!(self, index => {
+            index.table.reserve(more);
+            index.keys.reserve(more);
+        });
     }
 
     pub(super) fn insert(&mut self, columns: &[ArrayRef], rows: usize) -> Vec<u32> {

@@ -130,7 +130,7 @@ impl<K: ProbeKey> ProbeTable<K> {
     }
 
     /// Makes room for `more` keys.
-    fn reserve(&mut self, more: usize) {
+    pub(crate) fn reserve(&mut self, more: usize) {
         let needed = (self.taken + more) * 8 / 5;
         if needed <= self.slots.len() {
             return;

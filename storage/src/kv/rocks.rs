@@ -27,6 +27,7 @@ use rocksdb::{
 };
 
 use super::{Family, Kv, Operation, WriteBatch};
+use crate::checkpoint::CHUNK_HEADER_BYTES;
 use crate::error::{Result, StorageError};
 
 /// From this size on the write-ahead log is shortened by flushing all families, which bounds the time that
@@ -59,12 +60,39 @@ impl RocksKv {
     /// [`StorageError::Corrupt`] when the stored bytes are damaged, [`StorageError::Io`] when the directory
     /// cannot be used or another process has it open.
     pub fn open(path: &Path) -> Result<Self> {
-        let db = RwLock::new(Some(open_database(path)?));
+        Self::open_tidying(path, true)
+    }
+
+    /// Opens like [`RocksKv::open`], but nothing is rewritten in the background until [`RocksKv::tidy`]: whoever opens
+    /// reads everything first, and would wait for it.
+    ///
+    /// # Errors
+    /// As [`RocksKv::open`].
+    pub fn open_quietly(path: &Path) -> Result<Self> {
+        Self::open_tidying(path, false)
+    }
+
+    fn open_tidying(path: &Path, tidying: bool) -> Result<Self> {
+        let db = RwLock::new(Some(open_database(path, tidying)?));
         Ok(Self {
             path: path.to_path_buf(),
             db,
             full: AtomicBool::new(false),
         })
+    }
+
+    /// Lets files be rewritten in the background from now on.
+    ///
+    /// # Errors
+    /// When RocksDB does not take the option.
+    pub fn tidy(&self) -> Result<()> {
+        let set = |db: &DB| {
+            let mut families = Family::ALL.into_iter();
+            families.try_for_each(|family| {
+                db.set_options_cf(handle(db, family), &[("disable_auto_compactions", "false")])
+            })
+        };
+        self.with_database("options", set)
     }
 
     /// Writes one family's memory table to its files and leaves the others as they are.
@@ -110,7 +138,7 @@ impl RocksKv {
         }
         // The old one holds the directory's lock, so it must go first.
         *guard = None;
-        *guard = Some(open_database(&self.path)?);
+        *guard = Some(open_database(&self.path, true)?);
         self.full.store(false, Ordering::Release);
         Ok(())
     }
@@ -146,18 +174,25 @@ fn handle(db: &DB, family: Family) -> &ColumnFamily {
         .expect("every family is opened with the database")
 }
 
-fn open_database(path: &Path) -> Result<DB> {
-    let families = Family::ALL
-        .into_iter()
-        .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family)));
+fn open_database(path: &Path, tidying: bool) -> Result<DB> {
+    let families = Family::ALL.into_iter().map(|family| {
+        let mut options = family_options(family);
+        options.set_disable_auto_compactions(!tidying);
+        ColumnFamilyDescriptor::new(family.name(), options)
+    });
     DB::open_cf_descriptors(&database_options(), path, families)
         .map_err(|error| storage_error(path, "open", error))
 }
 
 impl Kv for RocksKv {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
-        let value = self.with_database("read", |db| db.get_cf(handle(db, family), key))?;
-        Ok(value.map(Bytes::from))
+        let mut options = ReadOptions::default();
+        // What is in a run's chunk has a checksum of its own, which its reader verifies.
+        options.set_verify_checksums(family != Family::Runs);
+        self.with_database("read", |db| {
+            let value = db.get_pinned_cf_opt(handle(db, family), key, &options)?;
+            Ok(value.map(|value| aligned(&value)))
+        })
     }
 
     fn scan(
@@ -203,6 +238,16 @@ impl Kv for RocksKv {
         self.heal()?;
         self.with_database("sync", |db| db.flush_wal(true))
     }
+}
+
+/// A copy whose bytes behind the header of a chunk lie where columns may lie, so that these are not copied once more.
+fn aligned(value: &[u8]) -> Bytes {
+    const COLUMN_ALIGNMENT: usize = 16;
+    const PADDING: usize = COLUMN_ALIGNMENT - CHUNK_HEADER_BYTES;
+    let mut padded = Vec::with_capacity(PADDING + value.len());
+    padded.extend_from_slice(&[0; PADDING]);
+    padded.extend_from_slice(value);
+    Bytes::from(padded).slice(PADDING..)
 }
 
 fn database_options() -> Options {

@@ -1,8 +1,9 @@
 //! Immutable rows with a name that is their content, so that a checkpoint writes each segment once.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayData, RecordBatch};
 use arrow::ipc::writer::StreamWriter;
 
 use super::lookup::Lookups;
@@ -22,6 +23,15 @@ impl Segment {
         Self {
             rows,
             id: OnceLock::new(),
+            lookups: Lookups::default(),
+        }
+    }
+
+    /// A segment that was read back under its name.
+    pub(crate) fn stored(rows: RecordBatch, id: RunId) -> Self {
+        Self {
+            rows,
+            id: OnceLock::from(id),
             lookups: Lookups::default(),
         }
     }
@@ -61,4 +71,20 @@ impl Segment {
             RunId(id)
         })
     }
+}
+
+/// The memory that a batch keeps, in bytes: of each buffer, shared by columns or not, the whole.
+pub(super) fn held_bytes(rows: &RecordBatch) -> usize {
+    fn visit(data: &ArrayData, held: &mut BTreeMap<usize, usize>) {
+        let nulls = data.nulls().map(|nulls| nulls.buffer());
+        for buffer in data.buffers().iter().chain(nulls) {
+            held.insert(buffer.data_ptr().as_ptr() as usize, buffer.capacity());
+        }
+        data.child_data().iter().for_each(|child| visit(child, held));
+    }
+    let mut held = BTreeMap::new();
+    rows.columns()
+        .iter()
+        .for_each(|column| visit(&column.to_data(), &mut held));
+    held.values().sum()
 }

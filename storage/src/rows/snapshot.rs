@@ -7,7 +7,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 
 use super::RowStore;
-use super::segment::Segment;
+use super::segment::{Segment, held_bytes};
 use super::weights::Weights;
 use crate::Delta;
 use crate::delta::batch;
@@ -69,7 +69,7 @@ impl RowsSnapshot {
 
     /// The memory held, in bytes; shared segments are counted in full.
     pub fn bytes(&self) -> usize {
-        let part = |part: &Part| part.rows.rows().get_array_memory_size() + part.weights.bytes();
+        let part = |part: &Part| held_bytes(part.rows.rows()) + part.weights.bytes();
         self.parts.iter().map(part).sum()
     }
 
@@ -122,8 +122,12 @@ impl RowsSnapshot {
 
     /// A store of its own that holds these rows.
     pub fn to_store(self: &Arc<Self>) -> RowStore {
-        let portions = self.scan(super::SEGMENT_ROWS).map(Delta::into_parts);
-        RowStore::restored(self.schema.clone(), &portions.collect::<Vec<_>>())
+        let portion = |delta: Delta| {
+            let (rows, weights) = delta.into_parts();
+            (Segment::new(rows), weights)
+        };
+        let portions = self.scan(super::SEGMENT_ROWS).map(portion);
+        RowStore::restored(self.schema.clone(), portions.collect())
     }
 
     pub(super) fn all_parts(&self) -> impl Iterator<Item = &Part> {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
-use arrow::compute::{concat_batches, interleave};
+use arrow::compute::{concat_batches, filter_record_batch, interleave};
 use arrow::datatypes::SchemaRef;
 
 use super::SEGMENT_ROWS;
-use super::segment::Segment;
+use super::segment::{Segment, held_bytes};
 use super::snapshot::{Part, RowsSnapshot};
 use super::spill::{Spill, SpillArea};
 use super::weights::Weights;
@@ -88,7 +88,7 @@ impl RowStore {
     fn settle_tail(&mut self) {
         if self.tail_rows == SEGMENT_ROWS {
             let rows = self.joined(&self.tail);
-            self.sealed_bytes += rows.get_array_memory_size();
+            self.sealed_bytes += held_bytes(&rows);
             self.sealed.push(Arc::new(Segment::new(rows)));
             self.weights.push(Weights::Ones);
             self.tail.clear();
@@ -232,14 +232,21 @@ impl RowStore {
         Arc::new(RowsSnapshot::new(schema, parts, self.len() - self.dead))
     }
 
-    /// The store that a snapshot, read back, describes.
+    /// The store that a snapshot, read back, describes: segments and the weights of their rows. A segment that is full
+    /// and starts where one does is taken as it is; the rows of others are copied.
     ///
     /// # Panics
     /// When a part does not have the store's columns.
-    pub fn restored(schema: SchemaRef, parts: &[(RecordBatch, Option<Int64Array>)]) -> Self {
+    pub fn restored(schema: SchemaRef, parts: Vec<(Segment, Option<Int64Array>)>) -> Self {
         let mut store = Self::new(schema);
-        for (rows, weights) in parts {
-            let rows = batch(store.schema.clone(), rows.columns().to_vec(), rows.num_rows());
+        for (segment, weights) in parts {
+            let count = segment.rows().num_rows();
+            let own = segment.rows().schema() == store.schema;
+            if own && store.tail_rows == 0 && count == SEGMENT_ROWS && owns_its_buffers(segment.rows()) {
+                store.adopt(segment, weights.as_ref().map(|weights| &weights.values()[..]));
+                continue;
+            }
+            let rows = batch(store.schema.clone(), segment.rows().columns().to_vec(), count);
             let first = store.append(&rows);
             for (row, weight) in weights
                 .iter()
@@ -251,9 +258,46 @@ impl RowStore {
         store
     }
 
+    fn adopt(&mut self, segment: Segment, weights: Option<&[i64]>) {
+        u32::try_from(self.len() + SEGMENT_ROWS).expect("a store holds fewer than 2^32 rows");
+        self.sealed_bytes += held_bytes(segment.rows());
+        self.sealed.push(Arc::new(segment));
+        let tail = self.weights.pop().expect("the tail has weights");
+        let own = weights.map_or_else(Weights::default, |weights| Weights::of(weights, SEGMENT_ROWS));
+        self.weights.extend([own, tail]);
+        self.dead += weights.map_or(0, |weights| weights.iter().filter(|w| **w == 0).count());
+    }
+
+    /// The rows in their order, dead ones included: batches, each with its first row's id.
+    pub fn batches(&self) -> impl Iterator<Item = (u32, &RecordBatch)> {
+        let sealed = self.sealed.iter().map(|segment| segment.rows());
+        let mut next = 0;
+        sealed.chain(&self.tail).map(move |rows| {
+            let first = next;
+            next += rows.num_rows() as u32;
+            (first, rows)
+        })
+    }
+
+    /// The rows whose weight is not zero, in their order: batches, and the id of each row.
+    pub fn live_batches(&self) -> impl Iterator<Item = (Vec<u32>, RecordBatch)> {
+        self.batches().map(|(first, rows)| {
+            let (segment, start) = (first as usize / SEGMENT_ROWS, first as usize % SEGMENT_ROWS);
+            let ids = first..first + rows.num_rows() as u32;
+            match self.weights[segment].live(start, rows.num_rows()) {
+                Some(live) if live.true_count() < live.len() => {
+                    let rows = filter_record_batch(rows, &live).expect("there is one verdict per row");
+                    let live = ids.zip(live.values()).filter(|(_, live)| *live);
+                    (live.map(|(id, _)| id).collect(), rows)
+                }
+                _ => (ids.collect(), rows.clone()),
+            }
+        })
+    }
+
     /// The memory held, in bytes; spilled rows are not in it.
     pub fn bytes(&self) -> usize {
-        let tail: usize = self.tail.iter().map(RecordBatch::get_array_memory_size).sum();
+        let tail: usize = self.tail.iter().map(held_bytes).sum();
         let weights: usize = self.weights.iter().map(Weights::bytes).sum();
         self.sealed_bytes + tail + weights
     }
@@ -268,7 +312,7 @@ impl Spill for RowStore {
         let mut freed = 0;
         while freed < bytes && self.spilled < self.sealed.len() {
             let segment = &mut self.sealed[self.spilled];
-            let held = segment.rows().get_array_memory_size();
+            let held = held_bytes(segment.rows());
             *segment = Arc::new(segment.moved(area.store(segment.rows())?));
             self.spilled += 1;
             self.sealed_bytes = self.sealed_bytes.saturating_sub(held);
@@ -298,5 +342,5 @@ fn owns_its_buffers(rows: &RecordBatch) -> bool {
                 .unwrap_or(usize::MAX / 64)
         })
         .sum();
-    rows.get_array_memory_size() <= used.saturating_mul(2)
+    held_bytes(rows) <= used.saturating_mul(2)
 }

@@ -18,6 +18,22 @@ pub(super) enum Weights {
 }
 
 impl Weights {
+    /// These weights of the first rows of a segment; `rows` is the size of a full one.
+    pub(super) fn of(weights: &[i64], rows: usize) -> Self {
+        if weights.iter().all(|weight| *weight == 1) {
+            return Self::Ones;
+        }
+        if weights.iter().all(|weight| matches!(weight, 0 | 1)) {
+            let mut bits = vec![0; rows.div_ceil(64)];
+            let dead = weights.iter().enumerate().filter(|(_, weight)| **weight == 0);
+            dead.for_each(|(row, _)| bits[row / 64] |= 1 << (row % 64));
+            return Self::Dead(Arc::new(bits));
+        }
+        let mut counts = weights.to_vec();
+        counts.resize(rows, 1);
+        Self::Counts(Arc::new(counts))
+    }
+
     pub(super) fn get(&self, row: usize) -> i64 {
         match self {
             Self::Ones => 1,

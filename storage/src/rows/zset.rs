@@ -158,16 +158,18 @@ impl ZSet {
         true
     }
 
-    /// The set of the rows that a store holds.
+    /// The set of the rows that a store holds, which keep their ids. Dead ones are not found again.
     ///
-    /// # Panics
-    /// When the store holds a row twice.
+    /// The store was one of a set, so no live row is there twice: rows are entered without being compared.
     pub fn from_store(store: RowStore) -> Self {
-        let mut set = Self::new(store.schema().clone());
-        for delta in store.snapshot().scan(super::SEGMENT_ROWS) {
-            set.apply(&delta);
+        let mut table = ProbeTable::new();
+        table.reserve(store.len() - store.dead());
+        for (mut ids, rows) in store.live_batches() {
+            let hashes = hash_rows(rows.columns(), rows.num_rows());
+            let hashes: Vec<Hashed> = hashes.into_iter().map(Hashed).collect();
+            table.insert(&hashes, &mut ids, |_, _, _| false, |ids, row| ids[row]);
         }
-        set
+        Self { store, table }
     }
 }
 
