@@ -146,6 +146,8 @@ async fn samples(ingest: &Ingest, binary: &Path, way: Way, cores: usize) -> Resu
         cores,
         events,
         sink: None,
+        setting: None,
+        ratio: None,
         samples,
     })
 }

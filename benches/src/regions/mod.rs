@@ -19,11 +19,12 @@ mod report;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::peers::duckdb;
 use crate::prepare::{SIDE_ROWS, binary, queries, set_up, touch_memory};
 use crate::report::append;
 use crate::run::{self, Job, until_next_look};
 use crate::session::Session;
-use crate::{Regions, Result, Setting, duckdb};
+use crate::{Regions, Result, Setting};
 use cluster::{Cluster, Region};
 use files::{Files, files, share};
 use report::{Measured, Sample, heading};

@@ -1,4 +1,4 @@
-//! DuckDB, through its Python module: the rows expected, and the time of computing them anew.
+//! DuckDB, through its Python module: the rows expected, and, as a peer, the time of computing them anew.
 
 use std::fs;
 use std::path::Path;
