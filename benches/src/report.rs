@@ -25,8 +25,8 @@ pub struct Sample {
     pub state_bytes: u64,
     /// Rows of the operators' state at the end.
     pub state_rows: u64,
-    /// Rows of the view at the end.
-    pub view_rows: u64,
+    /// Rows of the view at the end, where they are counted.
+    pub view_rows: Option<u64>,
 }
 
 impl Sample {
@@ -108,7 +108,7 @@ impl Measured {
             self.rate_of_cpu(&median),
             median.peak_rss_bytes as f64 / 1e6,
             median.state_bytes as f64 / 1e6,
-            median.view_rows,
+            median.view_rows.map_or_else(String::new, |rows| rows.to_string()),
             self.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
         )
     }

@@ -195,7 +195,7 @@ fn outcome(result: &Value) -> Outcome {
             elapsed_seconds: number("elapsed_seconds"),
             cpu_seconds: number("cpu_seconds"),
             peak_rss_bytes: number("peak_rss_bytes") as u64,
-            view_rows: number("rows") as u64,
+            view_rows: result["rows"].as_u64(),
             ..Sample::default()
         },
         setting: result["setting"].as_str().unwrap_or_default().to_owned(),

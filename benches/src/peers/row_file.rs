@@ -85,3 +85,41 @@ fn put(column: &dyn Array, row: usize, out: &mut Vec<u8>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nexmark::EventGenerator;
+    use nexmark::config::NexmarkConfig;
+    use nexmark::event::Event;
+
+    use super::*;
+    use crate::events::Rows;
+
+    #[test]
+    fn a_bid_is_its_kind_three_numbers_two_texts_a_time_and_a_text() {
+        let bid = EventGenerator::new(NexmarkConfig::default())
+            .find_map(|event| match event {
+                Event::Bid(bid) => Some(bid),
+                _ => None,
+            })
+            .expect("most events are bids");
+        let mut expected = vec![2];
+        for number in [bid.auction, bid.bidder, bid.price] {
+            expected.extend((number as i64).to_le_bytes());
+        }
+        let text = |text: &str, out: &mut Vec<u8>| {
+            out.extend((text.len() as u32).to_le_bytes());
+            out.extend(text.as_bytes());
+        };
+        text(&bid.channel, &mut expected);
+        text(&bid.url, &mut expected);
+        expected.extend((bid.date_time as i64).to_le_bytes());
+        text(&bid.extra, &mut expected);
+        let mut rows = Rows::new();
+        rows.push(&Event::Bid(bid));
+        let block = block(&rows.finish().expect("a row"));
+        assert_eq!(block[..4], (expected.len() as u32).to_le_bytes());
+        assert_eq!(block[4..8], 1_u32.to_le_bytes());
+        assert_eq!(block[8..], expected);
+    }
+}
