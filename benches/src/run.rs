@@ -52,6 +52,10 @@ pub async fn run(run: &Run) -> Result<bool> {
     let mut all = Vec::new();
     for query in &right {
         for &cores in &run.cores {
+            if !peers.list.is_empty() {
+                // What a peer gave back, the machine may have given to others.
+                touch_memory(setting.touch_gib);
+            }
             let mut samples = Vec::new();
             for _ in 0..run.runs.max(1) {
                 let job = Job {
@@ -91,6 +95,7 @@ pub async fn run(run: &Run) -> Result<bool> {
                 if peers_wrong.contains(&(peer.name, query.clone())) {
                     continue;
                 }
+                touch_memory(setting.touch_gib);
                 match measure_peer(run, &peers, peer, query, &files, cores) {
                     Ok(mut measured) => {
                         measured.ratio = ours.map(|ours| ours / measured.rate_of_median());
