@@ -38,7 +38,7 @@ fix: setup
 bench: setup
 	cargo bench --workspace --profile dev --bench operators
 
-## Nexmark over files: EVENTS= QUERIES=q0,q1|all CORES=1,2 RUNS= PEERS=duckdb SINK=ndjson OUT=file CHECK=0.
+## Nexmark over files: EVENTS= QUERIES=q0,q1|all CORES=1,2 RUNS= PEERS=duckdb,flink,dbsp,postgres SINK= OUT=file CHECK=0.
 bench-nexmark: setup
 	EVENTS=$(EVENTS) scripts/bench-nexmark
 

@@ -42,6 +42,15 @@ const PERSONS: std::ops::Range<usize> = 0..8;
 const AUCTIONS: std::ops::Range<usize> = 8..18;
 const BIDS: std::ops::Range<usize> = 18..25;
 
+/// The columns that an event of a kind has values in, counted after the kind.
+pub fn columns_of(kind: i32) -> std::ops::Range<usize> {
+    match kind {
+        0 => PERSONS,
+        1 => AUCTIONS,
+        _ => BIDS,
+    }
+}
+
 /// The columns of the relation.
 pub fn schema() -> SchemaRef {
     let mut fields = vec![Field::new("event_type", DataType::Int32, false)];

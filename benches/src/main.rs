@@ -3,17 +3,18 @@
 //!
 //! ```text
 //!   generate ─▶ events-*.parquet ─┬─▶ tributary start (pinned) ─▶ events/s, CPU, memory, state
-//!                                 └─▶ DuckDB ─▶ the rows expected; the time of computing them anew
+//!                                 ├─▶ DuckDB ─▶ the rows expected
+//!                                 └─▶ other engines, where asked for (`peers`)
 //! ```
 //! Only the server's public face is used: its command line, SQL, and what Linux says of its process.
 
 // Time, threads and unordered maps are forbidden in the pure crates only.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod duckdb;
 mod events;
 mod generate;
 mod ingest;
+mod peers;
 mod prepare;
 mod process;
 mod recovery;
@@ -82,7 +83,7 @@ struct Run {
     /// Compare each view with DuckDB at a million events first.
     #[arg(long)]
     check: bool,
-    /// Other engines to measure: duckdb.
+    /// Other engines to measure: duckdb, flink, dbsp, postgres.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
     /// Write the view's changes too, and wait until all are written: blackhole, ndjson, csv or parquet.

@@ -25,8 +25,8 @@ pub struct Sample {
     pub state_bytes: u64,
     /// Rows of the operators' state at the end.
     pub state_rows: u64,
-    /// Rows of the view at the end.
-    pub view_rows: u64,
+    /// Rows of the view at the end, where they are counted.
+    pub view_rows: Option<u64>,
 }
 
 impl Sample {
@@ -47,7 +47,7 @@ impl Sample {
 pub struct Measured {
     /// The query.
     pub query: String,
-    /// tributary or duckdb.
+    /// tributary or a peer's name.
     pub engine: &'static str,
     /// Cores.
     pub cores: usize,
@@ -55,6 +55,10 @@ pub struct Measured {
     pub events: u64,
     /// The sink that the changes went to.
     pub sink: Option<String>,
+    /// A peer's settings, for people.
+    pub setting: Option<String>,
+    /// How many times as many events a second as this peer we take in.
+    pub ratio: Option<f64>,
     /// Runs.
     pub samples: Vec<Sample>,
 }
@@ -65,6 +69,19 @@ impl Measured {
         let mut samples = self.samples.clone();
         samples.sort_by(|a, b| a.elapsed_seconds.total_cmp(&b.elapsed_seconds));
         samples.get(samples.len() / 2).copied().unwrap_or_default()
+    }
+
+    /// Events a second of the run of median time.
+    pub fn rate_of_median(&self) -> f64 {
+        self.rate(&self.median())
+    }
+
+    /// The least and the most events a second of all runs.
+    fn range(&self) -> (f64, f64) {
+        let rates = self.samples.iter().map(|sample| self.rate(sample));
+        rates.fold((f64::INFINITY, 0.0), |(least, most), rate| {
+            (least.min(rate), most.max(rate))
+        })
     }
 
     fn rate(&self, sample: &Sample) -> f64 {
@@ -80,7 +97,7 @@ impl Measured {
     pub fn line(&self) -> String {
         let median = self.median();
         format!(
-            "{:<17} {:<10} {:>5} {:>11} {:>13.0} {:>9.2} {:>8.2} {:>13.0} {:>9.0} {:>10.1} {:>10}",
+            "{:<17} {:<10} {:>5} {:>11} {:>13.0} {:>9.2} {:>8.2} {:>13.0} {:>9.0} {:>10.1} {:>10} {:>6}",
             self.query,
             self.engine,
             self.cores,
@@ -91,16 +108,15 @@ impl Measured {
             self.rate_of_cpu(&median),
             median.peak_rss_bytes as f64 / 1e6,
             median.state_bytes as f64 / 1e6,
-            median.view_rows,
+            median.view_rows.map_or_else(String::new, |rows| rows.to_string()),
+            self.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
         )
     }
 
     /// The result for machines.
     pub fn json(&self) -> serde_json::Value {
         let median = self.median();
-        let rates: Vec<f64> = self.samples.iter().map(|sample| self.rate(sample)).collect();
-        let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = rates.iter().copied().fold(0.0, f64::max);
+        let (least, most) = self.range();
         json!({
             "query": self.query,
             "engine": self.engine,
@@ -112,6 +128,8 @@ impl Measured {
             "events_per_cpu_second": self.rate_of_cpu(&median),
             "elapsed_seconds": median.elapsed_seconds,
             "sink": self.sink,
+            "setting": self.setting,
+            "tributary_ratio": self.ratio,
             "sink_bytes": median.sink_bytes,
             "state_bytes": median.state_bytes,
             "state_rows": median.state_rows,
@@ -142,7 +160,7 @@ pub fn append_to(file: Option<&Path>, result: &serde_json::Value) -> Result<()> 
 /// The head of the table.
 pub fn heading() -> String {
     format!(
-        "{:<17} {:<10} {:>5} {:>11} {:>13} {:>9} {:>8} {:>13} {:>9} {:>10} {:>10}",
+        "{:<17} {:<10} {:>5} {:>11} {:>13} {:>9} {:>8} {:>13} {:>9} {:>10} {:>10} {:>6}",
         "query",
         "engine",
         "cores",
@@ -153,6 +171,67 @@ pub fn heading() -> String {
         "events/cpu s",
         "peak MB",
         "state MB",
-        "rows"
+        "rows",
+        "ratio"
     )
+}
+
+/// All engines side by side: thousands of events a second of the median run, the least and the most, and how many times
+/// a peer's median ours is.
+pub fn comparison(all: &[Measured]) -> String {
+    let mut engines: Vec<&str> = Vec::new();
+    let mut rows: Vec<(&str, usize)> = Vec::new();
+    for measured in all {
+        if !engines.contains(&measured.engine) {
+            engines.push(measured.engine);
+        }
+        if !rows.contains(&(&measured.query, measured.cores)) {
+            rows.push((&measured.query, measured.cores));
+        }
+    }
+    let mut head = "| query | cores |".to_owned();
+    for engine in &engines {
+        head += &format!(" {engine} | min-max |");
+        if *engine != "tributary" {
+            head += " ratio |";
+        }
+    }
+    let columns = head.matches('|').count() - 1;
+    let mut table = format!("{head}\n|{}", "---|".repeat(columns));
+    for (query, cores) in rows {
+        table += &format!("\n| {query} | {cores} |");
+        for engine in &engines {
+            let measured = all.iter().find(|measured| {
+                (measured.query.as_str(), measured.cores, measured.engine) == (query, cores, engine)
+            });
+            let ratio = *engine != "tributary";
+            table += &match measured {
+                Some(measured) => {
+                    let (least, most) = measured.range();
+                    let rate = measured.rate_of_median() / 1e3;
+                    let ratio = measured
+                        .ratio
+                        .map_or_else(String::new, |ratio| format!(" {ratio:.2} |"));
+                    format!(" {rate:.0} | {:.0}-{:.0} |{ratio}", least / 1e3, most / 1e3)
+                }
+                None => " | |".to_owned() + if ratio { " |" } else { "" },
+            };
+        }
+    }
+    table
+}
+
+/// One line for each setting that peers ran with.
+pub fn settings(all: &[Measured]) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for measured in all {
+        let Some(setting) = &measured.setting else {
+            continue;
+        };
+        let line = format!("{}: {setting}", measured.engine);
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.join("\n")
 }

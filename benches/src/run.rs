@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::peers::{Peer, Peers, duckdb};
 use crate::prepare::{binary, cache, queries, set_up, touch_memory};
 use crate::process::Server;
-use crate::report::{Measured, Sample, append, heading};
+use crate::report::{Measured, Sample, append, comparison, heading, settings};
 use crate::session::Session;
 use crate::sink::Sink;
-use crate::{Result, Run, Setting, duckdb, generate};
+use crate::{Result, Run, Setting, generate};
 
 /// Events of a comparison.
 const CHECK_EVENTS: u64 = 1_000_000;
@@ -21,7 +22,9 @@ pub async fn run(run: &Run) -> Result<bool> {
     let setting = &run.setting;
     let binary = binary(setting)?;
     let queries = queries(setting)?;
+    let peers = Peers::prepare(setting, &run.peers)?;
     let mut wrong = Vec::new();
+    let mut peers_wrong = Vec::new();
     if run.check {
         let files = files(setting, CHECK_EVENTS)?;
         for query in &queries {
@@ -33,6 +36,12 @@ pub async fn run(run: &Run) -> Result<bool> {
                     wrong.push(query.clone());
                 }
             }
+            for peer in peers.list.iter().filter(|peer| peers.can(setting, peer, query)) {
+                if let Err(reason) = peers.check(setting, peer, query, &files, CHECK_EVENTS) {
+                    println!("{query}: {} NOT as DuckDB has it: {reason}", peer.name);
+                    peers_wrong.push((peer.name, query.clone()));
+                }
+            }
         }
     }
     let files = files(setting, run.events)?;
@@ -40,8 +49,13 @@ pub async fn run(run: &Run) -> Result<bool> {
     println!("{}", heading());
     let (right, mut failed): (Vec<String>, Vec<String>) =
         queries.into_iter().partition(|query| !wrong.contains(query));
+    let mut all = Vec::new();
     for query in &right {
         for &cores in &run.cores {
+            if !peers.list.is_empty() {
+                // What a peer gave back, the machine may have given to others.
+                touch_memory(setting.touch_gib);
+            }
             let mut samples = Vec::new();
             for _ in 0..run.runs.max(1) {
                 let job = Job {
@@ -60,36 +74,74 @@ pub async fn run(run: &Run) -> Result<bool> {
                     }
                 }
             }
+            let mut ours = None;
             if samples.len() == run.runs.max(1) {
-                tell(run, query, "tributary", cores, samples)?;
+                let measured = Measured {
+                    query: query.clone(),
+                    engine: "tributary",
+                    cores,
+                    events: run.events,
+                    sink: run.sink.clone(),
+                    setting: None,
+                    ratio: None,
+                    samples,
+                };
+                ours = Some(measured.rate_of_median());
+                tell(setting, measured, &mut all)?;
             } else {
                 failed.push(query.clone());
             }
-            if run.peers.iter().any(|peer| peer == "duckdb") && duckdb::has(setting, query) {
-                let samples: Result<Vec<Sample>> = (0..run.runs.max(1))
-                    .map(|_| duckdb::measure(setting, query, &files, cores))
-                    .collect();
-                match samples {
-                    Ok(samples) => tell(run, query, "duckdb", cores, samples)?,
-                    Err(reason) => println!("{query}: duckdb: {reason}"),
+            for peer in peers.list.iter().filter(|peer| peers.can(setting, peer, query)) {
+                if peers_wrong.contains(&(peer.name, query.clone())) {
+                    continue;
+                }
+                touch_memory(setting.touch_gib);
+                match measure_peer(run, &peers, peer, query, &files, cores) {
+                    Ok(mut measured) => {
+                        measured.ratio = ours.map(|ours| ours / measured.rate_of_median());
+                        tell(setting, measured, &mut all)?;
+                    }
+                    Err(reason) => println!("{query}: {}: {reason}", peer.name),
                 }
             }
         }
     }
+    if !peers.list.is_empty() {
+        println!("\n{}\n{}", comparison(&all), settings(&all));
+    }
     Ok(failed.is_empty())
 }
 
-fn tell(run: &Run, query: &str, engine: &'static str, cores: usize, samples: Vec<Sample>) -> Result<()> {
-    let measured = Measured {
+fn tell(setting: &Setting, measured: Measured, all: &mut Vec<Measured>) -> Result<()> {
+    println!("{}", measured.line());
+    append(setting, &measured.json())?;
+    all.push(measured);
+    Ok(())
+}
+
+/// As many runs of a peer as of ours, with the settings of the median one.
+fn measure_peer(
+    run: &Run,
+    peers: &Peers,
+    peer: &Peer,
+    query: &str,
+    files: &Path,
+    cores: usize,
+) -> Result<Measured> {
+    let mut outcomes = (0..run.runs.max(1))
+        .map(|_| peers.measure(&run.setting, peer, query, files, run.events, cores))
+        .collect::<Result<Vec<_>>>()?;
+    outcomes.sort_by(|a, b| a.sample.elapsed_seconds.total_cmp(&b.sample.elapsed_seconds));
+    Ok(Measured {
         query: query.to_owned(),
-        engine,
+        engine: peer.name,
         cores,
         events: run.events,
-        sink: (engine == "tributary").then(|| run.sink.clone()).flatten(),
-        samples,
-    };
-    println!("{}", measured.line());
-    append(&run.setting, &measured.json())
+        sink: None,
+        setting: Some(outcomes[outcomes.len() / 2].setting.clone()),
+        ratio: None,
+        samples: outcomes.iter().map(|outcome| outcome.sample).collect(),
+    })
 }
 
 /// The pattern of the files with so many events, which are made if they are not there.
@@ -124,7 +176,7 @@ async fn check(setting: &Setting, binary: &Path, query: &str, files: &Path) -> R
     if compared.is_ok() {
         let _ = fs::remove_file(&rows);
     }
-    compared.map(|()| Some(sample.view_rows))
+    compared.map(|()| sample.view_rows)
 }
 
 /// What one run does.
@@ -213,7 +265,7 @@ async fn measure_on(setting: &Setting, server: &Server, job: &Job<'_>) -> Result
         sink_bytes,
         state_bytes: session.number(&state("state_bytes")).await?,
         state_rows: session.number(&state("state_rows")).await?,
-        view_rows: session.number(&format!("SELECT count(*) FROM {query}")).await?,
+        view_rows: Some(session.number(&format!("SELECT count(*) FROM {query}")).await?),
     })
 }
 

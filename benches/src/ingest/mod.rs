@@ -146,6 +146,8 @@ async fn samples(ingest: &Ingest, binary: &Path, way: Way, cores: usize) -> Resu
         cores,
         events,
         sink: None,
+        setting: None,
+        ratio: None,
         samples,
     })
 }
@@ -166,7 +168,7 @@ async fn measure(server: &Server, way: Way, events: u64, clients: usize) -> Resu
     Ok(Sample {
         state_bytes: session.number(&stored("bytes")).await?,
         state_rows: session.number(&stored("rows_max")).await?,
-        view_rows: session.number("SELECT count(*) FROM ingest").await?,
+        view_rows: Some(session.number("SELECT count(*) FROM ingest").await?),
         ..spent
     })
 }

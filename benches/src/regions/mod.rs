@@ -19,11 +19,12 @@ mod report;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::peers::duckdb;
 use crate::prepare::{SIDE_ROWS, binary, queries, set_up, touch_memory};
 use crate::report::append;
 use crate::run::{self, Job, until_next_look};
 use crate::session::Session;
-use crate::{Regions, Result, Setting, duckdb};
+use crate::{Regions, Result, Setting};
 use cluster::{Cluster, Region};
 use files::{Files, files, share};
 use report::{Measured, Sample, heading};
@@ -113,12 +114,13 @@ impl Bench<'_> {
         alone.sort_by(|a, b| a.elapsed_seconds.total_cmp(&b.elapsed_seconds));
         let median = samples.swap_remove(runs / 2);
         if let Some(one) = alone.first()
-            && one.view_rows != median.view_rows
+            && let Some(rows) = one.view_rows
+            && rows != median.view_rows
             && !self.depends_on_arrival(query)?
         {
             return Err(format!(
-                "three regions have {} rows, one region has {}",
-                median.view_rows, one.view_rows
+                "three regions have {} rows, one region has {rows}",
+                median.view_rows
             ));
         }
         Ok(Measured {

@@ -1,4 +1,4 @@
-//! DuckDB, through its Python module: the rows expected, and the time of computing them anew.
+//! DuckDB, through its Python module: the rows expected, and, as a peer, the time of computing them anew.
 
 use std::fs;
 use std::path::Path;
@@ -75,7 +75,7 @@ pub fn measure(setting: &Setting, query: &str, files: &Path, cores: usize) -> Re
         elapsed_seconds: number("elapsed_seconds"),
         cpu_seconds: number("cpu_seconds"),
         peak_rss_bytes: number("peak_rss_bytes") as u64,
-        view_rows: number("rows") as u64,
+        view_rows: result["rows"].as_u64(),
         ..Sample::default()
     })
 }

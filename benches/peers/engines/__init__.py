@@ -1,0 +1,36 @@
+"""What the peers share: where things lie, and how programs are run."""
+
+import os
+import subprocess
+from pathlib import Path
+
+PEERS = Path(__file__).resolve().parent.parent
+CACHE = Path(os.environ.get("TRIBUTARY_PEERS_CACHE", Path.home() / ".cache" / "tributary"))
+
+
+def run(*command, **options):
+    """What a program prints; CalledProcessError has its output when it fails."""
+    command = [str(part) for part in command]
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+
+
+def pinned(cores, *command):
+    """What a program prints that has the first processors for itself."""
+    return run("taskset", "-c", processors(cores), *command)
+
+
+def processors(cores):
+    return "0" if cores < 2 else f"0-{cores - 1}"
+
+
+def install(package):
+    """Installs a Debian package."""
+    as_root = [] if os.getuid() == 0 else ["sudo"]
+    run(*as_root, "apt-get", "update", "-qq")
+    run(*as_root, "apt-get", "install", "-y", "-qq", "--no-install-recommends", package)
+
+
+def queries_in(folder):
+    """The queries that have a file in a folder."""
+    names = [path.stem for path in folder.glob("q*.sql")]
+    return sorted(names, key=lambda name: int(name[1:]))
