@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use tributary_server::demo::free_ports;
 
@@ -143,10 +144,12 @@ pub async fn failed_start_as(mut command: Command) -> String {
 
 /// The rows of a statement, columns separated by `|`, in the order given.
 pub async fn rows(client: &Client, sql: &str) -> Vec<String> {
-    let messages = client
-        .simple_query(sql)
-        .await
-        .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    let rows = try_rows(client, sql).await;
+    rows.unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+}
+
+async fn try_rows(client: &Client, sql: &str) -> Result<Vec<String>, tokio_postgres::Error> {
+    let messages = client.simple_query(sql).await?;
     let mut rows = Vec::new();
     for message in messages {
         if let SimpleQueryMessage::Row(row) = message {
@@ -156,7 +159,7 @@ pub async fn rows(client: &Client, sql: &str) -> Vec<String> {
             rows.push(columns.join("|"));
         }
     }
-    rows
+    Ok(rows)
 }
 
 /// Runs a statement that must succeed.
@@ -167,16 +170,28 @@ pub async fn run(client: &Client, sql: &str) {
         .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
-/// Waits until a statement gives these rows.
+/// Waits until a statement gives these rows. In another region than the one that created it, a relation may not be there
+/// yet, or not have the rows of all members.
 pub async fn wait_for_rows(client: &Client, sql: &str, expected: &[String]) {
     let started = Instant::now();
-    let mut seen = rows(client, sql).await;
-    while seen != expected {
+    loop {
+        let seen = try_rows(client, sql).await;
+        if seen.as_ref().is_ok_and(|rows| rows == expected) {
+            return;
+        }
+        let arrives = match &seen {
+            Ok(_) => true,
+            Err(error) => [
+                SqlState::UNDEFINED_TABLE,
+                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            ]
+            .iter()
+            .any(|state| error.code() == Some(state)),
+        };
         assert!(
-            started.elapsed() < READY_MAX,
+            arrives && started.elapsed() < READY_MAX,
             "{sql}: {seen:?} instead of {expected:?}"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
-        seen = rows(client, sql).await;
     }
 }
