@@ -23,6 +23,8 @@ use crate::writes::{TableChange, WriteSet};
 
 /// Rows of transactions that share a record; a transaction with more has a record of its own.
 const GROUP_ROWS_MAX: usize = 16_384;
+/// And bytes: the rows of a group are copied together.
+const GROUP_BYTES_MAX: usize = 16 << 20;
 
 /// A transaction's writes, to be committed.
 #[derive(Debug)]
@@ -45,20 +47,19 @@ pub struct Decided {
 /// Divides submissions, in their order, into groups that share a record each.
 pub fn groups(submissions: Vec<Submission>) -> Vec<Vec<Submission>> {
     let mut groups: Vec<Vec<Submission>> = Vec::new();
-    let (mut rows, mut open) = (0, false);
+    let (mut rows, mut bytes, mut open) = (0, 0, false);
     for submission in submissions {
-        let more = submission.writes.rows();
+        let more = (submission.writes.rows(), submission.writes.bytes());
         // A source's progress is a field of its record.
         let alone = submission.writes.source.is_some();
-        rows += more;
-        match groups
-            .last_mut()
-            .filter(|_| open && !alone && rows <= GROUP_ROWS_MAX)
-        {
+        rows += more.0;
+        bytes += more.1;
+        let fits = open && !alone && rows <= GROUP_ROWS_MAX && bytes <= GROUP_BYTES_MAX;
+        match groups.last_mut().filter(|_| fits) {
             Some(group) => group.push(submission),
             None => {
                 groups.push(vec![submission]);
-                rows = more;
+                (rows, bytes) = more;
             }
         }
         open = !alone;
@@ -215,5 +216,57 @@ fn pick(writes: &TableWrites, rows: &UInt64Array) -> TableWrites {
     TableWrites {
         rows: picked,
         deleted: booleans(&deleted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::StringArray;
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    fn submission(token: u64, bytes: usize) -> Submission {
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, false)]));
+        let text = StringArray::from(vec!["x".repeat(bytes)]);
+        let writes = TableWrites {
+            rows: RecordBatch::try_new(schema, vec![Arc::new(text)]).expect("one column"),
+            deleted: BooleanArray::from(vec![false]),
+        };
+        let change = TableChange {
+            writes,
+            expected: vec![None],
+        };
+        Submission {
+            token,
+            writes: WriteSet {
+                tables: BTreeMap::from([(ObjectId(1), change)]),
+                ..WriteSet::default()
+            },
+        }
+    }
+
+    #[test]
+    fn groups_are_bounded_in_bytes() {
+        let sizes = [
+            10,
+            20,
+            GROUP_BYTES_MAX,
+            10,
+            GROUP_BYTES_MAX / 2,
+            GROUP_BYTES_MAX / 2,
+            10,
+        ];
+        let submissions = sizes.iter().enumerate();
+        let divided = groups(
+            submissions
+                .map(|(token, bytes)| submission(token as u64, *bytes))
+                .collect(),
+        );
+        let tokens = |group: &Vec<Submission>| group.iter().map(|one| one.token).collect::<Vec<_>>();
+        let tokens: Vec<Vec<u64>> = divided.iter().map(tokens).collect();
+        assert_eq!(tokens, [vec![0, 1], vec![2], vec![3, 4], vec![5, 6]]);
     }
 }

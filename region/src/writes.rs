@@ -25,6 +25,12 @@ impl WriteSet {
             .map(|change| change.writes.rows.num_rows())
             .sum()
     }
+
+    /// The memory that the rows keep, in bytes.
+    pub fn bytes(&self) -> usize {
+        let rows = self.tables.values().map(|change| &change.writes.rows);
+        rows.map(|rows| rows.get_array_memory_size()).sum()
+    }
 }
 
 /// Writes to one table; each key at most once.

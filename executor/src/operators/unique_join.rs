@@ -89,7 +89,8 @@ impl UniqueJoin {
         columns.extend(state.take(Of::Right, &rows.1));
         state.compact_if_due();
         let joined = batch_of(self.schema.clone(), columns, weights.len());
-        Delta::new(joined, Some(Int64Array::from(weights)))
+        let goes = weights.iter().any(|weight| *weight != 1);
+        Delta::new(joined, goes.then(|| Int64Array::from(weights)))
     }
 }
 

@@ -38,7 +38,7 @@ struct Cut {
     /// Of the group at `next` the values up to this one, too.
     after: Option<Key>,
     /// What undoes the changes of values before their turn.
-    undoing: Vec<Entry>,
+    undoing: BTreeMap<(u32, Key), i64>,
 }
 
 /// Some values of a cut.
@@ -56,6 +56,19 @@ pub(crate) struct Portion {
 type Entry = (u32, Key, i64);
 
 impl Cut {
+    /// Remembers what takes back a change.
+    fn undo(&mut self, group: u32, key: Key, weight: i64) {
+        match self.undoing.entry((group, key)) {
+            MapEntry::Vacant(entry) => drop(entry.insert(-weight)),
+            MapEntry::Occupied(mut entry) => {
+                *entry.get_mut() -= weight;
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
+            }
+        }
+    }
+
     fn wants(&self, group: u32, key: &Key) -> bool {
         let group = group as usize;
         group < self.end
@@ -121,7 +134,7 @@ impl Multiset {
             };
             let weight = weights.map_or(1, |weights| weights[row]);
             if let Some(cut) = self.cut.as_mut().filter(|cut| cut.wants(*group, &key)) {
-                cut.undoing.push((*group, key.clone(), -weight));
+                cut.undo(*group, key.clone(), weight);
             }
             self.groups[*group as usize].add(key, weight);
         }
@@ -146,7 +159,7 @@ impl Multiset {
             end,
             next: 0,
             after: None,
-            undoing: Vec::new(),
+            undoing: BTreeMap::new(),
         });
     }
 
@@ -175,9 +188,12 @@ impl Multiset {
                 cost += found;
             }
         }
-        let kept = cut.undoing.len().saturating_sub(cost_max - cost);
-        cost += cut.undoing.len() - kept;
-        entries.extend(cut.undoing.drain(kept..));
+        while cost < cost_max
+            && let Some(((group, key), weight)) = cut.undoing.pop_last()
+        {
+            entries.push((group, key, weight));
+            cost += 1;
+        }
         if cost == 0 {
             return None;
         }

@@ -22,7 +22,7 @@ const LOG_RECORDS_MAX: u64 = 20_000;
 const RETRY: Duration = Duration::from_secs(5);
 /// The region is held for about so long by a portion of a checkpoint.
 const PORTION: Duration = Duration::from_millis(2);
-const PORTION_ROWS_MIN: usize = 256;
+const PORTION_ROWS_MIN: usize = 2_048;
 const PORTION_ROWS_MAX: usize = 1 << 20;
 
 /// How an attempt to write a checkpoint ended.

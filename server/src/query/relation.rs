@@ -379,9 +379,7 @@ impl Batches {
                 let found = rows.lookup(&key.values, 1);
                 Box::new(std::iter::once(Delta::new(found.rows, Some(found.weights))))
             }
-            (Rows::View(rows), Some(key)) => {
-                Box::new(rows.lookup(&key.columns, &key.values, key.rows()).into_iter())
-            }
+            (Rows::View(rows), Some(key)) => Box::new(rows.lookup(&key.columns, &key.values, key.rows())),
             (Rows::Table(rows, _), None) => Box::new(rows.scan(BATCH_ROWS_MAX)),
             (Rows::View(rows), None) => Box::new(rows.scan(BATCH_ROWS_MAX)),
         };

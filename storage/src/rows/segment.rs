@@ -50,7 +50,8 @@ impl Segment {
         &self.rows
     }
 
-    /// The rows whose values in `columns` may hash to one of `hashes`, ascending; at least all that do.
+    /// The rows whose values in `columns` may hash to one of `hashes`, which ascend; at least all that do,
+    /// ascending.
     pub(super) fn find(&self, columns: &[usize], hashes: &[u64]) -> Vec<u32> {
         self.lookups.find(&self.rows, columns, hashes)
     }

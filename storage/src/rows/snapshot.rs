@@ -88,13 +88,19 @@ impl RowsSnapshot {
     }
 
     /// The live rows whose values in `columns` are those of one of `rows` keys, and perhaps a few others: hashes are
-    /// compared, values are not. Values are equal when their bits are, and null is null.
+    /// compared, values are not. Values are equal when their bits are, and null is null. A segment is looked at when its
+    /// rows are asked for.
     ///
     /// # Panics
     /// When the keys are not of the columns' types, or of one that cannot be a key (see [`KeyEncoder::supports`]).
     ///
     /// [`KeyEncoder::supports`]: crate::KeyEncoder::supports
-    pub fn lookup(&self, columns: &[usize], keys: &[ArrayRef], rows: usize) -> Vec<Delta> {
+    pub fn lookup(
+        self: &Arc<Self>,
+        columns: &[usize],
+        keys: &[ArrayRef],
+        rows: usize,
+    ) -> impl Iterator<Item = Delta> + Send + 'static {
         let of_columns = columns
             .iter()
             .map(|column| self.schema.field(*column).data_type());
@@ -102,9 +108,12 @@ impl RowsSnapshot {
             of_columns.eq(keys.iter().map(|key| key.data_type())),
             "keys have the types of their columns"
         );
-        let hashes = hash_rows(keys, rows);
-        let found = self.parts.iter().filter_map(|part| {
-            let found = part.rows.find(columns, &hashes).into_iter();
+        let mut hashes = hash_rows(keys, rows);
+        hashes.sort_unstable();
+        let (snapshot, columns) = (self.clone(), columns.to_vec());
+        (0..self.parts.len()).filter_map(move |number| {
+            let part = &snapshot.parts[number];
+            let found = part.rows.find(&columns, &hashes).into_iter();
             let live: Vec<(u32, i64)> = found
                 .map(|row| (row, part.weights.get(part.start + row as usize)))
                 .filter(|(_, weight)| *weight != 0)
@@ -115,9 +124,8 @@ impl RowsSnapshot {
             let rows = UInt32Array::from_iter_values(live.iter().map(|(row, _)| *row));
             let rows = take_record_batch(part.rows.rows(), &rows).expect("rows of the segment");
             let weights = Int64Array::from_iter_values(live.iter().map(|(_, weight)| *weight));
-            Some(Delta::new(named(&self.schema, &rows), Some(weights)))
-        });
-        found.collect()
+            Some(Delta::new(named(&snapshot.schema, &rows), Some(weights)))
+        })
     }
 
     /// A store of its own that holds these rows.
