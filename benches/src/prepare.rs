@@ -82,10 +82,13 @@ pub fn touch_memory(gib: usize) {
     drop(std::hint::black_box(portions));
 }
 
-/// The source at rest, the plain views and the query's view.
+/// The source at rest, the plain views and the view of the query, or of several joined by `+`.
 pub async fn set_up(setting: &Setting, session: &Session, query: &str, files: &Path) -> Result<()> {
     create_source(setting, session, files, None).await?;
-    create_view(setting, session, query).await
+    for query in query.split('+') {
+        create_view(setting, session, query).await?;
+    }
+    Ok(())
 }
 
 /// The source at rest, with so many rows a second at most, and the plain views over it.

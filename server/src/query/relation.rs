@@ -312,6 +312,13 @@ fn equality(expr: &Expr) -> Option<(&str, &ScalarValue)> {
     }
 }
 
+fn literal(expr: &Expr) -> Option<&ScalarValue> {
+    match expr {
+        Expr::Literal(value, _) => Some(value),
+        _ => None,
+    }
+}
+
 /// The column and the values of `column IN (…)`, also where it was written out with OR.
 fn one_of(expr: &Expr) -> Option<(&str, Vec<&ScalarValue>)> {
     match expr {
@@ -319,11 +326,7 @@ fn one_of(expr: &Expr) -> Option<(&str, Vec<&ScalarValue>)> {
             let Expr::Column(column) = &*list.expr else {
                 return None;
             };
-            let value = |expr| match expr {
-                &Expr::Literal(ref value, _) => Some(value),
-                _ => None,
-            };
-            let values = list.list.iter().map(value).collect::<Option<Vec<_>>>()?;
+            let values = list.list.iter().map(literal).collect::<Option<Vec<_>>>()?;
             Some((column.name.as_str(), values))
         }
         Expr::BinaryExpr(binary) if binary.op == Operator::Or => {
