@@ -114,3 +114,33 @@ pub fn windows_of(time: i64, slide_us: i64, size_us: i64) -> Option<impl Iterato
 fn is_identity(rows: &[u32], len: usize) -> bool {
     rows.len() == len && rows.iter().enumerate().all(|(at, row)| at == *row as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::windows_of;
+
+    fn windows(time: i64, slide: i64, size: i64) -> Option<Vec<(i64, i64)>> {
+        windows_of(time, slide, size).map(Iterator::collect)
+    }
+
+    #[test]
+    fn windows_contain_their_start_and_not_their_end() {
+        assert_eq!(windows(10, 5, 10), Some(vec![(10, 20), (5, 15)]));
+        assert_eq!(windows(9, 5, 10), Some(vec![(5, 15), (0, 10)]));
+        assert_eq!(windows(-1, 10, 10), Some(vec![(-10, 0)]));
+        assert_eq!(windows(7, 10, 5), Some(vec![]), "between two windows");
+        assert_eq!(windows(3, 10, 5), Some(vec![(0, 5)]));
+    }
+
+    #[test]
+    fn a_window_that_no_timestamp_bounds_is_none() {
+        for time in [i64::MIN, i64::MIN + 1, i64::MAX, i64::MAX - 9] {
+            assert_eq!(windows(time, 10, 10), None, "{time}");
+        }
+        // The first and the last time whose windows can be told.
+        let last = i64::MAX / 10 * 10 - 1;
+        assert_eq!(windows(last, 10, 10), Some(vec![(last - 9, last + 1)]));
+        let first = i64::MIN / 10 * 10 + 10;
+        assert_eq!(windows(first, 10, 10), Some(vec![(first, first + 10)]));
+    }
+}

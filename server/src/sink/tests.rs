@@ -1,3 +1,5 @@
+//! What sinks write, and that they go on exactly where they were after a crash.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

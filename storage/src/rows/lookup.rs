@@ -4,8 +4,9 @@
 //!   columns ─▶ starts: per bucket of hashes where its rows begin ─▶ rows, bucket by bucket
 //! ```
 //! A segment never changes, so an index of it is good for as long as the segment lives, for every snapshot that shares
-//! it; four bytes a row, which stay in memory when the rows are spilled. It is made when the same columns are asked for a second time: the first question costs a scan
-//! either way. What is found shares a bucket with what was asked for; whoever asks compares values.
+//! it; four bytes a row, which stay in memory when the rows are spilled. It is made when the same columns are asked for
+//! a second time: the first question costs a scan either way. What is found shares a bucket with what was asked for;
+//! whoever asks compares values.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
