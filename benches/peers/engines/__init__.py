@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 PEERS = Path(__file__).resolve().parent.parent
+NEXMARK = PEERS.parent / "nexmark"
 CACHE = Path(os.environ.get("TRIBUTARY_PEERS_CACHE", Path.home() / ".cache" / "tributary"))
 
 
@@ -30,7 +31,9 @@ def install(package):
     run(*as_root, "apt-get", "install", "-y", "-qq", "--no-install-recommends", package)
 
 
-def queries_in(folder):
-    """The queries that have a file in a folder."""
-    names = [path.stem for path in folder.glob("q*.sql")]
-    return sorted(names, key=lambda name: int(name[1:]))
+def query_files(folder, shared):
+    """The file of each query that a peer can do: its own, and those it takes from other folders as they are."""
+    files = {path.stem: path for path in folder.glob("q*.sql")}
+    for other, names in shared.items():
+        files |= {name: other / f"{name}.sql" for name in names.split()}
+    return dict(sorted(files.items(), key=lambda file: int(file[0][1:])))

@@ -9,13 +9,14 @@ import shutil
 import sys
 from pathlib import Path
 
-from . import CACHE, PEERS, install, pinned, queries_in, run
+from . import CACHE, NEXMARK, PEERS, install, pinned, query_files, run
 
 PACKAGE = "apache-flink-libraries==2.3.0"
 FOLDER = PEERS / "flink"
 VENV = CACHE / "peers-venv"
 CLASSES = CACHE / "peers-flink-classes"
 CHECK_CORES = 2
+QUERIES = query_files(FOLDER, {NEXMARK / "duckdb": "q0 q1 q2 q3", PEERS / "postgres": "q9"})
 
 
 def jars():
@@ -38,7 +39,7 @@ def setup():
 
 
 def queries():
-    return queries_in(FOLDER)
+    return list(QUERIES)
 
 
 def java(verb, query, files, events, cores, *more):
@@ -55,7 +56,7 @@ def java(verb, query, files, events, cores, *more):
         f"{CLASSES}:{jars()}/*",
         "tributary.Run",
         verb,
-        FOLDER / f"{query}.sql",
+        QUERIES[query],
         FOLDER / "tables.sql",
         rows,
         events,
