@@ -6,6 +6,7 @@
 //!
 //! A full disk fails the attempt and nothing else; it is repeated after [`RETRY`]. Any other error stops the node, as for the log.
 
+use std::collections::VecDeque;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use tributary_storage::log::Position;
 
 const INTERVAL: Duration = Duration::from_secs(30);
 const LOG_BYTES_MAX: u64 = 16 << 20;
-const LOG_RECORDS_MAX: u64 = 20_000;
+const LOG_RECORDS_MAX: usize = 20_000;
 /// After a failed attempt (a full disk) the next one waits this long.
 const RETRY: Duration = Duration::from_secs(5);
 /// The region is held for about so long by a portion of a checkpoint.
@@ -42,8 +43,11 @@ pub struct Checkpoints {
     thread: Option<JoinHandle<()>>,
     in_flight: bool,
     asked: bool,
-    log_records: u64,
-    log_bytes: u64,
+    /// Log records that no checkpoint has, with their bytes.
+    uncovered: VecDeque<(Position, u64)>,
+    uncovered_bytes: u64,
+    /// The last checkpoint found no space.
+    owed: bool,
     last: Instant,
     retry_after: Option<Instant>,
     portion_rows: usize,
@@ -73,8 +77,9 @@ impl Checkpoints {
             thread: Some(thread),
             in_flight: false,
             asked: false,
-            log_records: 0,
-            log_bytes: 0,
+            uncovered: VecDeque::new(),
+            uncovered_bytes: 0,
+            owed: false,
             last: Instant::now(),
             retry_after: None,
             portion_rows: PORTION_ROWS_MIN,
@@ -82,17 +87,18 @@ impl Checkpoints {
         })
     }
 
-    /// Counts an appended log record.
-    pub fn logged(&mut self, bytes: usize) {
-        self.log_records += 1;
-        self.log_bytes += bytes as u64;
+    /// Takes note of an appended log record.
+    pub fn logged(&mut self, position: Position, bytes: usize) {
+        self.uncovered.push_back((position, bytes as u64));
+        self.uncovered_bytes += bytes as u64;
     }
 
     /// Whether the region should be asked for a checkpoint now; asks once.
     pub fn ask_if_due(&mut self, now: Instant) -> bool {
-        let due = self.log_bytes >= LOG_BYTES_MAX
-            || self.log_records >= LOG_RECORDS_MAX
-            || (self.log_records > 0 && now.duration_since(self.last) >= INTERVAL);
+        let due = self.owed
+            || self.uncovered_bytes >= LOG_BYTES_MAX
+            || self.uncovered.len() >= LOG_RECORDS_MAX
+            || (self.is_dirty() && now.duration_since(self.last) >= INTERVAL);
         let waiting = self.retry_after.is_some_and(|at| now < at);
         if !due || waiting || self.in_flight || self.asked {
             return false;
@@ -105,8 +111,14 @@ impl Checkpoints {
     pub fn write(&mut self, checkpoint: Checkpoint) {
         self.asked = false;
         self.in_flight = true;
-        self.log_records = 0;
-        self.log_bytes = 0;
+        self.owed = false;
+        // What was logged while it was gathered is not in it.
+        while let Some((_, bytes)) = self
+            .uncovered
+            .pop_front_if(|(position, _)| *position <= checkpoint.position)
+        {
+            self.uncovered_bytes -= bytes;
+        }
         self.last = Instant::now();
         if let Some(commands) = &self.commands {
             let _ = commands.send(checkpoint);
@@ -135,8 +147,7 @@ impl Checkpoints {
         self.in_flight = false;
         self.retry_after = match outcome {
             Outcome::NoSpace => {
-                // What was meant to be covered still is to be.
-                self.log_records += LOG_RECORDS_MAX;
+                self.owed = true;
                 Some(Instant::now() + RETRY)
             }
             _ => None,
@@ -153,9 +164,9 @@ impl Checkpoints {
         self.retry_after.is_some()
     }
 
-    /// Whether anything was logged since the last checkpoint was cut.
+    /// Whether anything was logged that no checkpoint has.
     pub fn is_dirty(&self) -> bool {
-        self.log_records > 0
+        self.owed || !self.uncovered.is_empty()
     }
 }
 
@@ -186,5 +197,47 @@ fn attempt(state: &RocksKv, checkpoint: &Checkpoint) -> Outcome {
             Outcome::NoSpace
         }
         Err(error) => Outcome::Failed(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tributary_storage::ChainHash;
+
+    use super::*;
+
+    fn checkpoint(position: u64) -> Checkpoint {
+        Checkpoint {
+            position: Position(position),
+            chain: ChainHash::GENESIS,
+            traces: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            blobs: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_logged_while_a_checkpoint_is_gathered_is_not_in_it() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let state = RocksKv::open(directory.path()).expect("opens");
+        let mut checkpoints = Checkpoints::start(state, |_| {}, |_| {}).expect("a thread");
+        assert!(!checkpoints.is_dirty());
+        (1..=3).for_each(|position| checkpoints.logged(Position(position), 10));
+        checkpoints.write(checkpoint(2));
+        checkpoints.finished(&Outcome::Written(Position(2)));
+        assert!(checkpoints.is_dirty(), "record 3 is in no checkpoint");
+        checkpoints.logged(Position(4), LOG_BYTES_MAX as usize - 10);
+        assert!(checkpoints.ask_if_due(Instant::now()), "records 3 and 4 are large enough");
+        checkpoints.write(checkpoint(4));
+        checkpoints.finished(&Outcome::Written(Position(4)));
+        assert!(!checkpoints.is_dirty() && !checkpoints.ask_if_due(Instant::now()));
+        checkpoints.logged(Position(5), 10);
+        checkpoints.write(checkpoint(5));
+        checkpoints.finished(&Outcome::NoSpace);
+        assert!(checkpoints.is_dirty() && checkpoints.lacks_space());
+        assert!(!checkpoints.ask_if_due(Instant::now()), "it waits before the next attempt");
+        assert!(checkpoints.ask_if_due(Instant::now() + 2 * RETRY));
     }
 }

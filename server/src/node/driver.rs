@@ -219,7 +219,7 @@ impl Driver {
                 );
             }
             Request::Link(event) => self.take_link_event(event, effects),
-            // Commits are gathered, and a stop is a matter of the loop.
+            // Commits are handed over together, and a stop is a matter of the loop.
             Request::Commit { .. } | Request::Stop => {}
         }
     }
@@ -296,7 +296,7 @@ impl Driver {
             for effect in std::mem::take(effects) {
                 match effect {
                     Effect::Append { record, .. } => {
-                        self.checkpoints.logged(record.payload.len());
+                        self.checkpoints.logged(record.position, record.payload.len());
                         self.appended = record.position;
                         records.push(record);
                     }
@@ -350,7 +350,8 @@ impl Driver {
             return Ok(true);
         }
         let durable = self.persisted >= self.appended;
-        if !durable || !self.requests.is_empty() || self.checkpoints.in_flight() {
+        let is_checkpointing = self.region.has_checkpoint_work() || self.checkpoints.in_flight();
+        if !durable || !self.requests.is_empty() || is_checkpointing {
             return Ok(false);
         }
         if !self.checkpoints.is_dirty() || self.checkpoints.lacks_space() {

@@ -163,7 +163,8 @@ impl Stored {
         let clock = Clock::start();
         let mut effects = Vec::new();
         let durable = last_position(&checkpoint, &tail);
-        let replayed: Vec<usize> = tail.iter().map(|record| record.payload.len()).collect();
+        let replayed = tail.iter().map(|record| (record.position, record.payload.len()));
+        let replayed: Vec<(Position, usize)> = replayed.collect();
         let mut region = Region::open(config, checkpoint, tail, clock.now_ms(), &mut effects)
             .map_err(|source| OpenError::Region { source, place })?;
         tracing::info!(
@@ -194,7 +195,9 @@ impl Stored {
         let settle = move |position| settling.settle(position, SINKS_SETTLE_MAX);
         let mut checkpoints = Checkpoints::start(state, settle, report).map_err(OpenError::Thread)?;
         // The next start should not have to replay it again.
-        replayed.into_iter().for_each(|bytes| checkpoints.logged(bytes));
+        for (position, bytes) in replayed {
+            checkpoints.logged(position, bytes);
+        }
         let driver = Driver {
             region,
             clock,

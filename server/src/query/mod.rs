@@ -11,6 +11,7 @@ pub mod columns;
 pub mod context;
 pub mod dml;
 pub mod facts;
+mod fixed;
 pub mod functions;
 pub mod reader;
 pub mod relation;
