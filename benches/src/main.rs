@@ -151,8 +151,8 @@ struct Setting {
     /// parquet or arrow.
     #[arg(long, default_value = "parquet")]
     format: String,
-    /// The directory of queries.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/nexmark"))]
+    /// The directory of queries; by default as seen from the root of the sources.
+    #[arg(long, default_value = "benches/nexmark")]
     nexmark: PathBuf,
     /// The server's binary; otherwise the one beside this.
     #[arg(long)]

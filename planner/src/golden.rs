@@ -1,19 +1,18 @@
 //! Golden scripts: `testscripts/<topic>/*.txt` hold cases of input, `---`, expected output, apart by empty lines.
 //!
 //! `BLESS=1` writes the output that the code gives now; the difference is then reviewed as code is. Lines that
-//! begin with `#` outside of a case are comments.
+//! begin with `#` outside of a case are comments. Paths are relative: cargo runs tests in the folder of their crate, and one
+//! target directory may serve several checkouts.
 
 use std::fmt::Write;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::PlanError;
 
 /// Runs all scripts of a topic. `script` makes the function that answers the inputs of one file, in order.
 pub(crate) fn run<Answer: FnMut(&str) -> String>(topic: &str, mut script: impl FnMut() -> Answer) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("testscripts")
-        .join(topic);
+    let folder = Path::new("testscripts").join(topic);
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.expect("the folder can be read").path())

@@ -34,6 +34,9 @@ struct Arguments {
     /// Write the engine's answers into the files instead of comparing.
     #[arg(long)]
     bless: bool,
+    /// The folder of suites; by default as seen from the root of the sources.
+    #[arg(long, default_value = "sqllogictest/slt")]
+    suites: PathBuf,
     /// Files to run; all suites when none is given.
     files: Vec<PathBuf>,
 }
@@ -42,7 +45,7 @@ struct Arguments {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let files = if arguments.files.is_empty() {
-        suites()
+        suites(&arguments.suites)
     } else {
         arguments.files.clone()
     };
@@ -64,10 +67,9 @@ async fn main() -> ExitCode {
     }
 }
 
-/// The files of `slt/`, in the order of their names.
-fn suites() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("slt");
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+/// The suites in a folder, in the order of their names.
+fn suites(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "slt"));
     files.sort();

@@ -25,7 +25,7 @@ use crate::explain::{explain_tree, explain_view};
 
 #[test]
 fn scripts() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testscripts/split");
+    let folder = PathBuf::from("testscripts/split");
     let bless = std::env::var_os("BLESS").is_some();
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
         .expect("the folder exists")

@@ -229,7 +229,10 @@ mod tests {
         checkpoints.finished(&Outcome::Written(Position(2)));
         assert!(checkpoints.is_dirty(), "record 3 is in no checkpoint");
         checkpoints.logged(Position(4), LOG_BYTES_MAX as usize - 10);
-        assert!(checkpoints.ask_if_due(Instant::now()), "records 3 and 4 are large enough");
+        assert!(
+            checkpoints.ask_if_due(Instant::now()),
+            "records 3 and 4 are large enough"
+        );
         checkpoints.write(checkpoint(4));
         checkpoints.finished(&Outcome::Written(Position(4)));
         assert!(!checkpoints.is_dirty() && !checkpoints.ask_if_due(Instant::now()));
@@ -237,7 +240,10 @@ mod tests {
         checkpoints.write(checkpoint(5));
         checkpoints.finished(&Outcome::NoSpace);
         assert!(checkpoints.is_dirty() && checkpoints.lacks_space());
-        assert!(!checkpoints.ask_if_due(Instant::now()), "it waits before the next attempt");
+        assert!(
+            !checkpoints.ask_if_due(Instant::now()),
+            "it waits before the next attempt"
+        );
         assert!(checkpoints.ask_if_due(Instant::now() + 2 * RETRY));
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::interleave;
+use datafusion::arrow::datatypes::SchemaRef;
 use tributary_planner::catalog::TableDef;
 use tributary_region::TableChange;
 use tributary_replication::{Epoch, TableWrites};
@@ -22,6 +23,7 @@ pub type Expected = Option<(OriginId, Epoch)>;
 #[derive(Clone)]
 pub struct PendingTable {
     def: Arc<TableDef>,
+    schema: SchemaRef,
     encoder: Arc<KeyEncoder>,
     batches: Vec<RecordBatch>,
     /// The versions expected by the first batch, when all of it is new.
@@ -62,6 +64,7 @@ impl PendingTable {
             .collect();
         let encoder = Arc::new(KeyEncoder::new(&types));
         Self {
+            schema: def.schema(),
             def,
             encoder,
             batches: Vec::new(),
@@ -69,6 +72,11 @@ impl PendingTable {
             rows: OnceLock::new(),
             bytes: 0,
         }
+    }
+
+    /// All columns of the table.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
     /// The encoded keys of rows in the table's columns.
@@ -179,7 +187,7 @@ impl PendingTable {
     }
 
     fn gather<'a>(&self, rows: impl Iterator<Item = &'a PendingRow>) -> RecordBatch {
-        let schema = self.def.schema();
+        let schema = Arc::clone(&self.schema);
         let indices: Vec<(usize, usize)> = rows.map(|row| (row.batch, row.row)).collect();
         if self.batches.is_empty() || indices.is_empty() {
             return RecordBatch::new_empty(schema);

@@ -34,7 +34,10 @@ pub(super) fn write_new(target: &mut Target<'_>, proposed: RecordBatch) -> SqlRe
     let object = std::sync::Arc::clone(&target.object);
     let table = object.as_table().expect("the target is a table");
     check_constraints(table, &object.name, &proposed)?;
-    let proposed = RecordBatch::try_new(table.schema(), proposed.columns().to_vec())?;
+    let proposed = RecordBatch::try_new(
+        std::sync::Arc::clone(target.pending.schema()),
+        proposed.columns().to_vec(),
+    )?;
     let keyed = KeyedRows::look_up(target, &proposed)?;
     let taken = keyed
         .exists

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::sql::sqlparser::ast;
-use tributary_planner::catalog::{Object, TableDef, TableLocality};
+use tributary_planner::catalog::{Object, TableLocality};
 use tributary_planner::dml::BoundDml;
 use tributary_planner::plan::Locality;
 use tributary_region::Snapshot;
@@ -46,7 +46,8 @@ pub struct Affected {
 /// Rows to write to one table, or to delete from it.
 pub struct Change {
     table: ObjectId,
-    def: Arc<TableDef>,
+    /// The transaction's writes to the table before the statement.
+    earlier: Arc<PendingTable>,
     rows: RecordBatch,
     deleted: bool,
     expected: Vec<Expected>,
@@ -62,7 +63,6 @@ pub(crate) struct Target<'a> {
     reader: Option<&'a Reader>,
     pub(crate) object: Arc<Object>,
     pub(crate) pending: Arc<PendingTable>,
-    def: Arc<TableDef>,
     changes: Vec<Change>,
 }
 
@@ -108,9 +108,7 @@ pub struct GivenRows<'a> {
 /// 54000 when the transaction writes too much; it has to be given up then.
 pub fn apply(writes: &mut Writes, changes: Vec<Change>) -> SqlResult<()> {
     for change in changes.into_iter().filter(|change| change.rows.num_rows() > 0) {
-        let pending = writes
-            .entry(change.table)
-            .or_insert_with(|| Arc::new(PendingTable::new(Arc::clone(&change.def))));
+        let pending = writes.entry(change.table).or_insert(change.earlier);
         let pending = Arc::make_mut(pending);
         match change.new_keys {
             true => pending.insert(change.rows, change.expected),
@@ -179,16 +177,17 @@ impl<'a> Target<'a> {
             ))
             .hint(format!("connect to region \"{name}\"")));
         }
-        let def = Arc::new(def.clone());
         let earlier = writes.get(&table).cloned();
-        let pending = earlier.unwrap_or_else(|| Arc::new(PendingTable::new(Arc::clone(&def))));
+        let pending = earlier.unwrap_or_else(|| {
+            let known = snapshot.tables.get(&table).map(|table| Arc::clone(&table.def));
+            Arc::new(PendingTable::new(known.unwrap_or_else(|| Arc::new(def.clone()))))
+        });
         Ok(Self {
             snapshot,
             started_ns,
             reader: None,
             object,
             pending,
-            def,
             changes: Vec::new(),
         })
     }
@@ -199,10 +198,10 @@ impl<'a> Target<'a> {
 
     /// Writes rows with the version under each key.
     pub(crate) fn write(&mut self, rows: RecordBatch, deleted: bool, expected: &[Expected]) {
-        let (table, def) = (self.object.id, Arc::clone(&self.def));
+        let (table, earlier) = (self.object.id, Arc::clone(&self.pending));
         self.changes.push(Change {
             table,
-            def,
+            earlier,
             rows,
             deleted,
             expected: expected.to_vec(),
@@ -212,10 +211,10 @@ impl<'a> Target<'a> {
 
     /// Writes rows whose keys are distinct, and under which the transaction sees no row and has written none.
     fn write_new(&mut self, rows: RecordBatch, expected: Vec<Expected>) {
-        let (table, def) = (self.object.id, Arc::clone(&self.def));
+        let (table, earlier) = (self.object.id, Arc::clone(&self.pending));
         self.changes.push(Change {
             table,
-            def,
+            earlier,
             rows,
             deleted: false,
             expected,

@@ -147,7 +147,7 @@ impl KeyedRows {
                     keys,
                     versions,
                     exists,
-                    existing: RecordBatch::new_empty(table.schema()),
+                    existing: RecordBatch::new_empty(Arc::clone(target.pending.schema())),
                 });
             }
             let width = table.columns.len();
@@ -180,8 +180,7 @@ impl KeyedRows {
             }
             existing.push(target.pending.live_rows_of(keys.iter()));
         }
-        let schema = table.schema();
-        let existing = concat_batches(&schema, existing.iter())?;
+        let existing = concat_batches(target.pending.schema(), existing.iter())?;
         Ok(Self {
             keys,
             versions,
