@@ -118,11 +118,7 @@ fn tree<Leaf>(node: &Node<Leaf>, depth: usize, leaf: &impl Fn(&Leaf) -> String, 
             ..
         } => {
             let numbered = if *rank { ", numbered" } else { "" };
-            let each = if partition.is_empty() {
-                String::new()
-            } else {
-                format!(" of each {}", list(partition.iter().map(|key| format!("${key}"))))
-            };
+            let each = each(partition);
             format!("{}{each}{numbered}", top_line(keys, *skip, *fetch))
         }
         Node::Hop {
@@ -131,11 +127,28 @@ fn tree<Leaf>(node: &Node<Leaf>, depth: usize, leaf: &impl Fn(&Leaf) -> String, 
             size_us,
             ..
         } => format!("windows of ${column}: {size_us} us long, every {slide_us} us"),
+        Node::Session {
+            partition,
+            column,
+            gap_us,
+            ..
+        } => {
+            let each = each(partition);
+            format!("sessions of ${column}{each}: {gap_us} us apart")
+        }
     };
     lines.push(format!("{}{line}", "  ".repeat(depth)));
     for input in node.inputs() {
         tree(input, depth + 1, leaf, lines);
     }
+}
+
+/// The columns by which rows are apart, if there are any.
+fn each(partition: &[usize]) -> String {
+    if partition.is_empty() {
+        return String::new();
+    }
+    format!(" of each {}", list(partition.iter().map(|key| format!("${key}"))))
 }
 
 fn scan_line(scan: &Scan) -> String {

@@ -70,6 +70,8 @@ pub struct Report {
     pub views_compared: u64,
     /// Of these, in regions that are alone.
     pub alone_compared: u64,
+    /// Of these, over session windows, and with rows.
+    pub sessions_compared: u64,
     /// Rows in them.
     pub rows_compared: u64,
     /// Views compared with DataFusion's batch answer.
@@ -127,6 +129,7 @@ impl Report {
         sums.into_iter().for_each(|(sum, part)| *sum += part);
         self.shared_records += run.shared_records;
         self.alone_compared += run.alone_compared;
+        self.sessions_compared += run.sessions_compared;
         self.sql_compared += run.sql_compared;
         self.sql_skipped += run.sql_skipped;
         let (ledger, network) = (&run.ledger, &run.network);
@@ -147,7 +150,7 @@ impl Report {
     }
 
     /// What a suite must have seen, with how often it did.
-    pub fn required(&self) -> [(&'static str, u64); 11] {
+    pub fn required(&self) -> [(&'static str, u64); 12] {
         [
             ("relays", self.regions.relayed),
             ("joint applications", self.regions.joint_applications),
@@ -158,6 +161,7 @@ impl Report {
             ("damaged messages refused", self.damaged_refused),
             ("views compared with the oracle", self.views_compared),
             ("comparisons in regions that are alone", self.alone_compared),
+            ("comparisons of session windows", self.sessions_compared),
             ("records of several commits", self.shared_records),
             ("rows out of memory", self.regions.spills),
         ]

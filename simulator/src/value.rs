@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int16Array, Int32Array,
-    Int64Array, RecordBatch, StringArray,
+    Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{
-    DataType, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, SchemaRef,
+    DataType, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, SchemaRef, TimeUnit,
+    TimestampMicrosecondType,
 };
 
 /// One value.
@@ -22,7 +23,7 @@ pub enum Value {
     Null,
     /// A boolean.
     Bool(bool),
-    /// An integer of any width.
+    /// An integer of any width, or the microseconds of a timestamp.
     Int(i64),
     /// A decimal: `unscaled / 10^scale`.
     Decimal {
@@ -108,6 +109,9 @@ pub fn cell(column: &ArrayRef, row: usize) -> Result<Value, String> {
         DataType::Int16 => Value::Int(i64::from(column.as_primitive::<Int16Type>().value(row))),
         DataType::Int32 => Value::Int(i64::from(column.as_primitive::<Int32Type>().value(row))),
         DataType::Int64 => Value::Int(column.as_primitive::<Int64Type>().value(row)),
+        DataType::Timestamp(TimeUnit::Microsecond, None) => {
+            Value::Int(column.as_primitive::<TimestampMicrosecondType>().value(row))
+        }
         DataType::Float32 => Value::Float(Float::new(f64::from(
             column.as_primitive::<Float32Type>().value(row),
         ))),
@@ -164,6 +168,9 @@ fn column_of<'a>(data_type: &DataType, values: impl Iterator<Item = &'a Value>) 
         DataType::Int16 => build!(Int16Array, Value::Int(value) => i16::try_from(*value).map_err(narrow)?),
         DataType::Int32 => build!(Int32Array, Value::Int(value) => i32::try_from(*value).map_err(narrow)?),
         DataType::Int64 => build!(Int64Array, Value::Int(value) => *value),
+        DataType::Timestamp(TimeUnit::Microsecond, None) => {
+            build!(TimestampMicrosecondArray, Value::Int(value) => *value)
+        }
         DataType::Float64 => build!(Float64Array, Value::Float(value) => value.get()),
         DataType::Utf8 => build!(StringArray, Value::Text(value) => value.as_str()),
         DataType::Decimal128(precision, scale) => {

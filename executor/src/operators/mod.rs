@@ -11,6 +11,7 @@ pub(crate) mod hop;
 pub(crate) mod join;
 pub(crate) mod pre_aggregate;
 pub(crate) mod project;
+pub(crate) mod session;
 pub(crate) mod top_k;
 pub(crate) mod union;
 pub(crate) mod unique_join;
@@ -25,7 +26,7 @@ use crate::columns::{batch_of, schema_of};
 use crate::error::{ExecutorError, Result};
 use crate::placement::Placement;
 use crate::row_errors::ErrorSink;
-use crate::state::{Builder, StateId, States};
+use crate::state::{Builder, Sessionizing, StateId, States};
 use aggregate::Aggregate;
 use distinct::Distinct;
 use filter::Filter;
@@ -33,6 +34,7 @@ use hop::Hop;
 use join::Join;
 use pre_aggregate::Partials;
 use project::Project;
+use session::Session;
 use top_k::{Asked, TopK};
 use union::Union;
 use unique_join::UniqueJoin;
@@ -98,6 +100,7 @@ enum Operator {
     Aggregate(Aggregate, Box<Operator>),
     Distinct(Distinct, Box<Operator>),
     TopK(TopK, Box<Operator>),
+    Session(Session, Box<Operator>),
 }
 
 /// A tree of operators.
@@ -301,6 +304,28 @@ fn build<'p, Leaf>(
                 unique: None,
             }
         }
+        Node::Session {
+            input,
+            partition,
+            column,
+            gap_us,
+        } => {
+            let input = build(builder, input, leaf)?;
+            let name = builder.next_operator("session");
+            let by = Sessionizing {
+                partition: partition.clone(),
+                column: *column,
+                gap_us: *gap_us,
+            };
+            let session = Session::build(builder, name, input.relation(), by)?;
+            input.placement.among(partition)?;
+            Built {
+                types: session.types(),
+                append_only: false,
+                unique: None,
+                ..input.keeping(|input| Operator::Session(session, input))
+            }
+        }
     })
 }
 
@@ -447,6 +472,10 @@ impl Operator {
             Self::TopK(top_k, input) => {
                 let delta = input.eval(step);
                 top_k.eval(step, &delta)
+            }
+            Self::Session(session, input) => {
+                let delta = input.eval(step);
+                session.eval(step, &delta)
             }
         }
     }

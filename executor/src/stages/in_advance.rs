@@ -127,7 +127,7 @@ impl Planner {
             Node::Leaf(Source::Stage(stage)) => self.stage_width(*stage, &self.stages[*stage].root),
             Node::Filter { input, .. } | Node::Distinct { input } => self.width(input),
             Node::Project { expressions, .. } => expressions.len(),
-            Node::Hop { input, .. } => self.width(input) + 2,
+            Node::Hop { input, .. } | Node::Session { input, .. } => self.width(input) + 2,
             Node::Union { inputs } => self.width(&inputs[0]),
             Node::Join { left, right, .. } => self.width(left) + self.width(right),
             Node::Aggregate { keys, aggregates, .. } => keys.len() + aggregates.len(),
@@ -177,7 +177,7 @@ impl Planner {
             Node::Aggregate {
                 input, aggregates, ..
             } => aggregates.is_empty() && self.is_append_only(input),
-            Node::TopK { .. } => false,
+            Node::TopK { .. } | Node::Session { .. } => false,
         }
     }
 }

@@ -281,7 +281,11 @@ impl Planner {
                 let (parts, _): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
                 (Node::Union { inputs: parts }, want.clone())
             }
-            Node::Join { .. } | Node::Aggregate { .. } | Node::Distinct { .. } | Node::TopK { .. } => {
+            Node::Join { .. }
+            | Node::Aggregate { .. }
+            | Node::Distinct { .. }
+            | Node::TopK { .. }
+            | Node::Session { .. } => {
                 let own = self.natural(node).map_or(Placement::One, Placement::Keys);
                 if *want != Placement::Any && *want != own {
                     return self.exchange(node, want, inputs);
@@ -344,6 +348,17 @@ impl Planner {
                 skip: *skip,
                 fetch: *fetch,
                 rank: *rank,
+            },
+            Node::Session {
+                input,
+                partition,
+                column,
+                gap_us,
+            } => Node::Session {
+                input: below(self, input, own.clone()),
+                partition: partition.clone(),
+                column: *column,
+                gap_us: *gap_us,
             },
             Node::Join {
                 kind,
@@ -456,7 +471,7 @@ impl Planner {
                 self.natural(input)
                     .or_else(|| (width > 0).then(|| (0..width).collect()))
             }
-            Node::TopK { input, partition, .. } => {
+            Node::TopK { input, partition, .. } | Node::Session { input, partition, .. } => {
                 let natural = self.natural(input);
                 let natural =
                     natural.filter(|columns| columns.iter().all(|column| partition.contains(column)));

@@ -89,7 +89,7 @@ impl JoinSide {
         self.link(delta);
         let compacted = match &mut self.rows {
             Rows::Appended(_) => false,
-            Rows::Weighted(rows) => rows.compact_if_due(),
+            Rows::Weighted(rows) => rows.compact_if_due().is_some(),
         };
         if compacted {
             self.rechain();

@@ -11,6 +11,7 @@
 //! | [`JoinSide`] | rows in segments, chained by key | joins |
 //! | [`Paired`] | both sides of a join with one row per key, by key | joins of aggregates |
 //! | [`Ranked`] | the first rows of each partition, in order | top-k |
+//! | [`Sessions`] | rows by key and time | session windows |
 //! | [`ResultRows`] | rows in segments, found by value or only appended | the result |
 //!
 //! Invariant: names are a function of the plan alone (`<tree>.<operator number>.<role>`), so that a restarted
@@ -22,6 +23,7 @@ mod multiset;
 mod paired;
 mod ranked;
 mod result_rows;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +42,7 @@ pub(crate) use multiset::Multiset;
 pub(crate) use paired::{Of, Paired};
 pub(crate) use ranked::{Ranked, Ranking};
 pub(crate) use result_rows::ResultRows;
+pub(crate) use sessions::{Sessionizing, Sessions};
 
 /// State as a checkpoint has it.
 pub trait SavedState {
@@ -179,6 +182,7 @@ enum State {
     Side(Box<JoinSide>),
     Paired(Box<Paired>),
     Ranked(Box<Ranked>),
+    Sessions(Box<Sessions>),
     Result(Box<ResultRows>),
 }
 
@@ -190,6 +194,7 @@ impl State {
             (Self::Side(side), _) => side.restore(rows),
             (Self::Paired(paired), Part::Side(of)) => paired.restore(of, rows),
             (Self::Ranked(ranked), _) => ranked.restore(rows),
+            (Self::Sessions(sessions), _) => sessions.restore(rows),
             (Self::Result(result), _) => result.restore(rows),
             (Self::Trace(_) | Self::Paired(_), _) => unreachable!("no such part is saved"),
         }
@@ -234,6 +239,7 @@ impl States {
     accessors!(Side, JoinSide, side, side_mut);
     accessors!(Paired, Paired, paired, paired_mut);
     accessors!(Ranked, Ranked, ranked, ranked_mut);
+    accessors!(Sessions, Sessions, sessions, sessions_mut);
     accessors!(Result, ResultRows, result, result_mut);
 
     fn push(&mut self, name: String, state: State) -> StateId {
@@ -305,6 +311,7 @@ impl States {
                     [Of::Left, Of::Right].map(|of| (side_name(name, of), Saved::Rows(paired.save(of)))),
                 ),
                 State::Ranked(ranked) => saved.push((name.clone(), Saved::Rows(ranked.save()))),
+                State::Sessions(sessions) => saved.push((name.clone(), Saved::Rows(sessions.save()))),
                 State::Result(rows) => saved.push((name.clone(), Saved::Rows(rows.snapshot()))),
             }
         }
@@ -349,7 +356,7 @@ impl States {
         all
     }
 
-    /// The rows that can be spilled: of joins, top-k and results.
+    /// The rows that can be spilled: of joins, top-k, sessions and results.
     pub(crate) fn spillable(&mut self) -> impl Iterator<Item = &mut dyn Spill> {
         self.states
             .iter_mut()
@@ -359,6 +366,7 @@ impl States {
                     State::Side(side) => vec![side.spillable()],
                     State::Paired(paired) => paired.spillable().into(),
                     State::Ranked(ranked) => vec![ranked.spillable()],
+                    State::Sessions(sessions) => vec![sessions.spillable()],
                     State::Result(rows) => vec![rows.spillable()],
                 }
             })
@@ -373,6 +381,7 @@ impl States {
                 State::Side(side) => (side.len(), side.bytes()),
                 State::Paired(paired) => (paired.len(), paired.bytes()),
                 State::Ranked(ranked) => (ranked.len(), ranked.bytes()),
+                State::Sessions(sessions) => (sessions.len(), sessions.bytes()),
                 State::Result(rows) => (rows.len(), rows.bytes()),
             };
             (name.as_str(), rows, bytes)
@@ -495,5 +504,17 @@ impl<'a, 's> Builder<'a, 's> {
         let name = format!("{operator}.rows");
         self.restore(&name, Part::Rows, empty.schema().clone(), placement)?;
         Ok(self.states.push(name, State::Ranked(Box::new(empty))))
+    }
+
+    /// Opens the rows of session windows.
+    pub(crate) fn sessions(
+        &mut self,
+        operator: &str,
+        empty: Sessions,
+        placement: &Placement,
+    ) -> Result<StateId> {
+        let name = format!("{operator}.rows");
+        self.restore(&name, Part::Rows, empty.schema().clone(), placement)?;
+        Ok(self.states.push(name, State::Sessions(Box::new(empty))))
     }
 }

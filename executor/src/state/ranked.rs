@@ -352,10 +352,9 @@ impl Ranked {
                 }
             }
             Form::Weighted { rows, all } => {
-                let live = rows.store().live();
-                if rows.compact_if_due() {
+                if let Some(renumbered) = rows.compact_if_due() {
                     for id in all.iter_mut().flat_map(BTreeMap::values_mut) {
-                        *id = live.binary_search(id).expect("a row that is listed is alive") as u32;
+                        *id = renumbered.now(*id);
                     }
                 }
             }

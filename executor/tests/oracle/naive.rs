@@ -117,7 +117,7 @@ fn eval<Leaf>(node: &Node<Leaf>, leaf: Leaves<'_, Leaf>, errors: &mut i64) -> Ba
             }
             all
         }
-        Node::Hop { .. } => unreachable!("no random plan has windows of time"),
+        Node::Hop { .. } | Node::Session { .. } => unreachable!("no random plan has windows of time"),
     }
 }
 

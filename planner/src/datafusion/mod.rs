@@ -33,7 +33,7 @@ use crate::error::{PlanError, PlanErrorKind};
 use crate::plan::{Column, ViewPlan};
 use crate::split;
 use crate::types::SqlType;
-pub use windows::{WindowFunctions, Windows};
+pub use windows::{WindowFunctions, WindowKind, Windows};
 
 /// A planned view.
 #[derive(Clone, Debug, PartialEq)]

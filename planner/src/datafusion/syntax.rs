@@ -94,7 +94,7 @@ impl Visitor for Check {
             | TableFactor::Function { .. }
             | TableFactor::UNNEST { .. } => {
                 return Self::refuse(
-                    "a function in FROM, other than TUMBLE and HOP,",
+                    "a function in FROM, other than TUMBLE, HOP and SESSION,",
                     "Only tables and views can be read by a view.",
                 );
             }

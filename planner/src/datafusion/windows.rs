@@ -1,8 +1,9 @@
-//! `TUMBLE(relation, time, size)` and `HOP(relation, time, slide, size)` in FROM: windows of time.
+//! `TUMBLE(relation, time, size)`, `HOP(relation, time, slide, size)` and `SESSION(relation, time, key, …, gap)` in
+//! FROM: windows of time.
 //!
 //! The front end plans the arguments of functions in FROM against no columns at all, so these are planned here:
-//! the relation as if it stood in FROM by itself, the time column against that relation's columns. The plan is a
-//! [`Windows`] node, which the conversion turns into [`crate::plan::Node::Hop`].
+//! the relation as if it stood in FROM by itself, columns against that relation's. The plan is a [`Windows`] node, which
+//! the conversion turns into [`crate::plan::Node::Hop`] or [`crate::plan::Node::Session`].
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -29,15 +30,32 @@ pub struct Windows {
     pub input: LogicalPlan,
     /// The time column of the input.
     pub column: usize,
-    /// From the start of a window to that of the next, in microseconds.
-    pub slide_us: i64,
-    /// The length of a window, in microseconds.
-    pub size_us: i64,
+    /// What makes a window.
+    pub kind: WindowKind,
     schema: DFSchemaRef,
 }
 
+/// What makes a window; lengths are in microseconds, and positive.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WindowKind {
+    /// Begins at a multiple of the slide.
+    Sliding {
+        /// From the start of a window to that of the next.
+        slide_us: i64,
+        /// The length of a window.
+        size_us: i64,
+    },
+    /// Rows of which each is less than the gap after the one before it.
+    Session {
+        /// The columns by which rows are apart.
+        partition: Vec<usize>,
+        /// The gap.
+        gap_us: i64,
+    },
+}
+
 impl Windows {
-    fn new(input: LogicalPlan, column: usize, slide_us: i64, size_us: i64) -> Result<Self> {
+    fn new(input: LogicalPlan, column: usize, kind: WindowKind) -> Result<Self> {
         let (qualifier, time) = input.schema().qualified_field(column);
         let bound = |name: &str| {
             let field = Field::new(name, time.data_type().clone(), true);
@@ -52,8 +70,7 @@ impl Windows {
         Ok(Self {
             input,
             column,
-            slide_us,
-            size_us,
+            kind,
             schema,
         })
     }
@@ -61,8 +78,7 @@ impl Windows {
 
 impl PartialOrd for Windows {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        let shape = |windows: &Self| (windows.column, windows.slide_us, windows.size_us);
-        match shape(self).cmp(&shape(other)) {
+        match (self.column, &self.kind).cmp(&(other.column, &other.kind)) {
             Ordering::Equal => self.input.partial_cmp(&other.input),
             order => Some(order),
         }
@@ -87,16 +103,23 @@ impl UserDefinedLogicalNodeCore for Windows {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(
-            f,
-            "Windows: {} us every {} us of column {}",
-            self.size_us, self.slide_us, self.column
-        )
+        let column = self.column;
+        match &self.kind {
+            WindowKind::Sliding { slide_us, size_us } => {
+                write!(f, "Windows: {size_us} us every {slide_us} us of column {column}")
+            }
+            WindowKind::Session { partition, gap_us } => {
+                write!(
+                    f,
+                    "Sessions: {gap_us} us apart of column {column} by {partition:?}"
+                )
+            }
+        }
     }
 
     fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
         let input = inputs.pop().unwrap_or_else(|| self.input.clone());
-        Self::new(input, self.column, self.slide_us, self.size_us)
+        Self::new(input, self.column, self.kind.clone())
     }
 }
 
@@ -129,36 +152,64 @@ fn plan(
     context: &mut dyn RelationPlannerContext,
 ) -> Result<LogicalPlan> {
     let arguments: Option<Vec<&SqlExpr>> = arguments.iter().map(plain).collect();
-    let (relation, time, slide, size) = match (function, arguments.as_deref()) {
-        ("tumble", Some([relation, time, size])) => (relation, time, size, size),
-        ("hop", Some([relation, time, slide, size])) => (relation, time, slide, size),
+    let (relation, time, rest) = match (function, arguments.as_deref()) {
+        ("tumble", Some([relation, time, rest @ ..])) if rest.len() == 1 => (relation, time, rest),
+        ("hop", Some([relation, time, rest @ ..])) if rest.len() == 2 => (relation, time, rest),
+        ("session", Some([relation, time, rest @ ..])) if !rest.is_empty() => (relation, time, rest),
         _ => return Err(own(wrong_arguments(function))),
     };
     let input = context.plan(relation_factor(function, relation)?)?;
-    let column = match context.sql_to_expr((*time).clone(), input.schema())? {
-        Expr::Column(column) => input.schema().index_of_column(&column)?,
-        _ => {
-            let error = PlanError::unsupported(
-                format_args!("{function}() by anything but a column"),
-                "Compute the time in a view, and name its column.",
-            );
-            return Err(own(error));
+    let column = column_of(function, time, &input, context)?;
+    let (before, last) = (&rest[..rest.len() - 1], rest[rest.len() - 1]);
+    let length_us = micros(function, last, context)?;
+    let kind = if function == "session" {
+        let mut partition = Vec::with_capacity(before.len());
+        for key in before {
+            partition.push(column_of(function, key, &input, context)?);
         }
+        let gap_us = length_us;
+        WindowKind::Session { partition, gap_us }
+    } else {
+        let slide_us = match before.first() {
+            Some(slide) => micros(function, slide, context)?,
+            None => length_us,
+        };
+        let size_us = length_us;
+        WindowKind::Sliding { slide_us, size_us }
     };
-    let mut micros = |length: &SqlExpr| -> Result<i64> {
-        let length = context.sql_to_expr(length.clone(), &DFSchema::empty())?;
-        micros_of(&length).ok_or_else(|| own(wrong_interval(function)))
-    };
-    let (slide_us, size_us) = (micros(slide)?, micros(size)?);
-    if size_us.div_euclid(slide_us) > WINDOWS_PER_ROW_MAX {
+    if let WindowKind::Sliding { slide_us, size_us } = kind
+        && size_us.div_euclid(slide_us) > WINDOWS_PER_ROW_MAX
+    {
         let error = PlanError::unsupported(
             format_args!("{function}() with more than {WINDOWS_PER_ROW_MAX} windows per row"),
             "Let the windows slide by a larger interval.",
         );
         return Err(own(error));
     }
-    let node = Windows::new(input, column, slide_us, size_us)?;
+    let node = Windows::new(input, column, kind)?;
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+}
+
+/// The column of the input that an argument names.
+fn column_of(
+    function: &str,
+    argument: &SqlExpr,
+    input: &LogicalPlan,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<usize> {
+    match context.sql_to_expr(argument.clone(), input.schema())? {
+        Expr::Column(column) => input.schema().index_of_column(&column),
+        _ => Err(own(PlanError::unsupported(
+            format_args!("{function}() by anything but a column"),
+            "Compute it in a view, and name its column.",
+        ))),
+    }
+}
+
+/// The microseconds of an argument that is an interval.
+fn micros(function: &str, length: &SqlExpr, context: &mut dyn RelationPlannerContext) -> Result<i64> {
+    let length = context.sql_to_expr(length.clone(), &DFSchema::empty())?;
+    micros_of(&length).ok_or_else(|| own(wrong_interval(function)))
 }
 
 fn plain(argument: &FunctionArg) -> Option<&SqlExpr> {
@@ -200,10 +251,10 @@ fn micros_of(interval: &Expr) -> Option<i64> {
 }
 
 fn wrong_arguments(function: &str) -> PlanError {
-    let usage = if function == "hop" {
-        "Write HOP(relation, time column, slide, size)."
-    } else {
-        "Write TUMBLE(relation, time column, size)."
+    let usage = match function {
+        "hop" => "Write HOP(relation, time column, slide, size).",
+        "session" => "Write SESSION(relation, time column, key column, gap), with any number of key columns.",
+        _ => "Write TUMBLE(relation, time column, size).",
     };
     let message = format!("wrong arguments for {function}()");
     PlanError::new(PlanErrorKind::UndefinedFunction, message).with_hint(usage)

@@ -1,12 +1,12 @@
-//! `TUMBLE(relation, …)` and `HOP(relation, …)` in FROM: what is a table function by its syntax, and whose first
-//! argument is the name of a relation.
+//! `TUMBLE(relation, …)`, `HOP(relation, …)` and `SESSION(relation, …)` in FROM: what is a table function by its syntax,
+//! and whose first argument is the name of a relation.
 
 use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, ObjectName, TableAlias, TableFactor};
 
 use super::names::fold;
 
 /// The window functions.
-const NAMES: [&str; 2] = ["tumble", "hop"];
+const NAMES: [&str; 3] = ["tumble", "hop", "session"];
 
 /// The function's name and arguments, if a part of FROM is one.
 pub fn window_function(factor: &TableFactor) -> Option<(&'static str, &[FunctionArg])> {

@@ -98,6 +98,21 @@ pub enum Node<Leaf> {
         /// The length of a window, in microseconds; positive.
         size_us: i64,
     },
+    /// Session windows: each row once, with the bounds of its session appended as two columns (`window_start`,
+    /// `window_end`) of the time column's type.
+    ///
+    /// A session is a run of rows of one partition, of which each is less than the gap after the one before it. It
+    /// starts with its first row and ends the gap after its last. A row whose time is null is in none.
+    Session {
+        /// The input.
+        input: Box<Node<Leaf>>,
+        /// Columns of the input by which rows are apart (null equals null); none: the whole relation.
+        partition: Vec<usize>,
+        /// The time column: a timestamp in microseconds, with or without zone.
+        column: usize,
+        /// The gap, in microseconds; positive.
+        gap_us: i64,
+    },
 }
 
 /// Join kinds.

@@ -135,7 +135,8 @@ impl<Leaf> Node<Leaf> {
             | Node::Aggregate { input, .. }
             | Node::Distinct { input }
             | Node::TopK { input, .. }
-            | Node::Hop { input, .. } => vec![input],
+            | Node::Hop { input, .. }
+            | Node::Session { input, .. } => vec![input],
             Node::Join { left, right, .. } => vec![left, right],
             Node::Union { inputs } => inputs.iter().collect(),
         }
@@ -213,6 +214,17 @@ impl<Leaf> Node<Leaf> {
                 slide_us: *slide_us,
                 size_us: *size_us,
             },
+            Node::Session {
+                input,
+                partition,
+                column,
+                gap_us,
+            } => Node::Session {
+                input: boxed(input),
+                partition: partition.clone(),
+                column: *column,
+                gap_us: *gap_us,
+            },
         }
     }
 
@@ -236,7 +248,7 @@ impl<Leaf> Node<Leaf> {
                 types.extend(rank.then_some(DataType::Int64));
                 types
             }
-            Node::Hop { input, column, .. } => {
+            Node::Hop { input, column, .. } | Node::Session { input, column, .. } => {
                 let mut types = input.types(leaf_types);
                 let time = types[*column].clone();
                 types.extend([time.clone(), time]);

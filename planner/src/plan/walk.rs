@@ -136,7 +136,7 @@ impl<Leaf> Node<Leaf> {
             Node::Leaf(leaf) => leaf_width(leaf),
             Node::Filter { input, .. } | Node::Distinct { input } => input.width(leaf_width),
             Node::TopK { input, rank, .. } => input.width(leaf_width) + usize::from(*rank),
-            Node::Hop { input, .. } => input.width(leaf_width) + 2,
+            Node::Hop { input, .. } | Node::Session { input, .. } => input.width(leaf_width) + 2,
             Node::Project { expressions, .. } => expressions.len(),
             Node::Join { left, right, .. } => left.width(leaf_width) + right.width(leaf_width),
             Node::Union { inputs } => inputs[0].width(leaf_width),
@@ -169,7 +169,8 @@ impl<Leaf> Node<Leaf> {
             | Node::Aggregate { input, .. }
             | Node::Distinct { input }
             | Node::TopK { input, .. }
-            | Node::Hop { input, .. } => vec![input],
+            | Node::Hop { input, .. }
+            | Node::Session { input, .. } => vec![input],
             Node::Join { left, right, .. } => vec![left, right],
             Node::Union { inputs } => inputs.iter_mut().collect(),
         }
@@ -250,6 +251,17 @@ impl<Leaf> Node<Leaf> {
                 column,
                 slide_us,
                 size_us,
+            },
+            Node::Session {
+                input,
+                partition,
+                column,
+                gap_us,
+            } => Node::Session {
+                input: Box::new(input.map_leaves(map)),
+                partition,
+                column,
+                gap_us,
             },
         }
     }

@@ -134,6 +134,19 @@ impl Cutter {
             } => {
                 keep_place!(self.place(*input)?, input => Node::Hop { input: Box::new(input), column, slide_us, size_us })
             }
+            Node::Session {
+                input,
+                partition,
+                column,
+                gap_us,
+            } => {
+                // Rows of several regions may form one session.
+                let placed = match self.place(*input)? {
+                    Placed::Regional(root) => self.boundary(rows(root))?,
+                    other => other,
+                };
+                keep_place!(placed, input => Node::Session { input: Box::new(input), partition, column, gap_us })
+            }
             Node::Union { inputs } => self.union(inputs)?,
             Node::Join {
                 kind,

@@ -106,6 +106,26 @@ pub fn prune(tree: Node<Scan>, needed: &[usize]) -> Node<Scan> {
             available.extend([start, start + 1]);
             reordered(node, &available, needed)
         }
+        Node::Session {
+            input,
+            partition,
+            column,
+            gap_us,
+        } => {
+            let start = width(&input);
+            let mut available: Vec<usize> = needed.iter().copied().filter(|&column| column < start).collect();
+            extend(&mut available, partition.iter().copied());
+            extend(&mut available, [column]);
+            let moved = partition.iter().map(|&column| position(&available, column));
+            let node = Node::Session {
+                partition: moved.collect(),
+                column: position(&available, column),
+                input: Box::new(prune(*input, &available)),
+                gap_us,
+            };
+            available.extend([start, start + 1]);
+            reordered(node, &available, needed)
+        }
     }
 }
 

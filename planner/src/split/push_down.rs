@@ -121,6 +121,24 @@ pub fn push_down(tree: Node<Scan>, mut conditions: Vec<Expr>) -> Node<Scan> {
             };
             filtered(node, above)
         }
+        Node::Session {
+            input,
+            partition,
+            column,
+            gap_us,
+        } => {
+            // Only whole partitions may go before sessions are formed.
+            let (below, above): (Vec<Expr>, Vec<Expr>) = conditions.into_iter().partition(|condition| {
+                !partition.is_empty() && condition.columns_all(|column| partition.contains(&column))
+            });
+            let node = Node::Session {
+                input: Box::new(push_down(*input, below)),
+                partition,
+                column,
+                gap_us,
+            };
+            filtered(node, above)
+        }
         Node::Join {
             kind,
             left,

@@ -29,7 +29,7 @@ fn columns(node: &Node<Scan>) -> Vec<bool> {
             let is_region = |expr: &Expr| matches!(expr, Expr::Column(column) if below[*column]);
             expressions.iter().map(is_region).collect()
         }
-        Node::Hop { input, .. } => with(columns(input), [false, false]),
+        Node::Hop { input, .. } | Node::Session { input, .. } => with(columns(input), [false, false]),
         Node::TopK { input, rank, .. } => with(columns(input), rank.then_some(false)),
         Node::Join {
             kind, left, right, ..
@@ -131,6 +131,24 @@ fn erase(node: Node<Scan>) -> Result<Erased, PlanError> {
                 column,
                 slide_us,
                 size_us,
+            };
+            let kept = with(kept, [Some(width), Some(width + 1)]);
+            Ok(Erased { node, kept })
+        }
+        Node::Session {
+            input,
+            partition,
+            column,
+            gap_us,
+        } => {
+            let Erased { node, kept } = erase(*input)?;
+            let width = kept.iter().flatten().count();
+            let partition = partition.into_iter().map(|column| position(&kept, column));
+            let node = Node::Session {
+                input: Box::new(node),
+                partition: partition.collect::<Result<_, _>>()?,
+                column: position(&kept, column)?,
+                gap_us,
             };
             let kept = with(kept, [Some(width), Some(width + 1)]);
             Ok(Erased { node, kept })

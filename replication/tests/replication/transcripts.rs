@@ -25,7 +25,7 @@ const QUIET: Weather = Weather {
 #[test]
 fn transcripts_are_as_blessed() {
     let folder = Path::new("testscripts/link");
-    let mut scripts: Vec<_> = std::fs::read_dir(&folder)
+    let mut scripts: Vec<_> = std::fs::read_dir(folder)
         .expect("the folder is there")
         .map(|entry| entry.expect("readable").path())
         .collect();

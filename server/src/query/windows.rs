@@ -1,7 +1,9 @@
-//! `TUMBLE` and `HOP` in FROM of a query that is run once.
+//! `TUMBLE`, `HOP` and `SESSION` in FROM of a query that is run once.
 //!
 //! ```text
 //!   HOP(t, at, slide, size)  =  t ─▶ all columns, windows(at) as a list ─▶ a row per entry ─▶ its bounds as columns
+//!   SESSION(t, at, k, gap)   =  t ─▶ the time before, by k ─▶ number of those so far that ended there ─▶ least and
+//!                                    greatest time by k and number
 //! ```
 //! The planner reads the call, as it does for views; what becomes of it here are DataFusion's own operators around one
 //! function, so that projections and conditions go through them. The windows of a time are the executor's.
@@ -9,23 +11,29 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, ListArray, PrimitiveArray, StructArray,
+};
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Column, UnnestOptions};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions::core::expr_fn::get_field;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::functions_window::expr_fn::lag;
+use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    AggregateUDF, ColumnarValue, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowFrame, WindowFunctionDefinition, lit, when,
 };
 use datafusion::sql::sqlparser::ast::{self, TableFactor};
 use tributary_executor::windows_of;
-use tributary_planner::datafusion::{WindowFunctions, Windows};
+use tributary_planner::datafusion::{WindowFunctions, WindowKind, Windows};
 use tributary_planner::parse::{Statement, parse, windowed_relations};
 
 use crate::pgwire::error::{SqlError, SqlResult};
@@ -101,13 +109,19 @@ fn expanded(windows: &Windows) -> Result<LogicalPlan> {
         );
         return Err(external(SqlError::new(DATATYPE_MISMATCH, message)));
     };
+    let time = Expr::Column(Column::from((qualifier, field)));
+    let (slide_us, size_us) = match &windows.kind {
+        WindowKind::Sliding { slide_us, size_us } => (*slide_us, *size_us),
+        WindowKind::Session { partition, gap_us } => {
+            return sessionized(&windows.input, time, partition, *gap_us);
+        }
+    };
     let own = || schema.iter().map(|column| Expr::Column(Column::from(column)));
     let function = ScalarUDF::from(WindowsOf {
-        slide_us: windows.slide_us,
-        size_us: windows.size_us,
+        slide_us,
+        size_us,
         signature: Signature::any(1, Volatility::Immutable),
     });
-    let time = Expr::Column(Column::from((qualifier, field)));
     let list = function.call(vec![time]).alias(WINDOWS_COLUMN);
     let bound = |name: &str| {
         let bound = get_field(Expr::Column(Column::from_name(WINDOWS_COLUMN)), name);
@@ -121,6 +135,97 @@ fn expanded(windows: &Windows) -> Result<LogicalPlan> {
         )?
         .project(own().chain([bound(START), bound(END)]))?
         .build()
+}
+
+/// The time before a row's, and the number of sessions that ended before it.
+const EARLIER_COLUMN: &str = "tributary_earlier";
+const SESSION_COLUMN: &str = "tributary_session";
+
+fn sessionized(input: &LogicalPlan, time: Expr, partition: &[usize], gap_us: i64) -> Result<LogicalPlan> {
+    let schema = input.schema();
+    let own = || schema.iter().map(|column| Expr::Column(Column::from(column)));
+    let relation = match &time {
+        Expr::Column(column) => column.relation.clone(),
+        _ => None,
+    };
+    let end = ScalarUDF::from(SessionEnd {
+        gap_us,
+        signature: Signature::any(1, Volatility::Immutable),
+    });
+    let column = |name: &str| Expr::Column(Column::from_name(name));
+    let all: Vec<Expr> = own().collect();
+    let keys: Vec<Expr> = partition.iter().map(|key| all[*key].clone()).collect();
+    let by_time = || vec![time.clone().sort(true, false)];
+    let earlier = lag(time.clone(), Some(1), None)
+        .partition_by(keys.clone())
+        .order_by(by_time())
+        .build()?;
+    let begins = when(
+        end.call(vec![column(EARLIER_COLUMN)]).gt(time.clone()),
+        lit(0_i64),
+    )
+    .otherwise(lit(1_i64))?;
+    let number = over(sum_udaf(), begins)
+        .partition_by(keys.clone())
+        .order_by(by_time())
+        .window_frame(WindowFrame::new(Some(false)))
+        .build()?;
+    let of_session = || keys.iter().cloned().chain([column(SESSION_COLUMN)]).collect();
+    let start = over(min_udaf(), time.clone())
+        .partition_by(of_session())
+        .build()?;
+    let last = over(max_udaf(), time.clone())
+        .partition_by(of_session())
+        .build()?;
+    LogicalPlanBuilder::from(input.clone())
+        .filter(time.is_not_null())?
+        .window([earlier.alias(EARLIER_COLUMN)])?
+        .window([number.alias(SESSION_COLUMN)])?
+        .window([start.alias(START), last.alias(END)])?
+        .project(own().chain([
+            column(START).alias_qualified(relation.clone(), START),
+            end.call(vec![column(END)]).alias_qualified(relation, END),
+        ]))?
+        .build()
+}
+
+/// An aggregate as a window function.
+fn over(aggregate: Arc<AggregateUDF>, argument: Expr) -> Expr {
+    let function = WindowFunctionDefinition::AggregateUDF(aggregate);
+    Expr::from(WindowFunction::new(function, vec![argument]))
+}
+
+/// The end of a session whose last row has this time.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct SessionEnd {
+    gap_us: i64,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for SessionEnd {
+    fn name(&self) -> &str {
+        "session_end"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        Ok(arguments[0].clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let time = args.args[0].to_array(args.number_rows)?;
+        let ends: PrimitiveArray<TimestampMicrosecondType> = time
+            .as_primitive::<TimestampMicrosecondType>()
+            .try_unary(|time| time.checked_add(self.gap_us).ok_or_else(out_of_range))?;
+        Ok(ColumnarValue::Array(cast(&ends, time.data_type())?))
+    }
+}
+
+fn out_of_range() -> DataFusionError {
+    external(SqlError::new(DATETIME_OVERFLOW, "timestamp out of range"))
 }
 
 fn external(error: SqlError) -> DataFusionError {
@@ -164,8 +269,8 @@ impl ScalarUDFImpl for WindowsOf {
         for row in 0..times.len() {
             let before = starts.len();
             if times.is_valid(row) {
-                let windows = windows_of(times.value(row), self.slide_us, self.size_us)
-                    .ok_or_else(|| external(SqlError::new(DATETIME_OVERFLOW, "timestamp out of range")))?;
+                let windows =
+                    windows_of(times.value(row), self.slide_us, self.size_us).ok_or_else(out_of_range)?;
                 for (start, end) in windows {
                     starts.push(start);
                     ends.push(end);

@@ -111,14 +111,15 @@ fn compare_view(
     let mut expected = expected.rows.clone();
     held.sort();
     expected.sort();
+    let sql = snapshot.catalog.materialized_view(id).map_or("", |def| &def.sql);
     if held != expected {
         let detail = difference(&held, &expected, |row: &Row| show_row(row));
-        let sql = snapshot.catalog.materialized_view(id).map_or("", |def| &def.sql);
         let place = format!("view {id} at {at}, {} ({sql})", snapshot.frontier);
         return Err(Violation::new(guarantee, format!("{place}: {detail}")));
     }
     report.views_compared += 1;
     report.alone_compared += u64::from(snapshot.catalog.regions.len() == 1);
+    report.sessions_compared += u64::from(sql.contains("SESSION(") && !held.is_empty());
     report.rows_compared += held.len() as u64;
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! Widths are not tracked: the workload keeps values small, and a cast checks the range of its target. What is
 //! not known here is [`Trouble::Unknown`], which makes the whole comparison void rather than wrong.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use tributary_planner::plan::{BinaryOp, Expr, Literal, LiteralValue};
 
 use super::Trouble;
@@ -136,9 +136,13 @@ fn literal_value(literal: &Literal) -> Result<Value> {
             scale: *scale,
             unscaled: *value,
         }),
-        (LiteralValue::Integer(value), DataType::Int16 | DataType::Int32 | DataType::Int64) => {
-            checked(i64::try_from(*value).ok()).map(Value::Int)
-        }
+        (
+            LiteralValue::Integer(value),
+            DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::Timestamp(TimeUnit::Microsecond, None),
+        ) => checked(i64::try_from(*value).ok()).map(Value::Int),
         (LiteralValue::Float(bits), _) => Ok(Value::Float(Float::new(f64::from_bits(*bits)))),
         (LiteralValue::Text(text), _) => Ok(Value::Text(text.clone())),
         (_, data_type) => unknown(format!("a literal of type {data_type}")),

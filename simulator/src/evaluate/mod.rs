@@ -125,6 +125,12 @@ pub fn relation<Leaf>(
             Ok(ordered)
         }
         Node::Hop { .. } => Err(Trouble::Unknown("windows of time".into())),
+        Node::Session {
+            input,
+            partition,
+            column,
+            gap_us,
+        } => sessions(relation(input, leaf)?, partition, *column, *gap_us),
     }
 }
 
@@ -213,6 +219,44 @@ fn grouped(input: &[Row], keys: &[usize], aggregates: &[AggregateCall]) -> Resul
     Ok(Relation {
         width: keys.len() + aggregates.len(),
         rows: results,
+    })
+}
+
+/// Each row with the bounds of its session: from it, outwards to both sides, to the first time without another within
+/// the gap.
+fn sessions(input: Relation, partition: &[usize], column: usize, gap_us: i64) -> Result<Relation> {
+    let mut times: BTreeMap<Row, Vec<i64>> = BTreeMap::new();
+    let key = |row: &Row| -> Row { partition.iter().map(|column| row[*column].clone()).collect() };
+    for row in &input.rows {
+        match &row[column] {
+            Value::Int(time) => times.entry(key(row)).or_default().push(*time),
+            Value::Null => {}
+            other => return Err(Trouble::Unknown(format!("the time {other}"))),
+        }
+    }
+    let mut rows = Vec::new();
+    for mut row in input.rows {
+        let Value::Int(time) = row[column] else { continue };
+        let others = &times[&key(&row)];
+        let (mut first, mut last) = (time, time);
+        while let Some(earlier) = others
+            .iter()
+            .find(|other| **other < first && **other > first - gap_us)
+        {
+            first = *earlier;
+        }
+        while let Some(later) = others
+            .iter()
+            .find(|other| **other > last && **other < last + gap_us)
+        {
+            last = *later;
+        }
+        row.extend([Value::Int(first), Value::Int(last + gap_us)]);
+        rows.push(row);
+    }
+    Ok(Relation {
+        width: input.width + 2,
+        rows,
     })
 }
 

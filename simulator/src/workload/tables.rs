@@ -3,7 +3,7 @@
 //! All have the same columns in random order, so that views can join any two of them on something:
 //!
 //! ```text
-//! k int (key) | k2 text (sometimes part of the key) | g text | r int | a int | b bigint | d numeric | e double | f bool
+//! k int (key) | k2 text (sometimes part of the key) | g text | r int | a int | b bigint | d numeric | e double | f bool | t timestamp
 //! ```
 
 use crate::rng::Rng;
@@ -18,6 +18,7 @@ pub(super) fn draw(rng: &mut Rng, regions: usize, name: &str) -> String {
         "d numeric(12, 2)".to_owned(),
         "e double precision".to_owned(),
         "f boolean".to_owned(),
+        "t timestamp".to_owned(),
     ];
     for column in &mut columns {
         if rng.percent(30) {

@@ -31,6 +31,7 @@ enum Class {
     Float,
     Text,
     Bool,
+    Time,
 }
 
 /// How deep views may stand on views.
@@ -47,7 +48,10 @@ pub(super) fn draw(rng: &mut Rng, catalog: &Catalog) -> Option<Drawn> {
     if inputs.is_empty() {
         return None;
     }
-    let (from, columns) = draw_from(rng, &inputs)?;
+    let (from, columns) = match rng.percent(10) {
+        true => draw_sessions(rng, &inputs)?,
+        false => draw_from(rng, &inputs)?,
+    };
     let filter = if rng.percent(60) {
         format!(" WHERE {}", predicate(rng, &columns)?)
     } else {
@@ -113,6 +117,26 @@ fn draw_from(rng: &mut Rng, inputs: &[&Object]) -> Option<(String, Vec<Column>)>
     Some((from, columns))
 }
 
+/// The rows of one input with the bounds of their sessions.
+fn draw_sessions(rng: &mut Rng, inputs: &[&Object]) -> Option<(String, Vec<Column>)> {
+    let input = rng.pick(inputs);
+    let mut columns = columns_of(input, "x");
+    let time = of_class(rng, &columns, Class::Time)?;
+    let mut arguments = vec![input.name.clone(), time];
+    for _ in 0..rng.below(3) {
+        arguments.push(rng.pick(&columns).text.clone());
+    }
+    // Columns of an argument are those of the input by its own name.
+    let own = format!("{}.", input.name);
+    let arguments = arguments.join(", ").replace("x.", &own);
+    let from = format!("SESSION({arguments}, INTERVAL '{}' SECOND) x", rng.between(1, 8));
+    columns.extend(["window_start", "window_end"].map(|bound| Column {
+        text: format!("x.{bound}"),
+        class: Class::Time,
+    }));
+    Some((from, columns))
+}
+
 fn columns_of(object: &Object, alias: &str) -> Vec<Column> {
     let column = |name: &str, sql_type: &SqlType| {
         let class = match sql_type {
@@ -121,6 +145,7 @@ fn columns_of(object: &Object, alias: &str) -> Vec<Column> {
             SqlType::Float8 => Class::Float,
             SqlType::Text | SqlType::Varchar(_) => Class::Text,
             SqlType::Bool => Class::Bool,
+            SqlType::Timestamp => Class::Time,
             _ => return None,
         };
         Some(Column {
@@ -262,6 +287,7 @@ fn comparison(rng: &mut Rng, columns: &[Column]) -> String {
         Class::Float => format!("{text} {op} {}", rng.between_signed(-50, 150)),
         Class::Text if rng.percent(30) => format!("{text} LIKE 'a%'"),
         Class::Text => format!("{text} {op} '{}'", rng.pick(&["a", "b", "ab"])),
+        Class::Time => format!("{text} {op} timestamp '1970-01-01 00:00:{}'", rng.between(10, 40)),
         Class::Bool => (*rng.pick(&["", "NOT "])).to_owned() + text,
     }
 }

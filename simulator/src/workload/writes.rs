@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{AsArray, BooleanArray};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use tributary_planner::catalog::{TableDef, TableLocality};
 use tributary_region::{Snapshot, TableChange, TableSnapshot, WriteSet};
 use tributary_replication::{Epoch, TableWrites};
@@ -150,6 +150,10 @@ fn draw_value(rng: &mut Rng, keys: u64, key: bool, data_type: &DataType) -> Resu
     Ok(match data_type {
         DataType::Boolean => Value::Bool(rng.percent(50)),
         DataType::Int16 | DataType::Int32 | DataType::Int64 => Value::Int(small(rng)),
+        // Some seconds, so that sessions of seconds grow, meet and part.
+        DataType::Timestamp(TimeUnit::Microsecond, None) => {
+            Value::Int(rng.between_signed(-10, 50) * 1_000_000)
+        }
         // Multiples of a quarter add up exactly in every order.
         DataType::Float64 => Value::Float(Float::new(rng.between_signed(-400, 800) as f64 / 4.0)),
         DataType::Decimal128(_, scale) => Value::Decimal {

@@ -29,7 +29,7 @@ pub use segment::Segment;
 pub use snapshot::{RowScan, RowsSnapshot};
 pub use spill::{Spill, SpillArea, SpillFiles};
 pub use store::RowStore;
-pub use zset::ZSet;
+pub use zset::{Renumbered, ZSet};
 
 /// Rows of a sealed segment.
 pub const SEGMENT_ROWS: usize = 16_384;

@@ -41,6 +41,25 @@ pub struct Applied {
     pub first_new: u32,
 }
 
+/// What a compaction did to row ids.
+#[derive(Debug)]
+pub struct Renumbered {
+    /// The ids of the rows that were live, ascending.
+    live: Vec<u32>,
+}
+
+impl Renumbered {
+    /// The id that a row has now.
+    ///
+    /// # Panics
+    /// When the row was dead.
+    pub fn now(&self, id: u32) -> u32 {
+        self.live
+            .binary_search(&id)
+            .expect("a row that is asked for is alive") as u32
+    }
+}
+
 impl ZSet {
     /// A set without rows.
     pub fn new(schema: SchemaRef) -> Self {
@@ -143,19 +162,20 @@ impl ZSet {
         }
     }
 
-    /// Drops dead rows when they are the majority. True when ids changed: row `i` of what was live is now row `i`.
-    pub fn compact_if_due(&mut self) -> bool {
+    /// Drops dead rows when they are the majority, and then tells how ids changed.
+    pub fn compact_if_due(&mut self) -> Option<Renumbered> {
         let dead = self.store.dead();
         if dead < DEAD_ROWS_MIN || dead * 2 < self.store.len() {
-            return false;
+            return None;
         }
+        let live = self.store.live();
         let snapshot = self.snapshot();
         let mut compact = Self::new(self.store.schema().clone());
         for delta in snapshot.scan(super::SEGMENT_ROWS) {
             compact.apply(&delta);
         }
         *self = compact;
-        true
+        Some(Renumbered { live })
     }
 
     /// The set of the rows that a store holds, which keep their ids. Dead ones are not found again.

@@ -19,7 +19,7 @@ use super::context;
 use super::hidden;
 use super::scalar::Scope;
 use super::typed::{Typed, cast, common_type, comparison, type_name};
-use super::windows::Windows;
+use super::windows::{WindowKind, Windows};
 use crate::catalog::{Catalog, ObjectKind, PlanSettings};
 use crate::error::{PlanError, PlanErrorKind};
 use crate::plan::{Expr, Node, Scan};
@@ -139,11 +139,20 @@ impl Converter<'_> {
                 .with_hint("The column has to be a timestamp."));
         }
         types.extend([time.clone(), time]);
-        let node = Node::Hop {
-            input: Box::new(node),
-            column: windows.column,
-            slide_us: windows.slide_us,
-            size_us: windows.size_us,
+        let (input, column) = (Box::new(node), windows.column);
+        let node = match &windows.kind {
+            WindowKind::Sliding { slide_us, size_us } => Node::Hop {
+                input,
+                column,
+                slide_us: *slide_us,
+                size_us: *size_us,
+            },
+            WindowKind::Session { partition, gap_us } => Node::Session {
+                input,
+                partition: partition.clone(),
+                column,
+                gap_us: *gap_us,
+            },
         };
         Ok(Relation { node, types })
     }
