@@ -13,6 +13,8 @@ pub mod dml;
 pub mod facts;
 mod fixed;
 pub mod functions;
+pub mod lookup;
+pub mod readable;
 pub mod reader;
 pub mod relation;
 pub mod rules;

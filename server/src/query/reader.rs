@@ -13,12 +13,12 @@ use futures::TryStreamExt;
 use futures::future::BoxFuture;
 use tributary_planner::catalog::{Object, ObjectKind, ROW_ID, ViewDef};
 use tributary_planner::parse::{Statement, parse, relation_names};
-use tributary_planner::plan::Locality;
 use tributary_region::Snapshot;
-use tributary_storage::{ObjectId, RegionId};
+use tributary_storage::ObjectId;
 
 use super::context::{Prepared, QueryContext};
 use super::facts::Facts;
+use super::readable::{check_readable, regional_notice};
 use super::relation::{Exposed, REGION_COLUMN};
 use super::schema::PublicSchema;
 use super::stack::on_large_stack;
@@ -235,7 +235,7 @@ impl Reader {
                 let Some(object) = self.snapshot.catalog.object(&name).cloned() else {
                     continue;
                 };
-                self.check_readable(&object)?;
+                check_readable(&self.snapshot, &object)?;
                 match &object.kind {
                     ObjectKind::View(view) => {
                         let provider = self
@@ -266,7 +266,9 @@ impl Reader {
                         .hint("read the materialized view whose changes it writes; tributary.sinks says how far it is"));
                     }
                     _ => {
-                        let notice = self.regional_notice(&object);
+                        let reads_local = self.facts.settings().reads_local();
+                        let notice =
+                            regional_notice(&self.snapshot, &object, &self.facts.region, reads_local);
                         if notices.is_empty() && told.insert(object.id) {
                             notices.extend(notice);
                         }
@@ -311,51 +313,9 @@ impl Reader {
         Ok(Arc::new(ViewTable::new(plan, Some(view.sql.clone()))))
     }
 
-    /// A view that waits for a member's rows cannot be read, anywhere (55000).
-    fn check_readable(&self, object: &Object) -> SqlResult<()> {
-        let Some(view) = self.snapshot.views.get(&object.id) else {
-            return Ok(());
-        };
-        if view.missing.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<String> = view
-            .missing
-            .iter()
-            .map(|region| self.region_name(*region))
-            .collect();
-        let message = format!("materialized view \"{}\" is not complete yet", object.name);
-        Err(SqlError::new(sqlstate::NOT_IN_PREREQUISITE_STATE, message)
-            .detail(format!(
-                "Rows of these regions have not arrived: {}.",
-                names.join(", ")
-            ))
-            .hint("try again; tributary.materialized_views shows the progress"))
-    }
-
-    fn region_name(&self, region: RegionId) -> String {
-        let known = self.snapshot.catalog.regions.get(&region);
-        known.map_or_else(|| format!("region {}", region.0), |region| region.name.clone())
-    }
-
     /// Whether the cluster has more than this region.
     pub fn is_multi_region(&self) -> bool {
         self.snapshot.catalog.regions.len() > 1
-    }
-
-    fn regional_notice(&self, object: &Object) -> Option<SqlError> {
-        let is_partial = object.locality() == Locality::Regional && object.as_table().is_some();
-        if !is_partial || !self.is_multi_region() || self.facts.settings().reads_local() {
-            return None;
-        }
-        let message = format!(
-            "table \"{}\" is REGIONAL: only rows of region \"{}\" were read",
-            object.name, self.facts.region
-        );
-        Some(
-            SqlError::new("00000", message)
-                .hint("a materialized view sees all regions; SET regional_reads = 'local' hides this notice"),
-        )
     }
 }
 

@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{
-    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, UInt32Array, new_null_array,
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, Scalar, StringArray, UInt32Array, new_null_array,
 };
-use datafusion::arrow::compute::{filter_record_batch, take_record_batch};
+use datafusion::arrow::compute::kernels::cmp::eq;
+use datafusion::arrow::compute::{and, filter_record_batch, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::TableType;
@@ -145,6 +146,41 @@ impl Relation {
         Self::new(columns, Rows::View(Arc::clone(&view.rows)))
     }
 
+    /// Some columns under other names.
+    pub(super) fn shown_as(&self, columns: &[usize], names: &[String]) -> SchemaRef {
+        let fields = columns.iter().zip(names);
+        let fields = fields.map(|(&column, name)| self.schema.field(column).clone().with_name(name));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// The rows under a key, of these columns, at most so many; found as they are asked for.
+    pub(super) fn lookup(
+        &self,
+        key: Fixed,
+        columns: Vec<usize>,
+        schema: SchemaRef,
+        rows_max: usize,
+    ) -> SendableRecordBatchStream {
+        let batches = Batches::new(self.source.clone(), Some(key.clone()));
+        let is_view = self.source.table().is_none();
+        let (shown, mut left) = (Arc::clone(&schema), rows_max);
+        let found = batches.map(move |batch| {
+            let mut batch = batch?;
+            if is_view {
+                // What a view's index finds may only share a bucket with what is asked for.
+                batch = filter_record_batch(&batch, &equal_to(&batch, &key)?)?;
+            }
+            let batch = batch.slice(0, batch.num_rows().min(left));
+            left -= batch.num_rows();
+            let columns = columns.iter().map(|column| Arc::clone(batch.column(*column)));
+            Ok(RecordBatch::try_new(Arc::clone(&shown), columns.collect())?)
+        });
+        Box::pin(RecordBatchStreamAdapter::new(
+            schema,
+            futures::stream::iter(found),
+        ))
+    }
+
     fn new(schema: SchemaRef, rows: Rows) -> Self {
         Self {
             schema: Arc::clone(&schema),
@@ -200,6 +236,16 @@ impl TableProvider for Relation {
             limit,
         )?))
     }
+}
+
+/// The rows that have the one value of each column that a key fixes.
+fn equal_to(rows: &RecordBatch, key: &Fixed) -> Result<BooleanArray> {
+    let mut all = BooleanArray::from(vec![true; rows.num_rows()]);
+    for (column, value) in key.columns.iter().zip(&key.values) {
+        let equal = eq(rows.column(*column), &Scalar::new(value))?;
+        all = and(&all, &equal)?;
+    }
+    Ok(all)
 }
 
 struct Partition {

@@ -61,21 +61,26 @@ impl PublicSchema {
             .cloned()
     }
 
-    fn relation(&self, object: &Object) -> Option<Arc<dyn TableProvider>> {
+    /// A table or a materialized view.
+    pub fn stored(&self, object: &Object) -> Option<Relation> {
         match &object.kind {
             ObjectKind::Table(_) => {
                 let table = self.snapshot.tables.get(&object.id)?;
                 let pending = self.pending.get(&object.id).cloned();
-                Some(Arc::new(Relation::table(
-                    table,
-                    self.exposed,
-                    pending,
-                    self.region_names(),
-                )))
+                Some(Relation::table(table, self.exposed, pending, self.region_names()))
             }
             ObjectKind::MaterializedView(_) => {
                 let view = self.snapshot.views.get(&object.id)?;
-                Some(Arc::new(Relation::view(view, object.columns_arrow())))
+                Some(Relation::view(view, object.columns_arrow()))
+            }
+            ObjectKind::View(_) | ObjectKind::Source(_) | ObjectKind::Sink(_) => None,
+        }
+    }
+
+    fn relation(&self, object: &Object) -> Option<Arc<dyn TableProvider>> {
+        match &object.kind {
+            ObjectKind::Table(_) | ObjectKind::MaterializedView(_) => {
+                self.stored(object).map(|relation| Arc::new(relation) as _)
             }
             // Not read by this statement, or it would have been planned: only its columns are of interest.
             ObjectKind::View(_) => Some(Arc::new(EmptyTable::new(object.columns_arrow()))),

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::sql::sqlparser::ast;
 use tributary_planner::catalog::PlanSettings;
 use tributary_planner::parse::{Parsed, Statement};
 use tributary_region::Snapshot;
@@ -37,7 +38,10 @@ use crate::copy::CopyTarget;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
 use crate::query::facts::{Facts, frontier_text};
-use crate::query::reader::Reader;
+use crate::query::lookup::Lookup;
+use crate::query::reader::{Reader, Writes};
+use crate::query::relation::{Exposed, Relation};
+use crate::query::schema::PublicSchema;
 use backend::{Backend, WaitError};
 use settings::Settings;
 use transaction::Transaction;
@@ -259,6 +263,21 @@ impl Session {
                 Ok(self.reader_of(&Transaction::new(snapshot, false)))
             }
         }
+    }
+
+    /// The query as a lookup in what a statement reads, with its relation, if it is one.
+    async fn lookup(&self, query: &ast::Query) -> SqlResult<Option<(Lookup, Relation, Arc<Snapshot>)>> {
+        let (snapshot, writes) = match &self.transaction {
+            Some(transaction) => (Arc::clone(&transaction.snapshot), transaction.writes.clone()),
+            None => (self.fresh_snapshot().await?, Writes::new()),
+        };
+        let Some(lookup) = Lookup::of(query, &snapshot) else {
+            return Ok(None);
+        };
+        let region = self.backend.region_name();
+        let public = PublicSchema::new(Arc::clone(&snapshot), writes, Exposed::default(), region);
+        let relation = public.stored(&lookup.object);
+        Ok(relation.map(|relation| (lookup, relation, snapshot)))
     }
 
     fn reader_of(&self, transaction: &Transaction) -> Reader {

@@ -207,6 +207,9 @@ impl Session {
             if self.is_failed {
                 return Err(super::failed_transaction());
             }
+            if let Some((lookup, relation, _)) = self.lookup(query).await? {
+                return Ok(Some(lookup.schema(&relation)));
+            }
             let planned = self
                 .reader()
                 .await?

@@ -12,6 +12,7 @@ use crate::session::memory_backend::MemoryBackend;
 /// A server that ends with the test.
 pub(super) struct Server {
     pub(super) port: u16,
+    pub(super) backend: Arc<MemoryBackend>,
     _shutdown: watch::Sender<bool>,
 }
 
@@ -30,6 +31,7 @@ impl Server {
         tokio::spawn(serve(listener, Arc::clone(&backend) as _, options, seen));
         Self {
             port,
+            backend,
             _shutdown: shutdown,
         }
     }

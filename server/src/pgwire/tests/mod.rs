@@ -3,6 +3,7 @@
 mod client;
 mod copying;
 mod extended;
+mod lookups;
 mod pipelines;
 mod prompt;
 mod queries;

@@ -4,6 +4,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::super::{Outcome, Session};
 use crate::pgwire::error::{SqlError, SqlResult};
+use crate::query::readable::{check_readable, regional_notice};
 use crate::query::reader::PlanOptions;
 
 pub(crate) async fn run(
@@ -19,6 +20,9 @@ pub(crate) async fn run(
             SqlError::unsupported("WITH before INSERT, UPDATE or DELETE is not supported")
                 .hint("put the query into the statement: INSERT INTO t WITH … SELECT …"),
         );
+    }
+    if let Some(outcome) = looked_up(session, &query).await? {
+        return Ok(outcome);
     }
     let reader = session.reader().await?;
     let planned = reader
@@ -40,4 +44,22 @@ pub(crate) async fn run(
         rows: prepared.start()?,
         tag: "SELECT",
     })
+}
+
+/// The rows of a query that is a lookup.
+async fn looked_up(session: &mut Session, query: &ast::Query) -> SqlResult<Option<Outcome>> {
+    let Some((lookup, relation, snapshot)) = session.lookup(query).await? else {
+        return Ok(None);
+    };
+    check_readable(&snapshot, &lookup.object)?;
+    let reads_local = session.with_settings(|settings| settings.reads_local());
+    let region = session.backend.region_name();
+    if let Some(notice) = regional_notice(&snapshot, &lookup.object, &region, reads_local) {
+        session.notice(notice);
+    }
+    Ok(Some(Outcome::Rows {
+        schema: lookup.schema(&relation),
+        rows: lookup.rows(&relation),
+        tag: "SELECT",
+    }))
 }
