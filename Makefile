@@ -12,7 +12,7 @@ bench-ingest: EVENTS := $(if $(filter command line environment,$(origin EVENTS))
 bench-recovery: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),10000000)
 bench-nexmark: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),5000000)
 bench-regions: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),3000000)
-export QUERIES CORES PEERS OUT RUNS CHECK SINK RATE SECONDS_RUN CLIENTS
+export QUERIES CORES PEERS OUT RUNS CHECK SINK RATE LATENCY_MS SECONDS_RUN CLIENTS
 
 .PHONY: run test check fix bench bench-nexmark bench-regions bench-serve bench-ingest bench-recovery sim build setup clean-data
 
@@ -46,7 +46,7 @@ bench-nexmark: setup
 bench-regions: setup
 	EVENTS=$(EVENTS) scripts/bench-regions
 
-## Clients that read while a source runs: RATE= CLIENTS= SECONDS_RUN= QUERIES=q0,q1 CORES= OUT=file.
+## Clients that read while a source runs: RATE= LATENCY_MS= CLIENTS= SECONDS_RUN= QUERIES=q0,q1 CORES= OUT=file.
 bench-serve: setup
 	scripts/bench-serve
 

@@ -120,6 +120,9 @@ struct Serve {
     /// Events a second.
     #[arg(long, default_value_t = 100_000)]
     rate: u64,
+    /// The latency that the source is to keep, in milliseconds.
+    #[arg(long)]
+    latency_ms: Option<u64>,
     /// How long events come.
     #[arg(long, default_value_t = 30)]
     seconds: u64,

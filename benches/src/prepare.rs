@@ -84,24 +84,27 @@ pub fn touch_memory(gib: usize) {
 
 /// The source at rest, the plain views and the view of the query, or of several joined by `+`.
 pub async fn set_up(setting: &Setting, session: &Session, query: &str, files: &Path) -> Result<()> {
-    create_source(setting, session, files, None).await?;
+    create_source(setting, session, files, &[]).await?;
     for query in query.split('+') {
         create_view(setting, session, query).await?;
     }
     Ok(())
 }
 
-/// The source at rest, with so many rows a second at most, and the plain views over it.
+/// The source at rest, with further options, and the plain views over it.
 pub async fn create_source(
     setting: &Setting,
     session: &Session,
     files: &Path,
-    rate: Option<u64>,
+    options: &[(&str, u64)],
 ) -> Result<()> {
-    let rate = rate.map_or_else(String::new, |rate| format!(", rate = '{rate}'"));
+    let options = options
+        .iter()
+        .map(|(name, value)| format!(", {name} = '{value}'"));
+    let options: String = options.collect();
     session
         .execute(&format!(
-            "CREATE SOURCE events WITH (connector = 'file', path = '{}', format = '{}', paused = 'true'{rate})",
+            "CREATE SOURCE events WITH (connector = 'file', path = '{}', format = '{}', paused = 'true'{options})",
             files.display(),
             setting.format
         ))

@@ -59,7 +59,8 @@ pub async fn run(recovery: &Recovery) -> Result<bool> {
 async fn measure(recovery: &Recovery, server: &mut Server, files: PathBuf) -> Result<Measured> {
     let session = Session::connect(server.port).await?;
     let views = queries(&recovery.setting)?;
-    create_source(&recovery.setting, &session, &files, recovery.rate).await?;
+    let rate: Vec<(&str, u64)> = recovery.rate.map(|rate| ("rate", rate)).into_iter().collect();
+    create_source(&recovery.setting, &session, &files, &rate).await?;
     for query in &views {
         create_view(&recovery.setting, &session, query).await?;
     }

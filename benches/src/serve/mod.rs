@@ -49,7 +49,9 @@ pub async fn run(serve: &Serve) -> Result<bool> {
 async fn measure(serve: &Serve, server: &Server, files: PathBuf) -> Result<Measured> {
     let session = Session::connect(server.port).await?;
     let views = queries(&serve.setting)?;
-    create_source(&serve.setting, &session, &files, Some(serve.rate)).await?;
+    let latency = serve.latency_ms.map(|latency| ("latency_ms", latency));
+    let options: Vec<(&str, u64)> = [("rate", serve.rate)].into_iter().chain(latency).collect();
+    create_source(&serve.setting, &session, &files, &options).await?;
     for query in &views {
         create_view(&serve.setting, &session, query).await?;
     }

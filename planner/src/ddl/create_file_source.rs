@@ -15,7 +15,8 @@ use crate::error::PlanError;
 use crate::parse::CreateSource;
 use crate::types::SqlType;
 
-const OPTIONS: &str = "path, format, order_by, rate, follow, region, paused, header and batch_rows";
+const OPTIONS: &str =
+    "path, format, order_by, rate, follow, region, paused, header, batch_rows and latency_ms";
 const FORMATS: &str = "Use 'parquet', 'arrow', 'csv' or 'ndjson'.";
 
 /// A name that the planner has checked to be free.
@@ -26,7 +27,7 @@ pub(super) fn plan(create: &CreateSource, catalog: &Catalog) -> Result<DdlPlan, 
             "connector" => continue,
             "path" | "order_by" => value.clone(),
             "format" => value.to_lowercase(),
-            "rate" | "batch_rows" => number(name, value, 1)?,
+            "rate" | "batch_rows" | "latency_ms" => number(name, value, 1)?,
             "follow" | "paused" | "header" => switch(name, value)?,
             "region" if catalog.region_named(value).is_some() => value.clone(),
             "region" => {

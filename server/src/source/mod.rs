@@ -11,6 +11,7 @@
 //! shares when a region is added to the cluster.
 
 pub mod file;
+mod latency;
 pub mod nexmark;
 mod pace;
 pub mod state;
@@ -113,7 +114,7 @@ async fn try_feed(node: &Node, id: ObjectId, name: &str, source: &SourceDef) -> 
         share = generator.events_total(),
         "the source starts"
     );
-    let mut pace = Pace::start(generator.rate());
+    let mut pace = Pace::start(generator.rate(), pace::GATHER);
     let generated = metrics::counter!("tributary_source_events_total", "source" => name.to_owned());
     while let Some(left) = generator
         .events_total()

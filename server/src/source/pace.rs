@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// How long rows are gathered into a batch: what a view shows is at least this old.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long rows are gathered into a batch, unless less is asked for: what a view shows is at least this old.
+pub const GATHER: Duration = Duration::from_millis(5);
 
 /// The schedule of one source in one region. Events made before a restart are not owed again.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub struct Pace {
 #[derive(Debug)]
 struct Schedule {
     events_per_second: f64,
+    gather: Duration,
     given: u64,
 }
 
@@ -29,12 +30,13 @@ enum Next {
 }
 
 impl Pace {
-    /// Starts now.
-    pub fn start(events_per_second: f64) -> Pace {
+    /// Starts now; rows are gathered for so long.
+    pub fn start(events_per_second: f64, gather: Duration) -> Pace {
         Pace {
             started: Instant::now(),
             schedule: Schedule {
                 events_per_second,
+                gather,
                 given: 0,
             },
         }
@@ -53,7 +55,9 @@ impl Pace {
 
 impl Schedule {
     fn next(&mut self, elapsed: Duration, max: u64) -> Next {
-        let gathered = (self.events_per_second * GATHER.as_secs_f64()).ceil().max(1.0) as u64;
+        let gathered = (self.events_per_second * self.gather.as_secs_f64())
+            .ceil()
+            .max(1.0) as u64;
         let wanted = gathered.min(max);
         // Rounded up, so that waiting until then is enough.
         let micros = ((self.given + wanted) as f64 / self.events_per_second * 1e6).ceil();
@@ -76,6 +80,7 @@ mod tests {
     fn the_rate_is_kept() {
         let mut schedule = Schedule {
             events_per_second: 1000.0,
+            gather: GATHER,
             given: 0,
         };
         let mut elapsed = Duration::ZERO;
@@ -96,6 +101,7 @@ mod tests {
     fn arrears_are_made_up_in_batches() {
         let mut schedule = Schedule {
             events_per_second: 1000.0,
+            gather: GATHER,
             given: 0,
         };
         let late = Duration::from_secs(10);
@@ -112,6 +118,7 @@ mod tests {
     fn a_slow_source_gives_single_events() {
         let mut schedule = Schedule {
             events_per_second: 0.5,
+            gather: GATHER,
             given: 0,
         };
         assert_eq!(

@@ -4,21 +4,23 @@
 //!   thread: list, decode ──(up to BATCHES_AHEAD)──▶ task: pace, number, submit ──▶ region
 //!                                                      ◀── answers, once durable (up to IN_FLIGHT_MAX open)
 //! ```
+//! With a target for latency, the size of what is submitted follows when it is seen (see `latency`).
 //! Decoding, logging and computing overlap. The region takes rows only in order, so when one answer is a refusal
 //! all later ones are too: the feed then starts again from what the region says it has consumed.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tributary_planner::catalog::SourceDef;
-use tributary_region::{Committed, Rejected, SourceAppend};
+use tributary_region::{Committed, Rejected, Snapshot, SourceAppend};
 use tributary_storage::ObjectId;
 
 use super::again::changed;
 use super::{Piece, Rows, Settings};
 use crate::node::Node;
-use crate::source::pace::Pace;
+use crate::source::latency::Batching;
+use crate::source::pace::{GATHER, Pace};
 use crate::source::state::Running;
 
 /// Batches that are decoded and wait to be submitted.
@@ -28,6 +30,8 @@ const IN_FLIGHT_MAX: usize = 4;
 /// How often new files are looked for.
 const FOLLOW: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(200);
+/// A batch that is not seen by then is not waited for any longer.
+const SEEN_MAX: Duration = Duration::from_secs(10);
 
 /// How one attempt ended.
 enum Ended {
@@ -37,7 +41,12 @@ enum Ended {
     Interrupted,
 }
 
-type Answer = oneshot::Receiver<Result<Committed, Rejected>>;
+/// A record whose answer is awaited.
+struct Submitted {
+    rows: usize,
+    at: Instant,
+    answer: oneshot::Receiver<Result<Committed, Rejected>>,
+}
 
 /// Feeds until all files are consumed, or the source is in error.
 pub async fn feed(node: std::sync::Arc<Node>, id: ObjectId, name: String, def: SourceDef) {
@@ -63,7 +72,9 @@ async fn attempt(node: &Node, id: ObjectId, name: &str, def: &SourceDef) -> Resu
     let consumed = snapshot.sources.get(&id).copied().unwrap_or(0);
     let mark = snapshot.source_marks.get(&id).copied();
     let settings = Settings::of(def, node.name())?;
-    let mut pace = settings.rate.map(Pace::start);
+    let gather = settings.latency.map_or(GATHER, |latency| GATHER.min(latency / 4));
+    let mut pace = settings.rate.map(|rate| Pace::start(rate, gather));
+    let batching = Batching::new(settings.latency, settings.batch_rows);
     let mut pieces = decode(name, settings, consumed, mark)?;
     node.sources().note(id, Running::Reading);
     tracing::info!(source = name, consumed, "the source starts");
@@ -72,6 +83,7 @@ async fn attempt(node: &Node, id: ObjectId, name: &str, def: &SourceDef) -> Resu
         node,
         id,
         next: consumed,
+        batching,
         in_flight: VecDeque::new(),
     };
     while let Some(piece) = pieces.recv().await {
@@ -86,11 +98,10 @@ async fn attempt(node: &Node, id: ObjectId, name: &str, def: &SourceDef) -> Resu
         node.sources().file(id, &piece.file);
         let mut rest = piece.rows.clone();
         while rest.num_rows() > 0 {
+            let rows_max = rest.num_rows().min(feed.batching.rows());
             let count = match &mut pace {
-                None => rest.num_rows(),
-                Some(pace) => {
-                    usize::try_from(pace.due(rest.num_rows() as u64).await).unwrap_or(rest.num_rows())
-                }
+                None => rows_max,
+                Some(pace) => usize::try_from(pace.due(rows_max as u64).await).unwrap_or(rows_max),
             };
             let rows = rest.slice(0, count);
             rest = rest.slice(count, rest.num_rows() - count);
@@ -112,7 +123,8 @@ struct Feed<'a> {
     node: &'a Node,
     id: ObjectId,
     next: u64,
-    in_flight: VecDeque<Answer>,
+    batching: Batching,
+    in_flight: VecDeque<Submitted>,
 }
 
 impl Feed<'_> {
@@ -123,19 +135,26 @@ impl Feed<'_> {
             mark,
             rows: vec![rows],
         };
+        let (rows, at) = ((append.to() - self.next) as usize, Instant::now());
         self.next = append.to();
         let answer = self.node.submit_source(append).await;
-        self.in_flight.push_back(answer);
+        self.in_flight.push_back(Submitted { rows, at, answer });
     }
 
     /// Waits until no more than so many answers are open; false when something was refused and can be tried
     /// again.
     async fn settle(&mut self, open_max: usize) -> Result<bool, String> {
         while self.in_flight.len() > open_max {
-            let Some(answer) = self.in_flight.pop_front() else {
+            let Some(Submitted { rows, at, answer }) = self.in_flight.pop_front() else {
                 break;
             };
             match answer.await {
+                Ok(Ok(committed)) if self.batching.is_measured() => {
+                    let seen = |snapshot: &Snapshot| snapshot.position >= committed.position;
+                    // A node that stops ends the feed as well.
+                    let _ = self.node.wait_until(SEEN_MAX, seen).await;
+                    self.batching.seen(rows, at.elapsed());
+                }
                 Ok(Ok(_)) => {}
                 Ok(Err(
                     Rejected::Overloaded

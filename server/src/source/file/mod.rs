@@ -26,6 +26,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::arrow::array::RecordBatch;
 use ::arrow::datatypes::{Field, Schema, SchemaRef};
@@ -74,6 +75,8 @@ pub struct Settings {
     pub rate: Option<f64>,
     /// Rows of one batch, at most.
     pub batch_rows: usize,
+    /// Within what time rows are to be seen.
+    pub latency: Option<Duration>,
 }
 
 impl Format {
@@ -128,6 +131,7 @@ impl Settings {
             order_by,
             follow: def.is_on("follow"),
             rate: number("rate")?.map(|rate| rate as f64),
+            latency: number("latency_ms")?.map(Duration::from_millis),
             batch_rows: usize::try_from(batch_rows)
                 .unwrap_or(BATCH_ROWS)
                 .clamp(1, 1 << 20),

@@ -77,6 +77,7 @@ fn settings(directory: &Path, format: Format) -> Settings {
         follow: false,
         rate: None,
         batch_rows: 8,
+        latency: None,
     }
 }
 
