@@ -8,13 +8,14 @@ BIN := $(CARGO_TARGET_DIR)/debug
 SEEDS ?= 200
 FROM ?= 1
 EVENTS ?= 300000
+bench-changes: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),500000)
 bench-ingest: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),1000000)
 bench-recovery: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),10000000)
 bench-nexmark: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),5000000)
 bench-regions: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),3000000)
 export QUERIES CORES PEERS OUT RUNS CHECK SINK RATE LATENCY_MS SECONDS_RUN CLIENTS
 
-.PHONY: run test check fix bench bench-nexmark bench-regions bench-serve bench-ingest bench-recovery sim build setup clean-data
+.PHONY: run test check fix bench bench-nexmark bench-regions bench-serve bench-ingest bench-changes bench-recovery sim build setup clean-data
 
 ## The demonstration: three regions agree, part and agree again.
 run: setup
@@ -53,6 +54,10 @@ bench-serve: setup
 ## Rows over the wire: EVENTS= QUERIES=copy_text,inserts|all CORES=1,2 RUNS= OUT=file.
 bench-ingest: setup
 	EVENTS=$(EVENTS) scripts/bench-ingest
+
+## Updates and deletes of rows that views read: EVENTS= QUERIES=groups,joined|all CORES=1,2 RUNS= OUT=file.
+bench-changes: setup
+	EVENTS=$(EVENTS) scripts/bench-changes
 
 ## Checkpoints while a source runs, and restarts: EVENTS= QUERIES=q9,q18 CORES= RATE= OUT=file.
 bench-recovery: setup

@@ -11,6 +11,7 @@
 // Time, threads and unordered maps are forbidden in the pure crates only.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod changes;
 mod events;
 mod generate;
 mod ingest;
@@ -52,6 +53,8 @@ enum Verb {
     Serve(Serve),
     /// Measure checkpoints while a source runs, and restarts with the state that came of it.
     Recovery(recovery::Recovery),
+    /// Measure updates and deletes of rows that views read.
+    Changes(changes::Changes),
     /// Measure ingest over the wire.
     Ingest(ingest::Ingest),
 }
@@ -185,6 +188,7 @@ fn main() -> ExitCode {
         Verb::Serve(serve) => block_on(serve::run(serve)),
         Verb::Regions(regions) => block_on(regions::run(regions)),
         Verb::Recovery(recovery) => block_on(recovery::run(recovery)),
+        Verb::Changes(changes) => block_on(changes::run(changes)),
         Verb::Ingest(ingest) => block_on(ingest::run(ingest)),
     };
     match outcome {

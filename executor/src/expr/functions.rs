@@ -6,7 +6,9 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray, StringBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int32Array, StringArray, StringBuilder, TimestampMicrosecondArray,
+};
 use arrow::compute::{DatePart, date_part, regexp_match};
 use arrow::datatypes::TimestampMicrosecondType;
 use tributary_planner::plan::time_format::{self, Piece};
@@ -34,25 +36,33 @@ pub(super) fn to_char(times: &ArrayRef, formats: &ArrayRef) -> Result<ArrayRef, 
         .as_primitive::<TimestampMicrosecondType>()
         .clone()
         .with_timezone_opt(None::<Arc<str>>);
+    // Times of one unit are written alike, and neighbours mostly are: one of each run is taken apart and written.
+    let unit = finest_unit_us(&pieces);
+    let mut runs: Vec<i64> = Vec::new();
+    let mut last: Option<i64> = None;
+    for time in local.iter().flatten() {
+        if last.replace(time.div_euclid(unit)) != Some(time.div_euclid(unit)) {
+            runs.push(time);
+        }
+    }
+    let runs = TimestampMicrosecondArray::from(runs);
     let written = pieces
         .iter()
-        .map(|piece| Written::new(piece, &local))
+        .map(|piece| Written::new(piece, &runs))
         .collect::<Result<Vec<_>, _>>()?;
     let mut texts = StringBuilder::with_capacity(local.len(), local.len() * format.len());
     let mut text = String::new();
-    // Times of one unit are written alike, and neighbours mostly are.
-    let unit = finest_unit_us(&pieces);
-    let mut last: Option<i64> = None;
-    for row in 0..local.len() {
-        if local.is_null(row) {
+    let mut run = 0;
+    last = None;
+    for time in &local {
+        let Some(time) = time else {
             texts.append_null();
             continue;
-        }
-        let time = local.value(row).div_euclid(unit);
-        if last != Some(time) {
+        };
+        if last.replace(time.div_euclid(unit)) != Some(time.div_euclid(unit)) {
             text.clear();
-            written.iter().for_each(|piece| piece.write(row, &mut text));
-            last = Some(time);
+            written.iter().for_each(|piece| piece.write(run, &mut text));
+            run += 1;
         }
         texts.append_value(&text);
     }
@@ -142,7 +152,6 @@ fn constant(texts: &ArrayRef) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::TimestampMicrosecondArray;
 
     fn texts(values: &[Option<&str>]) -> ArrayRef {
         Arc::new(StringArray::from(values.to_vec()))
@@ -182,5 +191,50 @@ mod tests {
         let whole = texts(&[Some("(?s)n.n"); 4]);
         let expected = texts(&[None, Some("non"), None, None]);
         assert_eq!(substring(&urls, &whole), Ok(expected));
+    }
+
+    #[test]
+    fn times_are_written_by_their_own_units() {
+        const DAY: i64 = 24 * 3600 * 1_000_000;
+        let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![
+            Some(0),
+            Some(DAY - 1),
+            None,
+            Some(59_999_999),
+            Some(-1),
+            Some(-DAY),
+            Some(19_782 * DAY + 43_200_000_000),
+        ]));
+        let written = |format: &str| -> Vec<Option<String>> {
+            let formats: ArrayRef = Arc::new(StringArray::from(vec![format; times.len()]));
+            let texts = to_char(&times, &formats).expect("a known format");
+            texts
+                .as_string::<i32>()
+                .iter()
+                .map(|text| text.map(str::to_owned))
+                .collect()
+        };
+        let some = |texts: [&str; 6]| -> Vec<Option<String>> {
+            let mut all: Vec<_> = texts.iter().map(|text| Some((*text).to_owned())).collect();
+            all.insert(2, None);
+            all
+        };
+        assert_eq!(
+            written("YYYY-MM-DD"),
+            some([
+                "1970-01-01",
+                "1970-01-01",
+                "1970-01-01",
+                "1969-12-31",
+                "1969-12-31",
+                "2024-02-29"
+            ])
+        );
+        assert_eq!(
+            written("HH24:MI:SS"),
+            some([
+                "00:00:00", "23:59:59", "00:00:59", "23:59:59", "00:00:00", "12:00:00"
+            ])
+        );
     }
 }
