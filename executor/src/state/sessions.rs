@@ -155,7 +155,9 @@ impl Sessions {
     /// Takes in rows, each with a time whose session's end can be told, and gives the change of the rows with the bounds
     /// of their sessions, in `schema`.
     pub(crate) fn apply(&mut self, delta: &Delta, schema: &SchemaRef) -> Delta {
-        let groups = self.groups(delta.rows().columns(), delta.len());
+        let columns = delta.rows().columns();
+        let groups = groups(&mut self.index, &self.by.partition, columns, delta.len());
+        self.times.resize_with(self.index.len(), BTreeSet::new);
         let times = times_of(&delta.rows().columns()[self.by.column]);
         let (ids, weighed) = self.rows.apply(delta);
         let mut touched: Vec<(u32, i64)> = Vec::with_capacity(ids.len());
@@ -187,14 +189,6 @@ impl Sessions {
         delta
     }
 
-    /// The number of each row's key.
-    fn groups(&mut self, columns: &[ArrayRef], rows: usize) -> Vec<u32> {
-        let partition: Vec<ArrayRef> = self.by.partition.iter().map(|c| columns[*c].clone()).collect();
-        let groups = self.index.insert(&canonical_all(&partition), rows);
-        self.times.resize_with(self.index.len(), BTreeSet::new);
-        groups
-    }
-
     fn with_bounds(&self, change: Change, schema: &SchemaRef) -> Delta {
         let Change {
             ids,
@@ -213,18 +207,32 @@ impl Sessions {
         Delta::new(rows, (!all_inserts).then(|| Int64Array::from(weights)))
     }
 
+    /// Dead rows go, and keys without rows with them.
     fn compact_if_due(&mut self) {
-        let Rows::Weighted(rows) = &mut self.rows else {
-            return;
-        };
-        if let Some(renumbered) = rows.compact_if_due() {
-            for times in &mut self.times {
-                *times = times
-                    .iter()
-                    .map(|(time, id)| (*time, renumbered.now(*id)))
-                    .collect();
+        if let Rows::Weighted(rows) = &mut self.rows
+            && rows.compact_if_due().is_some()
+        {
+            self.enter_all();
+        }
+    }
+
+    /// Finds the keys and the times of all rows again.
+    fn enter_all(&mut self) {
+        let store = self.rows.store();
+        let types = types_of(store.schema());
+        let partition: Vec<DataType> = self.by.partition.iter().map(|c| types[*c].clone()).collect();
+        let mut index = KeyIndex::new(&partition);
+        let mut all: Vec<BTreeSet<(i64, u32)>> = Vec::new();
+        for (ids, rows) in store.live_batches() {
+            let groups = groups(&mut index, &self.by.partition, rows.columns(), ids.len());
+            all.resize_with(index.len(), BTreeSet::new);
+            let times = times_of(rows.column(self.by.column));
+            for ((id, group), time) in ids.into_iter().zip(groups).zip(times.values()) {
+                all[group as usize].insert((*time, id));
             }
         }
+        self.index = index;
+        self.times = all;
     }
 
     pub(crate) fn spillable(&mut self) -> &mut dyn Spill {
@@ -240,18 +248,18 @@ impl Sessions {
 
     /// Takes in the rows that were saved, as they are.
     pub(crate) fn restore(&mut self, saved: RowStore) {
-        for (ids, rows) in saved.live_batches() {
-            let groups = self.groups(rows.columns(), ids.len());
-            let times = times_of(rows.column(self.by.column));
-            for ((id, group), time) in ids.into_iter().zip(groups).zip(times.values()) {
-                self.times[group as usize].insert((*time, id));
-            }
-        }
         self.rows = match self.rows {
             Rows::Appended(_) => Rows::Appended(saved),
             Rows::Weighted(_) => Rows::Weighted(Box::new(ZSet::from_store(saved))),
         };
+        self.enter_all();
     }
+}
+
+/// The number of each row's key.
+fn groups(index: &mut KeyIndex, partition: &[usize], columns: &[ArrayRef], rows: usize) -> Vec<u32> {
+    let partition: Vec<ArrayRef> = partition.iter().map(|c| columns[*c].clone()).collect();
+    index.insert(&canonical_all(&partition), rows)
 }
 
 fn times_of(column: &ArrayRef) -> &TimestampMicrosecondArray {
@@ -329,7 +337,7 @@ fn sessions(run: &[(i64, u32)], is_there: impl Fn(usize) -> bool, gap_us: i64) -
     for row in (0..run.len()).filter(|row| is_there(*row)) {
         if session
             .last()
-            .is_some_and(|last| run[row].0 - run[*last].0 >= gap_us)
+            .is_some_and(|last| run[row].0.abs_diff(run[*last].0) >= gap_us.unsigned_abs())
         {
             close(&mut session);
         }
@@ -495,6 +503,40 @@ mod tests {
                 fixture.apply(&rows);
             }
         }
+    }
+
+    #[test]
+    fn the_ends_of_time_are_far_apart() {
+        let far = i64::MAX - 2 * GAP;
+        let mut fixture = Fixture::new(false);
+        fixture.sessions.by.gap_us = i64::MAX / 2;
+        let bounds = |fixture: &mut Fixture, rows: &[(i64, i64)]| -> Vec<(i64, i64, i64)> {
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(Int64Array::from(vec![0; rows.len()])),
+                Arc::new(TimestampMicrosecondArray::from_iter_values(
+                    rows.iter().map(|row| row.0),
+                )),
+                Arc::new(Int64Array::from(vec![0; rows.len()])),
+            ];
+            let batch = batch_of(fixture.sessions.schema().clone(), columns, rows.len());
+            let weights = Int64Array::from_iter_values(rows.iter().map(|row| row.1));
+            let output = fixture.output.clone();
+            let change = fixture.sessions.apply(&Delta::new(batch, Some(weights)), &output);
+            let starts = change.rows().column(3).as_primitive::<TimestampMicrosecondType>();
+            let times = change.rows().column(1).as_primitive::<TimestampMicrosecondType>();
+            let rows = (0..change.len()).map(|row| (times.value(row), starts.value(row), change.weight(row)));
+            rows.collect()
+        };
+        let (early, late) = (-far, far / 2 - 1);
+        assert_eq!(
+            bounds(&mut fixture, &[(early, 1), (late, 1)]),
+            [(early, early, 1), (late, late, 1)]
+        );
+        // Two rows between them bridge what is more than 2^63 wide, and then do no more.
+        let between = [(-far / 2 - 1, 1), (-1, 1)];
+        assert_eq!(bounds(&mut fixture, &between).len(), 6, "all bounds change");
+        let gone = bounds(&mut fixture, &between.map(|(time, _)| (time, -1)));
+        assert!(gone.contains(&(late, late, 1)), "{gone:?}");
     }
 
     #[test]

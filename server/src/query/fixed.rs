@@ -1,4 +1,5 @@
-//! What a query's conditions fix: columns that must have one of some values, by which rows can be looked up.
+//! What a query's conditions fix: columns that must have one of some values, by which rows can be looked up, or a range of
+//! a table's key.
 //!
 //! Conditions are DataFusion's, which still checks them on every row that is found: here it is enough to miss none.
 
@@ -39,6 +40,55 @@ pub(super) fn fixed_key(def: &TableDef, filters: &[Expr]) -> Option<Fixed> {
         columns: def.primary_key.clone(),
         values: def.primary_key.iter().map(value_of).collect::<Option<_>>()?,
     })
+}
+
+/// A range of the first column of a table's key. Both bounds belong to it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeyRange {
+    pub(super) lower: Option<ArrayRef>,
+    pub(super) upper: Option<ArrayRef>,
+}
+
+/// The range of the first key column that the filters allow; a wider one does no harm. `None` when they do not bound it.
+pub(super) fn key_range(def: &TableDef, filters: &[Expr]) -> Option<KeyRange> {
+    let first = &def.columns[*def.primary_key.first()?];
+    let data_type = first.sql_type.arrow();
+    let bound = |value: &ScalarValue| {
+        let fits = is_looked_up(&data_type) && value.data_type() == data_type && !value.is_null();
+        fits.then(|| value.to_array_of_size(1).ok()).flatten()
+    };
+    let is_first = |expr: &Expr| matches!(expr, Expr::Column(column) if column.name == first.name);
+    let mut range = KeyRange::default();
+    for expr in conjuncts(filters) {
+        match expr {
+            Expr::Between(between) if !between.negated && is_first(&between.expr) => {
+                let (low, high) = (literal(&between.low), literal(&between.high));
+                range.lower = range.lower.or_else(|| low.and_then(bound));
+                range.upper = range.upper.or_else(|| high.and_then(bound));
+            }
+            Expr::BinaryExpr(binary) => {
+                let (op, value) = match (literal(&binary.left), literal(&binary.right)) {
+                    (None, Some(value)) if is_first(&binary.left) => (Some(binary.op), value),
+                    (Some(value), None) if is_first(&binary.right) => (binary.op.swap(), value),
+                    _ => continue,
+                };
+                let (is_lower, is_upper) = match op {
+                    Some(Operator::Eq) => (true, true),
+                    Some(Operator::Gt | Operator::GtEq) => (true, false),
+                    Some(Operator::Lt | Operator::LtEq) => (false, true),
+                    _ => continue,
+                };
+                if is_lower {
+                    range.lower = range.lower.or_else(|| bound(value));
+                }
+                if is_upper {
+                    range.upper = range.upper.or_else(|| bound(value));
+                }
+            }
+            _ => {}
+        }
+    }
+    (range.lower.is_some() || range.upper.is_some()).then_some(range)
 }
 
 /// The columns of a view that the filters fix: each to one value, or one to several.

@@ -143,22 +143,31 @@ fn relation(factor: &TableFactor, snapshot: &Snapshot) -> Option<(Arc<Object>, S
         return None;
     }
     let folded = public_name(name).ok()?;
+    name.0
+        .iter()
+        .all(|part| part.as_ident().and_then(known).is_some())
+        .then_some(())?;
     let object = snapshot.catalog.object(&folded)?;
     let alias = match alias {
         None => folded.clone(),
-        Some(alias) if alias.columns.is_empty() => fold(&alias.name),
+        Some(alias) if alias.columns.is_empty() => known(&alias.name)?,
         Some(_) => return None,
     };
     // Clients' queries over catalogs are rewritten before they are planned.
     (!folded.starts_with("pg_")).then(|| (Arc::clone(object), alias))
 }
 
+/// A name as it is known. Letters beyond ASCII are folded in more than one way, unless they are quoted.
+fn known(name: &Ident) -> Option<String> {
+    (name.quote_style.is_some() || name.value.is_ascii()).then(|| fold(name))
+}
+
 /// The column that an expression is.
 fn column(expr: &Expr, alias: &str) -> Option<String> {
     match expr {
-        Expr::Identifier(name) => Some(fold(name)),
+        Expr::Identifier(name) => known(name),
         Expr::CompoundIdentifier(names) => match names.as_slice() {
-            [qualifier, name] if fold(qualifier) == alias => Some(fold(name)),
+            [qualifier, name] if known(qualifier)? == alias => known(name),
             _ => None,
         },
         _ => None,
@@ -254,7 +263,10 @@ fn list(items: &[SelectItem], object: &Object, alias: &str) -> Option<(Vec<usize
     let mut names: Vec<String> = Vec::with_capacity(items.len());
     let mut add = |column: &str, name: Option<&Ident>| {
         columns.push(place(column)?);
-        names.push(name.map_or_else(|| column.to_owned(), fold));
+        names.push(match name {
+            None => column.to_owned(),
+            Some(name) => known(name)?,
+        });
         Some(())
     };
     for item in items {
@@ -308,7 +320,7 @@ fn integer(value: &Expr) -> Option<i64> {
         Expr::UnaryOp {
             op: UnaryOperator::Minus,
             expr,
-        } => integer(expr)?.checked_neg(),
+        } if matches!(**expr, Expr::Value(_)) => integer(expr)?.checked_neg(),
         Expr::Cast {
             kind: ast::CastKind::Cast | ast::CastKind::DoubleColon,
             expr,

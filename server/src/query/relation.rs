@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Batches are made one at a time, when they are asked for. A predicate that fixes the whole key of a table, or any
-//! columns of a view, becomes a lookup; all others are left to DataFusion (`Inexact`), so a mistake here could cost rows
-//! but never add any.
+//! columns of a view, becomes a lookup, one that bounds the key's first column a part of the scan; all others are left to
+//! DataFusion (`Inexact`), so a mistake here could cost rows but never add any.
 //! Which hidden columns are there is the statement's choice ([`Exposed`]): `*` must not find them.
 
 use std::collections::VecDeque;
@@ -26,6 +26,7 @@ use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use tributary_planner::catalog::TableDef;
@@ -33,7 +34,7 @@ use tributary_planner::dml::{ORIGIN_COLUMN, STAMP_COLUMN};
 use tributary_region::{TableSnapshot, ViewSnapshot};
 use tributary_storage::{Delta, OriginId, RowsSnapshot, TraceSnapshot};
 
-use super::fixed::{Fixed, fixed_columns, fixed_key};
+use super::fixed::{Fixed, KeyRange, fixed_columns, fixed_key, key_range};
 use crate::session::pending::{PendingState, PendingTable};
 
 /// The hidden column that names the region a row belongs to.
@@ -161,10 +162,10 @@ impl Relation {
         schema: SchemaRef,
         rows_max: usize,
     ) -> SendableRecordBatchStream {
-        let batches = Batches::new(self.source.clone(), Some(key.clone()));
+        let mut batches = Batches::new(self.source.clone(), Access::Key(key.clone()));
         let is_view = self.source.table().is_none();
         let (shown, mut left) = (Arc::clone(&schema), rows_max);
-        let found = batches.map(move |batch| {
+        let mut next = move |batch: Result<RecordBatch>| {
             let mut batch = batch?;
             if is_view {
                 // What a view's index finds may only share a bucket with what is asked for.
@@ -173,12 +174,21 @@ impl Relation {
             let batch = batch.slice(0, batch.num_rows().min(left));
             left -= batch.num_rows();
             let columns = columns.iter().map(|column| Arc::clone(batch.column(*column)));
-            Ok(RecordBatch::try_new(Arc::clone(&shown), columns.collect())?)
+            let batch = RecordBatch::try_new(Arc::clone(&shown), columns.collect())?;
+            Ok((batch, left))
+        };
+        let mut is_done = rows_max == 0;
+        let found = std::iter::from_fn(move || {
+            if is_done {
+                return None;
+            }
+            let found = next(batches.next()?);
+            is_done = !matches!(found, Ok((_, 1..)));
+            Some(found.map(|(batch, _)| batch))
         });
-        Box::pin(RecordBatchStreamAdapter::new(
-            schema,
-            futures::stream::iter(found),
-        ))
+        // Each step reads one segment, whether it finds anything or not; between two the statement can be given up.
+        let stream = RecordBatchStreamAdapter::new(schema, futures::stream::iter(found));
+        Box::pin(cooperative(stream))
     }
 
     fn new(schema: SchemaRef, rows: Rows) -> Self {
@@ -218,13 +228,16 @@ impl TableProvider for Relation {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let key = match self.source.table() {
-            Some(table) => fixed_key(&table.def, filters),
-            None => fixed_columns(&self.schema, filters),
+        let access = match self.source.table() {
+            Some(table) => match fixed_key(&table.def, filters) {
+                Some(key) => Access::Key(key),
+                None => key_range(&table.def, filters).map_or(Access::All, Access::Range),
+            },
+            None => fixed_columns(&self.schema, filters).map_or(Access::All, Access::Key),
         };
         let partition = Arc::new(Partition {
             source: self.source.clone(),
-            key,
+            access,
         });
         let schema = Arc::clone(&self.schema);
         Ok(Arc::new(StreamingTableExec::try_new(
@@ -248,15 +261,25 @@ fn equal_to(rows: &RecordBatch, key: &Fixed) -> Result<BooleanArray> {
     Ok(all)
 }
 
+/// Which rows are read.
+#[derive(Clone, Debug)]
+enum Access {
+    All,
+    /// Those under a key.
+    Key(Fixed),
+    /// Of a table those in a range of its key.
+    Range(KeyRange),
+}
+
 struct Partition {
     source: Source,
-    key: Option<Fixed>,
+    access: Access,
 }
 
 impl fmt::Debug for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Partition")
-            .field("key", &self.key)
+            .field("access", &self.access)
             .finish_non_exhaustive()
     }
 }
@@ -267,7 +290,7 @@ impl PartitionStream for Partition {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let batches = Batches::new(self.source.clone(), self.key.clone());
+        let batches = Batches::new(self.source.clone(), self.access.clone());
         Box::pin(RecordBatchStreamAdapter::new(
             Arc::clone(&self.source.schema),
             futures::stream::iter(batches),
@@ -282,20 +305,25 @@ struct Batches {
     repeated: Option<Repeated>,
     ready: VecDeque<RecordBatch>,
     own_rows_due: bool,
-    /// The one key that is read, of a table.
-    key: Option<Fixed>,
+    access: Access,
 }
 
 impl Batches {
-    fn new(source: Source, key: Option<Fixed>) -> Self {
-        let deltas: Box<dyn Iterator<Item = Delta> + Send> = match (&source.rows, &key) {
-            (Rows::Table(rows, _), Some(key)) => {
+    fn new(source: Source, access: Access) -> Self {
+        let deltas: Box<dyn Iterator<Item = Delta> + Send> = match (&source.rows, &access) {
+            (Rows::Table(rows, _), Access::Key(key)) => {
                 let found = rows.lookup(&key.values, 1);
                 Box::new(std::iter::once(Delta::new(found.rows, Some(found.weights))))
             }
-            (Rows::View(rows), Some(key)) => Box::new(rows.lookup(&key.columns, &key.values, key.rows())),
-            (Rows::Table(rows, _), None) => Box::new(rows.scan(BATCH_ROWS_MAX)),
-            (Rows::View(rows), None) => Box::new(rows.scan(BATCH_ROWS_MAX)),
+            (Rows::Table(rows, _), Access::Range(range)) => {
+                let KeyRange { lower, upper } = range;
+                Box::new(rows.scan_between(lower.as_ref(), upper.as_ref(), BATCH_ROWS_MAX))
+            }
+            (Rows::View(rows), Access::Key(key)) => {
+                Box::new(rows.lookup(&key.columns, &key.values, key.rows()))
+            }
+            (Rows::Table(rows, _), Access::All) => Box::new(rows.scan(BATCH_ROWS_MAX)),
+            (Rows::View(rows), Access::All | Access::Range(_)) => Box::new(rows.scan(BATCH_ROWS_MAX)),
         };
         let own_rows_due = source.table().is_some_and(|table| table.pending.is_some());
         Self {
@@ -304,7 +332,7 @@ impl Batches {
             repeated: None,
             ready: VecDeque::new(),
             own_rows_due,
-            key,
+            access,
         }
     }
 
@@ -333,7 +361,11 @@ impl Batches {
                 return Ok(None);
             }
             let table = self.source.table().expect("only tables have own rows");
-            let own = table.own_rows(&self.source.schema, self.key.as_ref())?;
+            let key = match &self.access {
+                Access::Key(key) => Some(key),
+                Access::All | Access::Range(_) => None,
+            };
+            let own = table.own_rows(&self.source.schema, key)?;
             for start in (0..own.num_rows()).step_by(BATCH_ROWS_MAX) {
                 self.ready
                     .push_back(own.slice(start, BATCH_ROWS_MAX.min(own.num_rows() - start)));

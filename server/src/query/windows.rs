@@ -220,7 +220,11 @@ impl ScalarUDFImpl for SessionEnd {
         let ends: PrimitiveArray<TimestampMicrosecondType> = time
             .as_primitive::<TimestampMicrosecondType>()
             .try_unary(|time| time.checked_add(self.gap_us).ok_or_else(out_of_range))?;
-        Ok(ColumnarValue::Array(cast(&ends, time.data_type())?))
+        let zone = match time.data_type() {
+            DataType::Timestamp(_, zone) => zone.clone(),
+            _ => None,
+        };
+        Ok(ColumnarValue::Array(Arc::new(ends.with_timezone_opt(zone))))
     }
 }
 

@@ -17,6 +17,7 @@ use super::{Outcome, Scope, Session};
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
 use crate::pgwire::types::datetime::Zone;
+use crate::query::readable::check_readable;
 use crate::query::reader::PlanOptions;
 use crate::query::stack::on_large_stack;
 
@@ -207,7 +208,8 @@ impl Session {
             if self.is_failed {
                 return Err(super::failed_transaction());
             }
-            if let Some((lookup, relation, _)) = self.lookup(query).await? {
+            if let Some((lookup, relation, snapshot)) = self.lookup(query).await? {
+                check_readable(&snapshot, &lookup.object)?;
                 return Ok(Some(lookup.schema(&relation)));
             }
             let planned = self

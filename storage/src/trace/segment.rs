@@ -122,6 +122,14 @@ impl Segment {
         (start, end)
     }
 
+    /// The range of rows that neither come before those starting with `lower` nor after those starting with `upper`.
+    pub(crate) fn range_between(&self, lower: Option<&[u8]>, upper: Option<&[u8]>) -> (usize, usize) {
+        let start = lower.map_or(0, |lower| self.gallop(0, |row| row < lower));
+        let within = |row: &[u8], upper: &[u8]| row < upper || row.starts_with(upper);
+        let end = upper.map_or(self.len(), |upper| self.gallop(start, |row| within(row, upper)));
+        (start, end)
+    }
+
     /// The first index at or after `from` where `before` no longer holds; it holds for a prefix of the rows.
     fn gallop(&self, from: usize, before: impl Fn(&[u8]) -> bool) -> usize {
         let (mut low, mut step) = (from, 1);

@@ -13,6 +13,7 @@ use super::probe::{Wanted, lookup};
 use super::run::Run;
 use super::segment::Segment;
 use crate::Delta;
+use crate::key::KeyEncoder;
 
 /// A scan ends a batch early when its encoded rows reach this size, however few they are.
 const BATCH_BYTES_MAX: usize = 16 << 20;
@@ -60,7 +61,30 @@ impl TraceSnapshot {
     /// # Panics
     /// When `batch_rows_max` is zero.
     pub fn scan(self: &Arc<Self>, batch_rows_max: usize) -> Scan {
-        self.scan_runs(batch_rows_max, |_| true)
+        self.scan_ranges(batch_rows_max, |run| (0, run.len()))
+    }
+
+    /// The rows whose first key column is neither below `lower` nor above `upper`, which hold one value each, in trace
+    /// order.
+    ///
+    /// # Panics
+    /// When `batch_rows_max` is zero, the key has no columns, or a bound is not of its first column's type.
+    pub fn scan_between(
+        self: &Arc<Self>,
+        lower: Option<&ArrayRef>,
+        upper: Option<&ArrayRef>,
+        batch_rows_max: usize,
+    ) -> Scan {
+        let first = self.layout().key_types().swap_remove(0);
+        let encoder = KeyEncoder::new(&[first]);
+        let encoded = |bound: &ArrayRef| encoder.encode(std::slice::from_ref(bound));
+        let (lower, upper) = (lower.map(encoded), upper.map(encoded));
+        let (lower, upper) = (
+            lower.as_ref().map(|keys| keys.get(0)),
+            upper.as_ref().map(|keys| keys.get(0)),
+        );
+        let range = |run: &Run| run.segment().range_between(lower, upper);
+        self.scan_ranges(batch_rows_max, range)
     }
 
     /// The rows of those runs that were sealed after `stamp`, at least in part, in trace order.
@@ -72,7 +96,10 @@ impl TraceSnapshot {
     /// # Panics
     /// When `batch_rows_max` is zero.
     pub fn scan_since(self: &Arc<Self>, stamp: u64, batch_rows_max: usize) -> Scan {
-        self.scan_runs(batch_rows_max, |run| run.stamp_max() > stamp)
+        let is_wanted = |run: &Run| run.stamp_max() > stamp;
+        self.scan_ranges(batch_rows_max, |run| {
+            (0, if is_wanted(run) { run.len() } else { 0 })
+        })
     }
 
     /// An upper bound of the number of distinct rows.
@@ -93,13 +120,15 @@ impl TraceSnapshot {
         self.runs.iter().map(|run| run.segment()).collect()
     }
 
-    fn scan_runs(self: &Arc<Self>, batch_rows_max: usize, wanted: impl Fn(&Run) -> bool) -> Scan {
+    fn scan_ranges(self: &Arc<Self>, batch_rows_max: usize, range: impl Fn(&Run) -> (usize, usize)) -> Scan {
         assert!(batch_rows_max > 0, "a batch holds at least one row");
-        let runs = self.runs.iter().enumerate().filter(|(_, run)| wanted(run));
-        let ranges = runs.map(|(i, run)| (i, 0, run.len())).collect();
+        let ranges = self.runs.iter().enumerate().map(|(i, run)| {
+            let (start, end) = range(run);
+            (i, start, end)
+        });
         Scan {
             snapshot: self.clone(),
-            ranges,
+            ranges: ranges.filter(|(_, start, end)| start < end).collect(),
             batch_rows_max,
         }
     }

@@ -354,3 +354,44 @@ fn a_delta_of_another_shape_is_refused() {
     let other = Arc::new(Schema::new(vec![Field::new("value", DataType::Int64, false)]));
     RunTrace::new(layout()).apply(&Delta::empty(other));
 }
+
+#[test]
+fn a_scan_between_two_keys_reads_just_those() {
+    let mut trace = RunTrace::new(layout());
+    for portion in 0..5 {
+        let entries: Vec<(Row, i64)> = (0..200)
+            .map(|n| {
+                let key = (n % 7 != 0).then_some((n * 37 + portion) % 50 - 25);
+                ((n, key, format!("note {portion}")), 1)
+            })
+            .collect();
+        trace.apply(&delta(&entries));
+        trace.seal(portion as u64 + 1);
+    }
+    let snapshot = trace.snapshot();
+    let all: Vec<Row> = snapshot
+        .scan(64)
+        .flat_map(|delta| rows_of(delta.rows()))
+        .collect();
+    let bound = |key: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![key])) };
+    for (lower, upper) in [
+        (Some(-3), Some(4)),
+        (Some(10), None),
+        (None, Some(-20)),
+        (Some(7), Some(7)),
+        (Some(5), Some(4)),
+        (Some(100), Some(200)),
+        (None, None),
+    ] {
+        let (from, to) = (lower.map(bound), upper.map(bound));
+        let found = snapshot.scan_between(from.as_ref(), to.as_ref(), 64);
+        let found: Vec<Row> = found.flat_map(|delta| rows_of(delta.rows())).collect();
+        let is_within = |row: &&Row| {
+            let above = lower.is_none_or(|lower| row.1.is_some_and(|key| key >= lower));
+            // Nulls come first.
+            above && upper.is_none_or(|upper| row.1.is_none_or(|key| key <= upper))
+        };
+        let expected: Vec<Row> = all.iter().filter(is_within).cloned().collect();
+        assert_eq!(found, expected, "from {lower:?} to {upper:?}");
+    }
+}

@@ -138,6 +138,11 @@ impl Converter<'_> {
             return Err(PlanError::new(PlanErrorKind::DatatypeMismatch, message)
                 .with_hint("The column has to be a timestamp."));
         }
+        if let WindowKind::Session { partition, .. } = &windows.kind {
+            for key in partition {
+                comparison::check_comparable(&types[*key], "a key of SESSION")?;
+            }
+        }
         types.extend([time.clone(), time]);
         let (input, column) = (Box::new(node), windows.column);
         let node = match &windows.kind {

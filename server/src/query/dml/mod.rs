@@ -46,8 +46,8 @@ pub struct Affected {
 /// Rows to write to one table, or to delete from it.
 pub struct Change {
     table: ObjectId,
-    /// The transaction's writes to the table before the statement.
-    earlier: Arc<PendingTable>,
+    /// The transaction's writes to the table before the statement, until they are taken.
+    earlier: Option<Arc<PendingTable>>,
     rows: RecordBatch,
     deleted: bool,
     expected: Vec<Expected>,
@@ -106,9 +106,17 @@ pub struct GivenRows<'a> {
 ///
 /// # Errors
 /// 54000 when the transaction writes too much; it has to be given up then.
-pub fn apply(writes: &mut Writes, changes: Vec<Change>) -> SqlResult<()> {
+pub fn apply(writes: &mut Writes, mut changes: Vec<Change>) -> SqlResult<()> {
+    // First of all each lets go of what it holds: what is shared would be copied.
+    for change in &mut changes {
+        if let (Some(earlier), true) = (change.earlier.take(), change.rows.num_rows() > 0) {
+            writes.entry(change.table).or_insert(earlier);
+        }
+    }
     for change in changes.into_iter().filter(|change| change.rows.num_rows() > 0) {
-        let pending = writes.entry(change.table).or_insert(change.earlier);
+        let Some(pending) = writes.get_mut(&change.table) else {
+            return Err(SqlError::internal("a change without its table"));
+        };
         let pending = Arc::make_mut(pending);
         match change.new_keys {
             true => pending.insert(change.rows, change.expected),
@@ -198,7 +206,7 @@ impl<'a> Target<'a> {
 
     /// Writes rows with the version under each key.
     pub(crate) fn write(&mut self, rows: RecordBatch, deleted: bool, expected: &[Expected]) {
-        let (table, earlier) = (self.object.id, Arc::clone(&self.pending));
+        let (table, earlier) = (self.object.id, Some(Arc::clone(&self.pending)));
         self.changes.push(Change {
             table,
             earlier,
@@ -211,7 +219,7 @@ impl<'a> Target<'a> {
 
     /// Writes rows whose keys are distinct, and under which the transaction sees no row and has written none.
     fn write_new(&mut self, rows: RecordBatch, expected: Vec<Expected>) {
-        let (table, earlier) = (self.object.id, Arc::clone(&self.pending));
+        let (table, earlier) = (self.object.id, Some(Arc::clone(&self.pending)));
         self.changes.push(Change {
             table,
             earlier,

@@ -9,6 +9,7 @@
 //! all later ones are too: the feed then starts again from what the region says it has consumed.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -41,15 +42,21 @@ enum Ended {
     Interrupted,
 }
 
+/// What became of a record.
+struct Answer {
+    outcome: Result<Committed, Rejected>,
+    /// How long after it was submitted its rows were seen, where that matters.
+    seen_after: Option<Duration>,
+}
+
 /// A record whose answer is awaited.
 struct Submitted {
     rows: usize,
-    at: Instant,
-    answer: oneshot::Receiver<Result<Committed, Rejected>>,
+    answer: oneshot::Receiver<Answer>,
 }
 
 /// Feeds until all files are consumed, or the source is in error.
-pub async fn feed(node: std::sync::Arc<Node>, id: ObjectId, name: String, def: SourceDef) {
+pub async fn feed(node: Arc<Node>, id: ObjectId, name: String, def: SourceDef) {
     loop {
         match attempt(&node, id, &name, &def).await {
             Ok(Ended::Interrupted) => tokio::time::sleep(RETRY).await,
@@ -67,7 +74,7 @@ pub async fn feed(node: std::sync::Arc<Node>, id: ObjectId, name: String, def: S
     }
 }
 
-async fn attempt(node: &Node, id: ObjectId, name: &str, def: &SourceDef) -> Result<Ended, String> {
+async fn attempt(node: &Arc<Node>, id: ObjectId, name: &str, def: &SourceDef) -> Result<Ended, String> {
     let snapshot = node.replayed().await.ok_or("the node is stopping")?;
     let consumed = snapshot.sources.get(&id).copied().unwrap_or(0);
     let mark = snapshot.source_marks.get(&id).copied();
@@ -86,7 +93,18 @@ async fn attempt(node: &Node, id: ObjectId, name: &str, def: &SourceDef) -> Resu
         batching,
         in_flight: VecDeque::new(),
     };
-    while let Some(piece) = pieces.recv().await {
+    loop {
+        // The next rows may be long in coming: what was refused meanwhile is tried again without them.
+        let piece = tokio::select! {
+            piece = pieces.recv() => piece,
+            answer = feed.answer(), if !feed.in_flight.is_empty() => {
+                match feed.take(&answer)? {
+                    true => continue,
+                    false => return Ok(Ended::Interrupted),
+                }
+            }
+        };
+        let Some(piece) = piece else { break };
         let piece = match piece {
             Ok(piece) => piece,
             Err(reason) => {
@@ -120,7 +138,7 @@ async fn attempt(node: &Node, id: ObjectId, name: &str, def: &SourceDef) -> Resu
 
 /// What was submitted.
 struct Feed<'a> {
-    node: &'a Node,
+    node: &'a Arc<Node>,
     id: ObjectId,
     next: u64,
     batching: Batching,
@@ -135,37 +153,64 @@ impl Feed<'_> {
             mark,
             rows: vec![rows],
         };
-        let (rows, at) = ((append.to() - self.next) as usize, Instant::now());
+        let (rows, submitted) = ((append.to() - self.next) as usize, Instant::now());
         self.next = append.to();
-        let answer = self.node.submit_source(append).await;
-        self.in_flight.push_back(Submitted { rows, at, answer });
+        let outcome = self.node.submit_source(append).await;
+        let watch = self.batching.is_measured().then(|| Arc::clone(self.node));
+        let (sender, answer) = oneshot::channel();
+        tokio::spawn(async move {
+            // Without an outcome the node ends, and so does the feed.
+            let Ok(outcome) = outcome.await else { return };
+            let mut seen_after = None;
+            if let (Some(node), Ok(committed)) = (watch, &outcome) {
+                let is_seen = |snapshot: &Snapshot| snapshot.position >= committed.position;
+                let _ = node.wait_until(SEEN_MAX, is_seen).await;
+                seen_after = Some(submitted.elapsed());
+            }
+            let _ = sender.send(Answer { outcome, seen_after });
+        });
+        self.in_flight.push_back(Submitted { rows, answer });
+    }
+
+    /// The next answer; given up half-way, it is the next one again.
+    async fn answer(&mut self) -> Answer {
+        if let Some(submitted) = self.in_flight.front_mut()
+            && let Ok(answer) = (&mut submitted.answer).await
+        {
+            return answer;
+        }
+        // The node ends, with the outcome unknown.
+        std::future::pending().await
+    }
+
+    /// Takes in the next answer; false when it is a refusal and can be tried again.
+    fn take(&mut self, answer: &Answer) -> Result<bool, String> {
+        let submitted = self.in_flight.pop_front();
+        match &answer.outcome {
+            Ok(_) => {
+                if let (Some(Submitted { rows, .. }), Some(after)) = (submitted, answer.seen_after) {
+                    self.batching.seen(rows, after);
+                }
+                Ok(true)
+            }
+            Err(
+                Rejected::Overloaded
+                | Rejected::DiskFull
+                | Rejected::Joining
+                | Rejected::CatalogChanged
+                | Rejected::SourceMoved { .. },
+            ) => Ok(false),
+            Err(rejected) => Err(rejected.to_string()),
+        }
     }
 
     /// Waits until no more than so many answers are open; false when something was refused and can be tried
     /// again.
     async fn settle(&mut self, open_max: usize) -> Result<bool, String> {
         while self.in_flight.len() > open_max {
-            let Some(Submitted { rows, at, answer }) = self.in_flight.pop_front() else {
-                break;
-            };
-            match answer.await {
-                Ok(Ok(committed)) if self.batching.is_measured() => {
-                    let seen = |snapshot: &Snapshot| snapshot.position >= committed.position;
-                    // A node that stops ends the feed as well.
-                    let _ = self.node.wait_until(SEEN_MAX, seen).await;
-                    self.batching.seen(rows, at.elapsed());
-                }
-                Ok(Ok(_)) => {}
-                Ok(Err(
-                    Rejected::Overloaded
-                    | Rejected::DiskFull
-                    | Rejected::Joining
-                    | Rejected::CatalogChanged
-                    | Rejected::SourceMoved { .. },
-                )) => return Ok(false),
-                Ok(Err(rejected)) => return Err(rejected.to_string()),
-                // The node ends, with the outcome unknown.
-                Err(_) => std::future::pending().await,
+            let answer = self.answer().await;
+            if !self.take(&answer)? {
+                return Ok(false);
             }
         }
         Ok(true)
