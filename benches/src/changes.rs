@@ -9,18 +9,18 @@
 //! A portion is a commit. After each phase the view's rows are compared with those of its query, run once.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::time::Instant;
 
 use clap::Args;
 use futures::SinkExt;
 
-use crate::Result;
 use crate::prepare::{binary_or, touch_memory};
 use crate::process::Server;
 use crate::report::{Measured, Sample, append_to, heading};
 use crate::session::Session;
+use crate::{Result, TableSetting};
 
 const TABLES: &str = "CREATE TABLE auction (id BIGINT PRIMARY KEY, category INT NOT NULL) LOCALITY GLOBAL; \
     CREATE TABLE bid (id BIGINT PRIMARY KEY, auction BIGINT NOT NULL, bidder BIGINT NOT NULL, price BIGINT NOT NULL)";
@@ -64,21 +64,8 @@ pub struct Changes {
     /// Views, as groups,joined; or all.
     #[arg(long, default_value = "all")]
     queries: String,
-    /// Numbers of cores of the server.
-    #[arg(long, value_delimiter = ',', default_value = "1")]
-    cores: Vec<usize>,
-    /// Runs of each; the median counts.
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
-    /// Where the results go, one JSON object per line.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// The server's binary; otherwise the one beside this.
-    #[arg(long)]
-    tributary: Option<PathBuf>,
-    /// Memory that is touched before anything is measured, in GiB.
-    #[arg(long, default_value_t = 2)]
-    touch_gib: usize,
+    #[command(flatten)]
+    setting: TableSetting,
 }
 
 #[derive(Clone, Copy)]
@@ -102,7 +89,7 @@ impl Phase {
 
 /// Measures every view that was asked for; false when one failed.
 pub async fn run(changes: &Changes) -> Result<bool> {
-    let binary = binary_or(changes.tributary.as_deref())?;
+    let binary = binary_or(changes.setting.tributary.as_deref())?;
     let wanted: Vec<&str> = changes.queries.split(',').map(str::trim).collect();
     let is_wanted = |name: &str| wanted == ["all"] || wanted.contains(&name);
     if let Some(unknown) = wanted
@@ -111,16 +98,16 @@ pub async fn run(changes: &Changes) -> Result<bool> {
     {
         return Err(format!("there is no view \"{unknown}\""));
     }
-    touch_memory(changes.touch_gib);
+    touch_memory(changes.setting.touch_gib);
     println!("{}", heading());
     let mut all_done = true;
     for (name, query) in VIEWS.into_iter().filter(|(name, _)| is_wanted(name)) {
-        for &cores in &changes.cores {
+        for &cores in &changes.setting.cores {
             match samples(changes, &binary, name, query, cores).await {
                 Ok(measured) => {
                     for measured in measured {
                         println!("{}", measured.line());
-                        append_to(changes.out.as_deref(), &measured.json())?;
+                        append_to(changes.setting.out.as_deref(), &measured.json())?;
                     }
                 }
                 Err(reason) => {
@@ -142,7 +129,7 @@ async fn samples(
     cores: usize,
 ) -> Result<Vec<Measured>> {
     let mut all: Vec<Measured> = Vec::new();
-    for run in 0..changes.runs.max(1) {
+    for run in 0..changes.setting.runs.max(1) {
         let server = Server::start(binary, cores)?;
         let measured = phases(&server, query, changes.events).await;
         let measured = measured.map_err(|reason| format!("{reason}\n{}", server.log_tail()))?;

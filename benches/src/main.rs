@@ -145,7 +145,27 @@ struct Serve {
     setting: Setting,
 }
 
-/// What all measurements need.
+/// What measurements of tables need, which read no files.
+#[derive(Args)]
+struct TableSetting {
+    /// Numbers of cores of the server.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    cores: Vec<usize>,
+    /// Runs of each; the median counts.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Where the results go, one JSON object per line.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// The server's binary; otherwise the one beside this.
+    #[arg(long)]
+    tributary: Option<PathBuf>,
+    /// Memory that is touched before anything is measured, in GiB.
+    #[arg(long, default_value_t = 2)]
+    touch_gib: usize,
+}
+
+/// What all measurements of files need.
 #[derive(Args)]
 struct Setting {
     /// Queries, as q0,q1; or all.

@@ -13,15 +13,15 @@ mod copy;
 mod inserts;
 mod rows;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 
-use crate::Result;
 use crate::prepare::{binary_or, touch_memory};
 use crate::process::Server;
 use crate::report::{Measured, Sample, append_to, heading};
 use crate::session::Session;
+use crate::{Result, TableSetting};
 use rows::Row;
 
 const TABLE: &str = "CREATE TABLE ingest (id BIGINT PRIMARY KEY, kind INT, amount BIGINT, name TEXT, note TEXT, \
@@ -38,24 +38,11 @@ pub struct Ingest {
     /// Ways, as copy_text,copy_binary; or all.
     #[arg(long, default_value = "all")]
     queries: String,
-    /// Numbers of cores of the server.
-    #[arg(long, value_delimiter = ',', default_value = "1")]
-    cores: Vec<usize>,
-    /// Runs of each; the median counts.
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
     /// Connections of the way `commits`.
     #[arg(long, default_value_t = 64)]
     clients: usize,
-    /// Where the results go, one JSON object per line.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// The server's binary; otherwise the one beside this.
-    #[arg(long)]
-    tributary: Option<PathBuf>,
-    /// Memory that is touched before anything is measured, in GiB.
-    #[arg(long, default_value_t = 2)]
-    touch_gib: usize,
+    #[command(flatten)]
+    setting: TableSetting,
 }
 
 /// The ways into a table.
@@ -96,17 +83,17 @@ impl Way {
 
 /// Measures every way that was asked for; false when one failed.
 pub async fn run(ingest: &Ingest) -> Result<bool> {
-    let binary = binary_or(ingest.tributary.as_deref())?;
+    let binary = binary_or(ingest.setting.tributary.as_deref())?;
     let ways = ways(&ingest.queries)?;
-    touch_memory(ingest.touch_gib);
+    touch_memory(ingest.setting.touch_gib);
     println!("{}", heading());
     let mut all_done = true;
     for way in ways {
-        for &cores in &ingest.cores {
+        for &cores in &ingest.setting.cores {
             match samples(ingest, &binary, way, cores).await {
                 Ok(measured) => {
                     println!("{}", measured.line());
-                    append_to(ingest.out.as_deref(), &measured.json())?;
+                    append_to(ingest.setting.out.as_deref(), &measured.json())?;
                 }
                 Err(reason) => {
                     println!("{}: {reason}", way.name());
@@ -135,7 +122,7 @@ async fn samples(ingest: &Ingest, binary: &Path, way: Way, cores: usize) -> Resu
         Way::Inserts | Way::PipelinedCommits | Way::Commits => (ingest.events / STATEMENTS_PART).max(1),
     };
     let mut samples = Vec::new();
-    for _ in 0..ingest.runs.max(1) {
+    for _ in 0..ingest.setting.runs.max(1) {
         let server = Server::start(binary, cores)?;
         let sample = measure(&server, way, events, ingest.clients).await;
         samples.push(sample.map_err(|reason| format!("{reason}\n{}", server.log_tail()))?);

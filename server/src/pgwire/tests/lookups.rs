@@ -1,10 +1,15 @@
 //! Queries that are answered without a plan give what planned ones give.
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::sql::sqlparser::ast;
+use futures::TryStreamExt;
 use tributary_planner::parse::{Statement, parse};
 
 use super::client::{Server, rows, run, state};
 use crate::query::lookup::Lookup;
+use crate::query::reader::Writes;
+use crate::query::relation::Exposed;
+use crate::query::schema::PublicSchema;
 use crate::session::backend::Backend;
 
 const SCHEMA: &str = "CREATE TABLE t (id int, kind text, n smallint, big bigint, flag boolean, \"Odd\" text, \
@@ -160,5 +165,46 @@ async fn a_transaction_looks_up_its_own_writes() {
         let found = client.query_opt(&statement, &[&id]).await.expect("it runs");
         let found: Option<String> = found.and_then(|row| row.get(0));
         assert_eq!(found.as_deref(), expected, "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lookup_stops_at_its_limit() {
+    let server = Server::start().await;
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE many (id bigint PRIMARY KEY, kind bigint)").await;
+    run(
+        &client,
+        "CREATE MATERIALIZED VIEW kinds AS SELECT id, kind FROM many",
+    )
+    .await;
+    let rows = "INSERT INTO many SELECT value, value % 2 FROM generate_series(1, 60000)";
+    run(&client, rows).await;
+    let snapshot = server.backend.snapshot();
+    for (limit, expected) in [
+        ("LIMIT 0", 0),
+        ("LIMIT 1", 1),
+        ("LIMIT 20000", 20_000),
+        ("", 30_000),
+    ] {
+        let sql = format!("SELECT id FROM kinds WHERE kind = 1 {limit}");
+        let lookup = Lookup::of(&query(&sql), &snapshot).expect("a lookup");
+        let public = PublicSchema::new(snapshot.clone(), Writes::new(), Exposed::default(), "here".into());
+        let relation = public.stored(&lookup.object).expect("it is there");
+        let batches: Vec<RecordBatch> = lookup.rows(&relation).try_collect().await.expect("rows");
+        let found: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(found, expected, "{sql}");
+        // A segment's rows come in one batch; after the last row that is wanted none is read.
+        let is_full = |batch: &RecordBatch| batch.num_rows() > 0;
+        assert!(
+            batches.last().is_none_or(is_full),
+            "{sql}: {} batches",
+            batches.len()
+        );
+        assert!(
+            limit != "LIMIT 1" || batches.len() == 1,
+            "{sql}: {} batches",
+            batches.len()
+        );
     }
 }
