@@ -53,6 +53,14 @@ pub enum PlanErrorKind {
     NotNull,
     /// A column is neither grouped nor aggregated (42803).
     GroupingError,
+    /// No such region (42704).
+    UndefinedObject,
+    /// The region is there already (42710).
+    DuplicateObject,
+    /// No such database (3D000).
+    UndefinedDatabase,
+    /// Not in the state it is in (55000).
+    PrerequisiteState,
     /// A broken invariant of ours (XX000).
     Internal,
 }

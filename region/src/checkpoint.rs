@@ -35,6 +35,7 @@ use crate::source::SourceLog;
 /// The blob's name.
 const STATE_BLOB: &str = "region";
 
+/// What every version of the state has; the later ones have [`Identity`] behind it.
 #[derive(Serialize, Deserialize)]
 struct State {
     hlc: Hlc,
@@ -45,6 +46,14 @@ struct State {
     attached: BTreeMap<OriginId, (Epoch, BTreeSet<ObjectId>)>,
     sources: BTreeMap<ObjectId, u64>,
     source_logs: BTreeMap<ObjectId, SourceLog>,
+}
+
+/// Who the region is. Checkpoints from before regions had several incarnations lack it.
+#[derive(Serialize, Deserialize)]
+struct Identity {
+    origin: Option<OriginId>,
+    joined: bool,
+    catalog_origin: Option<OriginId>,
 }
 
 /// A checkpoint of which the groups of some views are missing yet.
@@ -77,7 +86,12 @@ impl Dataflow {
             sources: self.sources.clone(),
             source_logs: self.source_logs.clone(),
         };
-        let bytes = postcard::to_stdvec(&state).expect("the state is plain data");
+        let identity = Identity {
+            origin: self.origin,
+            joined: self.joined,
+            catalog_origin: self.catalog_origin,
+        };
+        let bytes = postcard::to_stdvec(&(state, identity)).expect("the state is plain data");
         let mut traces = BTreeMap::new();
         for (&id, table) in &self.tables {
             traces.insert(Table::trace_name(id), table.rows.snapshot());
@@ -141,7 +155,12 @@ impl Dataflow {
             .blobs
             .get(STATE_BLOB)
             .ok_or_else(|| unreadable("it has no region state".into()))?;
-        let state: State = postcard::from_bytes(blob).map_err(|error| unreadable(error.to_string()))?;
+        let (state, rest) =
+            postcard::take_from_bytes::<State>(blob).map_err(|error| unreadable(error.to_string()))?;
+        let identity: Option<Identity> = match rest.is_empty() {
+            true => None,
+            false => Some(postcard::from_bytes(rest).map_err(|error| unreadable(error.to_string()))?),
+        };
         let catalog = Catalog::from_bytes(&state.catalog).map_err(|error| unreadable(error.to_string()))?;
         let mut dataflow = Self::new(config);
         dataflow.position = position;
@@ -154,7 +173,19 @@ impl Dataflow {
         dataflow.sources = state.sources;
         dataflow.source_logs = state.source_logs;
         dataflow.catalog = Arc::new(catalog);
-        dataflow.identify();
+        match identity {
+            Some(identity) => {
+                dataflow.origin = identity.origin;
+                dataflow.joined = identity.joined;
+                dataflow.catalog_origin = identity.catalog_origin;
+            }
+            None => {
+                dataflow.origin = dataflow.named();
+                dataflow.joined = dataflow.origin.is_some();
+                let primary = dataflow.catalog.primary;
+                dataflow.catalog_origin = primary.and_then(|primary| dataflow.catalog.origin_of(primary));
+            }
+        }
         let backfills = dataflow.restore_objects(&mut loaded, &*config.loaders)?;
         dataflow.begin_backfills(&backfills)?;
         Ok(dataflow)

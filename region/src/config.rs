@@ -20,6 +20,8 @@ pub struct RegionConfig {
     pub tick_ms: u64,
     /// Given at the primary's first start: the cluster to found. `None` joins or continues one.
     pub found: Option<Founding>,
+    /// Whether a region that has lost its log may go on as another incarnation.
+    pub reincarnate: bool,
     /// Sealed records that may wait for the dataflow; beyond it commits are refused as overloaded.
     pub sealed_records_max: usize,
     /// How far the hybrid clock may run ahead of the wall clock before the region refuses its own writes to
@@ -70,6 +72,7 @@ impl RegionConfig {
             peers,
             tick_ms: 20,
             found: None,
+            reincarnate: false,
             sealed_records_max: 4096,
             clock_drift_max_ms: 10_000,
             backfill_rows_max: 16_384,

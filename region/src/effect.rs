@@ -81,6 +81,9 @@ pub enum Rejected {
     /// The region has not adopted a catalog yet.
     #[error("this region is still joining the cluster")]
     Joining,
+    /// The region is leaving the cluster.
+    #[error("this region is leaving the cluster")]
+    Leaving,
     /// A table was dropped meanwhile.
     #[error("table {0} no longer exists")]
     NoSuchTable(ObjectId),

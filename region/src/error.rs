@@ -44,6 +44,9 @@ pub enum RegionError {
         /// Why.
         detail: String,
     },
+    /// This log must not be continued: it was lost in part, fenced, or its region was dropped.
+    #[error("{0}")]
+    Superseded(String),
     /// An invariant does not hold; the values are in the text.
     #[error("invariant broken: {0}")]
     Invariant(String),

@@ -1,9 +1,12 @@
 //! The region's side of its links: routing of messages, the inbox, and when to cut.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tributary_replication::link::{CutRequest, LinkEffect, LinkStatus, Message};
-use tributary_replication::{Changed, Epoch, Identity, Inbox, Link, Local, Offered, SectionObject, Tick};
+use tributary_planner::catalog::{Catalog, RegionDef};
+use tributary_replication::link::{CutRequest, LinkConfig, LinkEffect, LinkState, LinkStatus, Message};
+use tributary_replication::{
+    Changed, Epoch, Frontier, Identity, Inbox, Link, Local, Member, Offered, SectionObject, Tick,
+};
 use tributary_storage::{OriginId, RegionId};
 
 use crate::config::RegionConfig;
@@ -22,6 +25,7 @@ pub struct Links {
     inbox: Inbox,
     cut_tick: Tick,
     waiting_since_ms: Option<u64>,
+    config: LinkConfig,
 }
 
 /// The region as its links see it. `frontier` is what may be spoken of.
@@ -29,7 +33,7 @@ pub struct View<'a> {
     /// The state from which log hashes and members are taken.
     pub dataflow: &'a Dataflow,
     /// The published frontier, or for a cut that of the dataflow.
-    pub frontier: &'a tributary_replication::Frontier,
+    pub frontier: &'a Frontier,
     /// The shell's time.
     pub now_ms: u64,
 }
@@ -37,14 +41,18 @@ pub struct View<'a> {
 impl View<'_> {
     fn with<R>(&self, f: impl FnOnce(&Local<'_>) -> R) -> R {
         let catalog = self.dataflow.catalog();
-        let members: BTreeMap<RegionId, String> = catalog
-            .regions
-            .iter()
-            .map(|(id, def)| (*id, def.name.clone()))
-            .collect();
+        let member = |(id, def): (&RegionId, &RegionDef)| {
+            let member = Member {
+                name: def.name.clone(),
+                incarnation: def.incarnation,
+                dropped: !def.is_member(),
+            };
+            (*id, member)
+        };
+        let members: BTreeMap<RegionId, Member> = catalog.regions.iter().map(member).collect();
         let identity = self
             .dataflow
-            .origin()
+            .writes_as()
             .zip(catalog.cluster)
             .map(|(origin, cluster)| Identity {
                 cluster: tributary_replication::ClusterId(cluster),
@@ -75,7 +83,46 @@ impl Links {
             inbox,
             cut_tick: Tick(0),
             waiting_since_ms: None,
+            config: config.link.clone(),
         }
+    }
+
+    /// Has a link to each member but this region, and to those that were one, so that they can be told. Nothing is
+    /// known of the members before the first catalog: then the configured ones stay.
+    pub fn keep_to_members(&mut self, own: &str, catalog: &Catalog, out: &mut Vec<Effect>) {
+        if catalog.regions.is_empty() {
+            return;
+        }
+        let members: BTreeSet<&str> = catalog
+            .members()
+            .map(|(_, region)| region.name.as_str())
+            .collect();
+        let known: BTreeSet<&str> = catalog
+            .regions
+            .values()
+            .map(|region| region.name.as_str())
+            .collect();
+        self.links.retain(|peer, _| known.contains(peer.as_str()));
+        for &region in known.iter().filter(|region| **region != own) {
+            let new = || Link::new(region.to_owned(), self.config.clone());
+            let link = self.links.entry(region.to_owned()).or_insert_with(new);
+            if !members.contains(region) && link.status().peer.is_some() {
+                // Nothing is remembered for it any more.
+                *link = new();
+                self.inbox.drop_peer(region);
+                out.push(Effect::Close {
+                    peer: region.to_owned(),
+                    reason: "it was dropped from the cluster".to_owned(),
+                });
+            }
+        }
+    }
+
+    /// Whether everything that connected peers have heard of an origin is known at `frontier`, and there is one.
+    pub fn agree_on(&self, origin: OriginId, frontier: &Frontier) -> bool {
+        let status = self.links.values().map(Link::status);
+        let mut up = status.filter(|status| status.state == LinkState::Up).peekable();
+        up.peek().is_some() && up.all(|status| status.peer_frontier.get(origin) <= frontier.get(origin))
     }
 
     /// The state of every link.
@@ -195,7 +242,7 @@ impl Links {
         let Some(link) = self.links.get_mut(peer) else {
             out.push(Effect::Close {
                 peer: peer.to_owned(),
-                reason: "this peer is not configured".into(),
+                reason: "it is no member of the cluster".into(),
             });
             return;
         };

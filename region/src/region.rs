@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use tributary_executor::Inline;
-use tributary_planner::catalog::CatalogChange;
+use tributary_planner::catalog::{CatalogChange, MemberChange, RegionDef};
 use tributary_replication::{Epoch, Frontier, Hlc, LinkState};
 use tributary_storage::checkpoint::Loaded;
-use tributary_storage::{ObjectId, Position, Record, RegionId};
+use tributary_storage::{ObjectId, OriginId, Position, Record, RegionId};
 
 use crate::bundles;
 use crate::checkpoint::{Gathered, Gathering};
@@ -15,7 +15,7 @@ use crate::config::RegionConfig;
 use crate::dataflow::{Counts, Dataflow, ViewState};
 use crate::effect::{Committed, Effect, Rejected};
 use crate::entry::Entry;
-use crate::error::Result;
+use crate::error::{RegionError, Result};
 use crate::input::Input;
 use crate::links::{Links, View};
 use crate::outbound::{HeldCut, Outbound};
@@ -36,7 +36,8 @@ pub struct Region {
     published: Arc<Snapshot>,
     kept: KeptResults,
     status_ms: u64,
-    joined: bool,
+    /// The version of the catalog by whose members there are links.
+    members_version: u64,
     checkpoint_due: bool,
     gathering: Option<Gathering>,
     stopped: bool,
@@ -74,7 +75,6 @@ impl Region {
             dataflow.sources.clone(),
         );
         let published = Arc::new(dataflow.snapshot());
-        let joined = dataflow.origin().is_some();
         let mut region = Self {
             links: Links::new(&config),
             outbound: Outbound::new(last),
@@ -83,7 +83,7 @@ impl Region {
             published,
             kept,
             status_ms: 0,
-            joined,
+            members_version: 0,
             checkpoint_due: false,
             gathering: None,
             stopped: false,
@@ -92,6 +92,7 @@ impl Region {
         if region.dataflow.catalog().cluster.is_none() && region.config.found.is_some() {
             region.found(now_ms, out);
         }
+        region.heed_catalog(out)?;
         region.publish_status(now_ms, out);
         Ok(region)
     }
@@ -128,7 +129,7 @@ impl Region {
             .views
             .values()
             .any(|view| matches!(view, ViewState::Backfilling(job) if job.failure().is_none()));
-        !self.sequencer.is_level() || (backfilling && self.joined)
+        !self.sequencer.is_level() || (backfilling && self.dataflow.origin().is_some())
     }
 
     /// Whether `Gather` would do something at once.
@@ -220,7 +221,6 @@ impl Region {
         };
         let (record, _) = self.sequencer.seal_catalog(now_ms, vec![change]);
         out.push(append(record));
-        self.joined = true;
     }
 
     fn answer(
@@ -301,16 +301,56 @@ impl Region {
                 self.links.changed(Epoch(position.0), &stepped.changes);
             }
         }
-        if !self.joined && self.dataflow.origin().is_some() {
-            self.joined = true;
-            let (record, _) = self.sequencer.seal(now_ms, Entry::Joined);
-            out.push(append(record));
-        }
+        self.heed_catalog(out)?;
         self.poll_backfills(now_ms, out);
+        self.join(now_ms, out);
         self.hold_snapshot();
         // A bundle that waited for one that has just been sealed by an earlier call.
         self.take_bundles(now_ms, out);
         self.cut_if_level(now_ms)
+    }
+
+    /// Has links to the members that the catalog names.
+    ///
+    /// # Errors
+    /// When the catalog, or what peers have seen of this region, says that this log must not be continued.
+    fn heed_catalog(&mut self, out: &mut Vec<Effect>) -> Result<()> {
+        if let Some(reason) = self.dataflow.verdict(self.config.reincarnate) {
+            return Err(RegionError::Superseded(reason));
+        }
+        let catalog = self.dataflow.catalog();
+        if catalog.version != self.members_version {
+            self.members_version = catalog.version;
+            self.links.keep_to_members(&self.config.name, catalog, out);
+        }
+        Ok(())
+    }
+
+    /// Takes part once everything that a peer had when it spoke is here and every view is computed from it.
+    fn join(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        if self.dataflow.has_joined() || !self.sequencer.is_level() {
+            return;
+        }
+        let record = match self.dataflow.origin() {
+            Some(_) if self.dataflow.is_caught_up() => self.sequencer.seal(now_ms, Entry::Joined).0,
+            Some(_) => return,
+            None => {
+                let Some((region, incarnation)) = self.dataflow.next_of_primary() else {
+                    return;
+                };
+                let before = OriginId {
+                    region,
+                    incarnation: incarnation - 1,
+                };
+                if !self.links.agree_on(before, &self.published.frontier) {
+                    return;
+                }
+                let change = MemberChange::Reincarnate { incarnation };
+                let change = CatalogChange::Member { region, change };
+                self.sequencer.seal_catalog(now_ms, vec![change]).0
+            }
+        };
+        out.push(append(record));
     }
 
     /// Begins the checkpoint that is due, or gathers a portion of the one that was begun.
@@ -332,7 +372,7 @@ impl Region {
     }
 
     fn poll_backfills(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
-        if !self.joined {
+        if self.dataflow.origin().is_none() {
             return;
         }
         let mut ready: Vec<ObjectId> = Vec::new();
@@ -360,7 +400,7 @@ impl Region {
 
     /// Makes the bundles that are due at a tick, from the state of all records before it.
     fn cut(&mut self, tick: tributary_replication::Tick, now_ms: u64) -> Result<()> {
-        if self.dataflow.origin().is_none() {
+        if !self.dataflow.has_joined() {
             return Ok(());
         }
         let view = view(&self.dataflow, self.dataflow.frontier(), now_ms);
@@ -454,34 +494,32 @@ fn view<'a>(dataflow: &'a Dataflow, frontier: &'a Frontier, now_ms: u64) -> View
     }
 }
 
-/// Whether every other region has said that it had processed this whole frontier without announcing more.
+/// Whether every other member has said that it had processed this whole frontier without announcing more.
 fn is_settled(snapshot: &Snapshot) -> bool {
     let Some(own) = snapshot.origin else { return false };
-    snapshot
-        .frontier
-        .iter()
-        .filter(|(origin, _)| *origin != own)
-        .all(|(origin, epoch)| {
-            let name = snapshot.catalog.regions.get(&origin.region).map(|def| &def.name);
-            let status = snapshot
-                .links
-                .iter()
-                .find(|(peer, _)| Some(peer) == name)
-                .map(|(_, status)| status);
-            let processed = status.map(|status| &status.peer_processed);
-            processed.is_some_and(|processed| {
-                processed.covers(&snapshot.frontier) && processed.get(origin) == epoch
-            })
+    let mut others = snapshot
+        .catalog
+        .members()
+        .filter(|(region, _)| *region != own.region);
+    others.all(|(region, def)| {
+        let Some(origin) = snapshot.known_as(region) else {
+            // Nothing of it is shown.
+            return true;
+        };
+        let mut links = snapshot.links.iter();
+        let status = links
+            .find(|(peer, _)| *peer == def.name)
+            .map(|(_, status)| status);
+        let processed = status.map(|status| &status.peer_processed);
+        processed.is_some_and(|processed| {
+            processed.covers(&snapshot.frontier) && processed.get(origin) == snapshot.frontier.get(origin)
         })
+    })
 }
 
 fn regions(snapshot: &Snapshot, now_ms: u64) -> Vec<RegionStatus> {
     let own = snapshot.origin.map(|origin| origin.region);
-    let status = |(&id, def): (&RegionId, &tributary_planner::catalog::RegionDef)| {
-        let origin = tributary_storage::OriginId {
-            region: id,
-            incarnation: def.incarnation,
-        };
+    let status = |(id, def): (RegionId, &RegionDef)| {
         let link = snapshot
             .links
             .iter()
@@ -495,11 +533,13 @@ fn regions(snapshot: &Snapshot, now_ms: u64) -> Vec<RegionStatus> {
         RegionStatus {
             id,
             name: def.name.clone(),
-            epoch: snapshot.frontier.get(origin),
+            epoch: snapshot
+                .known_as(id)
+                .map_or(Epoch(0), |origin| snapshot.frontier.get(origin)),
             as_of_ms,
             lag_ms: as_of_ms.map(|as_of| now_ms.saturating_sub(as_of)),
             connected: own == Some(id) || link.is_some_and(|status| status.state == LinkState::Up),
         }
     };
-    snapshot.catalog.regions.iter().map(status).collect()
+    snapshot.catalog.members().map(status).collect()
 }

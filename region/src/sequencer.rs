@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use tributary_planner::catalog::{Catalog, CatalogChange, TableLocality};
+use tributary_planner::catalog::{Catalog, CatalogChange, Standing, TableLocality};
 use tributary_replication::{Bundle, Epoch, Frontier, Hlc, HlcClock};
 use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Record};
 
@@ -119,7 +119,7 @@ impl Sequencer {
                 Err(rejected) => decided.refused.push((submission.token, rejected)),
             }
         }
-        let Some(origin) = dataflow.origin() else {
+        let Some(origin) = dataflow.writes_as() else {
             return decided;
         };
         let gathered = commits::gather(&mut admitted, dataflow);
@@ -187,10 +187,8 @@ impl Sequencer {
         config: &RegionConfig,
         dataflow: &Dataflow,
     ) -> Result<(Record, Hlc), Rejected> {
-        if dataflow.origin().is_none() {
-            return Err(Rejected::Joining);
-        }
-        self.admit_record(config)?;
+        let origin = dataflow.writes_as().ok_or(Rejected::Joining)?;
+        self.admit_record(origin, config)?;
         let source = append.source;
         let def = self.catalog.source(source).ok_or(Rejected::NoSuchTable(source))?;
         if !append.fits(def) {
@@ -217,7 +215,12 @@ impl Sequencer {
     }
 
     /// The checks that need nothing but the region's own state.
-    fn admit_record(&self, config: &RegionConfig) -> Result<(), Rejected> {
+    fn admit_record(&self, origin: OriginId, config: &RegionConfig) -> Result<(), Rejected> {
+        // As of everything sealed: what is sealed after a region was told to leave would not be waited for.
+        let own = self.catalog.regions.get(&origin.region);
+        if own.is_some_and(|own| own.standing != Standing::Member || own.incarnation > origin.incarnation) {
+            return Err(Rejected::Leaving);
+        }
         if self.disk_full {
             return Err(Rejected::DiskFull);
         }
@@ -235,8 +238,8 @@ impl Sequencer {
         config: &RegionConfig,
         dataflow: &Dataflow,
     ) -> Result<(), Rejected> {
-        let origin = dataflow.origin().ok_or(Rejected::Joining)?;
-        self.admit_record(config)?;
+        let origin = dataflow.writes_as().ok_or(Rejected::Joining)?;
+        self.admit_record(origin, config)?;
         let ahead_ms = self.time(now_ms).ms().saturating_sub(now_ms);
         for &table in writes.tables.keys() {
             let def = self.catalog.table(table).ok_or(Rejected::NoSuchTable(table))?;
@@ -267,9 +270,7 @@ impl Sequencer {
         base_version: u64,
         dataflow: &Dataflow,
     ) -> Result<(Record, Hlc), Rejected> {
-        let Some(origin) = dataflow.origin() else {
-            return Err(Rejected::Joining);
-        };
+        let origin = dataflow.writes_as().ok_or(Rejected::Joining)?;
         if self.catalog.primary != Some(origin.region) {
             return Err(Rejected::NotPrimary);
         }

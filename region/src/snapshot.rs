@@ -39,6 +39,14 @@ pub struct Snapshot {
     pub regions: Vec<RegionStatus>,
 }
 
+impl Snapshot {
+    /// As whom a region is known at this frontier: its newest incarnation of which something is known.
+    pub fn known_as(&self, region: RegionId) -> Option<OriginId> {
+        let known = self.frontier.iter().map(|(origin, _)| origin);
+        known.filter(|origin| origin.region == region).max()
+    }
+}
+
 /// One member as seen from here.
 #[derive(Clone, Debug)]
 pub struct RegionStatus {

@@ -36,7 +36,8 @@ pub use hlc::{Hlc, HlcClock, Tick};
 pub use inbox::{Inbox, Offered, ReceivedBundle};
 pub use lattice::Lattice;
 pub use link::{
-    CutRequest, Identity, Link, LinkConfig, LinkEffect, LinkState, LinkStatus, Local, Message, OriginChanges,
+    CutRequest, Identity, Link, LinkConfig, LinkEffect, LinkState, LinkStatus, Local, Member, Message,
+    OriginChanges,
 };
 pub use partials::{ArrowPartials, PartialOps};
 pub use rows::{MergedRows, RowVersion, RowVersions, TableWrites};

@@ -43,7 +43,7 @@ use incoming::Incoming;
 use outgoing::Outgoing;
 
 pub use config::LinkConfig;
-pub use message::{CONTROL_BYTES_MAX, Echo, Heartbeat, Hello, LINK_FORMAT, Message};
+pub use message::{CONTROL_BYTES_MAX, Echo, Heartbeat, Hello, LINK_FORMAT, Message, Standing};
 pub use status::{LinkState, LinkStatus, PeerIdentity};
 
 /// Who this region is.
@@ -59,6 +59,17 @@ pub struct Identity {
     pub origin: OriginId,
 }
 
+/// What the catalog says of a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// The incarnation that counts.
+    pub incarnation: u32,
+    /// Whether it was dropped.
+    pub dropped: bool,
+}
+
 /// What a link may know of its region at the moment of a call.
 pub struct Local<'a> {
     /// `None` while joining.
@@ -69,8 +80,8 @@ pub struct Local<'a> {
     pub frontier: &'a Frontier,
     /// The hash of an origin's log at an epoch, as far as it is still known.
     pub chain_at: &'a dyn Fn(OriginId, Epoch) -> Option<ChainHash>,
-    /// The members of the cluster; empty while joining.
-    pub members: &'a BTreeMap<RegionId, String>,
+    /// The members of the cluster, and those that were; empty while joining.
+    pub members: &'a BTreeMap<RegionId, Member>,
     /// A monotonic time in milliseconds.
     pub now_ms: u64,
 }

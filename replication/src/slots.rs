@@ -219,6 +219,42 @@ impl SlotSet {
         Ok(self.write(origin, &kept.map(|(key, _)| key).collect::<Vec<_>>(), &rows, true))
     }
 
+    /// Drops all slots of an origin whose log counts no more, tombstones included: nothing of it will be merged
+    /// again. `None` when it holds none that live.
+    pub fn forget(&mut self, origin: OriginId) -> Option<SlotDelta> {
+        let (number, rows) = {
+            let number = self.origins.keys().position(|held_by| *held_by == origin)?;
+            (number, self.origins[&origin].live())
+        };
+        if rows.is_empty() {
+            self.origins.remove(&origin);
+            return None;
+        }
+        let key_count = self.layout.key_types.len();
+        let columns = self.origins[&origin].take(&rows);
+        let keys = self.index.insert(&columns.columns()[..key_count], rows.len());
+        let (mut before, mut after) = (Picks::new(&self.origins), Picks::new(&self.origins));
+        for (probe, key) in keys.iter().enumerate() {
+            for (other, slots) in self.origins.values().enumerate() {
+                if let Some(place) = slots.place(*key).filter(|place| !place.deleted) {
+                    before.push(probe, other, place.row);
+                    if other != number {
+                        after.push(probe, other, place.row);
+                    }
+                }
+            }
+        }
+        let partials = &columns.columns()[key_count + 2..];
+        let delta = SlotDelta {
+            rows: rows.len(),
+            keys: columns.columns()[..key_count].to_vec(),
+            before: before.take(&self.origins, key_count + 2, origin, partials),
+            after: after.take(&self.origins, key_count + 2, origin, partials),
+        };
+        self.origins.remove(&origin);
+        Some(delta)
+    }
+
     /// The values of `origin` that are stamped later than an epoch, as they are shipped: keys, stamp Int64, deleted
     /// Boolean, partials.
     pub fn section(&self, origin: OriginId, since: Epoch) -> RecordBatch {

@@ -45,6 +45,7 @@ mod codes {
     pub const AMBIGUOUS_COLUMN: SqlState = "42702";
     pub const UNDEFINED_COLUMN: SqlState = "42703";
     pub const UNDEFINED_OBJECT: SqlState = "42704";
+    pub const DUPLICATE_OBJECT: SqlState = "42710";
     pub const DUPLICATE_ALIAS: SqlState = "42712";
     pub const GROUPING_ERROR: SqlState = "42803";
     pub const DATATYPE_MISMATCH: SqlState = "42804";
@@ -94,6 +95,10 @@ pub fn of_plan_error(kind: &PlanErrorKind) -> SqlState {
         PlanErrorKind::WrongObjectType => WRONG_OBJECT_TYPE,
         PlanErrorKind::NotNull => NOT_NULL_VIOLATION,
         PlanErrorKind::GroupingError => GROUPING_ERROR,
+        PlanErrorKind::UndefinedObject => UNDEFINED_OBJECT,
+        PlanErrorKind::DuplicateObject => DUPLICATE_OBJECT,
+        PlanErrorKind::UndefinedDatabase => INVALID_CATALOG_NAME,
+        PlanErrorKind::PrerequisiteState => NOT_IN_PREREQUISITE_STATE,
         PlanErrorKind::Internal => INTERNAL_ERROR,
     }
 }

@@ -8,6 +8,8 @@
 //! Left out: system tables (the server's), and any judgement about a change (that is `ddl`'s: `apply` is total).
 
 mod dependents;
+mod earlier;
+mod member;
 mod object;
 mod sink;
 mod source;
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tributary_storage::{ObjectId, RegionId};
 
 use crate::error::PlanError;
+pub use member::{MemberChange, RegionDef, Standing};
 pub use object::{
     ColumnDef, ColumnDefault, MaterializedViewDef, Object, ObjectKind, SinkDef, SourceDef, TableDef,
     TableLocality, ViewColumn, ViewDef,
@@ -34,7 +37,7 @@ pub const ROW_ID: &str = "tributary_row_id";
 pub const RESERVED_PREFIX: &str = "tributary_";
 
 /// The bytes of [`Catalog::to_bytes`] start with this; the last byte is the format's number.
-const MAGIC: [u8; 4] = *b"TCT\x02";
+const MAGIC: [u8; 4] = *b"TCT\x03";
 
 /// Everything that exists in a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -45,21 +48,12 @@ pub struct Catalog {
     pub cluster: Option<[u8; 16]>,
     /// The region that serializes DDL.
     pub primary: Option<RegionId>,
-    /// The members.
+    /// The members, and those that were.
     pub regions: BTreeMap<RegionId, RegionDef>,
     /// Tables, views, sources and sinks.
     pub objects: BTreeMap<ObjectId, Arc<Object>>,
     /// The smallest id that was never given out.
     pub next_object: u32,
-}
-
-/// A member of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RegionDef {
-    /// Its name.
-    pub name: String,
-    /// Its newest incarnation, from 1.
-    pub incarnation: u32,
 }
 
 /// One step of the catalog's history.
@@ -84,6 +78,13 @@ pub enum CatalogChange {
         source: ObjectId,
         /// Whether it rests.
         paused: bool,
+    },
+    /// Something happens to a member, or a region becomes one.
+    Member {
+        /// The region.
+        region: RegionId,
+        /// What happens.
+        change: MemberChange,
     },
 }
 
@@ -115,13 +116,7 @@ impl Catalog {
                 self.cluster = Some(*cluster);
                 self.primary = Some(*primary);
                 for (region, name) in regions {
-                    self.regions.insert(
-                        *region,
-                        RegionDef {
-                            name: name.clone(),
-                            incarnation: 1,
-                        },
-                    );
+                    self.regions.insert(*region, RegionDef::new(name));
                 }
             }
             CatalogChange::Create(object) => {
@@ -129,6 +124,7 @@ impl Catalog {
                 self.objects.insert(object.id, Arc::new(object.clone()));
             }
             CatalogChange::PauseSource { source, paused } => self.pause_source(*source, *paused),
+            CatalogChange::Member { region, change } => self.change_member(*region, change),
             CatalogChange::Drop(objects) => {
                 for object in objects {
                     self.objects.remove(object);
@@ -163,25 +159,20 @@ impl Catalog {
         }
     }
 
-    /// The region with this name.
-    pub fn region_named(&self, name: &str) -> Option<RegionId> {
-        self.regions
-            .iter()
-            .find(|(_, region)| region.name == name)
-            .map(|(id, _)| *id)
-    }
-
     /// The catalog as bytes: equal catalogs, and only they, have equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let bytes = MAGIC.to_vec();
         postcard::to_extend(self, bytes).expect("a catalog holds nothing that postcard cannot")
     }
 
-    /// The inverse of [`Catalog::to_bytes`].
+    /// The inverse of [`Catalog::to_bytes`]; the format before this one is read too.
     ///
     /// # Errors
-    /// `Internal` for bytes that are not a catalog of this format.
+    /// `Internal` for bytes that are not a catalog.
     pub fn from_bytes(bytes: &[u8]) -> Result<Catalog, PlanError> {
+        if let Some(earlier) = earlier::read(bytes) {
+            return earlier;
+        }
         let body = bytes
             .strip_prefix(&MAGIC)
             .ok_or_else(|| PlanError::internal("the catalog's bytes are of an unknown format"))?;

@@ -162,9 +162,8 @@ fn complete(
     complete.insert("rate".to_owned(), NEXMARK_RATE_DEFAULT.to_string());
     complete.insert("seed".to_owned(), "0".to_owned());
     let equal: Vec<String> = catalog
-        .regions
-        .values()
-        .map(|region| format!("{}=1", region.name))
+        .members()
+        .map(|(_, region)| format!("{}=1", region.name))
         .collect();
     complete.insert("share".to_owned(), equal.join(","));
     for (name, value) in given {

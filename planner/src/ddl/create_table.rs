@@ -43,11 +43,9 @@ pub(super) fn plan(
     let locality = match &create.locality {
         None | Some(LocalityClause::RegionalByRow) => TableLocality::RegionalByRow,
         Some(LocalityClause::Global) => TableLocality::Global,
-        Some(LocalityClause::RegionalByTable(region)) => TableLocality::RegionalByTable(
-            catalog
-                .region_named(region)
-                .ok_or_else(|| undefined_region(region, catalog))?,
-        ),
+        Some(LocalityClause::RegionalByTable(region)) => {
+            TableLocality::RegionalByTable(super::member(region, catalog)?)
+        }
     };
     let notices = std::mem::take(&mut draft.notices);
     let object = new_object(catalog, 0, &name, ObjectKind::Table(draft.table(locality)))?;
@@ -56,19 +54,6 @@ pub(super) fn plan(
         notices,
         tag: TAG.to_owned(),
     })
-}
-
-fn undefined_region(region: &str, catalog: &Catalog) -> PlanError {
-    let known: Vec<&str> = catalog
-        .regions
-        .values()
-        .map(|region| region.name.as_str())
-        .collect();
-    PlanError::new(
-        PlanErrorKind::InvalidDefinition,
-        format!("region \"{region}\" does not exist"),
-    )
-    .with_hint(format!("The regions are: {}.", known.join(", ")))
 }
 
 /// The columns of a source, from the text of a column list: names and types, nothing else.

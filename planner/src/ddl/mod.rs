@@ -6,6 +6,7 @@
 //! Ids are taken upwards from the catalog's `next_object`, so a plan is only valid for the catalog's
 //! version that it was made for.
 
+mod alter_database;
 mod alter_source;
 mod create_file_source;
 mod create_materialized_view;
@@ -25,6 +26,7 @@ use crate::error::{PlanError, PlanErrorKind};
 use crate::parse::Statement;
 
 pub use crate::catalog::PlanSettings;
+pub use alter_database::{DATABASE, member};
 pub use create_source::{NEXMARK_RATE_DEFAULT, NEXMARK_TABLES};
 
 /// PostgreSQL's limit on names; longer ones would be cut there.
@@ -73,6 +75,7 @@ pub fn plan_ddl(
         Statement::CreateSource(create) => create_source::plan(create, catalog, now_ms),
         Statement::CreateSink(create) => create_sink::plan(create, catalog),
         Statement::AlterSource(alter) => alter_source::plan(alter, catalog),
+        Statement::AlterDatabase(alter) => alter_database::plan(alter, catalog),
         Statement::Drop(drop) => drop::plan(drop, catalog),
         _ => Err(PlanError::internal("only CREATE, ALTER and DROP are DDL")),
     }

@@ -104,6 +104,7 @@ fn shown(plan: &DdlPlan) -> String {
             }
             CatalogChange::PauseSource { source, paused } => format!("pause {source}: {paused}\n"),
             CatalogChange::Found { .. } => panic!("no statement founds a cluster"),
+            CatalogChange::Member { region, change } => format!("region {}: {change:?}\n", region.0),
         };
     }
     for notice in &plan.notices {

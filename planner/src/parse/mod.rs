@@ -12,6 +12,7 @@
 //! Invariants: the size and depth of the text are bounded before it is parsed (see [`limits`]); no text
 //! overflows the stack; parsing knows no catalog.
 
+mod alter_database;
 mod alter_source;
 mod copy;
 mod create_materialized_view;
@@ -35,6 +36,7 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use crate::error::{PlanError, PlanErrorKind};
+pub use alter_database::{AlterDatabase, RegionAction};
 pub use alter_source::AlterSource;
 pub use copy::{CopyFormat, CopyOptions, CopyStatement};
 pub use create_materialized_view::CreateMaterializedView;

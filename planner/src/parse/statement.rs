@@ -8,9 +8,9 @@ use sqlparser::tokenizer::Token;
 
 use super::tokens::Tokens;
 use super::{
-    AlterSource, CopyStatement, CreateMaterializedView, CreateSink, CreateSource, CreateTable, CreateView,
-    Drop, alter_source, copy, create_materialized_view, create_sink, create_source, create_table,
-    create_view, drop, explain,
+    AlterDatabase, AlterSource, CopyStatement, CreateMaterializedView, CreateSink, CreateSource, CreateTable,
+    CreateView, Drop, alter_database, alter_source, copy, create_materialized_view, create_sink,
+    create_source, create_table, create_view, drop, explain,
 };
 use crate::error::{PlanError, PlanErrorKind};
 
@@ -25,6 +25,8 @@ pub enum Statement {
     CreateSource(CreateSource),
     /// ALTER SOURCE.
     AlterSource(AlterSource),
+    /// ALTER DATABASE.
+    AlterDatabase(AlterDatabase),
     /// CREATE SINK.
     CreateSink(CreateSink),
     /// CREATE VIEW.
@@ -61,6 +63,7 @@ impl Statement {
             Statement::CreateTable(_)
                 | Statement::CreateSource(_)
                 | Statement::AlterSource(_)
+                | Statement::AlterDatabase(_)
                 | Statement::CreateSink(_)
                 | Statement::CreateView(_)
                 | Statement::CreateMaterializedView(_)
@@ -83,6 +86,7 @@ pub(super) fn parse_statement(mut tokens: Tokens<'_>) -> Result<Statement, PlanE
         Keyword::CREATE => parse_create(tokens),
         Keyword::DROP => drop::parse(tokens),
         Keyword::ALTER if tokens.peek_is(&["alter", "source"]) => alter_source::parse(tokens),
+        Keyword::ALTER if tokens.peek_is(&["alter", "database"]) => alter_database::parse(tokens),
         Keyword::EXPLAIN => explain::parse(tokens),
         Keyword::COPY => copy::parse(tokens),
         Keyword::FLUSH => {

@@ -37,11 +37,10 @@ impl Dataflow {
         self.position = last.position;
         self.chain = last.chain;
         let mut stepped = self.step_views(gathered)?;
-        if let Some(origin) = self.origin {
-            stepped.announced |= !stepped.changes.is_empty();
-            if stepped.announced {
-                self.frontier.advance(origin, Epoch(self.position.0));
-            }
+        stepped.announced |= !stepped.changes.is_empty();
+        stepped.announced &= self.joined;
+        if let Some(origin) = self.origin.filter(|_| stepped.announced) {
+            self.frontier.advance(origin, Epoch(self.position.0));
         }
         self.seal_traces();
         self.spill();
@@ -60,9 +59,14 @@ impl Dataflow {
         let stamp = Epoch(record.position.0);
         match &record.timed.entry {
             Entry::Catalog(changes) => {
+                let is_founding = self.catalog.cluster.is_none();
                 let mut catalog = (*self.catalog).clone();
                 changes.iter().for_each(|change| catalog.apply(change));
-                self.adopt_catalog(Arc::new(catalog), stamp, gathered)?;
+                self.adopt_catalog(Arc::new(catalog), gathered)?;
+                // Whoever founds a cluster belongs to it; one that comes back as another incarnation joins first.
+                self.joined |= is_founding;
+                self.identify();
+                (self.catalog_origin, self.catalog_stamp) = (self.origin, stamp);
                 self.note_own_chain(record);
                 gathered.stepped.announced = true;
                 gathered
@@ -70,7 +74,13 @@ impl Dataflow {
                     .changes
                     .insert(SectionObject::Blob(CATALOG_BLOB.into()), Changed::Stamped);
             }
-            Entry::Joined => gathered.stepped.announced = true,
+            Entry::Joined => {
+                self.joined = true;
+                if let Some(origin) = self.origin {
+                    self.supersede(origin, gathered);
+                }
+                gathered.stepped.announced = true;
+            }
             Entry::Commit { tables, source } => {
                 for (&table, writes) in tables {
                     self.apply_writes(table, writes, stamp, record.timed.hlc, gathered)?;
@@ -144,7 +154,8 @@ impl Dataflow {
                     let to = bundle.included.iter().find(|part| part.origin == section.origin);
                     let stamp = to.map_or(Epoch(0), |part| part.to);
                     if catalog.version > self.catalog.version {
-                        self.adopt_catalog(Arc::new(catalog), stamp, gathered)?;
+                        self.adopt_catalog(Arc::new(catalog), gathered)?;
+                        (self.catalog_origin, self.catalog_stamp) = (Some(section.origin), stamp);
                     }
                 }
             }
@@ -155,6 +166,7 @@ impl Dataflow {
             self.counts.relayed += u64::from(bundle.included.iter().any(|part| part.origin != bundle.sender));
         }
         self.counts.joint_applications += u64::from(set.len() > 1);
+        self.identify();
         Ok(())
     }
 
@@ -166,6 +178,9 @@ impl Dataflow {
             let known = self.frontier.get(part.origin);
             if part.to <= known && !self.defects.replication.skip_duplicate_check {
                 continue;
+            }
+            if known == Epoch(0) {
+                self.supersede(part.origin, gathered);
             }
             for section in bundle
                 .sections
@@ -188,6 +203,7 @@ impl Dataflow {
         gathered: &mut Gathered,
     ) -> Result<()> {
         match &section.object {
+            SectionObject::Slots(_) | SectionObject::Blob(_) if self.is_superseded(origin) => {}
             SectionObject::Rows(id) => {
                 let Some(table) = self.tables.get_mut(id) else {
                     return Ok(());
@@ -215,7 +231,7 @@ impl Dataflow {
     }
 
     /// Makes the catalog the current one: creates what is new in it, drops what is gone.
-    fn adopt_catalog(&mut self, catalog: Arc<Catalog>, stamp: Epoch, gathered: &mut Gathered) -> Result<()> {
+    fn adopt_catalog(&mut self, catalog: Arc<Catalog>, gathered: &mut Gathered) -> Result<()> {
         let kept: BTreeSet<ObjectId> = catalog.objects.keys().copied().collect();
         self.tables.retain(|id, _| kept.contains(id));
         self.views.retain(|id, _| kept.contains(id));
@@ -228,6 +244,12 @@ impl Dataflow {
             views.retain(|view| kept.contains(view));
         }
         let scope = super::scope_of(&catalog);
+        if scope != self.scope() && !self.catalog.regions.is_empty() {
+            // A region that was alone has company now: its views are computed again, with slots.
+            self.views.clear();
+            self.slots.clear();
+            self.attached.clear();
+        }
         for (&id, object) in &catalog.objects {
             match &object.kind {
                 ObjectKind::Table(def) if !self.tables.contains_key(&id) => {
@@ -259,8 +281,6 @@ impl Dataflow {
             }
         }
         self.catalog = catalog;
-        self.catalog_stamp = stamp;
-        self.identify();
         Ok(())
     }
 
@@ -310,7 +330,7 @@ impl Dataflow {
     /// After a restart: every position of the log counts as announced, since one of them was the last epoch
     /// that peers have heard of.
     pub fn announce_recovered(&mut self) {
-        if let Some(origin) = self.origin
+        if let Some(origin) = self.origin.filter(|_| self.joined)
             && self.position > Position(0)
         {
             self.frontier.advance(origin, Epoch(self.position.0));

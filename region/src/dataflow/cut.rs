@@ -39,7 +39,7 @@ impl Dataflow {
             frontier: self.frontier.clone(),
             settled: false,
             hlc: self.hlc,
-            origin: self.origin,
+            origin: self.writes_as(),
             catalog: self.catalog.clone(),
             tables,
             views,
@@ -173,8 +173,8 @@ impl Dataflow {
             Changes::Since(epoch) => stamp > *epoch,
         };
         if name == CATALOG_BLOB {
-            let primary = self.catalog.primary? == origin.region;
-            return (primary && wanted(self.catalog_stamp)).then(|| bundles::encode_catalog(&self.catalog));
+            let is_its = self.catalog_origin == Some(origin);
+            return (is_its && wanted(self.catalog_stamp)).then(|| bundles::encode_catalog(&self.catalog));
         }
         let (stamp, views) = self.attached.get(&origin)?;
         wanted(*stamp).then(|| bundles::encode_attached(views))

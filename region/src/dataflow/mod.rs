@@ -14,6 +14,7 @@
 
 mod apply;
 mod cut;
+mod members;
 mod relation;
 mod sources;
 mod views;
@@ -65,7 +66,10 @@ pub struct Dataflow {
     pub(crate) views: BTreeMap<ObjectId, ViewState>,
     /// Per origin the views it has attached, and the origin's epoch as of which that is known.
     pub(crate) attached: BTreeMap<OriginId, (Epoch, BTreeSet<ObjectId>)>,
-    /// The primary's epoch as of which the catalog is known.
+    /// Whether the `Joined` record is in the log: from there on the region announces.
+    pub(crate) joined: bool,
+    /// Whose record made the catalog, and its epoch as of which the catalog is known.
+    pub(crate) catalog_origin: Option<OriginId>,
     pub(crate) catalog_stamp: Epoch,
     /// Rows or events consumed of each source.
     pub(crate) sources: BTreeMap<ObjectId, u64>,
@@ -124,6 +128,8 @@ impl Dataflow {
             slots: BTreeMap::new(),
             views: BTreeMap::new(),
             attached: BTreeMap::new(),
+            joined: false,
+            catalog_origin: None,
             catalog_stamp: Epoch(0),
             sources: BTreeMap::new(),
             source_logs: BTreeMap::new(),
@@ -209,24 +215,18 @@ impl Dataflow {
     ///
     /// A member from which nothing has come has no rows at this frontier, and so nothing to attach.
     pub fn missing(&self, view: ObjectId) -> Vec<RegionId> {
-        let own = self.origin.map(|origin| origin.region);
         let everyone = self.depends_on_fragments(view);
-        let mut missing = Vec::new();
-        for (&region, def) in &self.catalog.regions {
-            let origin = OriginId {
-                region,
-                incarnation: def.incarnation,
-            };
-            let needed = own == Some(region) || (everyone && self.frontier.get(origin) > Epoch(0));
-            let attached = self
-                .attached
-                .get(&origin)
-                .is_some_and(|(_, views)| views.contains(&view));
-            if needed && !attached {
-                missing.push(region);
-            }
-        }
-        missing
+        let has_attached = |origin: &OriginId| {
+            self.attached
+                .get(origin)
+                .is_some_and(|(_, views)| views.contains(&view))
+        };
+        let is_missing = |region: &RegionId| match self.origin.filter(|own| own.region == *region) {
+            Some(own) => !has_attached(&own),
+            None => everyone && self.known_as(*region).is_some_and(|known| !has_attached(&known)),
+        };
+        let members = self.catalog.members().map(|(region, _)| region);
+        members.filter(is_missing).collect()
     }
 
     /// Whether a view, or a view it reads, has local fragments: then every member contributes to it.
@@ -263,14 +263,6 @@ impl Dataflow {
         View::new(object.id, def.plan.clone(), self.scope(), self.workers.clone())
             .map(drop)
             .map_err(|error| Rejected::Unsupported(error.to_string()))
-    }
-
-    /// Finds out who this region is by its name in the catalog.
-    pub(crate) fn identify(&mut self) {
-        self.origin = self.catalog.region_named(&self.name).map(|region| OriginId {
-            region,
-            incarnation: self.catalog.regions[&region].incarnation,
-        });
     }
 
     /// Remembers a log hash.

@@ -8,9 +8,10 @@
 //! A hash that is not known any more proves nothing and is passed over: hashes are kept until every member
 //! has acknowledged them.
 
-use crate::frontier::Frontier;
-use crate::link::message::{Hello, LINK_FORMAT};
-use crate::link::{Identity, Local};
+use tributary_storage::RegionId;
+
+use crate::link::message::{Hello, LINK_FORMAT, Standing};
+use crate::link::{Identity, Local, Member};
 
 /// Why a hello is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,15 @@ pub(crate) fn greet(local: &Local<'_>, session: u64, answers: Option<u64>) -> He
         origin: local.identity.map(|identity| identity.origin),
         frontier: local.frontier.clone(),
         chains: local.frontier.iter().filter_map(known).collect(),
+        standings: local.members.iter().map(standing).collect(),
+    }
+}
+
+fn standing((region, member): (&RegionId, &Member)) -> Standing {
+    Standing {
+        region: *region,
+        incarnation: member.incarnation,
+        dropped: member.dropped,
     }
 }
 
@@ -79,13 +89,22 @@ fn judge_names(hello: &Hello, local: &Local<'_>, peer: &str) -> Result<(), Verdi
     if local.members.is_empty() {
         return Ok(());
     }
-    let Some(member) = local
+    let mut named = local
         .members
         .iter()
-        .find(|(_, name)| **name == hello.name)
+        .filter(|(_, member)| member.name == hello.name);
+    let Some(member) = named
+        .clone()
+        .find(|(_, member)| !member.dropped)
         .map(|(region, _)| *region)
     else {
-        return refuse(format!("no member of this cluster is named {}", hello.name));
+        return refuse(match named.next() {
+            Some(_) => format!("region {} was dropped from this cluster", hello.name),
+            None => format!(
+                "no member of this cluster is named {name}: ALTER DATABASE tributary ADD REGION \"{name}\" first",
+                name = hello.name
+            ),
+        });
     };
     match hello.region() {
         Some(region) if region != member => refuse(format!(
@@ -116,15 +135,22 @@ fn judge_own_history(hello: &Hello, local: &Local<'_>, ours: &Identity, peer: &s
             )));
         }
     }
-    let later = |frontier: &Frontier| {
-        let origins: Vec<_> = frontier.iter().map(|(origin, _)| origin).collect();
-        origins
-            .into_iter()
-            .find(|o| o.region == ours.origin.region && o.incarnation > ours.origin.incarnation)
-    };
-    match later(&hello.frontier) {
+    let mut standings = hello.standings.iter();
+    let standing = standings.find(|standing| standing.region == ours.origin.region);
+    if standing.is_some_and(|standing| standing.dropped) {
+        return Err(Verdict::Fatal(format!(
+            "{peer} says that this region ({}) was dropped from the cluster",
+            ours.origin
+        )));
+    }
+    let known = hello.frontier.iter().map(|(origin, _)| origin);
+    let known = known.filter(|origin| origin.region == ours.origin.region);
+    let newest = known.map(|origin| origin.incarnation);
+    let newest = newest.chain(standing.map(|standing| standing.incarnation)).max();
+    match newest.filter(|newest| *newest > ours.origin.incarnation) {
         Some(newer) => Err(Verdict::Fatal(format!(
-            "{peer} knows this region as {newer}: {} was superseded and must not write",
+            "{peer} knows this region as incarnation {newer}: {} was fenced or superseded and must not write. \
+             If no other copy runs, start it with --reincarnate: its own rows are kept",
             ours.origin
         ))),
         None => Ok(()),
@@ -140,12 +166,14 @@ fn judge_other_histories(hello: &Hello, local: &Local<'_>, peer: &str) -> Result
                 "{peer} ({theirs}) is at epoch {reached}, but was seen here at {seen}: it lost a part of its log"
             ));
         }
-        let newer = local.frontier.iter().map(|(origin, _)| origin);
-        if let Some(newer) = newer
-            .into_iter()
-            .find(|o| o.region == theirs.region && o.incarnation > theirs.incarnation)
-        {
-            return refuse(format!("{peer} ({theirs}) was superseded by {newer}"));
+        let known = local.frontier.iter().map(|(origin, _)| origin);
+        let known = known.filter(|origin| origin.region == theirs.region);
+        let named = local.members.get(&theirs.region).map(|member| member.incarnation);
+        let newest = known.map(|origin| origin.incarnation).chain(named).max();
+        if let Some(newer) = newest.filter(|newest| *newest > theirs.incarnation) {
+            return refuse(format!(
+                "{peer} ({theirs}) was fenced or superseded: incarnation {newer} counts"
+            ));
         }
     }
     for (origin, epoch, chain) in &hello.chains {

@@ -17,7 +17,7 @@ use crate::frontier::{ClusterId, Epoch, Frontier};
 use crate::hlc::Tick;
 
 /// The version of the link protocol spoken here.
-pub const LINK_FORMAT: u16 = 1;
+pub const LINK_FORMAT: u16 = 2;
 
 /// The most bytes of a message that is not a bundle.
 pub const CONTROL_BYTES_MAX: usize = 1 << 20;
@@ -78,6 +78,19 @@ pub struct Hello {
     pub frontier: Frontier,
     /// The chain hashes it knows at these epochs of its frontier.
     pub chains: Vec<(OriginId, Epoch, ChainHash)>,
+    /// How each region stands, as far as the sender's catalog says.
+    pub standings: Vec<Standing>,
+}
+
+/// How a region stands to its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The region.
+    pub region: RegionId,
+    /// The incarnation that counts.
+    pub incarnation: u32,
+    /// Whether it was dropped.
+    pub dropped: bool,
 }
 
 impl Hello {
@@ -214,6 +227,7 @@ impl Message {
             Self::Hello(hello) => {
                 hello.frontier.len() <= ORIGINS_MAX
                     && hello.chains.len() <= ORIGINS_MAX
+                    && hello.standings.len() <= ORIGINS_MAX
                     && hello.name.len() <= NAME_BYTES_MAX
                     && hello.cluster.is_some() == hello.origin.is_some()
             }
@@ -341,6 +355,11 @@ mod tests {
                 origin: Some(origin),
                 frontier: frontier(),
                 chains: vec![(origin, Epoch(7), ChainHash([1; 16]))],
+                standings: vec![Standing {
+                    region: RegionId(2),
+                    incarnation: 3,
+                    dropped: true,
+                }],
             })),
             Message::Refuse { reason: "no".into() },
             Message::Bundle(Bytes::from_static(b"opaque here")),

@@ -85,6 +85,13 @@ impl OfOrigin {
         stamps.map(|place| self.stamp(place)).max().unwrap_or(Epoch(0))
     }
 
+    /// The rows of the slots that are no tombstones, in the order in which they were written.
+    pub(super) fn live(&self) -> Vec<u32> {
+        let mut rows = self.rows.live();
+        rows.retain(|row| !self.deleted[*row as usize]);
+        rows
+    }
+
     /// Whole rows.
     pub(super) fn take(&self, rows: &[u32]) -> RecordBatch {
         self.rows.take(rows)

@@ -319,3 +319,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn forgetting_an_origin_takes_its_live_slots_and_leaves_the_others() {
+    let mut set = set();
+    set.write_own(origin(1), Epoch(1), &changes(&[("a", Some(1)), ("b", Some(2))]));
+    set.write_own(origin(1), Epoch(2), &changes(&[("b", None), ("c", Some(4))]));
+    let mut other = self::set();
+    other.write_own(origin(2), Epoch(3), &changes(&[("a", Some(10)), ("d", Some(40))]));
+    set.merge_foreign(origin(2), &other.section(origin(2), Epoch(0)))
+        .expect("a section");
+    let delta = set.forget(origin(1)).expect("it had live slots");
+    assert_eq!(
+        shown(&delta),
+        r#"["a@r1.1=1", "a@r2.1=10", "c@r1.1=4"] -> ["a@r2.1=10"]"#
+    );
+    assert!(set.forget(origin(1)).is_none(), "nothing is left of it");
+    assert_eq!(set.section(origin(1), Epoch(0)).num_rows(), 0);
+    assert_eq!(set.section(origin(2), Epoch(0)).num_rows(), 2);
+    let again = set.write_own(origin(1), Epoch(9), &changes(&[("a", Some(5))]));
+    assert_eq!(shown(&again), r#"["a@r2.1=10"] -> ["a@r1.1=5", "a@r2.1=10"]"#);
+}

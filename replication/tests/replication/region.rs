@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use tributary_replication::{
     Bundle, Changed, Changes, Chunk, ClusterId, CutRequest, Defects, Epoch, Frontier, HlcClock, Identity,
-    Inbox, Included, Link, LinkConfig, LinkEffect, Local, Message, OriginChanges, RowVersions, Section,
-    SectionObject, SlotChanges, SlotLayout, SlotSet, TableWrites, Tick,
+    Inbox, Included, Link, LinkConfig, LinkEffect, Local, Member, Message, OriginChanges, RowVersions,
+    Section, SectionObject, SlotChanges, SlotLayout, SlotSet, TableWrites, Tick,
 };
 use tributary_storage::{
     ChainHash, Delta, Fingerprint, FragmentId, KeyEncoder, Keys, ObjectId, OriginId, RegionId,
@@ -34,7 +34,7 @@ struct HeldBack {
 pub struct Region {
     pub name: String,
     pub identity: Option<Identity>,
-    pub members: BTreeMap<RegionId, String>,
+    pub members: BTreeMap<RegionId, Member>,
     pub frontier: Frontier,
     pub links: BTreeMap<String, Link>,
     pub inbox: Inbox,
@@ -71,7 +71,7 @@ fn encoded(keys: &[&str]) -> Keys {
 pub type Outbox = Vec<(String, LinkEffect)>;
 
 impl Region {
-    pub fn new(name: &str, number: u16, members: &BTreeMap<RegionId, String>, config: LinkConfig) -> Self {
+    pub fn new(name: &str, number: u16, members: &BTreeMap<RegionId, Member>, config: LinkConfig) -> Self {
         let origin = OriginId::first(RegionId(number));
         let identity = Identity {
             cluster: CLUSTER,

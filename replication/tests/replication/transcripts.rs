@@ -3,7 +3,7 @@
 //!
 //! Commands: `regions a b c` (always first), `connect a b`, `disconnect a b`, `run MS`, `write a key=value`
 //! (`key=` deletes), `lose a b COUNT` (messages that are no heartbeats), `mute a b` (everything), `restart a`, `joining a`, `join a`,
-//! `rename a NAME`, `cluster a BYTE`, `epoch a EPOCH`, `fork a`, `small-messages` and `few-keys` (before
+//! `rename a NAME`, `cluster a BYTE`, `epoch a EPOCH`, `fork a`, `fence a b` and `drop a b` (what the catalog of a says of b), `small-messages` and `few-keys` (before
 //! `regions`), `heartbeats`, `state a`, `status a b`.
 
 use std::fmt::Write;
@@ -107,7 +107,7 @@ fn command(world: &mut World, words: &[&str]) {
             let members = other.members.clone();
             let (number, _) = members
                 .iter()
-                .find(|(_, member)| member == name)
+                .find(|(_, member)| member.name == *name)
                 .expect("a member");
             let fresh = crate::region::Region::new(name, number.0, &members, LinkConfig::default());
             world.region(name).identity = fresh.identity;
@@ -118,6 +118,14 @@ fn command(world: &mut World, words: &[&str]) {
             let cluster = ClusterId([number(byte) as u8; 16]);
             assert_ne!(cluster, CLUSTER);
             world.region(name).identity.as_mut().expect("a member").cluster = cluster;
+        }
+        ["fence", at, name] | ["drop", at, name] => {
+            let mut members = world.region(at).members.values_mut();
+            let member = members.find(|member| member.name == *name).expect("a member");
+            match words[0] {
+                "fence" => member.incarnation += 1,
+                _ => member.dropped = true,
+            }
         }
         ["epoch", name, epoch] => world.region(name).set_own_epoch(number(epoch)),
         ["fork", name] => world.region(name).fork(),

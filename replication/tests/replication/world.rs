@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use tributary_replication::{LinkConfig, LinkEffect, Message, Tick};
+use tributary_replication::{LinkConfig, LinkEffect, Member, Message, Tick};
 use tributary_storage::RegionId;
 
 use crate::region::{Region, over_the_wire};
@@ -62,20 +62,28 @@ fn pair(a: &str, b: &str) -> (String, String) {
     }
 }
 
+fn member(name: &str) -> Member {
+    Member {
+        name: name.to_owned(),
+        incarnation: 1,
+        dropped: false,
+    }
+}
+
 impl World {
     pub fn new(names: &[&str], config: &LinkConfig, weather: Weather, seed: u64) -> Self {
         let numbered = names
             .iter()
             .enumerate()
-            .map(|(i, name)| (RegionId(i as u16 + 1), name.to_string()));
-        let members: BTreeMap<RegionId, String> = numbered.collect();
+            .map(|(i, name)| (RegionId(i as u16 + 1), member(name)));
+        let members: BTreeMap<RegionId, Member> = numbered.collect();
         let mut regions = BTreeMap::new();
-        for (number, name) in &members {
+        for (number, Member { name, .. }) in &members {
             let mut region = Region::new(name, number.0, &members, config.clone());
             members
                 .values()
-                .filter(|peer| *peer != name)
-                .for_each(|peer| region.add_peer(peer));
+                .filter(|peer| peer.name != *name)
+                .for_each(|peer| region.add_peer(&peer.name));
             regions.insert(name.clone(), region);
         }
         Self {

@@ -56,6 +56,10 @@ pub struct StartArgs {
     /// aggregates and what is being worked on come on top. Without it everything stays in memory.
     #[arg(long, env = "TRIBUTARY_MEMORY_BUDGET", value_name = "BYTES")]
     pub memory_budget: Option<String>,
+    /// This region has lost its log, was restored from an old copy, or was fenced: let it go on as another incarnation.
+    /// Does nothing to a region that needs it not.
+    #[arg(long, env = "TRIBUTARY_REINCARNATE")]
+    pub reincarnate: bool,
     /// Stop as on SIGTERM when standard input ends: how a parent process makes sure that nothing outlives it.
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
@@ -82,6 +86,8 @@ pub struct NodeConfig {
     pub workers: usize,
     /// The bytes of rows of views that stay in memory; `None` keeps all.
     pub memory_budget: Option<usize>,
+    /// Whether the region may go on as another incarnation.
+    pub reincarnate: bool,
 }
 
 /// A smaller budget does not hold the rows of one batch of each operator.
@@ -188,6 +194,7 @@ impl NodeConfig {
             primary,
             workers,
             memory_budget,
+            reincarnate: args.reincarnate,
         })
     }
 
@@ -242,6 +249,7 @@ mod tests {
             primary_region: None,
             workers: None,
             memory_budget: None,
+            reincarnate: false,
             stop_with_stdin: false,
         }
     }

@@ -149,7 +149,8 @@ async fn open(
         region: config.region.clone(),
         peers: config.peers.keys().cloned().collect(),
         primary: config.primary.clone(),
-        primary_client: peers.get(&config.primary).cloned(),
+        clients: peers.clone(),
+        reincarnate: config.reincarnate,
         workers: config.workers,
         memory_budget: config.memory_budget,
     };

@@ -50,7 +50,7 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "joining: no catalog of a cluster has arrived yet\n",
+            "joining: the catalog, or what views are computed from, has not arrived yet\n",
         )
     }
 }

@@ -97,7 +97,7 @@ pub enum DdlRefusal {
 }
 
 /// Kinds of planning errors by their number on the wire. Append only.
-const PLAN_ERRORS: [PlanErrorKind; 17] = [
+const PLAN_ERRORS: [PlanErrorKind; 21] = [
     PlanErrorKind::Internal,
     PlanErrorKind::Syntax,
     PlanErrorKind::TooLong,
@@ -115,6 +115,10 @@ const PLAN_ERRORS: [PlanErrorKind; 17] = [
     PlanErrorKind::WrongObjectType,
     PlanErrorKind::NotNull,
     PlanErrorKind::GroupingError,
+    PlanErrorKind::UndefinedObject,
+    PlanErrorKind::DuplicateObject,
+    PlanErrorKind::UndefinedDatabase,
+    PlanErrorKind::PrerequisiteState,
 ];
 
 impl DdlRefusal {

@@ -1,10 +1,12 @@
 //! Keeping one peer connected from this side.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tokio::task::{AbortHandle, JoinSet};
 use tonic::Request;
 
 use super::backoff::Backoff;
@@ -18,8 +20,43 @@ const COURTESY: Duration = Duration::from_secs(2);
 /// A connection that lasted this long was a good one.
 const GOOD_AFTER: Duration = Duration::from_secs(2);
 
+/// Dials the configured peers, and the members as the catalog has them. Runs until it is dropped.
+pub(super) async fn keep_all_connected(shared: Arc<Shared>, configured: BTreeMap<String, PeerClient>) {
+    let mut dialers = JoinSet::new();
+    let mut running: BTreeMap<String, AbortHandle> = BTreeMap::new();
+    let mut snapshots = shared.node.snapshots();
+    let mut seen_version = None;
+    loop {
+        let catalog = snapshots.borrow_and_update().catalog.clone();
+        if seen_version != Some(catalog.version) {
+            seen_version = Some(catalog.version);
+            let wanted: BTreeSet<String> = match catalog.cluster {
+                None => configured.keys().cloned().collect(),
+                Some(_) => catalog.members().map(|(_, region)| region.name.clone()).collect(),
+            };
+            running.retain(|peer, dialer| {
+                let is_wanted = wanted.contains(peer);
+                if !is_wanted {
+                    dialer.abort();
+                }
+                is_wanted
+            });
+            for peer in wanted.into_iter().filter(|peer| *peer != shared.region) {
+                let Some(client) = shared.node.client(&peer).filter(|_| !running.contains_key(&peer)) else {
+                    continue;
+                };
+                let dialer = dialers.spawn(keep_connected(shared.clone(), peer.clone(), client));
+                running.insert(peer, dialer);
+            }
+        }
+        if snapshots.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Dials whenever there is no connection to the peer. Runs until it is dropped.
-pub(super) async fn keep_connected(shared: Arc<Shared>, peer: String, client: PeerClient) {
+async fn keep_connected(shared: Arc<Shared>, peer: String, client: PeerClient) {
     let mut backoff = Backoff::new();
     let mut random = StdRng::from_os_rng();
     let first_to_dial = shared.region < peer;

@@ -9,8 +9,8 @@
 //! waited for it in vain (it may be the only one that can). See [`registry`] for what happens when both do.
 //!
 //! Each peer is dialled at the address configured for it and nowhere else, so that a proxy can stand in
-//! between. A stream that is dialled *to* us says who it is in its first message, and is refused unless that is a
-//! configured peer. Left out for now: TLS and certificates.
+//! between; a member that is not configured at the address in the catalog, if there is one. A stream that is dialled
+//! *to* us says who it is in its first message, and is refused unless that is a configured peer or a member. Left out for now: TLS and certificates.
 
 pub mod actions;
 mod backoff;
@@ -44,8 +44,6 @@ const PERMIT_BYTES: usize = 1024;
 pub(crate) struct Shared {
     /// This region's name.
     pub region: String,
-    /// Who may connect.
-    pub peers: Vec<String>,
     /// Which connection to a peer counts.
     pub registry: Registry,
     /// Where news goes.
@@ -56,7 +54,7 @@ pub(crate) struct Shared {
     pub node: Arc<Node>,
 }
 
-/// Serves peers on `listener` and dials the configured ones, until `shutdown` turns true.
+/// Serves peers on `listener` and dials them, the configured ones and the members, until `shutdown` turns true.
 pub async fn serve(
     node: Arc<Node>,
     listener: TcpListener,
@@ -65,17 +63,13 @@ pub async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let shared = Arc::new(Shared {
         region: node.name().to_owned(),
-        peers: peers.keys().cloned().collect(),
         registry: Registry::new(node.name()),
         requests: node.requests(),
         inbound: Arc::new(Semaphore::new(INBOUND_BYTES_MAX / PERMIT_BYTES)),
         node,
     });
-    let mut dialers = tokio::task::JoinSet::new();
-    for (peer, client) in peers {
-        dialers.spawn(dial::keep_connected(shared.clone(), peer, client));
-    }
+    let dialers = tokio::spawn(dial::keep_all_connected(shared.clone(), peers));
     let served = service::serve(shared, listener, shutdown).await;
-    dialers.shutdown().await;
+    dialers.abort();
     served
 }

@@ -89,11 +89,14 @@ async fn accept(
     let Some(peer) = introduced_as(&message) else {
         return refuse(outbox, "the first message is no introduction".to_owned());
     };
-    if !shared.peers.contains(&peer) {
+    if !shared.node.admits(&peer) {
         let peer: String = peer.chars().take(64).collect();
         return refuse(
             outbox,
-            format!("region {peer:?} is not a configured peer of {:?}", shared.region),
+            format!(
+                "region {peer:?} is neither a configured peer of {:?} nor a member",
+                shared.region
+            ),
         );
     }
     let Some(claim) = shared.registry.claim(&peer, false) else {
@@ -175,7 +178,7 @@ impl FlightService for Service {
                 }
                 let request: DdlRequest = postcard::from_bytes(&action.body)
                     .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
-                if !self.shared.peers.contains(&request.from) {
+                if !self.shared.node.admits(&request.from) {
                     metrics::counter!("tributary_peer_refused_total", "peer" => "unknown").increment(1);
                     return Err(Status::permission_denied("not a configured peer"));
                 }

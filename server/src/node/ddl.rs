@@ -31,11 +31,11 @@ const PUBLISH_MAX: Duration = Duration::from_secs(60);
 const ARRIVE_MAX: Duration = Duration::from_secs(20);
 
 /// A change made at the primary.
-struct Made {
-    tag: String,
-    notices: Vec<String>,
-    position: Position,
-    catalog_version: u64,
+pub(super) struct Made {
+    pub(super) tag: String,
+    pub(super) notices: Vec<String>,
+    pub(super) position: Position,
+    pub(super) catalog_version: u64,
 }
 
 impl Node {
@@ -48,24 +48,26 @@ impl Node {
                 DdlError::Plan(PlanError::internal(format!("looking at files failed: {error}")))
             })?
             .map_err(DdlError::Plan)?;
-        let Some(client) = &self.primary_client else {
-            let made = self.make(sql, settings).await?;
+        let primary = self.primary();
+        if primary == self.region {
+            let made = self.make_any(sql, settings).await?;
             return Ok(DdlDone {
                 tag: made.tag,
                 notices: made.notices,
                 position: made.position,
             });
-        };
+        }
         let request = DdlRequest {
             from: self.region.clone(),
             sql,
             time_zone: settings.time_zone,
         };
         let unreachable = || DdlError::Unreachable {
-            primary: self.primary.clone(),
+            primary: primary.clone(),
         };
+        let client = self.client(&primary).ok_or_else(unreachable)?;
         let reply = client.ddl(&request).await.map_err(|error| {
-            tracing::warn!(primary = self.primary, %error, "DDL cannot be forwarded");
+            tracing::warn!(primary, %error, "DDL cannot be forwarded");
             unreachable()
         })?;
         let (tag, mut notices, version) = match reply {
@@ -87,7 +89,7 @@ impl Node {
             Ok(None) => {
                 notices.push(format!(
                     "the primary region \"{}\" made the change, but it has not reached this region yet",
-                    self.primary
+                    primary
                 ));
                 self.newest().position
             }
@@ -102,13 +104,13 @@ impl Node {
 
     /// Answers another region's request. At the primary only.
     pub(crate) async fn answer_ddl(&self, request: DdlRequest) -> DdlReply {
-        if self.primary_client.is_some() {
+        if self.primary() != self.region {
             return DdlReply::Refused(DdlRefusal::NotPrimary);
         }
         let settings = PlanSettings {
             time_zone: request.time_zone,
         };
-        match self.make(request.sql, settings).await {
+        match self.make_any(request.sql, settings).await {
             Ok(made) => DdlReply::Made {
                 tag: made.tag,
                 notices: made.notices,
@@ -118,8 +120,16 @@ impl Node {
         }
     }
 
+    /// Runs one statement at the primary: one that changes the members may take several changes of the catalog.
+    async fn make_any(&self, sql: String, settings: PlanSettings) -> Result<Made, DdlError> {
+        match one_statement(&sql).map_err(DdlError::Plan)? {
+            parse::Statement::AlterDatabase(alter) => self.make_members(&alter, sql, settings).await,
+            _ => self.make(sql, settings).await,
+        }
+    }
+
     /// Plans, logs and publishes one statement at the primary.
-    async fn make(&self, sql: String, settings: PlanSettings) -> Result<Made, DdlError> {
+    pub(super) async fn make(&self, sql: String, settings: PlanSettings) -> Result<Made, DdlError> {
         let _one_at_a_time = self.ddl.lock().await;
         for _ in 0..ATTEMPTS_MAX {
             let snapshot = self.newest();

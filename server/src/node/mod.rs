@@ -16,11 +16,13 @@ mod ddl;
 mod driver;
 mod found;
 mod log_writer;
+mod members;
 mod open;
 mod request;
 mod spill;
 mod workers;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,8 +50,10 @@ pub struct NodeSettings {
     pub peers: Vec<String>,
     /// The primary region's name.
     pub primary: String,
-    /// How to ask the primary to run DDL; `None` at the primary itself.
-    pub primary_client: Option<PeerClient>,
+    /// How the configured peers are reached.
+    pub clients: BTreeMap<String, PeerClient>,
+    /// Whether the region may go on as another incarnation.
+    pub reincarnate: bool,
     /// How many threads compute a step.
     pub workers: usize,
     /// The bytes of rows of views that stay in memory; `None` keeps all.
@@ -60,7 +64,7 @@ pub struct NodeSettings {
 pub struct Node {
     region: String,
     primary: String,
-    primary_client: Option<PeerClient>,
+    clients: BTreeMap<String, PeerClient>,
     requests: mpsc::Sender<Request>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     /// Where the log ended when the region was opened.
@@ -82,7 +86,7 @@ impl Node {
         Node {
             region: settings.region.clone(),
             primary: settings.primary.clone(),
-            primary_client: settings.primary_client.clone(),
+            clients: settings.clients.clone(),
             requests,
             snapshots,
             opened_at,
@@ -115,6 +119,33 @@ impl Node {
     /// This region's name.
     pub fn name(&self) -> &str {
         &self.region
+    }
+
+    /// The region that serializes DDL: as the catalog says, and before there is one as the flags do.
+    pub fn primary(&self) -> String {
+        let catalog = &self.newest().catalog;
+        let named = catalog.primary.and_then(|primary| catalog.region_name(primary));
+        named.unwrap_or(&self.primary).to_owned()
+    }
+
+    /// How to reach another region: as configured, or else where the catalog says.
+    pub fn client(&self, region: &str) -> Option<PeerClient> {
+        if let Some(client) = self.clients.get(region) {
+            return Some(client.clone());
+        }
+        let catalog = &self.newest().catalog;
+        let id = catalog.region_named(region)?;
+        PeerClient::new(catalog.regions[&id].address.as_deref()?).ok()
+    }
+
+    /// Whether a region of this name may connect: it is configured, a member, or one that was dropped and has to be
+    /// told.
+    pub fn admits(&self, region: &str) -> bool {
+        let is_known = || {
+            let catalog = &self.newest().catalog;
+            catalog.regions.values().any(|def| def.name == region)
+        };
+        region != self.region && (self.clients.contains_key(region) || is_known())
     }
 
     /// Where connections report.

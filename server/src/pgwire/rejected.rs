@@ -25,6 +25,8 @@ pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
         .hint("run the transaction again"),
         Rejected::Joining => SqlError::new(CANNOT_CONNECT_NOW, "this region is still joining the cluster")
             .hint("it accepts writes once it has heard from the primary region"),
+        Rejected::Leaving => SqlError::new(CANT_CHANGE_NOW, "this region is leaving the cluster")
+            .hint("write in another region; SHOW REGIONS lists them"),
         Rejected::NoSuchTable(id) => SqlError::new(
             UNDEFINED_TABLE,
             format!("relation \"{}\" was dropped concurrently", name(*id)),

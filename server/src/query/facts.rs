@@ -10,7 +10,7 @@ use crate::session::settings::Settings;
 use crate::source::state::Task;
 
 /// The name of the one database, whatever name a client connects with.
-pub const DATABASE: &str = "tributary";
+pub use tributary_planner::ddl::DATABASE;
 
 /// Facts of a session, fixed for a statement except for the settings.
 #[derive(Clone)]

@@ -221,6 +221,7 @@ impl Session {
             Statement::CreateTable(_)
             | Statement::CreateSource(_)
             | Statement::AlterSource(_)
+            | Statement::AlterDatabase(_)
             | Statement::CreateSink(_)
             | Statement::CreateView(_)
             | Statement::CreateMaterializedView(_)

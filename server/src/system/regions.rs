@@ -1,6 +1,8 @@
-//! `tributary.regions`: the members, as seen from here.
+//! `tributary.regions`: the members, and those that were, as seen from here.
 
+use tributary_planner::catalog::Standing;
 use tributary_planner::types::SqlType;
+use tributary_storage::RegionId;
 
 use super::{Facts, Row, SystemTable, text};
 
@@ -14,6 +16,8 @@ pub(super) const TABLE: SystemTable = SystemTable {
         ("incarnation", SqlType::Int8),
         ("epoch", SqlType::Int8),
         ("lag_ms", SqlType::Int8),
+        ("state", SqlType::Text),
+        ("address", SqlType::Text),
     ],
     rows,
 };
@@ -25,7 +29,7 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
         .iter()
         .map(|(id, region)| {
             let status = facts.snapshot.regions.iter().find(|status| status.id == *id);
-            let is_gateway = region.name == facts.region;
+            let is_gateway = region.is_member() && region.name == facts.region;
             vec![
                 text(&region.name),
                 text(is_gateway),
@@ -34,7 +38,25 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
                 text(region.incarnation),
                 status.and_then(|status| text(status.epoch.0)),
                 status.and_then(|status| status.lag_ms).and_then(text),
+                text(state(facts, *id)),
+                region.address.clone(),
             ]
         })
         .collect()
+}
+
+/// How a region stands: what the catalog says, and whether anything of its incarnation is known here.
+fn state(facts: &Facts<'_>, id: RegionId) -> &'static str {
+    let snapshot = facts.snapshot;
+    let region = &snapshot.catalog.regions[&id];
+    match region.standing {
+        Standing::Dropped => return "dropped",
+        Standing::Leaving => return "leaving",
+        Standing::Member => {}
+    }
+    match snapshot.known_as(id) {
+        Some(known) if known.incarnation == region.incarnation => "member",
+        Some(_) => "fenced",
+        None => "joining",
+    }
 }

@@ -57,6 +57,7 @@ fn hello(name: &str) -> Bytes {
         origin: None,
         frontier: Frontier::new(),
         chains: Vec::new(),
+        standings: Vec::new(),
     };
     Message::Hello(Box::new(hello)).encode()
 }

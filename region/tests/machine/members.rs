@@ -1,0 +1,528 @@
+//! Regions that come, go, and come back with nothing: several machines, joined by a network that loses nothing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use arrow::array::{AsArray, BooleanArray, Int32Array, RecordBatch};
+use arrow::datatypes::Int64Type;
+use tributary_planner::catalog::PlanSettings;
+use tributary_region::{
+    Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, Submission, TableChange, WriteSet,
+};
+use tributary_replication::{Message, TableWrites};
+use tributary_storage::{Position, Record};
+
+const START_MS: u64 = 1_700_000_000_000;
+/// The time from one timer to the next.
+const TICK_MS: u64 = 20;
+
+struct Node {
+    region: Region,
+    log: Vec<Record>,
+    outcomes: BTreeMap<u64, Result<Position, Rejected>>,
+    stopped: Option<String>,
+}
+
+/// Machines by name, and who is connected with whom.
+struct Cluster {
+    nodes: BTreeMap<String, Node>,
+    connected: BTreeSet<(String, String)>,
+    under_way: VecDeque<(String, String, Message)>,
+    now_ms: u64,
+    tokens: u64,
+}
+
+impl Cluster {
+    /// A cluster with these members, of which the first is the primary; connected and settled.
+    fn new(names: &[&str]) -> Self {
+        let mut cluster = Self {
+            nodes: BTreeMap::new(),
+            connected: BTreeSet::new(),
+            under_way: VecDeque::new(),
+            now_ms: START_MS,
+            tokens: 0,
+        };
+        for name in names {
+            let peers: Vec<&str> = names.iter().copied().filter(|peer| peer != name).collect();
+            cluster.start(name, &peers, Vec::new(), |config| {
+                if *name == names[0] {
+                    config.found = Some(Founding { cluster: [7; 16] });
+                }
+            });
+        }
+        cluster.connect_all();
+        cluster.run(400);
+        cluster
+    }
+
+    fn try_start(
+        &mut self,
+        name: &str,
+        peers: &[&str],
+        log: Vec<Record>,
+        set: impl FnOnce(&mut RegionConfig),
+    ) -> Result<(), String> {
+        let peers = peers.iter().map(|peer| (*peer).to_owned()).collect();
+        let mut config = RegionConfig::new(name, peers);
+        set(&mut config);
+        let mut out = Vec::new();
+        let region = Region::open(config, None, log.clone(), self.now_ms, &mut out);
+        let region = region.map_err(|error| error.to_string())?;
+        let node = Node {
+            region,
+            log,
+            outcomes: BTreeMap::new(),
+            stopped: None,
+        };
+        self.nodes.insert(name.to_owned(), node);
+        self.take(name, out);
+        Ok(())
+    }
+
+    fn start(&mut self, name: &str, peers: &[&str], log: Vec<Record>, set: impl FnOnce(&mut RegionConfig)) {
+        self.try_start(name, peers, log, set).expect("it opens");
+    }
+
+    /// Ends a region; returns its log.
+    fn stop(&mut self, name: &str) -> Vec<Record> {
+        let gone = self.nodes.remove(name).expect("it runs");
+        self.connected.retain(|(a, b)| a != name && b != name);
+        let others: Vec<String> = self.nodes.keys().cloned().collect();
+        for other in others {
+            let peer = name.to_owned();
+            self.step(&other, Input::Disconnected { peer });
+        }
+        gone.log
+    }
+
+    fn connect_all(&mut self) {
+        let names: Vec<String> = self.nodes.keys().cloned().collect();
+        for a in &names {
+            for b in names.iter().filter(|b| *b > a) {
+                self.connect(a, b);
+            }
+        }
+    }
+
+    fn connect(&mut self, a: &str, b: &str) {
+        if self.connected.insert((a.to_owned(), b.to_owned())) {
+            let (to_a, to_b) = (b.to_owned(), a.to_owned());
+            self.step(a, Input::Connected { peer: to_a });
+            self.step(b, Input::Connected { peer: to_b });
+        }
+    }
+
+    fn step(&mut self, name: &str, input: Input) {
+        let Some(node) = self.nodes.get_mut(name).filter(|node| node.stopped.is_none()) else {
+            return;
+        };
+        let mut out = Vec::new();
+        node.region.step(self.now_ms, input, &mut out);
+        self.take(name, out);
+    }
+
+    fn take(&mut self, name: &str, out: Vec<Effect>) {
+        for effect in out {
+            let node = self.nodes.get_mut(name).expect("it runs");
+            match effect {
+                Effect::Append { record, .. } => node.log.push(record),
+                Effect::Reply { token, outcome } => {
+                    node.outcomes
+                        .insert(token, outcome.map(|committed| committed.position));
+                }
+                Effect::Send { peer, message } => self.under_way.push_back((name.to_owned(), peer, message)),
+                Effect::Stop { reason } => node.stopped = Some(reason),
+                Effect::Close { peer, .. } => {
+                    let pair = match name < peer.as_str() {
+                        true => (name.to_owned(), peer.clone()),
+                        false => (peer.clone(), name.to_owned()),
+                    };
+                    if self.connected.remove(&pair) {
+                        self.step(&pair.0, Input::Disconnected { peer: pair.1.clone() });
+                        self.step(&pair.1, Input::Disconnected { peer: pair.0.clone() });
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Lets time pass: connections are tried again all the time.
+    fn run(&mut self, ms: u64) {
+        let until = self.now_ms + ms;
+        while self.now_ms < until {
+            self.now_ms += TICK_MS;
+            self.connect_all();
+            let names: Vec<String> = self.nodes.keys().cloned().collect();
+            for name in names {
+                self.step(&name, Input::Timer);
+                self.step(&name, Input::Work);
+                let last = self.nodes[&name]
+                    .log
+                    .last()
+                    .map_or(Position(0), |record| record.position);
+                self.step(&name, Input::Persisted { position: last });
+            }
+            for _ in 0..self.under_way.len() {
+                let (from, to, message) = self.under_way.pop_front().expect("counted");
+                let pair = match from < to {
+                    true => (from.clone(), to.clone()),
+                    false => (to.clone(), from.clone()),
+                };
+                if self.connected.contains(&pair) {
+                    self.step(&to, Input::Message { peer: from, message });
+                }
+            }
+        }
+    }
+
+    fn snapshot(&self, name: &str) -> Arc<Snapshot> {
+        self.nodes[name].region.snapshot()
+    }
+
+    fn ddl(&mut self, at: &str, sql: &str) -> Result<Position, Rejected> {
+        let catalog = self.snapshot(at).catalog.clone();
+        let parsed = tributary_planner::parse::parse(sql).expect("it parses").remove(0);
+        let settings = PlanSettings::default();
+        let plan = tributary_planner::ddl::plan_ddl(&parsed.statement, &catalog, &settings, self.now_ms);
+        let plan = plan.expect("it can be planned");
+        self.tokens += 1;
+        let token = self.tokens;
+        self.step(
+            at,
+            Input::Ddl {
+                token,
+                changes: plan.changes,
+                base_version: catalog.version,
+            },
+        );
+        self.run(200);
+        self.nodes[at].outcomes[&token].clone()
+    }
+
+    /// Inserts rows into a table of two integer columns.
+    fn insert(&mut self, at: &str, table: &str, rows: &[(i32, i32)]) -> Result<Position, Rejected> {
+        let snapshot = self.snapshot(at);
+        let id = snapshot.catalog.object(table).expect("it was created").id;
+        let schema = snapshot.catalog.table(id).expect("a table").schema();
+        let keys = Int32Array::from_iter_values(rows.iter().map(|row| row.0));
+        let values = Int32Array::from_iter_values(rows.iter().map(|row| row.1));
+        let batch =
+            RecordBatch::try_new(schema, vec![Arc::new(keys), Arc::new(values)]).expect("two columns");
+        let change = TableChange {
+            writes: TableWrites {
+                rows: batch,
+                deleted: BooleanArray::from(vec![false; rows.len()]),
+            },
+            expected: vec![None; rows.len()],
+        };
+        let writes = WriteSet {
+            tables: BTreeMap::from([(id, change)]),
+            source: None,
+            catalog_version: snapshot.catalog.version,
+        };
+        self.tokens += 1;
+        let token = self.tokens;
+        self.step(at, Input::Commits(vec![Submission { token, writes }]));
+        self.run(TICK_MS);
+        self.nodes[at].outcomes[&token].clone()
+    }
+
+    /// The rows of a view of integers, sorted; `None` while it cannot be read.
+    fn view(&self, at: &str, view: &str) -> Option<Vec<Vec<i64>>> {
+        let snapshot = self.snapshot(at);
+        let id = snapshot.catalog.object(view)?.id;
+        let view = snapshot.views.get(&id).filter(|view| view.missing.is_empty())?;
+        let mut rows = Vec::new();
+        for delta in view.rows.scan(100) {
+            for row in 0..delta.len() {
+                let columns = delta.rows().columns().iter();
+                let cast = |column: &arrow::array::ArrayRef| {
+                    let column = arrow::compute::cast(column, &arrow::datatypes::DataType::Int64);
+                    column.expect("integers").as_primitive::<Int64Type>().value(row)
+                };
+                rows.push(columns.map(cast).collect());
+            }
+        }
+        rows.sort();
+        Some(rows)
+    }
+
+    fn stopped(&self, name: &str) -> &str {
+        self.nodes[name].stopped.as_deref().expect("it has stopped")
+    }
+
+    /// Tables `t` (REGIONAL) and `g` (GLOBAL), and a view over both.
+    fn with_view(&mut self, primary: &str) {
+        self.ddl(primary, "CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+            .expect("made");
+        self.ddl(
+            primary,
+            "CREATE TABLE g (id INT PRIMARY KEY, w INT) LOCALITY GLOBAL",
+        )
+        .expect("made");
+        let view =
+            "CREATE MATERIALIZED VIEW m AS SELECT w, count(*) AS n FROM t JOIN g ON t.v = g.id GROUP BY w";
+        self.ddl(primary, view).expect("made");
+        self.run(200);
+    }
+}
+
+fn rows(rows: &[[i64; 2]]) -> Option<Vec<Vec<i64>>> {
+    Some(rows.iter().map(|row| row.to_vec()).collect())
+}
+
+#[test]
+fn a_region_that_is_added_serves_what_the_others_have_and_contributes() {
+    let mut cluster = Cluster::new(&["us", "eu"]);
+    cluster.with_view("us");
+    cluster.insert("us", "g", &[(1, 10), (2, 20)]).expect("in");
+    cluster.insert("us", "t", &[(1, 1), (2, 2)]).expect("in");
+    cluster.insert("eu", "t", &[(1, 1)]).expect("in");
+    cluster.run(400);
+
+    cluster.start("ap", &["us", "eu"], Vec::new(), |_| {});
+    cluster.run(600);
+    assert!(
+        cluster.snapshot("ap").catalog.cluster.is_none(),
+        "nobody talks to a stranger"
+    );
+    cluster
+        .ddl("us", "ALTER DATABASE tributary ADD REGION ap")
+        .expect("added");
+    // A view that can be read can be read all the time.
+    for _ in 0..60 {
+        cluster.run(TICK_MS);
+        for name in ["us", "eu"] {
+            assert_eq!(cluster.view(name, "m"), rows(&[[10, 2], [20, 1]]), "{name}");
+        }
+    }
+    assert_eq!(cluster.view("ap", "m"), rows(&[[10, 2], [20, 1]]));
+    cluster.insert("ap", "t", &[(1, 2)]).expect("it takes writes");
+    cluster.run(400);
+    for name in ["us", "eu", "ap"] {
+        assert_eq!(cluster.view(name, "m"), rows(&[[10, 2], [20, 2]]), "{name}");
+        assert!(cluster.snapshot(name).settled, "{name}");
+    }
+}
+
+#[test]
+fn a_region_that_joins_takes_no_writes_before_its_views_are_complete() {
+    let mut cluster = Cluster::new(&["us", "eu"]);
+    cluster.with_view("us");
+    let many: Vec<(i32, i32)> = (0..500).map(|id| (id, id)).collect();
+    cluster.insert("us", "g", &many).expect("in");
+    cluster.run(200);
+    cluster
+        .ddl("us", "ALTER DATABASE tributary ADD REGION ap")
+        .expect("added");
+    cluster.start("ap", &["us", "eu"], Vec::new(), |config| {
+        config.backfill_rows_max = 3
+    });
+    let mut refused = 0;
+    for id in 0..100 {
+        cluster.run(TICK_MS);
+        if cluster.snapshot("ap").catalog.object("t").is_none() {
+            continue;
+        }
+        match cluster.insert("ap", "t", &[(id, 7)]) {
+            Ok(_) => break,
+            Err(rejected) => assert_eq!(rejected, Rejected::Joining),
+        }
+        refused += 1;
+        assert_eq!(cluster.view("us", "m"), Some(Vec::new()));
+    }
+    assert!(refused > 0, "it joined at once");
+    cluster.run(400);
+    for name in ["us", "eu", "ap"] {
+        assert_eq!(cluster.view(name, "m"), rows(&[[7, 1]]), "{name}");
+    }
+}
+
+#[test]
+fn a_region_that_was_alone_gets_company() {
+    let mut cluster = Cluster::new(&["us"]);
+    cluster.with_view("us");
+    cluster.insert("us", "g", &[(1, 10)]).expect("in");
+    cluster.insert("us", "t", &[(1, 1), (2, 1)]).expect("in");
+    cluster.run(100);
+    assert_eq!(cluster.view("us", "m"), rows(&[[10, 2]]));
+    cluster
+        .ddl("us", "ALTER DATABASE tributary ADD REGION eu")
+        .expect("added");
+    cluster.start("eu", &["us"], Vec::new(), |_| {});
+    cluster.run(800);
+    cluster.insert("eu", "t", &[(1, 1)]).expect("in");
+    cluster.run(400);
+    for name in ["us", "eu"] {
+        assert_eq!(cluster.view(name, "m"), rows(&[[10, 3]]), "{name}");
+    }
+    // Its log is replayed over the moment at which its views changed their kind.
+    let log = cluster.stop("us");
+    cluster.start("us", &["eu"], log, |_| {});
+    cluster.run(400);
+    assert_eq!(cluster.view("us", "m"), rows(&[[10, 3]]));
+}
+
+#[test]
+fn a_region_that_lost_its_log_stops_and_comes_back_as_another_incarnation() {
+    let mut cluster = Cluster::new(&["us", "eu"]);
+    cluster.with_view("us");
+    cluster.insert("eu", "g", &[(1, 10)]).expect("in");
+    cluster.insert("eu", "t", &[(1, 1), (2, 1)]).expect("in");
+    cluster.insert("us", "t", &[(1, 1)]).expect("in");
+    cluster.run(400);
+    assert_eq!(cluster.view("us", "m"), rows(&[[10, 3]]));
+
+    cluster.stop("eu");
+    cluster.start("eu", &["us"], Vec::new(), |_| {});
+    cluster.run(800);
+    assert!(
+        cluster.stopped("eu").contains("--reincarnate"),
+        "{}",
+        cluster.stopped("eu")
+    );
+    assert_eq!(
+        cluster.view("us", "m"),
+        rows(&[[10, 3]]),
+        "nothing is undone by that"
+    );
+
+    let log = cluster.stop("eu");
+    let again = cluster.try_start("eu", &["us"], log, |_| {});
+    assert!(again.is_err_and(|reason| reason.contains("lost its log")));
+
+    cluster
+        .ddl("us", "ALTER DATABASE tributary FENCE REGION eu")
+        .expect("another incarnation");
+    cluster.start("eu", &["us"], Vec::new(), |config| config.reincarnate = true);
+    for _ in 0..60 {
+        cluster.run(TICK_MS);
+        let now = cluster.view("us", "m");
+        let whole = [rows(&[[10, 3]]), rows(&[[10, 1]])];
+        assert!(
+            whole.contains(&now),
+            "all of the old incarnation or nothing of it: {now:?}"
+        );
+    }
+    cluster.insert("eu", "t", &[(1, 1)]).expect("in");
+    cluster.run(400);
+    for name in ["us", "eu"] {
+        assert_eq!(
+            cluster.view(name, "m"),
+            rows(&[[10, 2]]),
+            "{name}: the GLOBAL row of eu.1 is still there"
+        );
+        assert!(cluster.snapshot(name).settled, "{name}");
+    }
+}
+
+#[test]
+fn a_fenced_region_stops_when_it_hears_of_it() {
+    let mut cluster = Cluster::new(&["us", "eu", "ap"]);
+    cluster.with_view("us");
+    cluster.run(200);
+    let log = cluster.stop("eu");
+    cluster
+        .ddl("us", "ALTER DATABASE tributary FENCE REGION eu")
+        .expect("fenced");
+    cluster.start("eu", &["us", "ap"], log, |_| {});
+    cluster
+        .insert("eu", "t", &[(9, 9)])
+        .expect("it does not know yet");
+    cluster.run(600);
+    assert!(
+        cluster.stopped("eu").contains("fenced"),
+        "{}",
+        cluster.stopped("eu")
+    );
+    let eu = cluster
+        .snapshot("us")
+        .catalog
+        .region_named("eu")
+        .expect("still a member");
+    assert_eq!(
+        cluster.snapshot("us").known_as(eu).map(|known| known.incarnation),
+        Some(1)
+    );
+}
+
+#[test]
+fn a_primary_that_lost_its_log_finds_its_cluster_and_goes_on() {
+    let mut cluster = Cluster::new(&["us", "eu", "ap"]);
+    cluster.with_view("us");
+    cluster.insert("us", "g", &[(1, 10)]).expect("in");
+    cluster.insert("us", "t", &[(1, 1)]).expect("in");
+    cluster.insert("eu", "t", &[(1, 1)]).expect("in");
+    cluster.run(400);
+    cluster.stop("us");
+    // The shell does not found a cluster when its peers have one.
+    cluster.start("us", &["eu", "ap"], Vec::new(), |config| {
+        config.reincarnate = true
+    });
+    cluster.run(1_500);
+    for name in ["us", "eu", "ap"] {
+        assert_eq!(cluster.view(name, "m"), rows(&[[10, 1]]), "{name}");
+    }
+    cluster
+        .ddl("us", "CREATE TABLE later (id INT PRIMARY KEY, v INT)")
+        .expect("it still is the primary");
+    cluster.run(400);
+    for name in ["us", "eu", "ap"] {
+        let snapshot = cluster.snapshot(name);
+        let us = snapshot.catalog.region_named("us").expect("a member");
+        assert_eq!(snapshot.catalog.regions[&us].incarnation, 2, "{name}");
+        assert!(snapshot.catalog.object("later").is_some(), "{name}");
+        assert!(snapshot.settled, "{name}");
+    }
+}
+
+#[test]
+fn the_primary_is_handed_over_and_the_old_one_is_dropped() {
+    let mut cluster = Cluster::new(&["us", "eu", "ap"]);
+    cluster.with_view("us");
+    cluster.insert("us", "g", &[(1, 10)]).expect("in");
+    cluster.insert("us", "t", &[(1, 1)]).expect("in");
+    cluster
+        .ddl("us", "ALTER DATABASE tributary SET PRIMARY REGION eu")
+        .expect("handed over");
+    cluster.run(400);
+    let refused = cluster.ddl("us", "CREATE TABLE x (id INT PRIMARY KEY, v INT)");
+    assert_eq!(refused, Err(Rejected::NotPrimary));
+    cluster
+        .ddl("eu", "CREATE TABLE x (id INT PRIMARY KEY, v INT)")
+        .expect("made");
+    cluster
+        .ddl("eu", "ALTER DATABASE tributary DROP REGION us")
+        .expect("drained");
+    cluster.run(400);
+    assert_eq!(cluster.insert("us", "t", &[(2, 1)]), Err(Rejected::Leaving));
+    cluster
+        .ddl("eu", "ALTER DATABASE tributary DROP REGION us")
+        .expect("dropped");
+    cluster.run(400);
+    assert!(
+        cluster.stopped("us").contains("dropped"),
+        "{}",
+        cluster.stopped("us")
+    );
+    cluster.insert("ap", "t", &[(1, 1)]).expect("in");
+    cluster.run(400);
+    for name in ["eu", "ap"] {
+        assert_eq!(
+            cluster.view(name, "m"),
+            rows(&[[10, 2]]),
+            "{name}: the share of us stays"
+        );
+        assert!(cluster.snapshot(name).settled, "{name}");
+    }
+    // A view that is new does not wait for it.
+    cluster
+        .ddl(
+            "eu",
+            "CREATE MATERIALIZED VIEW n AS SELECT v, count(*) AS n FROM t GROUP BY v",
+        )
+        .expect("made");
+    cluster.run(400);
+    assert_eq!(cluster.view("ap", "n"), rows(&[[1, 1]]));
+}
