@@ -41,6 +41,7 @@ pub use effect::{Committed, Effect, Rejected};
 pub use error::RegionError;
 pub use input::Input;
 pub use region::Region;
+pub use replay::{Past, look_into};
 pub use snapshot::{RegionStatus, Snapshot, TableSnapshot, ViewSnapshot};
 pub use source::{NoSources, SourceAppend, SourceReader, SourceRows};
 pub use writes::{TableChange, WriteSet};

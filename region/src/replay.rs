@@ -8,12 +8,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tributary_storage::{ObjectId, Position, Record, RowsSnapshot};
+use tributary_planner::catalog::Catalog;
+use tributary_replication::Epoch;
+use tributary_storage::checkpoint::Loaded;
+use tributary_storage::{ChainHash, ObjectId, OriginId, Position, Record, RowsSnapshot};
 
+use crate::config::RegionConfig;
 use crate::dataflow::{Dataflow, ViewState};
 use crate::entry::Timed;
 use crate::error::{RegionError, Result};
 use crate::sequencer::Sealed;
+use crate::snapshot::TableSnapshot;
 
 /// Results of attached views at some positions.
 pub type KeptResults = BTreeMap<Position, BTreeMap<ObjectId, Arc<RowsSnapshot>>>;
@@ -49,6 +54,47 @@ pub fn replay(
         keep(dataflow, keep_at, &mut kept);
     }
     Ok(kept)
+}
+
+/// What a log comes to that nobody goes on with.
+#[derive(Clone)]
+pub struct Past {
+    /// Who wrote it; `None` when the region had not joined a cluster.
+    pub origin: Option<OriginId>,
+    /// Its last record.
+    pub position: Position,
+    /// Its hashes, as far back as they are kept.
+    pub chains: BTreeMap<Epoch, ChainHash>,
+    /// Its catalog.
+    pub catalog: Arc<Catalog>,
+    /// All tables.
+    pub tables: BTreeMap<ObjectId, TableSnapshot>,
+    /// Rows or events consumed of each source.
+    pub sources: BTreeMap<ObjectId, u64>,
+}
+
+/// What a checkpoint and the records after it come to.
+///
+/// # Errors
+/// Anything that makes the stored state unreadable.
+pub fn look_into(config: &RegionConfig, checkpoint: Option<Loaded>, tail: Vec<Record>) -> Result<Past> {
+    let mut dataflow = match checkpoint {
+        Some(loaded) => Dataflow::restore(config, loaded)?,
+        None => Dataflow::new(config),
+    };
+    replay(&mut dataflow, tail, &BTreeSet::new())?;
+    let origin = dataflow.writes_as();
+    let snapshot = dataflow.snapshot();
+    Ok(Past {
+        origin,
+        position: dataflow.position(),
+        chains: origin
+            .and_then(|origin| dataflow.chains.remove(&origin))
+            .unwrap_or_default(),
+        catalog: snapshot.catalog,
+        tables: snapshot.tables,
+        sources: snapshot.sources,
+    })
 }
 
 fn keep(dataflow: &Dataflow, keep_at: &BTreeSet<Position>, kept: &mut KeptResults) {

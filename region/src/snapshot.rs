@@ -8,7 +8,9 @@ use tributary_executor::RowError;
 use tributary_planner::catalog::{Catalog, TableDef};
 use tributary_replication::link::LinkStatus;
 use tributary_replication::{Epoch, Frontier, Hlc};
-use tributary_storage::{Delta, ObjectId, OriginId, Position, RegionId, RowsSnapshot, TraceSnapshot};
+use tributary_storage::{
+    ChainHash, Delta, ObjectId, OriginId, Position, RegionId, RowsSnapshot, TraceSnapshot,
+};
 
 /// Everything that is published at once. Cloning shares the state.
 #[derive(Clone)]
@@ -33,6 +35,8 @@ pub struct Snapshot {
     pub sources: BTreeMap<ObjectId, u64>,
     /// Of sources whose rows are not stored, the reader's digest of what was read so far.
     pub source_marks: BTreeMap<ObjectId, u64>,
+    /// The log hash of each origin in the frontier, as far as it is known.
+    pub heads: BTreeMap<OriginId, ChainHash>,
     /// State of each link at the time of publication.
     pub links: Vec<(String, LinkStatus)>,
     /// What is known of each member.

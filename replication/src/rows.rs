@@ -82,6 +82,19 @@ pub struct MergedRows {
     pub accepted: Keys,
 }
 
+/// Whether the writer of a version with this context (as it is stored) had seen what is held under its key: only then may
+/// it be written over that.
+///
+/// # Panics
+/// When the bytes are no context.
+pub fn has_seen(context: &[u8], held: Option<RowVersion>) -> bool {
+    let context: Context = postcard::from_bytes(context).expect("stored contexts were checked");
+    match held {
+        Some(held) => seen(&context, held),
+        None => context.is_empty(),
+    }
+}
+
 /// The rows of one table with their versions.
 pub struct RowVersions {
     columns: SchemaRef,

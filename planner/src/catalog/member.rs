@@ -42,6 +42,8 @@ pub enum MemberChange {
         /// Where it is dialled.
         address: Option<String>,
     },
+    /// Where a member is dialled from here on.
+    SetAddress(String),
     /// A member is to take in no more writes, or (`false`) may again.
     Drain(bool),
     /// A member is gone.
@@ -116,6 +118,11 @@ impl Catalog {
                     ..RegionDef::new(name)
                 };
                 self.regions.insert(id, region);
+            }
+            MemberChange::SetAddress(address) => {
+                if let Some(region) = self.regions.get_mut(&id) {
+                    region.address = Some(address.clone());
+                }
             }
             MemberChange::MakePrimary => self.primary = Some(id),
             MemberChange::Drain(drains) => self.set_standing(

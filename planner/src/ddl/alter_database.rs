@@ -62,6 +62,11 @@ fn add(name: &str, address: Option<&str>, catalog: &Catalog) -> Result<DdlPlan, 
             let notice = format!("region \"{name}\" was leaving and stays");
             return Ok(changed(id, MemberChange::Drain(false), vec![notice]));
         }
+        if let Some(address) = address {
+            let change = MemberChange::SetAddress(address.to_owned());
+            let notice = format!("region \"{name}\" is a member already; its address is changed");
+            return Ok(changed(id, change, vec![notice]));
+        }
         let message = format!("region \"{name}\" is a member already");
         return Err(PlanError::new(PlanErrorKind::DuplicateObject, message)
             .with_hint("SHOW REGIONS lists the members."));
@@ -148,7 +153,15 @@ fn make_primary(id: RegionId, catalog: &Catalog) -> Result<DdlPlan, PlanError> {
             format!("region \"{}\" is leaving", region.name),
         ));
     }
-    Ok(changed(id, MemberChange::MakePrimary, Vec::new()))
+    let mut notices = Vec::new();
+    if region.address.is_none() {
+        notices.push(format!(
+            "regions that were started without a --peer for \"{0}\" cannot forward DDL to it: \
+             ALTER DATABASE tributary ADD REGION \"{0}\" WITH (address = 'host:port') tells them where it is",
+            region.name
+        ));
+    }
+    Ok(changed(id, MemberChange::MakePrimary, notices))
 }
 
 fn refuse_primary(id: RegionId, what: &str, catalog: &Catalog) -> Result<(), PlanError> {
@@ -236,6 +249,12 @@ mod tests {
         run(&mut catalog, "ALTER DATABASE tributary ADD REGION ap").expect("another one of the name");
         assert_eq!(catalog.region_named("ap"), Some(RegionId(4)));
         assert_eq!(catalog.region_name(RegionId(3)), Some("ap"));
+        run(
+            &mut catalog,
+            "ALTER DATABASE tributary ADD REGION ap WITH (address = 'h:2')",
+        )
+        .expect("changed");
+        assert_eq!(catalog.regions[&RegionId(4)].address.as_deref(), Some("h:2"));
     }
 
     #[test]

@@ -34,6 +34,7 @@ impl Dataflow {
             .iter()
             .map(|(&id, state)| (id, self.view_snapshot(id, state)))
             .collect();
+        let head = |(origin, epoch)| self.chain_at(origin, epoch).map(|chain| (origin, chain));
         Snapshot {
             position: self.position,
             frontier: self.frontier.clone(),
@@ -45,6 +46,7 @@ impl Dataflow {
             views,
             sources: self.sources.clone(),
             source_marks: self.source_logs.iter().map(|(&id, log)| (id, log.mark)).collect(),
+            heads: self.frontier.iter().filter_map(head).collect(),
             links: Vec::new(),
             regions: Vec::new(),
         }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,10 @@ use tokio::sync::watch;
 
 use super::config::NodeConfig;
 use crate::links::{PeerClient, PeerError};
-use crate::node::{Ended, FoundError, Node, NodeSettings, OpenError, Stored, founding};
+use crate::node::{
+    Ended, FoundError, Node, NodeSettings, OpenError, ReincarnateError, Stored, founding_unless, prepare,
+    salvage,
+};
 use crate::{http, links, pgwire, sink, source};
 
 /// Clients have this long to finish their statement when the node stops.
@@ -51,6 +55,9 @@ pub enum RunError {
     /// A second cluster would have been founded.
     #[error(transparent)]
     Found(#[from] FoundError),
+    /// It cannot become another incarnation.
+    #[error(transparent)]
+    Reincarnate(#[from] ReincarnateError),
     /// The region cannot go on.
     #[error("the region stopped: {0}")]
     Stopped(String),
@@ -79,7 +86,15 @@ pub async fn run(config: NodeConfig, until_stdin_ends: bool) -> Result<(), RunEr
         pgwire::ServeOptions::default(),
         drained.clone(),
     ));
-    let sources = tokio::spawn(source::run(node.clone(), drained));
+    let places = salvage::pending(&config.data);
+    node.set_salvaging(!places.is_empty());
+    let sources = tokio::spawn({
+        let (node, settings) = (node.clone(), settings(&config, &peers));
+        async move {
+            take_over(&node, places, settings).await;
+            source::run(node, drained).await;
+        }
+    });
     // Until the last checkpoint, which waits for what they write.
     let sinks = tokio::spawn(sink::run(node.clone(), stopped.clone()));
     let links = tokio::spawn(links::serve(node.clone(), peer_listener, peers, stopped.clone()));
@@ -141,11 +156,22 @@ async fn open(
     let stored = tokio::task::spawn_blocking(move || Stored::read(&path))
         .await
         .map_err(|error| RunError::Stopped(format!("reading the data directory: {error}")))??;
+    let settings = settings(config, peers);
+    let stored = match config.reincarnate {
+        true => prepare(stored, &config.data, &settings).await?,
+        false => stored,
+    };
     let found = match stored.is_empty() && config.is_primary() {
-        true => Some(founding(peers).await?),
+        true => founding_unless(config.reincarnate, peers).await?,
         false => None,
     };
-    let settings = NodeSettings {
+    // Replaying a long tail takes its time; nothing else runs yet.
+    let opened = tokio::task::spawn_blocking(move || stored.open(&settings, found)).await;
+    Ok(opened.map_err(|error| RunError::Stopped(format!("opening the region: {error}")))??)
+}
+
+fn settings(config: &NodeConfig, peers: &BTreeMap<String, PeerClient>) -> NodeSettings {
+    NodeSettings {
         region: config.region.clone(),
         peers: config.peers.keys().cloned().collect(),
         primary: config.primary.clone(),
@@ -153,10 +179,18 @@ async fn open(
         reincarnate: config.reincarnate,
         workers: config.workers,
         memory_budget: config.memory_budget,
-    };
-    // Replaying a long tail takes its time; nothing else runs yet.
-    let opened = tokio::task::spawn_blocking(move || stored.open(&settings, found)).await;
-    Ok(opened.map_err(|error| RunError::Stopped(format!("opening the region: {error}")))??)
+    }
+}
+
+/// Takes over rows of earlier incarnations; until that is done clients write nothing and sources rest.
+async fn take_over(node: &Node, places: Vec<PathBuf>, settings: NodeSettings) {
+    for place in places {
+        if let Err(reason) = salvage::take_over(node, &place, &settings).await {
+            let place = place.display();
+            tracing::error!(%place, reason, "rows of an earlier incarnation could not be taken over; a restart tries again");
+        }
+    }
+    node.set_salvaging(false);
 }
 
 /// The lines a person copies. On stdout: it is what the command is asked for.

@@ -47,11 +47,12 @@ pub struct RegionProcess {
 }
 
 impl ChildConfig {
-    /// Starts the process; it is not ready yet.
-    pub fn spawn(&self) -> Result<RegionProcess, DemoError> {
+    /// Starts the process, with further flags; it is not ready yet.
+    pub fn spawn(&self, flags: &[&str]) -> Result<RegionProcess, DemoError> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = self.command();
         command
+            .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
@@ -117,6 +118,17 @@ impl RegionProcess {
             Ok(status) if status.as_ref().is_ok_and(|status| status.success()) => Ok(()),
             Ok(status) => Err(self.problem(format!("did not stop cleanly: {status:?}"))),
             Err(_) => Err(self.problem("did not stop in time".to_owned())),
+        }
+    }
+
+    /// Waits until the process ends by itself, as one that must not go on does.
+    pub async fn wait_failed(mut self) -> Result<(), DemoError> {
+        // Its end would be taken for a request to stop.
+        let _stdin = self.child.stdin.take();
+        match tokio::time::timeout(STOP_MAX, self.child.wait()).await {
+            Ok(Ok(status)) if !status.success() => Ok(()),
+            Ok(status) => Err(self.problem(format!("ended with {status:?}"))),
+            Err(_) => Err(self.problem("did not end by itself".to_owned())),
         }
     }
 

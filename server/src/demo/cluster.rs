@@ -16,9 +16,14 @@ use super::proxy::Proxy;
 
 const READY_MAX: Duration = Duration::from_secs(60);
 
+/// Who dials a region at the address in the catalog.
+const ANYBODY: &str = "*";
+
 /// The regions and the network between them. The first region is the primary.
 pub struct Cluster {
     directory: PathBuf,
+    binary: PathBuf,
+    primary: String,
     members: BTreeMap<String, Member>,
     /// `(who dials, who is dialled)`.
     proxies: BTreeMap<(String, String), Proxy>,
@@ -47,39 +52,71 @@ impl Cluster {
         std::fs::create_dir_all(&directory)?;
         let ports = free_ports(names.len() * 3)?;
         let addresses: BTreeMap<&str, &[SocketAddr]> = names.iter().copied().zip(ports.chunks(3)).collect();
-        let mut proxies = BTreeMap::new();
-        for from in names {
-            for to in names.iter().filter(|to| *to != from) {
-                let proxy = Proxy::start(addresses[to][1].to_string()).await?;
-                proxies.insert(((*from).to_owned(), (*to).to_owned()), proxy);
-            }
-        }
         let mut cluster = Cluster {
             directory,
+            binary: binary.to_owned(),
+            primary: names[0].to_owned(),
             members: BTreeMap::new(),
-            proxies,
+            proxies: BTreeMap::new(),
         };
+        for from in names {
+            for to in names.iter().filter(|to| *to != from) {
+                cluster.add_proxy(from, to, addresses[to][1]).await?;
+            }
+        }
         for name in names {
-            let peers = cluster.proxies.iter().filter(|((from, _), _)| from == name);
-            let config = ChildConfig {
-                binary: binary.to_owned(),
-                region: (*name).to_owned(),
-                data: cluster.directory.join(name),
-                log: cluster.directory.join(format!("{name}.log")),
-                sql: addresses[name][0],
-                peer: addresses[name][1],
-                http: addresses[name][2],
-                peers: peers
-                    .map(|((_, to), proxy)| format!("{to}={}", proxy.address()))
-                    .collect(),
-                primary: names[0].to_owned(),
-            };
-            let process = Some(config.spawn()?);
-            cluster
-                .members
-                .insert((*name).to_owned(), Member { config, process });
+            cluster.start_member(name, addresses[name])?;
         }
         Ok(cluster)
+    }
+
+    async fn add_proxy(&mut self, from: &str, to: &str, address: SocketAddr) -> Result<(), DemoError> {
+        let proxy = Proxy::start(address.to_string()).await?;
+        self.proxies.insert((from.to_owned(), to.to_owned()), proxy);
+        Ok(())
+    }
+
+    fn start_member(&mut self, name: &str, addresses: &[SocketAddr]) -> Result<(), DemoError> {
+        let peers = self.proxies.iter().filter(|((from, _), _)| from == name);
+        let config = ChildConfig {
+            binary: self.binary.clone(),
+            region: name.to_owned(),
+            data: self.directory.join(name),
+            log: self.directory.join(format!("{name}.log")),
+            sql: addresses[0],
+            peer: addresses[1],
+            http: addresses[2],
+            peers: peers
+                .map(|((_, to), proxy)| format!("{to}={}", proxy.address()))
+                .collect(),
+            primary: self.primary.clone(),
+        };
+        let process = Some(config.spawn(&[])?);
+        self.members.insert(name.to_owned(), Member { config, process });
+        Ok(())
+    }
+
+    /// Starts one more region, without waiting. It dials the others; returns the address at which they can dial it.
+    pub async fn add(&mut self, name: &str) -> Result<String, DemoError> {
+        let ports = free_ports(3)?;
+        let others: Vec<(String, SocketAddr)> = self
+            .members
+            .iter()
+            .map(|(other, member)| (other.clone(), member.config.peer))
+            .collect();
+        for (other, address) in others {
+            self.add_proxy(name, &other, address).await?;
+        }
+        self.add_proxy(ANYBODY, name, ports[1]).await?;
+        self.start_member(name, &ports)?;
+        Ok(self.proxies[&(ANYBODY.to_owned(), name.to_owned())]
+            .address()
+            .to_string())
+    }
+
+    /// Waits until a region says that it is ready.
+    pub async fn wait_ready_at(&mut self, name: &str) -> Result<(), DemoError> {
+        self.wait_ready_one(name).await
     }
 
     /// Names of the regions.
@@ -164,9 +201,35 @@ impl Cluster {
 
     /// Starts a region again on its data, and waits until it is ready.
     pub async fn restart(&mut self, region: &str) -> Result<(), DemoError> {
+        self.restart_with(region, &[]).await
+    }
+
+    /// The same with further flags.
+    pub async fn restart_with(&mut self, region: &str, flags: &[&str]) -> Result<(), DemoError> {
         let member = self.members.get_mut(region).expect("the name of a member");
-        member.process = Some(member.config.spawn()?);
+        member.process = Some(member.config.spawn(flags)?);
         self.wait_ready_one(region).await
+    }
+
+    /// Takes a region's process away cleanly; its data stays.
+    pub async fn stop_one(&mut self, region: &str) -> Result<(), DemoError> {
+        match self
+            .members
+            .get_mut(region)
+            .and_then(|member| member.process.take())
+        {
+            Some(process) => process.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until a region has ended by itself; the end of its log.
+    pub async fn wait_ended(&mut self, region: &str) -> Result<String, DemoError> {
+        let member = self.members.get_mut(region).expect("the name of a member");
+        if let Some(process) = member.process.take() {
+            process.wait_failed().await?;
+        }
+        Ok(member.config.log_tail())
     }
 
     /// Stops all regions cleanly and removes their data.

@@ -45,7 +45,7 @@ pub async fn serve(
 }
 
 async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
-    if shared.node.newest().origin.is_some() {
+    if shared.node.is_ready() {
         (StatusCode::OK, "ready\n")
     } else {
         (

@@ -16,17 +16,20 @@ pub enum Kind {
     Cluster,
     /// Run this DDL.
     Ddl,
+    /// How does this region stand to your cluster?
+    Standing,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 2] = [Kind::Cluster, Kind::Ddl];
+    pub const ALL: [Kind; 3] = [Kind::Cluster, Kind::Ddl, Kind::Standing];
 
     /// The Flight action's type.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Cluster => "cluster",
             Kind::Ddl => "ddl",
+            Kind::Standing => "standing",
         }
     }
 
@@ -41,6 +44,37 @@ impl Kind {
 pub struct ClusterReply {
     /// `None`: not in one yet.
     pub cluster: Option<[u8; 16]>,
+}
+
+/// The question `standing`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingRequest {
+    /// The region it is about: the one that asks.
+    pub region: String,
+}
+
+/// The answer: what is known of a region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingReply {
+    /// Whether who answers belongs to a cluster.
+    pub in_cluster: bool,
+    /// The primary region's name.
+    pub primary: Option<String>,
+    /// The incarnation that counts; `None` for a region that is no member.
+    pub incarnation: Option<u32>,
+    /// How far each of its incarnations is known.
+    pub known: Vec<KnownLog>,
+}
+
+/// How far a log is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownLog {
+    /// Whose.
+    pub incarnation: u32,
+    /// Up to where.
+    pub epoch: u64,
+    /// The log's hash there.
+    pub chain: Option<[u8; 16]>,
 }
 
 /// A DDL statement for the primary.

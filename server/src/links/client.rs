@@ -10,7 +10,7 @@ use thiserror::Error;
 use tonic::transport::{Channel, Endpoint};
 
 use super::MESSAGE_BYTES_MAX;
-use super::actions::{ClusterReply, DdlReply, DdlRequest, Kind};
+use super::actions::{ClusterReply, DdlReply, DdlRequest, Kind, StandingReply, StandingRequest};
 
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
@@ -77,6 +77,13 @@ impl PeerClient {
     pub async fn cluster(&self) -> Result<Option<[u8; 16]>, PeerError> {
         let reply: ClusterReply = self.ask(Kind::Cluster, &(), ASK_CLUSTER_MAX).await?;
         Ok(reply.cluster)
+    }
+
+    /// What the peer knows of a region.
+    pub async fn standing(&self, region: &str) -> Result<StandingReply, PeerError> {
+        let region = region.to_owned();
+        self.ask(Kind::Standing, &StandingRequest { region }, ASK_CLUSTER_MAX)
+            .await
     }
 
     /// Has the peer, the primary, run DDL.

@@ -22,7 +22,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 use tributary_replication::link::Message;
 
-use super::actions::{ClusterReply, DdlRequest, Kind};
+use super::actions::{ClusterReply, DdlRequest, Kind, StandingRequest};
 use super::stream::{Incoming, carry, outgoing, read};
 use super::{MESSAGE_BYTES_MAX, OUTBOX_MESSAGES_MAX, Shared};
 use crate::node::Outbox;
@@ -183,6 +183,11 @@ impl FlightService for Service {
                     return Err(Status::permission_denied("not a configured peer"));
                 }
                 Ok(answer(&self.shared.node.answer_ddl(request).await))
+            }
+            Some(Kind::Standing) => {
+                let request: StandingRequest = postcard::from_bytes(&action.body)
+                    .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
+                Ok(answer(&self.shared.node.answer_standing(&request.region)))
             }
             None => Err(Status::invalid_argument("no such action")),
         }

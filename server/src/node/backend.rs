@@ -31,6 +31,9 @@ impl Backend for Node {
     }
 
     async fn commit(&self, writes: WriteSet) -> Result<Committed, Rejected> {
+        if !self.is_ready() {
+            return Err(Rejected::Joining);
+        }
         self.submit(writes).await
     }
 

@@ -5,6 +5,7 @@
 //! DATA/state   RocksDB: runs and checkpoint manifests
 //! DATA/sinks   a file per sink: how far it has written
 //! DATA/log     RocksDB: the log, an instance of its own so that its syncs wait for nothing else
+//! DATA/superseded-N   what was here of incarnation N, which counts no more
 //! ```
 //! The lock belongs to the open file: the kernel frees it however the process ends, so a stale LOCK file
 //! never has to be removed by hand.
@@ -14,6 +15,9 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+/// How the directory of an incarnation that counts no more begins; its number follows.
+pub(super) const SUPERSEDED: &str = "superseded-";
 
 /// The data directory of a running region; dropping it frees the lock.
 #[derive(Debug)]

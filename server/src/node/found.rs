@@ -15,8 +15,9 @@ use crate::links::PeerClient;
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "region \"{peer}\" already belongs to a cluster ({cluster}), but this region's data directory is empty.\n  \
-     what to do: start with the right --data directory, or restore it from a backup; founding a second cluster \
-     here would cut this region off from the others for good"
+     what to do: start with the right --data directory, or restore it from a backup; if it is lost, start with \
+     --reincarnate, and rows of REGIONAL tables that lived here only are gone. Founding a second cluster here would \
+     cut this region off from the others for good"
 )]
 pub struct FoundError {
     /// The peer that knows it.
@@ -25,8 +26,19 @@ pub struct FoundError {
     pub cluster: String,
 }
 
+/// Whether a cluster is to be founded: never by a region that says it had one.
+pub async fn founding_unless(
+    reincarnates: bool,
+    peers: &BTreeMap<String, PeerClient>,
+) -> Result<Option<Founding>, FoundError> {
+    match reincarnates {
+        true => Ok(None),
+        false => founding(peers).await.map(Some),
+    }
+}
+
 /// Asks the peers, and draws the new cluster's identity when none of them has one.
-pub async fn founding(peers: &BTreeMap<String, PeerClient>) -> Result<Founding, FoundError> {
+async fn founding(peers: &BTreeMap<String, PeerClient>) -> Result<Founding, FoundError> {
     let asked = peers
         .iter()
         .map(|(name, client)| async move { (name, client.cluster().await) });

@@ -21,6 +21,7 @@ use tributary_storage::RegionId;
 
 use super::Node;
 use super::ddl::Made;
+use crate::links::actions::{KnownLog, StandingReply};
 use crate::session::backend::DdlError;
 
 /// How long a region that leaves may take to be drained, and the others to have everything of it.
@@ -170,6 +171,34 @@ impl Node {
             ));
         }
         Ok(made)
+    }
+}
+
+impl Node {
+    /// What is known here of a region.
+    pub(crate) fn answer_standing(&self, region: &str) -> StandingReply {
+        let snapshot = self.newest();
+        let catalog = &snapshot.catalog;
+        let id = catalog.region_named(region);
+        let known = snapshot
+            .frontier
+            .iter()
+            .filter(|(origin, _)| Some(origin.region) == id);
+        StandingReply {
+            in_cluster: catalog.cluster.is_some() && snapshot.origin.is_some(),
+            primary: catalog
+                .primary
+                .and_then(|primary| catalog.region_name(primary))
+                .map(str::to_owned),
+            incarnation: id.map(|id| catalog.regions[&id].incarnation),
+            known: known
+                .map(|(origin, epoch)| KnownLog {
+                    incarnation: origin.incarnation,
+                    epoch: epoch.0,
+                    chain: snapshot.heads.get(&origin).map(|chain| chain.0),
+                })
+                .collect(),
+        }
     }
 }
 

@@ -18,12 +18,15 @@ mod found;
 mod log_writer;
 mod members;
 mod open;
+mod reincarnation;
 mod request;
+pub mod salvage;
 mod spill;
 mod workers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -33,8 +36,9 @@ use tributary_storage::Position;
 
 pub use clock::wall_ms;
 pub use driver::Ended;
-pub use found::{FoundError, founding};
+pub use found::{FoundError, founding_unless};
 pub use open::{OpenError, Stored};
+pub use reincarnation::{ReincarnateError, prepare};
 pub use request::{LinkEvent, LinkNews, Outbox, Request};
 
 use crate::links::PeerClient;
@@ -73,6 +77,8 @@ pub struct Node {
     ddl: tokio::sync::Mutex<()>,
     sources: SourceState,
     sinks: Arc<SinkState>,
+    /// Whether rows of an earlier incarnation are being taken over: until then clients write nothing.
+    salvaging: AtomicBool,
 }
 
 impl Node {
@@ -93,7 +99,18 @@ impl Node {
             ddl: tokio::sync::Mutex::new(()),
             sources: SourceState::default(),
             sinks,
+            salvaging: AtomicBool::new(false),
         }
+    }
+
+    /// Says whether rows of an earlier incarnation are being taken over.
+    pub fn set_salvaging(&self, salvaging: bool) {
+        self.salvaging.store(salvaging, Ordering::Release);
+    }
+
+    /// Whether clients' writes are taken in.
+    pub fn is_ready(&self) -> bool {
+        self.newest().origin.is_some() && !self.salvaging.load(Ordering::Acquire)
     }
 
     /// The newest published snapshot.

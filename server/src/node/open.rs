@@ -11,7 +11,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tributary_executor::Workers;
-use tributary_region::{Founding, Region, RegionConfig, RegionError};
+use tributary_region::{Founding, Past, Region, RegionConfig, RegionError, look_into};
 use tributary_storage::checkpoint::{self, Loaded};
 use tributary_storage::kv::RocksKv;
 use tributary_storage::log::{KvLog, Log};
@@ -127,6 +127,15 @@ impl Stored {
     /// Whether this region has no past: a first start, or a wiped directory.
     pub fn is_empty(&self) -> bool {
         self.checkpoint.is_none() && self.tail.is_empty()
+    }
+
+    /// What the log comes to, to be looked at: no thread is started and nothing is written. Blocking.
+    pub fn look_into(self, settings: &NodeSettings) -> Result<Past, OpenError> {
+        let place = self.dir.path().display().to_string();
+        let mut config = RegionConfig::new(settings.region.clone(), Vec::new());
+        config.sources = Arc::new(FileReader::new(&settings.region));
+        config.loaders = self.loaders;
+        look_into(&config, self.checkpoint, self.tail).map_err(|source| OpenError::Region { source, place })
     }
 
     /// Opens the region and starts its threads. `found` is given to the primary's first start only.

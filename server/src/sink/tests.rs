@@ -256,6 +256,7 @@ impl Region {
             views: BTreeMap::from([(VIEW, view)]),
             sources: BTreeMap::new(),
             source_marks: BTreeMap::new(),
+            heads: BTreeMap::new(),
             links: Vec::new(),
             regions: Vec::new(),
         }

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod file_source;
+mod members;
 mod one_region;
 mod peer_port;
 mod running;

@@ -1,0 +1,250 @@
+//! Regions that are added, dropped, wiped, and restored from an old copy, as processes.
+
+use std::path::Path;
+use std::process::Command;
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tributary_server::demo::Cluster;
+
+use crate::running::{BINARY, rows, run, wait_for_rows};
+
+const VIEW: &str = "SELECT name, n FROM sales";
+
+/// A cluster with a view over a REGIONAL and a GLOBAL table, and one order in each region.
+async fn with_view(names: &[&str]) -> Cluster {
+    let mut cluster = Cluster::spawn(Path::new(BINARY), names).await.expect("processes");
+    cluster.wait_ready().await.expect("they find each other");
+    let us = cluster.connect("us").await.expect("us answers");
+    run(
+        &us,
+        "CREATE TABLE product (id int PRIMARY KEY, name text NOT NULL) LOCALITY GLOBAL",
+    )
+    .await;
+    run(
+        &us,
+        "CREATE TABLE orders (id int PRIMARY KEY, product int NOT NULL)",
+    )
+    .await;
+    let view = "CREATE MATERIALIZED VIEW sales AS SELECT p.name, count(*) AS n \
+                FROM orders o JOIN product p ON o.product = p.id GROUP BY p.name";
+    run(&us, view).await;
+    run(&us, "INSERT INTO product VALUES (1, 'tea')").await;
+    for region in names {
+        let client = cluster.connect(region).await.expect("the region answers");
+        wait_for_rows(&client, "SELECT name FROM product", &["tea".to_owned()]).await;
+        run(&client, "INSERT INTO orders VALUES (1, 1)").await;
+    }
+    expect(&cluster, names, VIEW, &format!("tea|{}", names.len())).await;
+    cluster
+}
+
+async fn expect(cluster: &Cluster, regions: &[&str], sql: &str, row: &str) {
+    for region in regions {
+        let client = cluster.connect(region).await.expect("the region answers");
+        wait_for_rows(&client, sql, &[row.to_owned()]).await;
+    }
+}
+
+async fn refused(client: &Client, sql: &str) -> (SqlState, String) {
+    let error = client.batch_execute(sql).await.expect_err(sql);
+    let error = error.as_db_error().expect("an answer of the server");
+    (error.code().clone(), error.message().to_owned())
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status()
+        .expect("cp runs");
+    assert!(copied.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_is_added_serves_and_one_that_is_dropped_leaves_its_share() {
+    let mut cluster = with_view(&["us", "eu"]).await;
+    let eu = cluster.connect("eu").await.expect("eu answers");
+    let address = cluster.add("ap").await.expect("a third process");
+    let (code, _) = refused(&eu, "ALTER DATABASE tributary ADD REGION eu").await;
+    assert_eq!(code, SqlState::DUPLICATE_OBJECT);
+    run(
+        &eu,
+        &format!("ALTER DATABASE tributary ADD REGION ap WITH (address = '{address}')"),
+    )
+    .await;
+    cluster.wait_ready_at("ap").await.expect("it joins");
+    expect(&cluster, &["us", "eu", "ap"], VIEW, "tea|2").await;
+    let ap = cluster.connect("ap").await.expect("ap answers");
+    run(&ap, "INSERT INTO orders VALUES (1, 1), (2, 1)").await;
+    expect(&cluster, &["us", "eu", "ap"], VIEW, "tea|4").await;
+    let states = "SELECT name, state FROM tributary.regions ORDER BY name";
+    assert_eq!(rows(&eu, states).await, ["ap|member", "eu|member", "us|member"]);
+
+    // The primary is handed over, and the old one is dropped.
+    run(&eu, "ALTER DATABASE tributary SET PRIMARY REGION ap").await;
+    run(&eu, "CREATE TABLE later (id int PRIMARY KEY)").await;
+    assert_eq!(
+        rows(&ap, "SELECT name FROM tributary.regions WHERE is_primary").await,
+        ["ap"]
+    );
+    run(&eu, "ALTER DATABASE tributary DROP REGION us").await;
+    let ended = cluster.wait_ended("us").await.expect("it ends by itself");
+    assert!(ended.contains("was dropped"), "{ended}");
+    assert_eq!(rows(&eu, states).await, ["ap|member", "eu|member", "us|dropped"]);
+    run(&ap, "INSERT INTO orders VALUES (3, 1)").await;
+    expect(&cluster, &["eu", "ap"], VIEW, "tea|5").await;
+    let (code, message) = refused(&ap, "ALTER DATABASE tributary FENCE REGION us").await;
+    assert_eq!(
+        (code, message.as_str()),
+        (SqlState::UNDEFINED_OBJECT, "region \"us\" was dropped")
+    );
+    // It comes back, and is told again.
+    let _ = cluster.restart("us").await;
+    let ended = cluster.wait_ended("us").await.expect("it ends by itself");
+    assert!(ended.contains("was dropped"), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_cannot_be_drained_is_named_and_dropped_with_force() {
+    let mut cluster = with_view(&["us", "eu", "ap"]).await;
+    cluster.kill("ap").await.expect("it can be killed");
+    let us = cluster.connect("us").await.expect("us answers");
+    run(&us, "SET statement_timeout = '3s'").await;
+    let cancelled = us.batch_execute("ALTER DATABASE tributary DROP REGION ap").await;
+    assert!(cancelled.is_err(), "nobody can know what it has");
+    let state = "SELECT state FROM tributary.regions WHERE name = 'ap'";
+    assert_eq!(rows(&us, state).await, ["leaving"]);
+    run(&us, "ALTER DATABASE tributary DROP REGION ap FORCE").await;
+    expect(&cluster, &["us", "eu"], state, "dropped").await;
+    expect(&cluster, &["us", "eu"], VIEW, "tea|3").await;
+    run(&us, "INSERT INTO orders VALUES (2, 1)").await;
+    expect(&cluster, &["us", "eu"], VIEW, "tea|4").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_region_is_told_and_comes_back_as_another_incarnation() {
+    let mut cluster = with_view(&["us", "eu", "ap"]).await;
+    cluster.kill("eu").await.expect("it can be killed");
+    std::fs::remove_dir_all(cluster.data("eu")).expect("its data can be removed");
+    assert!(cluster.restart("eu").await.is_err(), "it does not serve");
+    let ended = cluster.wait_ended("eu").await.expect("it ends by itself");
+    assert!(
+        ended.contains("lost its log") && ended.contains("--reincarnate"),
+        "{ended}"
+    );
+    expect(&cluster, &["us", "ap"], VIEW, "tea|3").await;
+
+    cluster
+        .restart_with("eu", &["--reincarnate"])
+        .await
+        .expect("it joins again");
+    // What only it had is gone, and nothing of it is counted.
+    expect(&cluster, &["us", "eu", "ap"], VIEW, "tea|2").await;
+    let eu = cluster.connect("eu").await.expect("eu answers");
+    run(&eu, "INSERT INTO orders VALUES (1, 1)").await;
+    expect(&cluster, &["us", "eu", "ap"], VIEW, "tea|3").await;
+    let incarnation = "SELECT incarnation, state FROM tributary.regions WHERE name = 'eu'";
+    expect(&cluster, &["us", "eu", "ap"], incarnation, "2|member").await;
+
+    // The flag may stay.
+    cluster.kill("eu").await.expect("it can be killed");
+    cluster
+        .restart_with("eu", &["--reincarnate"])
+        .await
+        .expect("it comes back");
+    expect(&cluster, &["us", "eu", "ap"], VIEW, "tea|3").await;
+    expect(&cluster, &["us", "eu", "ap"], incarnation, "2|member").await;
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_is_told_and_keeps_its_own_rows_as_another_incarnation() {
+    let mut cluster = with_view(&["us", "eu", "ap"]).await;
+    cluster.stop_one("eu").await.expect("it stops cleanly");
+    let (data, old) = (
+        cluster.data("eu").to_owned(),
+        cluster.data("eu").with_extension("old"),
+    );
+    copy(&data, &old);
+    cluster.restart("eu").await.expect("it comes back");
+    let eu = cluster.connect("eu").await.expect("eu answers");
+    run(&eu, "INSERT INTO orders VALUES (2, 1), (3, 1)").await;
+    run(&eu, "INSERT INTO product VALUES (2, 'milk')").await;
+    expect(&cluster, &["us", "ap"], VIEW, "tea|5").await;
+    expect(&cluster, &["us", "ap"], "SELECT count(*) FROM product", "2").await;
+    cluster.kill("eu").await.expect("it can be killed");
+    std::fs::remove_dir_all(&data).expect("its data can be removed");
+    copy(&old, &data);
+    let _ = cluster.restart("eu").await;
+    let ended = cluster.wait_ended("eu").await.expect("it ends by itself");
+    assert!(ended.contains("restored from an old copy"), "{ended}");
+
+    cluster
+        .restart_with("eu", &["--reincarnate"])
+        .await
+        .expect("it joins again");
+    expect(&cluster, &["us", "eu", "ap"], VIEW, "tea|3").await;
+    // A GLOBAL row that had arrived elsewhere is there, although the old copy knows nothing of it.
+    expect(&cluster, &["us", "eu", "ap"], "SELECT count(*) FROM product", "2").await;
+    let eu = cluster.connect("eu").await.expect("eu answers");
+    let own = "SELECT id FROM orders WHERE tributary_region = gateway_region()";
+    assert_eq!(rows(&eu, own).await, ["1"]);
+    run(&eu, "INSERT INTO orders VALUES (2, 1)").await;
+    expect(&cluster, &["us", "eu", "ap"], VIEW, "tea|4").await;
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fenced_region_comes_back_with_what_it_wrote_meanwhile() {
+    let mut cluster = with_view(&["us", "eu", "ap"]).await;
+    let eu = cluster.connect("eu").await.expect("eu answers");
+    run(&eu, "INSERT INTO product VALUES (2, 'milk'), (3, 'ale')").await;
+    expect(&cluster, &["us", "ap"], "SELECT count(*) FROM product", "3").await;
+    cluster.set_cut("eu", true);
+    run(&eu, "INSERT INTO orders VALUES (7, 1)").await;
+    run(&eu, "INSERT INTO product VALUES (4, 'gin')").await;
+    run(&eu, "UPDATE product SET name = 'oat milk' WHERE id = 2").await;
+    run(&eu, "UPDATE product SET name = 'porter' WHERE id = 3").await;
+    let us = cluster.connect("us").await.expect("us answers");
+    run(&us, "UPDATE product SET name = 'stout' WHERE id = 3").await;
+    run(&us, "ALTER DATABASE tributary FENCE REGION eu").await;
+    expect(
+        &cluster,
+        &["us"],
+        "SELECT state FROM tributary.regions WHERE name = 'eu'",
+        "fenced",
+    )
+    .await;
+    cluster.set_cut("eu", false);
+    let ended = cluster.wait_ended("eu").await.expect("it ends by itself");
+    assert!(ended.contains("fenced"), "{ended}");
+    cluster
+        .restart_with("eu", &["--reincarnate"])
+        .await
+        .expect("it joins again");
+    expect(&cluster, &["us", "eu", "ap"], VIEW, "tea|4").await;
+    let names = "SELECT string_agg(name, ',' ORDER BY id) FROM product";
+    expect(&cluster, &["us", "eu", "ap"], names, "tea,oat milk,stout,gin").await;
+    // What had been acknowledged and lost to another write is reported.
+    let report = std::fs::read_to_string(cluster.data("eu").join("superseded-1/REPORT.txt"));
+    assert!(report.is_ok_and(|report| report.contains("porter")));
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_primary_finds_its_cluster_and_goes_on_as_primary() {
+    let mut cluster = with_view(&["us", "eu", "ap"]).await;
+    cluster.kill("us").await.expect("it can be killed");
+    std::fs::remove_dir_all(cluster.data("us")).expect("its data can be removed");
+    cluster
+        .restart_with("us", &["--reincarnate"])
+        .await
+        .expect("it joins again");
+    expect(&cluster, &["us", "eu", "ap"], VIEW, "tea|2").await;
+    let eu = cluster.connect("eu").await.expect("eu answers");
+    run(&eu, "CREATE TABLE later (id int PRIMARY KEY)").await;
+    expect(&cluster, &["us", "eu", "ap"], "SELECT count(*) FROM later", "0").await;
+    cluster.stop().await.expect("all stop cleanly");
+}
