@@ -35,6 +35,9 @@ pub enum Effect {
     },
     /// A new snapshot for readers; durable up to its position.
     Publish(Arc<Snapshot>),
+    /// A snapshot that is not the newest any more, and that a bundle which left shows the end of: others may ask for its
+    /// rows.
+    Keep(Arc<Snapshot>),
     /// Write this checkpoint, then say `Checkpointed`.
     Checkpoint(Checkpoint),
     /// Log records before this position are no longer needed.

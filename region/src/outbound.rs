@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use tributary_replication::Bundle;
 use tributary_replication::link::CutRequest;
+use tributary_replication::{Bundle, Frontier};
 use tributary_storage::Position;
 use tributary_storage::checkpoint::Checkpoint;
 
@@ -41,6 +41,8 @@ pub struct Released {
     pub replies: Vec<(u64, Committed)>,
     /// The newest snapshot; older ones are skipped.
     pub snapshot: Option<Snapshot>,
+    /// Those of the older ones that are shown by a bundle among `cuts`.
+    pub kept: Vec<Snapshot>,
     /// Bundles.
     pub cuts: Vec<HeldCut>,
     /// A checkpoint to write.
@@ -113,11 +115,15 @@ impl Outbound {
             .front()
             .is_some_and(|snapshot| snapshot.position <= self.persisted)
         {
+            released.kept.extend(released.snapshot.take());
             released.snapshot = self.snapshots.pop_front();
         }
         while self.cuts.front().is_some_and(|(at, _)| *at <= self.persisted) {
             released.cuts.extend(self.cuts.pop_front().map(|(_, cut)| cut));
         }
+        let cuts = &released.cuts;
+        let is_shown = |frontier: &Frontier| cuts.iter().any(|cut| cut.bundle.frontier == *frontier);
+        released.kept.retain(|snapshot| is_shown(&snapshot.frontier));
         if self
             .checkpoint
             .as_ref()

@@ -446,6 +446,9 @@ impl Region {
                 outcome: Ok(committed),
             });
         }
+        for kept in released.kept {
+            out.push(Effect::Keep(Arc::new(kept)));
+        }
         if let Some(snapshot) = released.snapshot {
             self.publish(snapshot, now_ms, out);
             let view = view(&self.dataflow, &self.published.frontier, now_ms);

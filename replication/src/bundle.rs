@@ -31,6 +31,8 @@ use crate::error::{ReplicationError, Result};
 use crate::frontier::{ClusterId, Epoch, Frontier};
 use crate::hlc::Tick;
 
+pub use ipc::{decode as decode_rows, encode as encode_rows};
+
 /// The version of the bundle format spoken here.
 pub const BUNDLE_FORMAT: u16 = 1;
 

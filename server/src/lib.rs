@@ -14,6 +14,7 @@
 
 pub mod cli;
 pub mod demo;
+pub mod far;
 pub mod http;
 pub mod links;
 pub mod node;

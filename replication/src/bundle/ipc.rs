@@ -25,7 +25,10 @@ const SECTION_ROWS_MAX: i64 = 1 << 31;
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// The stream of one batch.
-pub(crate) fn encode(rows: &RecordBatch) -> Vec<u8> {
+///
+/// # Panics
+/// When the columns are of a type that Arrow streams do not have.
+pub fn encode(rows: &RecordBatch) -> Vec<u8> {
     let options = IpcWriteOptions::default()
         .try_with_compression(Some(CompressionType::ZSTD))
         .expect("zstd is compiled in");
@@ -37,7 +40,10 @@ pub(crate) fn encode(rows: &RecordBatch) -> Vec<u8> {
 }
 
 /// The batch of a stream from a peer.
-pub(crate) fn decode(bytes: &[u8]) -> Result<RecordBatch> {
+///
+/// # Errors
+/// `Corrupt`; whatever the bytes are, this does not panic.
+pub fn decode(bytes: &[u8]) -> Result<RecordBatch> {
     let read = catch_unwind(AssertUnwindSafe(|| {
         check_claims(bytes)?;
         let failed = |error| corrupt(format!("section: {error}"));

@@ -23,6 +23,7 @@ use super::checkpoints::{Checkpoints, Outcome};
 use super::clock::Clock;
 use super::log_writer::{BACKLOG_BYTES_MAX, LogStatus, LogWriter};
 use super::request::{LinkEvent, LinkNews, Outbox, Reply, Request};
+use crate::far::window::Versions;
 
 const BATCH_REQUESTS_MAX: usize = 256;
 /// Without requests for this long the timer slows down.
@@ -53,6 +54,7 @@ pub struct Driver {
     /// At most one outcome is under way, so this queue needs no bound.
     pub(super) checkpoint_outcomes: mpsc::UnboundedReceiver<Outcome>,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(super) versions: Arc<Versions>,
     pub(super) links: BTreeMap<String, (u64, Outbox)>,
     pub(super) replies: BTreeMap<u64, Reply>,
     pub(super) next_token: u64,
@@ -317,7 +319,9 @@ impl Driver {
                             let _ = reply.send(outcome);
                         }
                     }
+                    Effect::Keep(snapshot) => self.versions.keep(&snapshot, Instant::now()),
                     Effect::Publish(snapshot) => {
+                        self.versions.keep(&snapshot, Instant::now());
                         self.snapshots.send_replace(snapshot);
                     }
                     Effect::Checkpoint(checkpoint) => self.checkpoints.write(checkpoint),

@@ -14,6 +14,7 @@ mod clock;
 mod data_dir;
 mod ddl;
 mod driver;
+mod far;
 mod found;
 mod log_writer;
 mod members;
@@ -41,6 +42,7 @@ pub use open::{OpenError, Stored};
 pub use reincarnation::{ReincarnateError, prepare};
 pub use request::{LinkEvent, LinkNews, Outbox, Request};
 
+use crate::far::window::Versions;
 use crate::links::PeerClient;
 use crate::sink::state::SinkState;
 use crate::source::state::SourceState;
@@ -71,6 +73,8 @@ pub struct Node {
     clients: BTreeMap<String, PeerClient>,
     requests: mpsc::Sender<Request>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// What other regions may still read of this one.
+    versions: Arc<Versions>,
     /// Where the log ended when the region was opened.
     opened_at: Position,
     /// DDL is planned and submitted one at a time, or statements would keep overtaking each other's catalog.
@@ -86,6 +90,7 @@ impl Node {
         settings: &NodeSettings,
         requests: mpsc::Sender<Request>,
         snapshots: watch::Receiver<Arc<Snapshot>>,
+        versions: Arc<Versions>,
         opened_at: Position,
         sinks: Arc<SinkState>,
     ) -> Node {
@@ -95,6 +100,7 @@ impl Node {
             clients: settings.clients.clone(),
             requests,
             snapshots,
+            versions,
             opened_at,
             ddl: tokio::sync::Mutex::new(()),
             sources: SourceState::default(),

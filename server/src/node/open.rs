@@ -26,6 +26,7 @@ use super::request::REQUESTS_MAX;
 use super::spill::SpillFolder;
 use super::workers::Pool;
 use super::{Node, NodeSettings};
+use crate::far::window::Versions;
 use crate::sink::state::SinkState;
 use crate::source::file::FileReader;
 
@@ -208,6 +209,7 @@ impl Stored {
         for (position, bytes) in replayed {
             checkpoints.logged(position, bytes);
         }
+        let versions = Arc::new(Versions::default());
         let driver = Driver {
             region,
             clock,
@@ -218,6 +220,7 @@ impl Stored {
             checkpoints,
             checkpoint_outcomes,
             snapshots,
+            versions: versions.clone(),
             links: BTreeMap::new(),
             replies: BTreeMap::new(),
             next_token: 1,
@@ -237,7 +240,14 @@ impl Stored {
             })
             .map_err(OpenError::Thread)?;
         Ok((
-            Arc::new(Node::new(settings, sender, snapshot_reader, durable, sinks)),
+            Arc::new(Node::new(
+                settings,
+                sender,
+                snapshot_reader,
+                versions,
+                durable,
+                sinks,
+            )),
             ended_reader,
         ))
     }

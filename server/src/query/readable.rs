@@ -1,7 +1,6 @@
-//! Whether a relation can be read now, and what its reader should know.
+//! Whether a relation can be read now.
 
 use tributary_planner::catalog::Object;
-use tributary_planner::plan::Locality;
 use tributary_region::Snapshot;
 use tributary_storage::RegionId;
 
@@ -28,25 +27,4 @@ pub fn check_readable(snapshot: &Snapshot, object: &Object) -> SqlResult<()> {
             names.join(", ")
         ))
         .hint("try again; tributary.materialized_views shows the progress"))
-}
-
-/// What the reader of a table is told that shows rows of this region only, unless it asked for just that.
-pub fn regional_notice(
-    snapshot: &Snapshot,
-    object: &Object,
-    region: &str,
-    reads_local: bool,
-) -> Option<SqlError> {
-    let is_partial = object.locality() == Locality::Regional && object.as_table().is_some();
-    if !is_partial || snapshot.catalog.regions.len() < 2 || reads_local {
-        return None;
-    }
-    let message = format!(
-        "table \"{}\" is REGIONAL: only rows of region \"{region}\" were read",
-        object.name
-    );
-    Some(
-        SqlError::new("00000", message)
-            .hint("a materialized view sees all regions; SET regional_reads = 'local' hides this notice"),
-    )
 }

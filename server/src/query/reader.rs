@@ -1,6 +1,6 @@
 //! Plans queries over one snapshot: resolves relations, expands views, and says what the reader should know.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -18,11 +18,13 @@ use tributary_storage::ObjectId;
 
 use super::context::{Prepared, QueryContext};
 use super::facts::Facts;
-use super::readable::{check_readable, regional_notice};
+use super::readable::check_readable;
 use super::relation::{Exposed, REGION_COLUMN};
-use super::schema::PublicSchema;
+use super::schema::{FarSource, PublicSchema};
 use super::stack::on_large_stack;
 use super::wildcard;
+use crate::far::FarReads;
+use crate::far::relation::FarScans;
 use crate::pg_catalog::PgCatalog;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
@@ -46,6 +48,8 @@ pub struct Reader {
     pub facts: Facts,
     /// Memory a statement may use, in bytes.
     pub memory_bytes_max: usize,
+    /// The road to other regions, if their rows are to be read.
+    pub far: Option<Arc<dyn FarReads>>,
 }
 
 /// A planned query.
@@ -53,6 +57,7 @@ pub struct Planned {
     /// The analyzed plan.
     pub plan: LogicalPlan,
     context: Arc<QueryContext>,
+    far: Arc<FarScans>,
     /// What the client should know.
     pub notices: Vec<SqlError>,
 }
@@ -68,9 +73,11 @@ impl Planned {
         let Planned {
             plan,
             context,
+            far,
             notices,
         } = self;
         let prepared = on_large_stack(async move { context.prepare(&plan).await }).await?;
+        far.open_all().await?;
         Ok((prepared, notices))
     }
 
@@ -86,8 +93,8 @@ impl Planned {
 /// How a query is to be planned.
 #[derive(Clone, Default)]
 pub struct PlanOptions {
-    /// Rows of its tables are wanted with their versions (DML), without notices.
-    pub versions: bool,
+    /// Rows of this table are wanted with their versions, to be written (DML); without notices.
+    pub versions: Option<ObjectId>,
     /// Relations that stand in for others of the same name.
     pub replaced: Vec<(String, RecordBatch)>,
     /// Types its columns are cast to, by position.
@@ -116,13 +123,14 @@ impl Reader {
                         .hint("EXPLAIN SELECT …, or EXPLAIN MATERIALIZED VIEW v"),
                 );
             };
-            let (context, public) = reader.context(Exposed::default())?;
+            let (context, public, far) = reader.context(Exposed::default(), None)?;
             let mut notices = Vec::new();
             reader.resolve(query, &context, &public, &mut notices, 0).await?;
             let plan = context.plan_statement(statement).await?;
             Ok(Planned {
                 plan,
                 context,
+                far,
                 notices,
             })
         })
@@ -159,15 +167,15 @@ impl Reader {
 
     async fn plan_unanalyzed(&self, mut query: ast::Query, options: &PlanOptions) -> SqlResult<Planned> {
         let names_hidden = |text: &str| text.contains(REGION_COLUMN) || text.contains(ROW_ID);
-        let is_hidden_named = !options.versions && names_hidden(&query.to_string().to_lowercase());
+        let is_hidden_named = options.versions.is_none() && names_hidden(&query.to_string().to_lowercase());
         if is_hidden_named {
             wildcard::expand(&mut query, &self.snapshot.catalog)?;
         }
         let exposed = Exposed {
             hidden: is_hidden_named,
-            versions: options.versions,
+            versions: options.versions.is_some(),
         };
-        let (context, public) = self.context(exposed)?;
+        let (context, public, far) = self.context(exposed, options.versions)?;
         for (name, rows) in &options.replaced {
             let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]])?;
             public.replace(name, Arc::new(table));
@@ -179,24 +187,36 @@ impl Reader {
         };
         super::columns::name_apart(&mut query);
         self.resolve(&query, &context, &public, &mut notices, 0).await?;
-        if options.versions {
+        if options.versions.is_some() {
             notices.clear();
         }
         let plan = context.plan(query).await?;
         Ok(Planned {
             plan,
             context,
+            far,
             notices,
         })
     }
 
-    fn context(&self, exposed: Exposed) -> SqlResult<(Arc<QueryContext>, Arc<PublicSchema>)> {
-        let public = Arc::new(PublicSchema::new(
+    fn context(
+        &self,
+        exposed: Exposed,
+        target: Option<ObjectId>,
+    ) -> SqlResult<(Arc<QueryContext>, Arc<PublicSchema>, Arc<FarScans>)> {
+        let scans = Arc::<FarScans>::default();
+        let far = self.far.clone().map(|reads| FarSource {
+            reads,
+            scans: Arc::clone(&scans),
+            target,
+        });
+        let public = PublicSchema::new(
             Arc::clone(&self.snapshot),
             self.writes.clone(),
             exposed,
             self.facts.region.clone(),
-        ));
+        );
+        let public = Arc::new(public.with_far(far));
         let system = Arc::new(SystemSchema::new(
             Arc::clone(&self.snapshot),
             self.facts.region.clone(),
@@ -211,7 +231,7 @@ impl Reader {
             pg_catalog,
             self.memory_bytes_max,
         )?;
-        Ok((Arc::new(context), public))
+        Ok((Arc::new(context), public, scans))
     }
 
     /// Checks the relations a query reads and plans the views among them, inner ones first.
@@ -230,7 +250,6 @@ impl Reader {
                     "views are nested too deeply",
                 ));
             }
-            let mut told = BTreeSet::new();
             for name in relation_names(query) {
                 let Some(object) = self.snapshot.catalog.object(&name).cloned() else {
                     continue;
@@ -265,14 +284,7 @@ impl Reader {
                         )
                         .hint("read the materialized view whose changes it writes; tributary.sinks says how far it is"));
                     }
-                    _ => {
-                        let reads_local = self.facts.settings().reads_local();
-                        let notice =
-                            regional_notice(&self.snapshot, &object, &self.facts.region, reads_local);
-                        if notices.is_empty() && told.insert(object.id) {
-                            notices.extend(notice);
-                        }
-                    }
+                    _ => {}
                 }
             }
             Ok(())

@@ -193,6 +193,40 @@ impl Relation {
         Box::pin(cooperative(stream))
     }
 
+    /// The exposed columns.
+    pub(crate) fn columns(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// All batches that may hold rows for which the filters hold.
+    pub(crate) fn scan_for(&self, filters: &[Expr]) -> Box<dyn Iterator<Item = Result<RecordBatch>> + Send> {
+        Box::new(Batches::new(self.source.clone(), self.access(filters)))
+    }
+
+    /// Some columns of it as a partition of a plan.
+    pub(crate) fn partition(
+        &self,
+        filters: &[Expr],
+        columns: Vec<usize>,
+        shown: SchemaRef,
+    ) -> Arc<dyn PartitionStream> {
+        Arc::new(Partition {
+            source: self.source.clone(),
+            access: self.access(filters),
+            shown: Some((columns, shown)),
+        })
+    }
+
+    fn access(&self, filters: &[Expr]) -> Access {
+        match self.source.table() {
+            Some(table) => match fixed_key(&table.def, filters) {
+                Some(key) => Access::Key(key),
+                None => key_range(&table.def, filters).map_or(Access::All, Access::Range),
+            },
+            None => fixed_columns(&self.schema, filters).map_or(Access::All, Access::Key),
+        }
+    }
+
     fn new(schema: SchemaRef, rows: Rows) -> Self {
         Self {
             schema: Arc::clone(&schema),
@@ -230,16 +264,10 @@ impl TableProvider for Relation {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let access = match self.source.table() {
-            Some(table) => match fixed_key(&table.def, filters) {
-                Some(key) => Access::Key(key),
-                None => key_range(&table.def, filters).map_or(Access::All, Access::Range),
-            },
-            None => fixed_columns(&self.schema, filters).map_or(Access::All, Access::Key),
-        };
         let partition = Arc::new(Partition {
             source: self.source.clone(),
-            access,
+            access: self.access(filters),
+            shown: None,
         });
         let schema = Arc::clone(&self.schema);
         Ok(Arc::new(StreamingTableExec::try_new(
@@ -276,6 +304,8 @@ enum Access {
 struct Partition {
     source: Source,
     access: Access,
+    /// Some of the columns, where not all are shown.
+    shown: Option<(Vec<usize>, SchemaRef)>,
 }
 
 impl fmt::Debug for Partition {
@@ -288,13 +318,20 @@ impl fmt::Debug for Partition {
 
 impl PartitionStream for Partition {
     fn schema(&self) -> &SchemaRef {
-        &self.source.schema
+        self.shown
+            .as_ref()
+            .map_or(&self.source.schema, |(_, shown)| shown)
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let batches = Batches::new(self.source.clone(), self.access.clone());
+        let columns = self.shown.as_ref().map(|(columns, _)| columns.clone());
+        let batches = batches.map(move |batch| match &columns {
+            Some(columns) => Ok(batch?.project(columns)?),
+            None => batch,
+        });
         Box::pin(RecordBatchStreamAdapter::new(
-            Arc::clone(&self.source.schema),
+            Arc::clone(self.schema()),
             futures::stream::iter(batches),
         ))
     }

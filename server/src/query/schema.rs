@@ -11,12 +11,25 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::Result;
-use tributary_planner::catalog::{Object, ObjectKind};
+use tributary_planner::catalog::{Object, ObjectKind, TableLocality};
 use tributary_region::Snapshot;
 use tributary_storage::{ObjectId, OriginId};
 
 use super::relation::{Exposed, RegionNames, Relation};
+use crate::far::relation::{Far, FarRelation, FarScans};
+use crate::far::{FarReads, owners};
 use crate::session::pending::PendingTable;
+
+/// How rows of other regions are read, and the scans that a statement has planned there.
+#[derive(Clone)]
+pub struct FarSource {
+    /// The road there.
+    pub reads: Arc<dyn FarReads>,
+    /// The statement's scans.
+    pub scans: Arc<FarScans>,
+    /// The table that the statement writes: of it only own rows are read.
+    pub target: Option<ObjectId>,
+}
 
 /// The relations of schema `public`.
 pub struct PublicSchema {
@@ -24,6 +37,7 @@ pub struct PublicSchema {
     pending: BTreeMap<ObjectId, Arc<PendingTable>>,
     exposed: Exposed,
     region: String,
+    far: Option<FarSource>,
     /// Views that the statement reads, planned; and relations that stand in for a table (RETURNING).
     replaced: Mutex<BTreeMap<String, Arc<dyn TableProvider>>>,
 }
@@ -41,8 +55,53 @@ impl PublicSchema {
             pending,
             exposed,
             region,
+            far: None,
             replaced: Mutex::default(),
         }
+    }
+
+    /// The same with rows of other regions.
+    pub fn with_far(mut self, far: Option<FarSource>) -> Self {
+        self.far = far;
+        self
+    }
+
+    /// Whether reading a relation takes other regions' rows.
+    pub fn is_far(snapshot: &Snapshot, object: &Object) -> bool {
+        match object.as_table().map(|table| table.locality) {
+            None | Some(TableLocality::Global) => false,
+            Some(TableLocality::RegionalByRow) => !owners(snapshot, None).is_empty(),
+            Some(TableLocality::RegionalByTable(region)) => !owners(snapshot, Some(region)).is_empty(),
+        }
+    }
+
+    fn far(&self, object: &Object, local: Relation) -> Arc<dyn TableProvider> {
+        let table = object.as_table();
+        let Some(far) = self.far.as_ref().filter(|far| far.target != Some(object.id)) else {
+            return Arc::new(local);
+        };
+        let only = match table.map(|table| table.locality) {
+            None | Some(TableLocality::Global) => return Arc::new(local),
+            Some(TableLocality::RegionalByRow) => None,
+            Some(TableLocality::RegionalByTable(region)) => Some(region),
+        };
+        let owners = owners(&self.snapshot, only);
+        if owners.is_empty() {
+            return Arc::new(local);
+        }
+        let own = self.snapshot.origin.map(|origin| origin.region);
+        Arc::new(FarRelation::new(
+            local,
+            Far {
+                table: object.id,
+                reads_own: only.is_none() || only == own,
+                own_region: self.region.clone(),
+                hidden: self.exposed.hidden,
+                owners,
+                reads: Arc::clone(&far.reads),
+                scans: Arc::clone(&far.scans),
+            },
+        ))
     }
 
     /// Puts a relation in the place of the one of this name.
@@ -67,7 +126,12 @@ impl PublicSchema {
             ObjectKind::Table(_) => {
                 let table = self.snapshot.tables.get(&object.id)?;
                 let pending = self.pending.get(&object.id).cloned();
-                Some(Relation::table(table, self.exposed, pending, self.region_names()))
+                let mut exposed = self.exposed;
+                if let Some(target) = self.far.as_ref().and_then(|far| far.target) {
+                    // Versions are wanted of rows that are to be written.
+                    exposed.versions &= target == object.id;
+                }
+                Some(Relation::table(table, exposed, pending, self.region_names()))
             }
             ObjectKind::MaterializedView(_) => {
                 let view = self.snapshot.views.get(&object.id)?;
@@ -79,9 +143,8 @@ impl PublicSchema {
 
     fn relation(&self, object: &Object) -> Option<Arc<dyn TableProvider>> {
         match &object.kind {
-            ObjectKind::Table(_) | ObjectKind::MaterializedView(_) => {
-                self.stored(object).map(|relation| Arc::new(relation) as _)
-            }
+            ObjectKind::Table(_) => self.stored(object).map(|relation| self.far(object, relation)),
+            ObjectKind::MaterializedView(_) => self.stored(object).map(|relation| Arc::new(relation) as _),
             // Not read by this statement, or it would have been planned: only its columns are of interest.
             ObjectKind::View(_) => Some(Arc::new(EmptyTable::new(object.columns_arrow()))),
             ObjectKind::Source(_) | ObjectKind::Sink(_) => None,

@@ -13,6 +13,7 @@ use tributary_planner::error::PlanError;
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 use tributary_storage::{ObjectId, Position};
 
+use crate::far::FarReads;
 use crate::source::state::Task;
 
 /// The node, as seen by sessions.
@@ -32,6 +33,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The name of this region.
     fn region_name(&self) -> String;
+
+    /// The road to rows of other regions.
+    fn far(&self) -> Option<Arc<dyn FarReads>> {
+        None
+    }
 
     /// Waits until the view is readable here; otherwise names the regions it waits for.
     async fn wait_view_ready(&self, view: ObjectId, timeout: Duration) -> Result<(), Vec<String>>;

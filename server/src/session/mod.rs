@@ -275,6 +275,11 @@ impl Session {
         let Some(lookup) = Lookup::of(query, &snapshot) else {
             return Ok(None);
         };
+        // The same key may be there in every region.
+        let reads_local = self.with_settings(|settings| settings.reads_local());
+        if !reads_local && self.backend.far().is_some() && PublicSchema::is_far(&snapshot, &lookup.object) {
+            return Ok(None);
+        }
         let region = self.backend.region_name();
         let public = PublicSchema::new(Arc::clone(&snapshot), writes, Exposed::default(), region);
         let relation = public.stored(&lookup.object);
@@ -294,11 +299,13 @@ impl Session {
             started_ns: transaction.started_ns,
             settings: Arc::clone(&self.settings),
         };
+        let reads_local = self.with_settings(|settings| settings.reads_local());
         Reader {
             snapshot,
             writes: transaction.writes.clone(),
             facts,
             memory_bytes_max: self.memory_bytes_max,
+            far: self.backend.far().filter(|_| !reads_local),
         }
     }
 

@@ -159,7 +159,8 @@ impl Session {
                 for (number, sql_type) in parameters::find(&as_statement(query))?.1 {
                     learn(number, sql_type);
                 }
-                let versions = !matches!(bound, BoundDml::Insert(_));
+                let is_insert = matches!(bound, BoundDml::Insert(_));
+                let versions = (!is_insert).then(|| table_of(&bound));
                 queries.push((
                     query.clone(),
                     PlanOptions {

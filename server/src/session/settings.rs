@@ -180,10 +180,10 @@ const KNOWN: &[Known] = &[
     known("max_index_keys", "32", Check::ReadOnly, false, "Columns of a key"),
     known(
         "regional_reads",
-        "all",
-        Check::OneOf(&["all", "local"]),
+        "global",
+        Check::OneOf(&["global", "local"]),
         false,
-        "local: reading this region's rows of a REGIONAL table needs no notice",
+        "global: a REGIONAL table shows the rows of all regions; local: those of this region",
     ),
     known("row_security", "on", Check::Bool, false, "Without effect"),
     known(

@@ -89,6 +89,10 @@ impl World {
                 );
                 self.published(node, snapshot)?;
             }
+            Effect::Keep(snapshot) => {
+                let at = snapshot.position.0;
+                self.trace.add(now, node, format_args!("keep {at}"), &[]);
+            }
             Effect::Checkpoint(checkpoint) => {
                 self.trace.add(
                     now,

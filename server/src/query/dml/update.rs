@@ -16,7 +16,7 @@ pub(super) async fn run(target: &mut Target<'_>, update: &BoundUpdate) -> SqlRes
     let object = std::sync::Arc::clone(&target.object);
     let table = object.as_table().expect("the target is a table");
     let options = PlanOptions {
-        versions: true,
+        versions: Some(object.id),
         ..PlanOptions::default()
     };
     let found = target

@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::super::{Outcome, Session};
 use crate::pgwire::error::{SqlError, SqlResult};
-use crate::query::readable::{check_readable, regional_notice};
+use crate::query::readable::check_readable;
 use crate::query::reader::PlanOptions;
 
 pub(crate) async fn run(
@@ -52,11 +52,6 @@ async fn looked_up(session: &mut Session, query: &ast::Query) -> SqlResult<Optio
         return Ok(None);
     };
     check_readable(&snapshot, &lookup.object)?;
-    let reads_local = session.with_settings(|settings| settings.reads_local());
-    let region = session.backend.region_name();
-    if let Some(notice) = regional_notice(&snapshot, &lookup.object, &region, reads_local) {
-        session.notice(notice);
-    }
     Ok(Some(Outcome::Rows {
         schema: lookup.schema(&relation),
         rows: lookup.rows(&relation),

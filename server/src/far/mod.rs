@@ -1,0 +1,155 @@
+//! Rows of other regions: a query of a REGIONAL table reads every owner at the epoch in the statement's snapshot.
+//!
+//! ```text
+//!   eu (gateway)                                        us (owner)
+//!   relation.rs   one partition per region ── scan ──▶  owner.rs     the table as of that epoch (window.rs)
+//!                 filters, columns, limit go along        │ filter, project, stop at the limit
+//!                        ◀── opened │ rows │ rows ────────┘ a batch at a time, as it is asked for
+//! ```
+//!
+//! What an owner shows at an epoch never changes, so the rows of all regions are of one moment: that of the gateway's
+//! frontier. An owner keeps versions for a short while ([`window`]); behind it, or when an owner cannot be reached, the
+//! statement fails before its first row, never with a part of the answer.
+//!
+//! Conditions that go along are a small language of our own ([`condition`]); the gateway checks all of them again, so
+//! what an owner does not understand costs bytes and nothing else.
+
+pub mod condition;
+pub mod owner;
+pub mod relation;
+pub mod window;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tributary_planner::catalog::Catalog;
+use tributary_replication::Epoch;
+use tributary_storage::{ObjectId, OriginId};
+
+use crate::pgwire::error::SqlError;
+use crate::pgwire::sqlstate;
+use condition::Condition;
+
+/// Rows of a region's own part of a table, as of an epoch of its log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScanRequest {
+    /// The region that asks.
+    pub from: String,
+    /// The table.
+    pub table: ObjectId,
+    /// Whose rows.
+    pub origin: OriginId,
+    /// As of which epoch of its log.
+    pub epoch: Epoch,
+    /// The exposed columns that are wanted, by their place.
+    pub columns: Vec<u32>,
+    /// Whether hidden columns are among the exposed ones.
+    pub hidden: bool,
+    /// Rows for which it does not hold may be left out.
+    pub condition: Option<Condition>,
+    /// The values that stand in it, one column each, as an Arrow stream of one row; empty without any.
+    pub values: Vec<u8>,
+    /// More rows are not wanted.
+    pub rows_max: Option<u64>,
+}
+
+/// An owner's first answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Opened {
+    /// Rows follow.
+    Rows,
+    /// The version is not kept any more, or not known yet.
+    Gone,
+    /// Another incarnation of the region answers.
+    OtherOrigin,
+    /// The table is not known there.
+    NoTable,
+    /// The request makes no sense to it.
+    Unreadable,
+}
+
+/// Why rows of another region cannot be read.
+#[derive(Debug, Error)]
+pub enum FarError {
+    /// The version is gone.
+    #[error("region \"{region}\" no longer has its rows as of epoch {epoch}")]
+    Gone {
+        /// The owner.
+        region: String,
+        /// The version.
+        epoch: Epoch,
+    },
+    /// The owner cannot be reached.
+    #[error("region \"{region}\" cannot be reached: {reason}")]
+    Unreachable {
+        /// The owner.
+        region: String,
+        /// Why.
+        reason: String,
+    },
+    /// The owner broke off, or sent what cannot be read.
+    #[error("reading rows of region \"{region}\" failed: {reason}")]
+    Broken {
+        /// The owner.
+        region: String,
+        /// How.
+        reason: String,
+    },
+}
+
+impl From<FarError> for SqlError {
+    fn from(error: FarError) -> Self {
+        match &error {
+            FarError::Gone { .. } => SqlError::new(sqlstate::SERIALIZATION_FAILURE, error.to_string())
+                .hint("run the statement, or its transaction, again: versions are kept for a few seconds"),
+            FarError::Unreachable { .. } => SqlError::new(sqlstate::CANNOT_CONNECT_NOW, error.to_string()).hint(
+                "SET regional_reads = 'local' reads this region's rows only; a materialized view can be read all the time",
+            ),
+            FarError::Broken { .. } => SqlError::new(sqlstate::CANNOT_CONNECT_NOW, error.to_string())
+                .hint("run the statement again"),
+        }
+    }
+}
+
+/// Rows as they arrive.
+pub type FarRows = BoxStream<'static, Result<RecordBatch, FarError>>;
+
+/// The road to other regions.
+#[async_trait]
+pub trait FarReads: Send + Sync {
+    /// Begins a scan in a region; its version is safe once this returns.
+    async fn open(&self, region: &str, request: ScanRequest) -> Result<FarRows, FarError>;
+}
+
+/// The regions whose rows of a table a snapshot knows of, the own one left out: name, origin, epoch.
+pub(crate) fn owners(
+    snapshot: &tributary_region::Snapshot,
+    only: Option<tributary_storage::RegionId>,
+) -> Vec<Owner> {
+    let catalog: &Catalog = &snapshot.catalog;
+    let own = snapshot.origin.map(|origin| origin.region);
+    let wanted = |region: &tributary_storage::RegionId| {
+        Some(*region) != own && only.is_none_or(|only| only == *region)
+    };
+    let members = catalog.members().filter(|(region, _)| wanted(region));
+    let owner = |(region, def): (_, &tributary_planner::catalog::RegionDef)| {
+        // Of a region from which nothing has come there is nothing to read at this frontier.
+        let origin = snapshot.known_as(region)?;
+        Some(Owner {
+            region: def.name.clone(),
+            origin,
+            epoch: snapshot.frontier.get(origin),
+        })
+    };
+    members.filter_map(owner).collect()
+}
+
+/// One region's part of a table.
+#[derive(Clone, Debug)]
+pub(crate) struct Owner {
+    pub region: String,
+    pub origin: OriginId,
+    pub epoch: Epoch,
+}
