@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::config::NodeConfig;
-use crate::links::{PeerClient, PeerError};
+use crate::links::{PeerClient, PeerError, PeerTls, TlsError};
 use crate::node::{Ended, FoundError, Node, NodeSettings, OpenError, Stored, founding};
 use crate::{http, links, pgwire, sink, source};
 
@@ -45,6 +45,9 @@ pub enum RunError {
         /// What is wrong.
         source: PeerError,
     },
+    /// The files by which regions prove who they are.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The disk.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -68,7 +71,8 @@ pub async fn run(config: NodeConfig, until_stdin_ends: bool) -> Result<(), RunEr
     let http_listener = listen("--http", &config.http).await?;
     let recorder = http::install();
 
-    let peers = peer_clients(&config)?;
+    let tls = peer_tls(&config, &peer_listener)?;
+    let peers = peer_clients(&config, tls.as_ref())?;
     let (node, mut ended) = open(&config, &peers).await?;
     let sql_address = sql.local_addr()?;
     let (drain, drained) = watch::channel(false);
@@ -82,7 +86,13 @@ pub async fn run(config: NodeConfig, until_stdin_ends: bool) -> Result<(), RunEr
     let sources = tokio::spawn(source::run(node.clone(), drained));
     // Until the last checkpoint, which waits for what they write.
     let sinks = tokio::spawn(sink::run(node.clone(), stopped.clone()));
-    let links = tokio::spawn(links::serve(node.clone(), peer_listener, peers, stopped.clone()));
+    let links = tokio::spawn(links::serve(
+        node.clone(),
+        peer_listener,
+        peers,
+        tls,
+        stopped.clone(),
+    ));
     let http_address = http_listener.local_addr()?;
     if let Some(recorder) = recorder {
         tokio::spawn(http::serve(http_listener, node.clone(), recorder, stopped));
@@ -122,8 +132,33 @@ async fn listen(flag: &'static str, address: &str) -> Result<TcpListener, RunErr
     })
 }
 
-fn peer_clients(config: &NodeConfig) -> Result<BTreeMap<String, PeerClient>, RunError> {
-    let client = |(peer, address): (&String, &String)| match PeerClient::new(address) {
+/// The certificates, if there are any. From here on they follow their files, and SIGHUP no longer ends the process.
+fn peer_tls(config: &NodeConfig, listener: &TcpListener) -> Result<Option<PeerTls>, RunError> {
+    let Some(files) = &config.tls else {
+        if !config.peers.is_empty() && !listener.local_addr()?.ip().is_loopback() {
+            tracing::warn!(
+                "no --peer-cert: whoever reaches --peer-listen is taken for the peer it says it is"
+            );
+        }
+        return Ok(None);
+    };
+    let tls = PeerTls::load(
+        files.clone(),
+        &config.region,
+        config.peers.keys().cloned().collect(),
+    )?;
+    tokio::spawn(links::tls::reload::keep_fresh(
+        tls.clone(),
+        signal(SignalKind::hangup())?,
+    ));
+    Ok(Some(tls))
+}
+
+fn peer_clients(
+    config: &NodeConfig,
+    tls: Option<&PeerTls>,
+) -> Result<BTreeMap<String, PeerClient>, RunError> {
+    let client = |(peer, address): (&String, &String)| match PeerClient::new(peer, address, tls.cloned()) {
         Ok(client) => Ok((peer.clone(), client)),
         Err(source) => Err(RunError::Peer {
             peer: peer.clone(),
@@ -150,6 +185,7 @@ async fn open(
         peers: config.peers.keys().cloned().collect(),
         primary: config.primary.clone(),
         primary_client: peers.get(&config.primary).cloned(),
+        secure_links: config.tls.is_some(),
         workers: config.workers,
         memory_budget: config.memory_budget,
     };

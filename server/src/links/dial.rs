@@ -10,7 +10,7 @@ use tonic::Request;
 use super::backoff::Backoff;
 use super::client::{PeerClient, PeerError};
 use super::stream::{Incoming, carry, outgoing};
-use super::{OUTBOX_MESSAGES_MAX, Shared};
+use super::{OUTBOX_MESSAGES_MAX, Shared, refused};
 use crate::node::Outbox;
 
 /// A region whose name sorts after the peer's lets the peer dial first, for this long.
@@ -23,6 +23,7 @@ pub(super) async fn keep_connected(shared: Arc<Shared>, peer: String, client: Pe
     let mut backoff = Backoff::new();
     let mut random = StdRng::from_os_rng();
     let first_to_dial = shared.region < peer;
+    let mut told = None;
     loop {
         shared.registry.absent(&peer).await;
         if !first_to_dial {
@@ -35,9 +36,15 @@ pub(super) async fn keep_connected(shared: Arc<Shared>, peer: String, client: Pe
         match connect_once(&shared, &peer, &client).await {
             Ok(reason) => {
                 tracing::info!(peer, reason, "connection ended");
+                told = None;
                 if started.elapsed() >= GOOD_AFTER {
                     backoff.reset();
                 }
+            }
+            // Once, until there is another reason: it is tried again and again.
+            Err(PeerError::Untrusted(reason)) if told.as_ref() != Some(&reason) => {
+                refused(&peer, &format!("dialled at {}: {reason}", client.address()));
+                told = Some(reason);
             }
             Err(error) => tracing::debug!(peer, %error, "cannot connect"),
         }
@@ -47,13 +54,10 @@ pub(super) async fn keep_connected(shared: Arc<Shared>, peer: String, client: Pe
 
 /// One connection from dialling to its end.
 async fn connect_once(shared: &Arc<Shared>, peer: &str, client: &PeerClient) -> Result<String, PeerError> {
-    let mut flight = client.connect().await?;
+    let mut dialled = client.connect().await?;
     let (outbox, queue, closed) = Outbox::new(OUTBOX_MESSAGES_MAX);
-    let exchange = flight.do_exchange(Request::new(outgoing(queue)));
-    let stream = exchange
-        .await
-        .map_err(|status| PeerError::Call(Box::new(status)))?
-        .into_inner();
+    let exchange = dialled.flight.do_exchange(Request::new(outgoing(queue))).await;
+    let stream = exchange.map_err(|status| dialled.failed(status))?.into_inner();
     let Some(claim) = shared.registry.claim(peer, true) else {
         return Ok("the peer's own connection stays".to_owned());
     };

@@ -10,7 +10,8 @@
 //!
 //! Each peer is dialled at the address configured for it and nowhere else, so that a proxy can stand in
 //! between. A stream that is dialled *to* us says who it is in its first message, and is refused unless that is a
-//! configured peer. Left out for now: TLS and certificates.
+//! configured peer. With certificates ([`tls`]) both sides prove their names before; without them whoever reaches
+//! the port is believed.
 
 pub mod actions;
 mod backoff;
@@ -19,6 +20,7 @@ mod dial;
 mod registry;
 mod service;
 mod stream;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 pub use client::{PeerClient, PeerError};
+pub use tls::{PeerTls, TlsError, TlsFiles};
 
 use crate::node::{Node, Request};
 use registry::Registry;
@@ -56,11 +59,19 @@ pub(crate) struct Shared {
     pub node: Arc<Node>,
 }
 
-/// Serves peers on `listener` and dials the configured ones, until `shutdown` turns true.
+/// Says and counts that something of a peer was not accepted. Who is not known for sure is `unknown`.
+fn refused(peer: &str, reason: &str) {
+    metrics::counter!("tributary_peer_refused_total", "peer" => peer.to_owned()).increment(1);
+    tracing::warn!(peer, reason, "a connection was refused");
+}
+
+/// Serves peers on `listener`, with certificates if there are any, and dials the configured ones, until `shutdown`
+/// turns true.
 pub async fn serve(
     node: Arc<Node>,
     listener: TcpListener,
     peers: BTreeMap<String, PeerClient>,
+    tls: Option<PeerTls>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let shared = Arc::new(Shared {
@@ -75,7 +86,7 @@ pub async fn serve(
     for (peer, client) in peers {
         dialers.spawn(dial::keep_connected(shared.clone(), peer, client));
     }
-    let served = service::serve(shared, listener, shutdown).await;
+    let served = service::serve(shared, listener, tls, shutdown).await;
     dialers.shutdown().await;
     served
 }

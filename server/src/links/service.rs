@@ -2,7 +2,8 @@
 //!
 //! Of Flight only `DoExchange` (the link) and `DoAction` (see [`super::actions`]) are served; the rest answers
 //! `UNIMPLEMENTED`. A stream has [`INTRODUCE_MAX`] to say who it is, and at most [`STRANGERS_MAX`] streams may
-//! be at that point at once.
+//! be at that point at once. With certificates every request comes with the name that was proven at the handshake,
+//! and what it says of its sender has to be that name.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +25,9 @@ use tributary_replication::link::Message;
 
 use super::actions::{ClusterReply, DdlRequest, Kind};
 use super::stream::{Incoming, carry, outgoing, read};
-use super::{MESSAGE_BYTES_MAX, OUTBOX_MESSAGES_MAX, Shared};
+use super::tls::accept::incoming;
+use super::tls::socket::Certified;
+use super::{MESSAGE_BYTES_MAX, OUTBOX_MESSAGES_MAX, PeerTls, Shared, refused};
 use crate::node::Outbox;
 
 const INTRODUCE_MAX: Duration = Duration::from_secs(5);
@@ -40,29 +43,42 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(super) async fn serve(
     shared: Arc<Shared>,
     listener: TcpListener,
+    tls: Option<PeerTls>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let service = Service {
         shared,
+        secure: tls.is_some(),
         strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
     };
     let service = FlightServiceServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    Server::builder()
+    let router = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(2 * WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_MAX))
-        .add_service(service)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
-            let _ = shutdown.wait_for(|shutdown| *shutdown).await;
-        })
-        .await
+        .add_service(service);
+    let stopped = async move {
+        let _ = shutdown.wait_for(|shutdown| *shutdown).await;
+    };
+    match tls {
+        Some(tls) => {
+            let proven = incoming(listener, tls);
+            router.serve_with_incoming_shutdown(proven, stopped).await
+        }
+        None => {
+            let plain = TcpIncoming::from(listener).with_nodelay(Some(true));
+            router.serve_with_incoming_shutdown(plain, stopped).await
+        }
+    }
 }
 
 struct Service {
     shared: Arc<Shared>,
+    /// Whether requests come with proven names.
+    secure: bool,
     strangers: Arc<Semaphore>,
 }
 
@@ -73,10 +89,10 @@ async fn accept(
     outbox: Outbox,
     closed: watch::Receiver<bool>,
     stranger: tokio::sync::OwnedSemaphorePermit,
+    proven: Option<Certified>,
 ) {
     let refuse = |outbox: Outbox, reason: String| {
-        metrics::counter!("tributary_peer_refused_total", "peer" => "unknown").increment(1);
-        tracing::warn!(reason, "a connection was refused");
+        refused(label(proven.as_ref()), &reason);
         outbox.send(Message::Refuse { reason });
     };
     let introduction = tokio::time::timeout(INTRODUCE_MAX, read(&mut stream)).await;
@@ -96,6 +112,9 @@ async fn accept(
             format!("region {peer:?} is not a configured peer of {:?}", shared.region),
         );
     }
+    if let Some(other) = proven.as_ref().filter(|proven| *proven.0 != *peer) {
+        return refuse(outbox, other_name(&peer, other));
+    }
     let Some(claim) = shared.registry.claim(&peer, false) else {
         tracing::debug!(peer, "a second connection is not needed");
         return;
@@ -108,6 +127,18 @@ async fn accept(
     };
     let reason = carry(&shared, &peer, claim, outbox, incoming).await;
     tracing::info!(peer, reason, "connection ended");
+}
+
+/// Who is refused, in metrics. Names that are proven are those of configured peers.
+fn label(proven: Option<&Certified>) -> &str {
+    proven.map_or("unknown", |proven| &proven.0)
+}
+
+fn other_name(claimed: &str, proven: &Certified) -> String {
+    format!(
+        "it claims to be region {claimed:?} with the certificate of region {:?}",
+        &*proven.0
+    )
 }
 
 /// The sender's name in a `Hello`.
@@ -130,6 +161,16 @@ fn not_served<T>(what: &str) -> Result<T, Status> {
     )))
 }
 
+impl Service {
+    /// The proven name of a request's sender; `None` where names are not proven.
+    fn proven<T>(&self, request: &Request<T>) -> Result<Option<Certified>, Status> {
+        match request.extensions().get::<Certified>() {
+            None if self.secure => Err(Status::unauthenticated("no certificate")),
+            proven => Ok(proven.cloned()),
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl FlightService for Service {
     type HandshakeStream = Answers<HandshakeResponse>;
@@ -149,6 +190,7 @@ impl FlightService for Service {
                 "too many connections without an introduction",
             ));
         };
+        let proven = self.proven(&request)?;
         let (outbox, queue, closed) = Outbox::new(OUTBOX_MESSAGES_MAX);
         // The answer's headers must go out before the peer introduces itself, so that happens beside.
         tokio::spawn(accept(
@@ -157,12 +199,14 @@ impl FlightService for Service {
             outbox,
             closed,
             stranger,
+            proven,
         ));
         let sent = outgoing(queue).map(Ok);
         Ok(Response::new(Box::pin(sent)))
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        let proven = self.proven(&request)?;
         let action = request.into_inner();
         match Kind::named(&action.r#type) {
             Some(Kind::Cluster) => {
@@ -175,9 +219,15 @@ impl FlightService for Service {
                 }
                 let request: DdlRequest = postcard::from_bytes(&action.body)
                     .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
+                let refuse = |reason: String| {
+                    refused(label(proven.as_ref()), &format!("DDL: {reason}"));
+                    Err(Status::permission_denied(reason))
+                };
                 if !self.shared.peers.contains(&request.from) {
-                    metrics::counter!("tributary_peer_refused_total", "peer" => "unknown").increment(1);
-                    return Err(Status::permission_denied("not a configured peer"));
+                    return refuse("not a configured peer".to_owned());
+                }
+                if let Some(other) = proven.as_ref().filter(|proven| *proven.0 != *request.from) {
+                    return refuse(other_name(&request.from, other));
                 }
                 Ok(answer(&self.shared.node.answer_ddl(request).await))
             }

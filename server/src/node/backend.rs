@@ -50,6 +50,10 @@ impl Backend for Node {
         self.sinks().tasks()
     }
 
+    fn secure_links(&self) -> bool {
+        self.secure_links
+    }
+
     async fn wait_view_ready(&self, view: ObjectId, timeout: Duration) -> Result<(), Vec<String>> {
         let is_ready = |snapshot: &Snapshot| {
             snapshot.views.get(&view).is_some_and(|view| view.missing.is_empty())

@@ -50,6 +50,8 @@ pub struct NodeSettings {
     pub primary: String,
     /// How to ask the primary to run DDL; `None` at the primary itself.
     pub primary_client: Option<PeerClient>,
+    /// Whether peers prove their names by certificates.
+    pub secure_links: bool,
     /// How many threads compute a step.
     pub workers: usize,
     /// The bytes of rows of views that stay in memory; `None` keeps all.
@@ -61,6 +63,7 @@ pub struct Node {
     region: String,
     primary: String,
     primary_client: Option<PeerClient>,
+    secure_links: bool,
     requests: mpsc::Sender<Request>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     /// Where the log ended when the region was opened.
@@ -83,6 +86,7 @@ impl Node {
             region: settings.region.clone(),
             primary: settings.primary.clone(),
             primary_client: settings.primary_client.clone(),
+            secure_links: settings.secure_links,
             requests,
             snapshots,
             opened_at,

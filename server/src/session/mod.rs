@@ -289,6 +289,7 @@ impl Session {
             version: self.backend.version(),
             source_tasks: Arc::new(self.backend.source_tasks()),
             sink_tasks: Arc::new(self.backend.sink_tasks()),
+            secure_links: self.backend.secure_links(),
             frontier: frontier_text(&snapshot),
             started_ns: transaction.started_ns,
             settings: Arc::clone(&self.settings),

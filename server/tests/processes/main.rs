@@ -9,6 +9,7 @@
 mod file_source;
 mod one_region;
 mod peer_port;
+mod peer_tls;
 mod running;
 mod sink;
 mod three_regions;
