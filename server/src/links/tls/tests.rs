@@ -169,6 +169,81 @@ fn an_authority_may_be_one_of_several() {
     installed.load("us", &[]).expect("the second has signed it");
 }
 
+/// Stands between a region and another, passes on what is sent to and fro, and keeps what was sent to. With `damage` it
+/// flips a bit of every piece after the handshake's first.
+async fn listen_in(to: String, damage: bool) -> (String, tokio::task::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    let recording = tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.expect("it is dialled");
+        let (mut from_dialler, mut to_dialler) = socket.into_split();
+        let other = TcpStream::connect(to).await.expect("it listens");
+        let (mut from_other, mut to_other) = other.into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut from_other, &mut to_dialler).await });
+        let mut recorded = Vec::new();
+        let mut piece = [0; 4096];
+        while let Ok(bytes @ 1..) = from_dialler.read(&mut piece).await {
+            if damage && !recorded.is_empty() {
+                piece[bytes - 1] ^= 1;
+            }
+            recorded.extend_from_slice(&piece[..bytes]);
+            if to_other.write_all(&piece[..bytes]).await.is_err() {
+                break;
+            }
+        }
+        recorded
+    });
+    (address, recording)
+}
+
+#[tokio::test]
+async fn what_was_recorded_or_changed_on_the_way_is_not_taken() {
+    let ours = authority();
+    let us = Installed::new(&ours, &issue(&ours, "us"));
+    let eu = Installed::new(&ours, &issue(&ours, "eu"));
+    let us = us.load("us", &["eu"]).expect("good files");
+    let eu = eu.load("eu", &["us"]).expect("good files");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    let mut incoming = Box::pin(accept::incoming(listener, eu));
+
+    let (between, recording) = listen_in(address.clone(), false).await;
+    let Ok(mut dialled) = us.dial("eu", &between).await else {
+        panic!("nothing is changed on the way");
+    };
+    dialled.write_all(b"pay 10").await.expect("it is read");
+    dialled.flush().await.expect("it is read");
+    let mut accepted = incoming.next().await.expect("a connection").expect("it is good");
+    let mut said = [0; 6];
+    accepted.read_exact(&mut said).await.expect("it is said");
+    assert_eq!(&said, b"pay 10");
+    drop(dialled);
+    drop(accepted);
+    let recorded = recording.await.expect("no panic");
+
+    let mut replaying = TcpStream::connect(&address).await.expect("it listens");
+    replaying.write_all(&recorded).await.expect("it is read");
+    // Its hello and an alert, or nothing at all: what counts is that it is over.
+    let _ = replaying.read_to_end(&mut Vec::new()).await;
+    assert!(
+        futures::FutureExt::now_or_never(incoming.next()).is_none(),
+        "a connection that was made of a recording"
+    );
+
+    let (between, _recording) = listen_in(address, true).await;
+    if let Ok(mut dialled) = us.dial("eu", &between).await {
+        let _ = dialled.write_all(b"pay 10").await;
+        let _ = dialled.flush().await;
+        dialled.read_u8().await.expect_err("it is over");
+        let reason = dialled.verdict().reason().expect("TLS ended it").to_owned();
+        assert!(reason.contains("refused"), "{reason}");
+    }
+    assert!(
+        futures::FutureExt::now_or_never(incoming.next()).is_none(),
+        "a connection that was changed on the way"
+    );
+}
+
 /// What comes of `from` dialling `to` as `peer`: what each side knows of the other one, after some bytes both ways.
 async fn connect(from: &PeerTls, to: &PeerTls, peer: &str) -> Result<String, String> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -61,9 +61,16 @@ async fn three_regions_with_generated_certificates_agree() {
         "CREATE MATERIALIZED VIEW total AS SELECT count(*) AS orders, sum(units) AS units FROM orders",
     )
     .await;
+    for region in &running {
+        wait_for_rows(
+            &region.connect().await,
+            "SELECT orders FROM total",
+            &["0".to_owned()],
+        )
+        .await;
+    }
     for (id, region) in running.iter().enumerate() {
         let client = region.connect().await;
-        wait_for_rows(&client, "SELECT orders FROM total", &["0".to_owned()]).await;
         run(&client, &format!("INSERT INTO orders VALUES ({id}, 10)")).await;
     }
     for region in &running {
@@ -104,8 +111,6 @@ async fn whoever_cannot_prove_a_name_is_refused_and_counted() {
     let (ours, other) = (authority(), authority());
     secured.install("us", &ours, &issue(&ours, "us"));
     let us = secured.start("us").await;
-    // Nothing is sent: the handshake is given up in time.
-    let silent = TcpStream::connect(us.peer).await.expect("the port is open");
 
     // Without TLS.
     let endpoint = Endpoint::from_shared(format!("http://{}", us.peer)).expect("an address");
@@ -182,6 +187,8 @@ async fn whoever_cannot_prove_a_name_is_refused_and_counted() {
     assert_eq!(rows(&sql, "SELECT count(*) FROM made").await, ["0"]);
     assert_eq!(counted(&us, REFUSED_EU).await, 2);
 
+    // Nothing is sent: the handshake is given up in time.
+    let silent = TcpStream::connect(us.peer).await.expect("the port is open");
     wait_for_count(&us, REFUSED_UNKNOWN, refused + 2).await;
     secured.wait_for_log("us", "no handshake in time").await;
     drop(silent);
@@ -208,7 +215,7 @@ async fn a_peer_that_is_not_the_one_that_was_dialled_is_refused_and_the_others_g
     // At the address of `eu` somebody answers with the certificate of `ap`.
     stranger::answer(secured.peer_address("eu"), &issue(&ours, "ap")).await;
     for region in ["us", "ap"] {
-        let reason = "the certificate is of region \\\"ap\\\", not of \\\"eu\\\"";
+        let reason = "the certificate is of region \"ap\", not of \"eu\"";
         secured.wait_for_log(region, reason).await;
     }
     wait_for_count(&us, REFUSED_EU, 1).await;
@@ -261,10 +268,9 @@ async fn new_files_count_for_new_connections_and_bad_ones_change_nothing() {
     let eu = secured.start("eu").await;
     wait_up(&us, "eu").await;
 
-    // All of another CA, and told so.
+    // All of another CA.
     secured.install("us", &new, &issue(&new, "us"));
-    hang_up(&us).await;
-    wait_for_count(&us, &reloads("used"), 1).await;
+    wait_for_count(&us, &reloads("used"), 2).await;
     // The connection that is there stays.
     run(&client, "INSERT INTO t VALUES (2)").await;
     let two = ["1".to_owned(), "2".to_owned()];

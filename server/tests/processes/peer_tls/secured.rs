@@ -153,6 +153,7 @@ impl Secured {
         let started = Instant::now();
         loop {
             let log = std::fs::read_to_string(self.log_path(name)).expect("a log");
+            let log = log.replace("\\\"", "\"");
             if log.contains(said) {
                 return;
             }
