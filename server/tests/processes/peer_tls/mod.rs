@@ -11,7 +11,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tonic::transport::Endpoint;
 use tributary_replication::link::Message;
 use tributary_server::certs::Issued;
 use tributary_server::links::actions::DdlRequest;
@@ -21,6 +20,9 @@ use crate::running::{BINARY, Running, failed_start_as, rows, run, wait_for_rows}
 use secured::{Secured, authority, counted, days, hang_up, issue, wait_for_count};
 
 const REFUSED_UNKNOWN: &str = "tributary_peer_refused_total{peer=\"unknown\"}";
+/// What every client says first.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const TLS_ALERT: u8 = 21;
 const REFUSED_EU: &str = "tributary_peer_refused_total{peer=\"eu\"}";
 
 async fn wait_up(running: &Running, peer: &str) {
@@ -113,12 +115,14 @@ async fn whoever_cannot_prove_a_name_is_refused_and_counted() {
     let us = secured.start("us").await;
 
     // Without TLS.
-    let endpoint = Endpoint::from_shared(format!("http://{}", us.peer)).expect("an address");
-    if let Ok(channel) = endpoint.connect().await {
-        let mut client = arrow_flight::flight_service_client::FlightServiceClient::new(channel);
-        let asked = client.do_action(action("cluster", Vec::new())).await;
-        asked.expect_err("nobody is answered without TLS");
-    }
+    let mut plain = TcpStream::connect(us.peer).await.expect("the port is open");
+    plain.write_all(HTTP2).await.expect("it is read");
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(
+        matches!(answer.first(), None | Some(&TLS_ALERT)),
+        "something is said without TLS: {answer:?}"
+    );
     wait_for_count(&us, REFUSED_UNKNOWN, 1).await;
     secured.wait_for_log("us", "what was sent is not TLS").await;
 
@@ -143,7 +147,7 @@ async fn whoever_cannot_prove_a_name_is_refused_and_counted() {
     for (own, reason) in &cases {
         // In TLS 1.3 the answer to a certificate comes after the handshake.
         if let Ok(mut socket) = stranger::handshake(us.peer, own.as_ref(), &TLS13).await {
-            let _ = socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+            let _ = socket.write_all(HTTP2).await;
             socket.read_u8().await.expect_err(reason);
         }
         refused += 1;
@@ -256,9 +260,12 @@ async fn new_files_count_for_new_connections_and_bad_ones_change_nothing() {
     run(&client, "INSERT INTO t VALUES (1)").await;
     wait_for_rows(&eu.connect().await, "SELECT id FROM t", &["1".to_owned()]).await;
 
-    // Nobody tells it: it looks by itself, every few seconds.
     let reloads =
         |outcome: &str| format!("tributary_peer_certificate_reloads_total{{outcome=\"{outcome}\"}}");
+    // Told to, it reads files that have not changed.
+    hang_up(&us).await;
+    wait_for_count(&us, &reloads("used"), 1).await;
+    // Nobody tells it now: it looks by itself, every few seconds.
     secured.write("us", "cert.pem", "half a certifi");
     secured.wait_for_log("us", "what was read before stays").await;
     assert_eq!(counted(&us, &reloads("refused")).await, 1);
