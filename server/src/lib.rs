@@ -12,6 +12,7 @@
 // The shell is where wall time, threads and unordered maps belong; see clippy.toml.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod certs;
 pub mod cli;
 pub mod demo;
 pub mod far;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::links::TlsFiles;
+
 /// Flags of `tributary start`.
 #[derive(Clone, Debug, Args)]
 pub struct StartArgs {
@@ -38,6 +40,15 @@ pub struct StartArgs {
         value_delimiter = ','
     )]
     pub peers: Vec<String>,
+    /// This region's certificate for peers (PEM), which names it; see `tributary gen certs`.
+    #[arg(long, env = "TRIBUTARY_PEER_CERT", value_name = "FILE")]
+    pub peer_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, env = "TRIBUTARY_PEER_KEY", value_name = "FILE")]
+    pub peer_key: Option<PathBuf>,
+    /// The CA that signs the certificates of all regions (PEM).
+    #[arg(long, env = "TRIBUTARY_PEER_CA", value_name = "FILE")]
+    pub peer_ca: Option<PathBuf>,
     /// Where health and metrics are served.
     #[arg(
         long,
@@ -78,6 +89,8 @@ pub struct NodeConfig {
     pub peer_listen: String,
     /// Region name -> `host:port` at which it is dialled, and nowhere else.
     pub peers: BTreeMap<String, String>,
+    /// Certificates for peers; `None`: connections of peers are neither encrypted nor proven.
+    pub tls: Option<TlsFiles>,
     /// Address for health and metrics.
     pub http: String,
     /// Name of the primary region.
@@ -116,6 +129,9 @@ pub enum ConfigError {
         /// What was given.
         value: String,
     },
+    /// Some of the files for peers, but not all.
+    #[error("--peer-cert, --peer-key and --peer-ca belong together: {0} is missing")]
+    TlsFiles(&'static str),
     /// No thread, or absurdly many.
     #[error("--workers {0} is not between 1 and {WORKERS_MAX}")]
     Workers(usize),
@@ -163,6 +179,7 @@ impl NodeConfig {
                 });
             }
         }
+        let tls = tls_files(args.peer_cert, args.peer_key, args.peer_ca)?;
         // One processor is left to sources, sessions and the log.
         let spare = || std::thread::available_parallelism().map_or(1, |all| all.get() - 1);
         let workers = args.workers.unwrap_or_else(|| spare().clamp(1, WORKERS_MAX));
@@ -190,6 +207,7 @@ impl NodeConfig {
             listen: args.listen,
             peer_listen: args.peer_listen,
             peers,
+            tls,
             http: args.http,
             primary,
             workers,
@@ -204,7 +222,23 @@ impl NodeConfig {
     }
 }
 
-fn check_name(name: &str) -> Result<(), ConfigError> {
+/// All three files, or none.
+fn tls_files(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    ca: Option<PathBuf>,
+) -> Result<Option<TlsFiles>, ConfigError> {
+    match (cert, key, ca) {
+        (None, None, None) => Ok(None),
+        (Some(cert), Some(key), Some(ca)) => Ok(Some(TlsFiles { cert, key, ca })),
+        (None, _, _) => Err(ConfigError::TlsFiles("--peer-cert")),
+        (_, None, _) => Err(ConfigError::TlsFiles("--peer-key")),
+        (_, _, None) => Err(ConfigError::TlsFiles("--peer-ca")),
+    }
+}
+
+/// Whether a region may have this name.
+pub(super) fn check_name(name: &str) -> Result<(), ConfigError> {
     let usable = name.len() <= 63
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name
@@ -245,6 +279,9 @@ mod tests {
             listen: "127.0.0.1:0".into(),
             peer_listen: "[::1]:5460".into(),
             peers: vec![],
+            peer_cert: None,
+            peer_key: None,
+            peer_ca: None,
             http: "localhost:8450".into(),
             primary_region: None,
             workers: None,
@@ -292,6 +329,31 @@ mod tests {
         let config = with(&["eu=h:1", "ap=h:2"], Some("eu")).expect("the flags are good");
         assert!(!config.is_primary());
         assert_eq!(config.peers["ap"], "h:2");
+    }
+
+    #[test]
+    fn the_files_for_peers_come_together_or_not_at_all() {
+        let with = |cert: Option<&str>, key: Option<&str>, ca: Option<&str>| {
+            let config = NodeConfig::from_args(StartArgs {
+                peer_cert: cert.map(PathBuf::from),
+                peer_key: key.map(PathBuf::from),
+                peer_ca: ca.map(PathBuf::from),
+                ..args()
+            });
+            config.map(|config| config.tls)
+        };
+        assert_eq!(with(None, None, None), Ok(None));
+        let all = TlsFiles {
+            cert: "us.pem".into(),
+            key: "us.key".into(),
+            ca: "ca.pem".into(),
+        };
+        let (cert, key, ca) = (Some("us.pem"), Some("us.key"), Some("ca.pem"));
+        assert_eq!(with(cert, key, ca), Ok(Some(all)));
+        assert_eq!(with(None, key, ca), Err(ConfigError::TlsFiles("--peer-cert")));
+        assert_eq!(with(cert, None, ca), Err(ConfigError::TlsFiles("--peer-key")));
+        assert_eq!(with(cert, key, None), Err(ConfigError::TlsFiles("--peer-ca")));
+        assert_eq!(with(cert, None, None), Err(ConfigError::TlsFiles("--peer-key")));
     }
 
     #[test]

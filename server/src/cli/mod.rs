@@ -1,9 +1,11 @@
-//! The command line: `tributary start` runs one region, `tributary demo` runs three and tells the story.
+//! The command line: `tributary start` runs one region, `tributary demo` runs three and tells the story, `tributary gen`
+//! makes files that regions are started with.
 //!
 //! Errors that a person can mend end the process with status 1 and one line on stderr; the logs (tracing)
 //! go to stderr too, so that stdout holds only what was asked for: the psql line, the report.
 
 mod config;
+mod gen_certs;
 mod run;
 
 use std::io::IsTerminal;
@@ -13,6 +15,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 pub use config::{ConfigError, NodeConfig, StartArgs};
+pub use gen_certs::{GenCertsArgs, GenCertsError, GenCommand, gen_certs};
 pub use run::{RunError, run};
 
 use crate::demo::DemoArgs;
@@ -28,9 +31,12 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start one region. With no flags: region `local`, data in ./tributary-data.
-    Start(StartArgs),
+    Start(Box<StartArgs>),
     /// Start three regions on this machine, cut and kill them, and check every answer.
     Demo(DemoArgs),
+    /// Make files that regions are started with.
+    #[command(subcommand)]
+    Gen(GenCommand),
 }
 
 /// Parses the arguments of the process and runs the command to its end.
@@ -38,7 +44,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let default_level = match cli.command {
         Command::Start(_) => "info",
-        Command::Demo(_) => "warn",
+        Command::Demo(_) | Command::Gen(_) => "warn",
     };
     start_logging(default_level);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -50,10 +56,13 @@ pub fn main() -> ExitCode {
         Err(error) => return fail(&format!("the runtime cannot be started: {error}")),
     };
     let outcome = match cli.command {
-        Command::Start(args) => runtime.block_on(start(args)),
+        Command::Start(args) => runtime.block_on(start(*args)),
         Command::Demo(args) => runtime
             .block_on(crate::demo::run(args))
             .map_err(|error| error.to_string()),
+        Command::Gen(GenCommand::Certs(args)) => {
+            gen_certs(&args, &mut std::io::stdout().lock()).map_err(|error| error.to_string())
+        }
     };
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match outcome {

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::config::NodeConfig;
-use crate::links::{PeerClient, PeerError};
+use crate::links::{PeerClient, PeerError, PeerTls, TlsError};
 use crate::node::{
     Ended, FoundError, Node, NodeSettings, OpenError, ReincarnateError, Stored, founding_unless, prepare,
     salvage,
@@ -49,6 +49,9 @@ pub enum RunError {
         /// What is wrong.
         source: PeerError,
     },
+    /// The files by which regions prove who they are.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The disk.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -75,8 +78,9 @@ pub async fn run(config: NodeConfig, until_stdin_ends: bool) -> Result<(), RunEr
     let http_listener = listen("--http", &config.http).await?;
     let recorder = http::install();
 
-    let peers = peer_clients(&config)?;
-    let (node, mut ended) = open(&config, &peers).await?;
+    let tls = peer_tls(&config, &peer_listener)?;
+    let peers = peer_clients(&config, tls.as_ref())?;
+    let (node, mut ended) = open(&config, &peers, tls.as_ref()).await?;
     let sql_address = sql.local_addr()?;
     let (drain, drained) = watch::channel(false);
     let (stop, stopped) = watch::channel(false);
@@ -89,7 +93,7 @@ pub async fn run(config: NodeConfig, until_stdin_ends: bool) -> Result<(), RunEr
     let places = salvage::pending(&config.data);
     node.set_salvaging(!places.is_empty());
     let sources = tokio::spawn({
-        let (node, settings) = (node.clone(), settings(&config, &peers));
+        let (node, settings) = (node.clone(), settings(&config, &peers, tls.as_ref()));
         async move {
             take_over(&node, places, settings).await;
             source::run(node, drained).await;
@@ -97,7 +101,13 @@ pub async fn run(config: NodeConfig, until_stdin_ends: bool) -> Result<(), RunEr
     });
     // Until the last checkpoint, which waits for what they write.
     let sinks = tokio::spawn(sink::run(node.clone(), stopped.clone()));
-    let links = tokio::spawn(links::serve(node.clone(), peer_listener, peers, stopped.clone()));
+    let links = tokio::spawn(links::serve(
+        node.clone(),
+        peer_listener,
+        peers,
+        tls,
+        stopped.clone(),
+    ));
     let http_address = http_listener.local_addr()?;
     if let Some(recorder) = recorder {
         tokio::spawn(http::serve(http_listener, node.clone(), recorder, stopped));
@@ -137,8 +147,33 @@ async fn listen(flag: &'static str, address: &str) -> Result<TcpListener, RunErr
     })
 }
 
-fn peer_clients(config: &NodeConfig) -> Result<BTreeMap<String, PeerClient>, RunError> {
-    let client = |(peer, address): (&String, &String)| match PeerClient::new(address) {
+/// The certificates, if there are any. From here on they follow their files, and SIGHUP no longer ends the process.
+fn peer_tls(config: &NodeConfig, listener: &TcpListener) -> Result<Option<PeerTls>, RunError> {
+    let Some(files) = &config.tls else {
+        if !config.peers.is_empty() && !listener.local_addr()?.ip().is_loopback() {
+            tracing::warn!(
+                "no --peer-cert: whoever reaches --peer-listen is taken for the peer it says it is"
+            );
+        }
+        return Ok(None);
+    };
+    let tls = PeerTls::load(
+        files.clone(),
+        &config.region,
+        config.peers.keys().cloned().collect(),
+    )?;
+    tokio::spawn(links::tls::reload::keep_fresh(
+        tls.clone(),
+        signal(SignalKind::hangup())?,
+    ));
+    Ok(Some(tls))
+}
+
+fn peer_clients(
+    config: &NodeConfig,
+    tls: Option<&PeerTls>,
+) -> Result<BTreeMap<String, PeerClient>, RunError> {
+    let client = |(peer, address): (&String, &String)| match PeerClient::new(peer, address, tls.cloned()) {
         Ok(client) => Ok((peer.clone(), client)),
         Err(source) => Err(RunError::Peer {
             peer: peer.clone(),
@@ -151,12 +186,13 @@ fn peer_clients(config: &NodeConfig) -> Result<BTreeMap<String, PeerClient>, Run
 async fn open(
     config: &NodeConfig,
     peers: &BTreeMap<String, PeerClient>,
+    tls: Option<&PeerTls>,
 ) -> Result<(Arc<Node>, tokio::sync::oneshot::Receiver<Ended>), RunError> {
     let path = config.data.clone();
     let stored = tokio::task::spawn_blocking(move || Stored::read(&path))
         .await
         .map_err(|error| RunError::Stopped(format!("reading the data directory: {error}")))??;
-    let settings = settings(config, peers);
+    let settings = settings(config, peers, tls);
     let stored = match config.reincarnate {
         true => prepare(stored, &config.data, &settings).await?,
         false => stored,
@@ -170,12 +206,17 @@ async fn open(
     Ok(opened.map_err(|error| RunError::Stopped(format!("opening the region: {error}")))??)
 }
 
-fn settings(config: &NodeConfig, peers: &BTreeMap<String, PeerClient>) -> NodeSettings {
+fn settings(
+    config: &NodeConfig,
+    peers: &BTreeMap<String, PeerClient>,
+    tls: Option<&PeerTls>,
+) -> NodeSettings {
     NodeSettings {
         region: config.region.clone(),
         peers: config.peers.keys().cloned().collect(),
         primary: config.primary.clone(),
         clients: peers.clone(),
+        tls: tls.cloned(),
         reincarnate: config.reincarnate,
         workers: config.workers,
         memory_budget: config.memory_budget,

@@ -9,6 +9,7 @@ use datafusion::common::ToDFSchema;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_plan::PhysicalExpr;
 use tributary_region::Snapshot;
@@ -84,7 +85,13 @@ fn filter_of(request: &ScanRequest, schema: &SchemaRef) -> Result<Option<Expr>, 
 
 fn compile(filter: &Expr, schema: &SchemaRef) -> Option<Arc<dyn PhysicalExpr>> {
     let of_relation = Arc::clone(schema).to_dfschema().ok()?;
-    create_physical_expr(filter, &of_relation, &ExecutionProps::new()).ok()
+    create_physical_expr(
+        filter,
+        &of_relation,
+        &ExecutionProps::new(),
+        &PhysicalPlanningContext::default(),
+    )
+    .ok()
 }
 
 impl Scan {

@@ -53,6 +53,14 @@ fn describe() {
         "tributary_peer_damaged_total",
         "Messages of peers that could not be decoded"
     );
+    describe_counter!(
+        "tributary_peer_certificate_reloads_total",
+        "Readings of changed certificates, by whether they are used"
+    );
+    describe_gauge!(
+        "tributary_peer_certificate_expiry_timestamp",
+        "When this region's certificate for peers expires, in seconds since 1970"
+    );
     describe_gauge!("tributary_log_position", "Log position of the newest snapshot");
     describe_gauge!(
         "tributary_region_epoch",

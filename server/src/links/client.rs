@@ -1,16 +1,26 @@
 //! The dialling side: one address, one channel, and the questions that can be asked there.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_flight::Action;
 use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{Action, FlightData, Ticket};
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tonic::transport::{Channel, Endpoint};
+use tokio::sync::Mutex;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Status, Streaming};
 
-use super::MESSAGE_BYTES_MAX;
+use tributary_replication::bundle::decode_rows;
+
 use super::actions::{ClusterReply, DdlReply, DdlRequest, Kind, StandingReply, StandingRequest};
+use super::tls::dial::DialFailed;
+use super::tls::socket::{PeerSocket, Verdict};
+use super::{MESSAGE_BYTES_MAX, PeerTls};
+use crate::far::{FarError, FarRows, Opened, ScanRequest};
 
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
@@ -18,12 +28,28 @@ const KEEPALIVE_MAX: Duration = Duration::from_secs(6);
 const ASK_CLUSTER_MAX: Duration = Duration::from_secs(3);
 /// A view over much data takes its time to be planned and logged, not this much.
 const ASK_DDL_MAX: Duration = Duration::from_secs(60);
+/// How long a peer may take to begin a scan.
+const OPEN_SCAN_MAX: Duration = Duration::from_secs(5);
+/// How long it may say nothing within one; looking for rows takes its time.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 const WINDOW_BYTES: u32 = 4 << 20;
 
 /// How to reach one peer.
 #[derive(Clone, Debug)]
 pub struct PeerClient {
+    peer: String,
+    address: String,
     endpoint: Endpoint,
+    tls: Option<PeerTls>,
+    /// A connection that scans share, made when it is first needed.
+    shared: Arc<Mutex<Option<FlightServiceClient<Channel>>>>,
+}
+
+/// A connection to a peer.
+pub(super) struct Dialled {
+    /// What can be called there.
+    pub flight: FlightServiceClient<Channel>,
+    verdict: Verdict,
 }
 
 /// Why a peer gave no answer.
@@ -35,9 +61,15 @@ pub enum PeerError {
     /// No connection.
     #[error("no connection: {0}")]
     Connect(tonic::transport::Error),
+    /// No connection under TLS.
+    #[error("no connection: {0}")]
+    Dial(io::Error),
+    /// The peer did not prove its name, or does not believe ours.
+    #[error("{0}")]
+    Untrusted(String),
     /// The call failed.
     #[error("{0}")]
-    Call(Box<tonic::Status>),
+    Call(Box<Status>),
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
@@ -47,8 +79,8 @@ pub enum PeerError {
 }
 
 impl PeerClient {
-    /// A peer at `host:port`. Nothing is dialled yet.
-    pub fn new(address: &str) -> Result<PeerClient, PeerError> {
+    /// The peer at `host:port`, which has to prove its name if there are certificates. Nothing is dialled yet.
+    pub fn new(peer: &str, address: &str, tls: Option<PeerTls>) -> Result<PeerClient, PeerError> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(PeerError::Address)?
             .connect_timeout(CONNECT_MAX)
@@ -58,19 +90,57 @@ impl PeerClient {
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_MAX)
             .keep_alive_while_idle(true);
-        Ok(PeerClient { endpoint })
+        Ok(PeerClient {
+            peer: peer.to_owned(),
+            address: address.to_owned(),
+            endpoint,
+            tls,
+            shared: Arc::default(),
+        })
+    }
+
+    /// Where the peer is dialled.
+    pub(super) fn address(&self) -> &str {
+        &self.address
     }
 
     /// A connection of its own.
-    pub(crate) async fn connect(&self) -> Result<FlightServiceClient<Channel>, PeerError> {
-        let connecting = tokio::time::timeout(CONNECT_MAX, self.endpoint.connect());
-        let channel = connecting
+    pub(super) async fn connect(&self) -> Result<Dialled, PeerError> {
+        let connecting = async {
+            match &self.tls {
+                None => {
+                    let channel = self.endpoint.connect().await.map_err(PeerError::Connect)?;
+                    Ok((channel, Verdict::default()))
+                }
+                Some(tls) => {
+                    let dialled = tls.dial(&self.peer, &self.address).await;
+                    let socket = dialled.map_err(|failed| match failed {
+                        DialFailed::Lost(error) => PeerError::Dial(error),
+                        DialFailed::Untrusted(reason) => PeerError::Untrusted(reason),
+                    })?;
+                    let verdict = socket.verdict();
+                    Ok((self.channel_over(socket).await?, verdict))
+                }
+            }
+        };
+        let (channel, verdict) = tokio::time::timeout(CONNECT_MAX, connecting)
             .await
-            .map_err(|_| PeerError::Timeout)?
-            .map_err(PeerError::Connect)?;
-        Ok(FlightServiceClient::new(channel)
+            .map_err(|_| PeerError::Timeout)??;
+        let flight = FlightServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX))
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Dialled { flight, verdict })
+    }
+
+    /// A channel over this connection and no other: when it ends, so does the channel.
+    async fn channel_over(&self, socket: PeerSocket) -> Result<Channel, PeerError> {
+        let mut only = Some(TokioIo::new(socket));
+        let connector = tower::service_fn(move |_: Uri| {
+            let socket = only.take();
+            async { socket.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted)) }
+        });
+        let channel = self.endpoint.connect_with_connector(connector).await;
+        channel.map_err(PeerError::Connect)
     }
 
     /// The identity of the cluster the peer belongs to, if it does.
@@ -91,6 +161,68 @@ impl PeerClient {
         self.ask(Kind::Ddl, request, ASK_DDL_MAX).await
     }
 
+    /// Begins a scan of the peer's rows; the version is safe there when this returns.
+    pub async fn scan(&self, region: &str, request: &ScanRequest) -> Result<FarRows, FarError> {
+        let unreachable = |reason: String| FarError::Unreachable {
+            region: region.to_owned(),
+            reason,
+        };
+        let ticket = postcard::to_stdvec(request).expect("a request is plain data");
+        let opening = async {
+            // A connection that has been idle may be gone: the first failure only says that.
+            let mut last = String::new();
+            for _ in 0..2 {
+                let mut flight = self.shared().await.map_err(|error| error.to_string())?;
+                match flight
+                    .do_get(Ticket {
+                        ticket: ticket.clone().into(),
+                    })
+                    .await
+                {
+                    Ok(stream) => return Ok(stream.into_inner()),
+                    Err(status) => last = status.message().to_owned(),
+                }
+                self.shared.lock().await.take();
+            }
+            Err(last)
+        };
+        let opening = async {
+            let mut stream = opening.await?;
+            let first = stream
+                .message()
+                .await
+                .map_err(|status| status.message().to_owned())?;
+            let first = first.ok_or_else(|| "it gave no answer".to_owned())?;
+            let opened = postcard::from_bytes(&first.data_body);
+            let opened: Opened = opened.map_err(|_| "its answer cannot be read".to_owned())?;
+            Ok((opened, stream))
+        };
+        let opened = tokio::time::timeout(OPEN_SCAN_MAX, opening).await;
+        let opened = opened.map_err(|_| unreachable("no answer in time".to_owned()))?;
+        let (opened, stream) = opened.map_err(unreachable)?;
+        match opened {
+            Opened::Rows => Ok(rows_of(region.to_owned(), stream)),
+            Opened::Gone => Err(FarError::Gone {
+                region: region.to_owned(),
+                epoch: request.epoch,
+            }),
+            Opened::OtherOrigin | Opened::NoTable | Opened::Unreadable => Err(FarError::Broken {
+                region: region.to_owned(),
+                reason: format!("it answers {opened:?}"),
+            }),
+        }
+    }
+
+    async fn shared(&self) -> Result<FlightServiceClient<Channel>, PeerError> {
+        let mut shared = self.shared.lock().await;
+        if let Some(flight) = shared.as_ref() {
+            return Ok(flight.clone());
+        }
+        let flight = self.connect().await?.flight;
+        *shared = Some(flight.clone());
+        Ok(flight)
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         kind: Kind,
@@ -103,18 +235,52 @@ impl PeerClient {
             body: body.into(),
         };
         let asking = async {
-            let mut client = self.connect().await?;
-            let status = |status| PeerError::Call(Box::new(status));
-            let mut answers = client.do_action(action).await.map_err(status)?.into_inner();
+            let mut dialled = self.connect().await?;
+            let called = dialled.flight.do_action(action).await;
+            let mut answers = called.map_err(|status| dialled.failed(status))?.into_inner();
             let answer = answers
                 .message()
                 .await
-                .map_err(status)?
+                .map_err(|status| dialled.failed(status))?
                 .ok_or(PeerError::Answer)?;
             postcard::from_bytes(&answer.body).map_err(|_| PeerError::Answer)
         };
         tokio::time::timeout(max, asking)
             .await
             .map_err(|_| PeerError::Timeout)?
+    }
+}
+
+/// The rows of a scan, one message each.
+fn rows_of(region: String, stream: Streaming<FlightData>) -> FarRows {
+    let broken = move |reason: String| FarError::Broken {
+        region: region.clone(),
+        reason,
+    };
+    let read = futures::stream::unfold(Some(stream), move |stream| {
+        let broken = broken.clone();
+        async move {
+            let mut stream = stream?;
+            match tokio::time::timeout(SILENCE_MAX, stream.message()).await {
+                Ok(Ok(None)) => None,
+                Ok(Ok(Some(data))) => match decode_rows(&data.data_body) {
+                    Ok(rows) => Some((Ok(rows), Some(stream))),
+                    Err(error) => Some((Err(broken(error.to_string())), None)),
+                },
+                Ok(Err(status)) => Some((Err(broken(status.message().to_owned())), None)),
+                Err(_) => Some((Err(broken("it says nothing any more".to_owned())), None)),
+            }
+        }
+    });
+    Box::pin(read)
+}
+
+impl Dialled {
+    /// Why a call failed.
+    pub(super) fn failed(&self, status: Status) -> PeerError {
+        match self.verdict.reason() {
+            Some(reason) => PeerError::Untrusted(reason.to_owned()),
+            None => PeerError::Call(Box::new(status)),
+        }
     }
 }

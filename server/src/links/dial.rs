@@ -12,7 +12,7 @@ use tonic::Request;
 use super::backoff::Backoff;
 use super::client::{PeerClient, PeerError};
 use super::stream::{Incoming, carry, outgoing};
-use super::{OUTBOX_MESSAGES_MAX, Shared};
+use super::{OUTBOX_MESSAGES_MAX, PeerTls, Shared, refused};
 use crate::node::Outbox;
 
 /// A region whose name sorts after the peer's lets the peer dial first, for this long.
@@ -21,7 +21,11 @@ const COURTESY: Duration = Duration::from_secs(2);
 const GOOD_AFTER: Duration = Duration::from_secs(2);
 
 /// Dials the configured peers, and the members as the catalog has them. Runs until it is dropped.
-pub(super) async fn keep_all_connected(shared: Arc<Shared>, configured: BTreeMap<String, PeerClient>) {
+pub(super) async fn keep_all_connected(
+    shared: Arc<Shared>,
+    configured: BTreeMap<String, PeerClient>,
+    tls: Option<PeerTls>,
+) {
     let mut dialers = JoinSet::new();
     let mut running: BTreeMap<String, AbortHandle> = BTreeMap::new();
     let mut snapshots = shared.node.snapshots();
@@ -34,6 +38,11 @@ pub(super) async fn keep_all_connected(shared: Arc<Shared>, configured: BTreeMap
                 None => configured.keys().cloned().collect(),
                 Some(_) => catalog.members().map(|(_, region)| region.name.clone()).collect(),
             };
+            if let Some(tls) = &tls {
+                // Those that were dropped too: they have to be told.
+                let known = catalog.regions.values().map(|region| region.name.clone());
+                tls.expect_peers(known.chain(configured.keys().cloned()).collect());
+            }
             running.retain(|peer, dialer| {
                 let is_wanted = wanted.contains(peer);
                 if !is_wanted {
@@ -42,7 +51,12 @@ pub(super) async fn keep_all_connected(shared: Arc<Shared>, configured: BTreeMap
                 is_wanted
             });
             for peer in wanted.into_iter().filter(|peer| *peer != shared.region) {
-                let Some(client) = shared.node.client(&peer).filter(|_| !running.contains_key(&peer)) else {
+                let Some(client) = shared
+                    .node
+                    .peers()
+                    .client(&peer)
+                    .filter(|_| !running.contains_key(&peer))
+                else {
                     continue;
                 };
                 let dialer = dialers.spawn(keep_connected(shared.clone(), peer.clone(), client));
@@ -60,6 +74,7 @@ async fn keep_connected(shared: Arc<Shared>, peer: String, client: PeerClient) {
     let mut backoff = Backoff::new();
     let mut random = StdRng::from_os_rng();
     let first_to_dial = shared.region < peer;
+    let mut told = None;
     loop {
         shared.registry.absent(&peer).await;
         if !first_to_dial {
@@ -72,9 +87,15 @@ async fn keep_connected(shared: Arc<Shared>, peer: String, client: PeerClient) {
         match connect_once(&shared, &peer, &client).await {
             Ok(reason) => {
                 tracing::info!(peer, reason, "connection ended");
+                told = None;
                 if started.elapsed() >= GOOD_AFTER {
                     backoff.reset();
                 }
+            }
+            // Once, until there is another reason: it is tried again and again.
+            Err(PeerError::Untrusted(reason)) if told.as_ref() != Some(&reason) => {
+                refused(&peer, &format!("dialled at {}: {reason}", client.address()));
+                told = Some(reason);
             }
             Err(error) => tracing::debug!(peer, %error, "cannot connect"),
         }
@@ -84,13 +105,10 @@ async fn keep_connected(shared: Arc<Shared>, peer: String, client: PeerClient) {
 
 /// One connection from dialling to its end.
 async fn connect_once(shared: &Arc<Shared>, peer: &str, client: &PeerClient) -> Result<String, PeerError> {
-    let mut flight = client.connect().await?;
+    let mut dialled = client.connect().await?;
     let (outbox, queue, closed) = Outbox::new(OUTBOX_MESSAGES_MAX);
-    let exchange = flight.do_exchange(Request::new(outgoing(queue)));
-    let stream = exchange
-        .await
-        .map_err(|status| PeerError::Call(Box::new(status)))?
-        .into_inner();
+    let exchange = dialled.flight.do_exchange(Request::new(outgoing(queue))).await;
+    let stream = exchange.map_err(|status| dialled.failed(status))?.into_inner();
     let Some(claim) = shared.registry.claim(peer, true) else {
         return Ok("the peer's own connection stays".to_owned());
     };

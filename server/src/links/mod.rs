@@ -10,7 +10,8 @@
 //!
 //! Each peer is dialled at the address configured for it and nowhere else, so that a proxy can stand in
 //! between; a member that is not configured at the address in the catalog, if there is one. A stream that is dialled
-//! *to* us says who it is in its first message, and is refused unless that is a configured peer or a member. Left out for now: TLS and certificates.
+//! *to* us says who it is in its first message, and is refused unless that is a configured peer or a member. With
+//! certificates ([`tls`]) both sides prove their names before; without them whoever reaches the port is believed.
 
 pub mod actions;
 mod backoff;
@@ -19,6 +20,7 @@ mod dial;
 mod registry;
 mod service;
 mod stream;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 pub use client::{PeerClient, PeerError};
+pub use tls::{PeerTls, TlsError, TlsFiles};
 
 use crate::node::{Node, Request};
 use registry::Registry;
@@ -54,11 +57,19 @@ pub(crate) struct Shared {
     pub node: Arc<Node>,
 }
 
-/// Serves peers on `listener` and dials them, the configured ones and the members, until `shutdown` turns true.
+/// Says and counts that something of a peer was not accepted. Who is not known for sure is `unknown`.
+fn refused(peer: &str, reason: &str) {
+    metrics::counter!("tributary_peer_refused_total", "peer" => peer.to_owned()).increment(1);
+    tracing::warn!(peer, reason, "a connection was refused");
+}
+
+/// Serves peers on `listener`, with certificates if there are any, and dials them, the configured ones and the
+/// members, until `shutdown` turns true.
 pub async fn serve(
     node: Arc<Node>,
     listener: TcpListener,
     peers: BTreeMap<String, PeerClient>,
+    tls: Option<PeerTls>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let shared = Arc::new(Shared {
@@ -68,8 +79,8 @@ pub async fn serve(
         inbound: Arc::new(Semaphore::new(INBOUND_BYTES_MAX / PERMIT_BYTES)),
         node,
     });
-    let dialers = tokio::spawn(dial::keep_all_connected(shared.clone(), peers));
-    let served = service::serve(shared, listener, shutdown).await;
+    let dialers = tokio::spawn(dial::keep_all_connected(shared.clone(), peers, tls.clone()));
+    let served = service::serve(shared, listener, tls, shutdown).await;
     dialers.abort();
     served
 }

@@ -2,7 +2,8 @@
 //!
 //! Of Flight only `DoExchange` (the link) and `DoAction` (see [`super::actions`]) are served; the rest answers
 //! `UNIMPLEMENTED`. A stream has [`INTRODUCE_MAX`] to say who it is, and at most [`STRANGERS_MAX`] streams may
-//! be at that point at once.
+//! be at that point at once. With certificates every request comes with the name that was proven at the handshake,
+//! and what it says of its sender has to be that name.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,15 +17,20 @@ use arrow_flight::{
 use futures::{Stream, StreamExt};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
+use tributary_replication::bundle::encode_rows;
 use tributary_replication::link::Message;
 
 use super::actions::{ClusterReply, DdlRequest, Kind, StandingRequest};
 use super::stream::{Incoming, carry, outgoing, read};
-use super::{MESSAGE_BYTES_MAX, OUTBOX_MESSAGES_MAX, Shared};
+use super::tls::accept::incoming;
+use super::tls::socket::Certified;
+use super::{MESSAGE_BYTES_MAX, OUTBOX_MESSAGES_MAX, PeerTls, Shared, refused};
+use crate::far::{Opened, ScanRequest};
 use crate::node::Outbox;
 
 const INTRODUCE_MAX: Duration = Duration::from_secs(5);
@@ -32,6 +38,12 @@ const STRANGERS_MAX: usize = 64;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const KEEPALIVE_MAX: Duration = Duration::from_secs(6);
 const WINDOW_BYTES: u32 = 4 << 20;
+/// The longest request for rows: a long list of values may be in it.
+const SCAN_BYTES_MAX: usize = 16 << 20;
+/// Scans for other regions at once; more are refused.
+const SCANS_MAX: usize = 256;
+/// Batches of a scan that wait for the wire.
+const SCAN_BATCHES_AHEAD: usize = 2;
 const DDL_BYTES_MAX: usize = 16 << 20;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -40,30 +52,45 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(super) async fn serve(
     shared: Arc<Shared>,
     listener: TcpListener,
+    tls: Option<PeerTls>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let service = Service {
         shared,
+        secure: tls.is_some(),
         strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+        scans: Arc::new(Semaphore::new(SCANS_MAX)),
     };
     let service = FlightServiceServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    Server::builder()
+    let router = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(2 * WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_MAX))
-        .add_service(service)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
-            let _ = shutdown.wait_for(|shutdown| *shutdown).await;
-        })
-        .await
+        .add_service(service);
+    let stopped = async move {
+        let _ = shutdown.wait_for(|shutdown| *shutdown).await;
+    };
+    match tls {
+        Some(tls) => {
+            let proven = incoming(listener, tls);
+            router.serve_with_incoming_shutdown(proven, stopped).await
+        }
+        None => {
+            let plain = TcpIncoming::from(listener).with_nodelay(Some(true));
+            router.serve_with_incoming_shutdown(plain, stopped).await
+        }
+    }
 }
 
 struct Service {
     shared: Arc<Shared>,
+    /// Whether requests come with proven names.
+    secure: bool,
     strangers: Arc<Semaphore>,
+    scans: Arc<Semaphore>,
 }
 
 /// Finds out who dialled, and carries the connection if it may be.
@@ -73,10 +100,10 @@ async fn accept(
     outbox: Outbox,
     closed: watch::Receiver<bool>,
     stranger: tokio::sync::OwnedSemaphorePermit,
+    proven: Option<Certified>,
 ) {
     let refuse = |outbox: Outbox, reason: String| {
-        metrics::counter!("tributary_peer_refused_total", "peer" => "unknown").increment(1);
-        tracing::warn!(reason, "a connection was refused");
+        refused(label(proven.as_ref()), &reason);
         outbox.send(Message::Refuse { reason });
     };
     let introduction = tokio::time::timeout(INTRODUCE_MAX, read(&mut stream)).await;
@@ -89,7 +116,7 @@ async fn accept(
     let Some(peer) = introduced_as(&message) else {
         return refuse(outbox, "the first message is no introduction".to_owned());
     };
-    if !shared.node.admits(&peer) {
+    if !shared.node.peers().admits(&peer) {
         let peer: String = peer.chars().take(64).collect();
         return refuse(
             outbox,
@@ -98,6 +125,9 @@ async fn accept(
                 shared.region
             ),
         );
+    }
+    if let Some(other) = proven.as_ref().filter(|proven| *proven.0 != *peer) {
+        return refuse(outbox, other_name(&peer, other));
     }
     let Some(claim) = shared.registry.claim(&peer, false) else {
         tracing::debug!(peer, "a second connection is not needed");
@@ -111,6 +141,48 @@ async fn accept(
     };
     let reason = carry(&shared, &peer, claim, outbox, incoming).await;
     tracing::info!(peer, reason, "connection ended");
+}
+
+/// Who is refused, in metrics. Names that are proven are those of configured peers.
+fn label(proven: Option<&Certified>) -> &str {
+    proven.map_or("unknown", |proven| &proven.0)
+}
+
+fn other_name(claimed: &str, proven: &Certified) -> String {
+    format!(
+        "it claims to be region {claimed:?} with the certificate of region {:?}",
+        &*proven.0
+    )
+}
+
+/// A scan on a thread of its own, no further ahead of the wire than a few batches: how it was opened, then its rows.
+fn scan(shared: &Arc<Shared>, request: ScanRequest, permit: OwnedSemaphorePermit) -> Answers<FlightData> {
+    let (batches, queue) = tokio::sync::mpsc::channel(SCAN_BATCHES_AHEAD);
+    let node = shared.node.clone();
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let message = |body: Vec<u8>| FlightData {
+            data_body: body.into(),
+            ..FlightData::default()
+        };
+        let opened = node.open_scan(&request);
+        let answer = opened.as_ref().err().cloned().unwrap_or(Opened::Rows);
+        let answer = postcard::to_stdvec(&answer).expect("an answer is plain data");
+        // Whoever does not read any more does not want the rest.
+        if batches.blocking_send(Ok(message(answer))).is_err() {
+            return;
+        }
+        for batch in opened.into_iter().flatten() {
+            let sent = match batch {
+                Ok(batch) => batches.blocking_send(Ok(message(encode_rows(&batch)))),
+                Err(error) => batches.blocking_send(Err(Status::internal(error.to_string()))),
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    });
+    Box::pin(ReceiverStream::new(queue))
 }
 
 /// The sender's name in a `Hello`.
@@ -133,6 +205,31 @@ fn not_served<T>(what: &str) -> Result<T, Status> {
     )))
 }
 
+impl Service {
+    /// Refuses what comes from somebody else than a region that may ask.
+    fn admit(&self, what: &str, from: &str, proven: Option<&Certified>) -> Result<(), Status> {
+        let refuse = |reason: String| {
+            refused(label(proven), &format!("{what}: {reason}"));
+            Err(Status::permission_denied(reason))
+        };
+        if !self.shared.node.peers().admits(from) {
+            return refuse("neither a configured peer nor a member".to_owned());
+        }
+        match proven.filter(|proven| *proven.0 != *from) {
+            Some(other) => refuse(other_name(from, other)),
+            None => Ok(()),
+        }
+    }
+
+    /// The proven name of a request's sender; `None` where names are not proven.
+    fn proven<T>(&self, request: &Request<T>) -> Result<Option<Certified>, Status> {
+        match request.extensions().get::<Certified>() {
+            None if self.secure => Err(Status::unauthenticated("no certificate")),
+            proven => Ok(proven.cloned()),
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl FlightService for Service {
     type HandshakeStream = Answers<HandshakeResponse>;
@@ -152,6 +249,7 @@ impl FlightService for Service {
                 "too many connections without an introduction",
             ));
         };
+        let proven = self.proven(&request)?;
         let (outbox, queue, closed) = Outbox::new(OUTBOX_MESSAGES_MAX);
         // The answer's headers must go out before the peer introduces itself, so that happens beside.
         tokio::spawn(accept(
@@ -160,12 +258,14 @@ impl FlightService for Service {
             outbox,
             closed,
             stranger,
+            proven,
         ));
         let sent = outgoing(queue).map(Ok);
         Ok(Response::new(Box::pin(sent)))
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        let proven = self.proven(&request)?;
         let action = request.into_inner();
         match Kind::named(&action.r#type) {
             Some(Kind::Cluster) => {
@@ -178,10 +278,7 @@ impl FlightService for Service {
                 }
                 let request: DdlRequest = postcard::from_bytes(&action.body)
                     .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
-                if !self.shared.node.admits(&request.from) {
-                    metrics::counter!("tributary_peer_refused_total", "peer" => "unknown").increment(1);
-                    return Err(Status::permission_denied("not a configured peer"));
-                }
+                self.admit("DDL", &request.from, proven.as_ref())?;
                 Ok(answer(&self.shared.node.answer_ddl(request).await))
             }
             Some(Kind::Standing) => {
@@ -226,8 +323,19 @@ impl FlightService for Service {
         not_served("GetSchema")
     }
 
-    async fn do_get(&self, _: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        not_served("DoGet")
+    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        let proven = self.proven(&request)?;
+        let ticket = request.into_inner().ticket;
+        if ticket.len() > SCAN_BYTES_MAX {
+            return Err(Status::invalid_argument("the request is too long"));
+        }
+        let request: ScanRequest = postcard::from_bytes(&ticket)
+            .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
+        self.admit("rows", &request.from, proven.as_ref())?;
+        let Ok(permit) = self.scans.clone().try_acquire_owned() else {
+            return Err(Status::resource_exhausted("too many scans of other regions"));
+        };
+        Ok(Response::new(scan(&self.shared, request, permit)))
     }
 
     async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {

@@ -10,6 +10,7 @@ use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 use tributary_storage::{ObjectId, Position};
 
 use super::Node;
+use crate::far::FarReads;
 use crate::session::backend::{Backend, DdlDone, DdlError, WaitError};
 use crate::source::state::Task;
 
@@ -51,6 +52,14 @@ impl Backend for Node {
 
     fn sink_tasks(&self) -> BTreeMap<ObjectId, crate::sink::state::Task> {
         self.sinks().tasks()
+    }
+
+    fn far(&self) -> Option<Arc<dyn FarReads>> {
+        Some(Arc::clone(&self.peers) as _)
+    }
+
+    fn secure_links(&self) -> bool {
+        self.peers.are_secure()
     }
 
     async fn wait_view_ready(&self, view: ObjectId, timeout: Duration) -> Result<(), Vec<String>> {

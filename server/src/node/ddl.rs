@@ -48,7 +48,7 @@ impl Node {
                 DdlError::Plan(PlanError::internal(format!("looking at files failed: {error}")))
             })?
             .map_err(DdlError::Plan)?;
-        let primary = self.primary();
+        let primary = self.peers.primary();
         if primary == self.region {
             let made = self.make_any(sql, settings).await?;
             return Ok(DdlDone {
@@ -65,7 +65,7 @@ impl Node {
         let unreachable = || DdlError::Unreachable {
             primary: primary.clone(),
         };
-        let client = self.client(&primary).ok_or_else(unreachable)?;
+        let client = self.peers.client(&primary).ok_or_else(unreachable)?;
         let reply = client.ddl(&request).await.map_err(|error| {
             tracing::warn!(primary, %error, "DDL cannot be forwarded");
             unreachable()
@@ -104,7 +104,7 @@ impl Node {
 
     /// Answers another region's request. At the primary only.
     pub(crate) async fn answer_ddl(&self, request: DdlRequest) -> DdlReply {
-        if self.primary() != self.region {
+        if self.peers.primary() != self.region {
             return DdlReply::Refused(DdlRefusal::NotPrimary);
         }
         let settings = PlanSettings {

@@ -2,28 +2,43 @@
 //!
 //! A primary without a past is either new or was wiped. The difference is known by its peers: a wiped primary that
 //! founded a second cluster would split its peers from it for good, so it asks each of them first. Peers that
-//! cannot be reached at a first start are the common case (they start later) and are tolerated.
+//! cannot be reached at a first start are the common case (they start later) and are tolerated; one that answers but is not
+//! believed may be any, so nothing is founded beside it.
 
 use std::collections::BTreeMap;
 
 use thiserror::Error;
 use tributary_region::Founding;
 
-use crate::links::PeerClient;
+use crate::links::{PeerClient, PeerError};
 
-/// A cluster exists already.
+/// Why no cluster is founded.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error(
-    "region \"{peer}\" already belongs to a cluster ({cluster}), but this region's data directory is empty.\n  \
-     what to do: start with the right --data directory, or restore it from a backup; if it is lost, start with \
-     --reincarnate, and rows of REGIONAL tables that lived here only are gone. Founding a second cluster here would \
-     cut this region off from the others for good"
-)]
-pub struct FoundError {
-    /// The peer that knows it.
-    pub peer: String,
-    /// Its identity, in hexadecimal.
-    pub cluster: String,
+pub enum FoundError {
+    /// A cluster exists already.
+    #[error(
+        "region \"{peer}\" already belongs to a cluster ({cluster}), but this region's data directory is empty.\n  \
+         what to do: start with the right --data directory, or restore it from a backup; if it is lost, start with \
+         --reincarnate, and rows of REGIONAL tables that lived here only are gone. Founding a second cluster here would \
+         cut this region off from the others for good"
+    )]
+    Exists {
+        /// The peer that knows it.
+        peer: String,
+        /// Its identity, in hexadecimal.
+        cluster: String,
+    },
+    /// Somebody answers for the peer, but it is not sure who.
+    #[error(
+        "region \"{peer}\" cannot be asked whether a cluster exists already: {reason}.\n  \
+         what to do: make its certificate and this region's fit, or stop it; a peer that is not there is taken as new"
+    )]
+    Untrusted {
+        /// The peer.
+        peer: String,
+        /// Why it is not believed, or does not believe this region.
+        reason: String,
+    },
 }
 
 /// Whether a cluster is to be founded: never by a region that says it had one.
@@ -45,12 +60,18 @@ async fn founding(peers: &BTreeMap<String, PeerClient>) -> Result<Founding, Foun
     for (peer, answer) in futures::future::join_all(asked).await {
         match answer {
             Ok(Some(cluster)) => {
-                return Err(FoundError {
+                return Err(FoundError::Exists {
                     peer: peer.clone(),
                     cluster: hex(&cluster),
                 });
             }
             Ok(None) => {}
+            Err(PeerError::Untrusted(reason)) => {
+                return Err(FoundError::Untrusted {
+                    peer: peer.clone(),
+                    reason,
+                });
+            }
             Err(error) => tracing::info!(peer, %error, "not reachable; taken as new"),
         }
     }

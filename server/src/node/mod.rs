@@ -14,11 +14,11 @@ mod clock;
 mod data_dir;
 mod ddl;
 mod driver;
-mod far;
 mod found;
 mod log_writer;
 mod members;
 mod open;
+mod peers;
 mod reincarnation;
 mod request;
 pub mod salvage;
@@ -39,11 +39,12 @@ pub use clock::wall_ms;
 pub use driver::Ended;
 pub use found::{FoundError, founding_unless};
 pub use open::{OpenError, Stored};
+pub use peers::Peers;
 pub use reincarnation::{ReincarnateError, prepare};
 pub use request::{LinkEvent, LinkNews, Outbox, Request};
 
 use crate::far::window::Versions;
-use crate::links::PeerClient;
+use crate::links::{PeerClient, PeerTls};
 use crate::sink::state::SinkState;
 use crate::source::state::SourceState;
 
@@ -60,6 +61,8 @@ pub struct NodeSettings {
     pub clients: BTreeMap<String, PeerClient>,
     /// Whether the region may go on as another incarnation.
     pub reincarnate: bool,
+    /// By which certificates peers prove their names, if any.
+    pub tls: Option<PeerTls>,
     /// How many threads compute a step.
     pub workers: usize,
     /// The bytes of rows of views that stay in memory; `None` keeps all.
@@ -69,8 +72,7 @@ pub struct NodeSettings {
 /// The handle of a running region. Cheap to use from any task; cancel-safe.
 pub struct Node {
     region: String,
-    primary: String,
-    clients: BTreeMap<String, PeerClient>,
+    peers: Arc<Peers>,
     requests: mpsc::Sender<Request>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     /// What other regions may still read of this one.
@@ -96,8 +98,7 @@ impl Node {
     ) -> Node {
         Node {
             region: settings.region.clone(),
-            primary: settings.primary.clone(),
-            clients: settings.clients.clone(),
+            peers: Arc::new(Peers::new(settings, snapshots.clone())),
             requests,
             snapshots,
             versions,
@@ -144,31 +145,9 @@ impl Node {
         &self.region
     }
 
-    /// The region that serializes DDL: as the catalog says, and before there is one as the flags do.
-    pub fn primary(&self) -> String {
-        let catalog = &self.newest().catalog;
-        let named = catalog.primary.and_then(|primary| catalog.region_name(primary));
-        named.unwrap_or(&self.primary).to_owned()
-    }
-
-    /// How to reach another region: as configured, or else where the catalog says.
-    pub fn client(&self, region: &str) -> Option<PeerClient> {
-        if let Some(client) = self.clients.get(region) {
-            return Some(client.clone());
-        }
-        let catalog = &self.newest().catalog;
-        let id = catalog.region_named(region)?;
-        PeerClient::new(catalog.regions[&id].address.as_deref()?).ok()
-    }
-
-    /// Whether a region of this name may connect: it is configured, a member, or one that was dropped and has to be
-    /// told.
-    pub fn admits(&self, region: &str) -> bool {
-        let is_known = || {
-            let catalog = &self.newest().catalog;
-            catalog.regions.values().any(|def| def.name == region)
-        };
-        region != self.region && (self.clients.contains_key(region) || is_known())
+    /// The other regions.
+    pub fn peers(&self) -> &Arc<Peers> {
+        &self.peers
     }
 
     /// Where connections report.

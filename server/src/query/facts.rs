@@ -27,6 +27,8 @@ pub struct Facts {
     pub source_tasks: Arc<BTreeMap<ObjectId, Task>>,
     /// What this region's sinks are doing, for `tributary.sinks`.
     pub sink_tasks: Arc<BTreeMap<ObjectId, crate::sink::state::Task>>,
+    /// Whether links are encrypted and proven, for `tributary.links`.
+    pub secure_links: bool,
     /// `tributary_frontier()`.
     pub frontier: String,
     /// When the transaction began, in nanoseconds since 1970: `now()`.

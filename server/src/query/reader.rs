@@ -222,6 +222,7 @@ impl Reader {
             self.facts.region.clone(),
             Arc::clone(&self.facts.source_tasks),
             Arc::clone(&self.facts.sink_tasks),
+            self.facts.secure_links,
         ));
         let pg_catalog = Arc::new(PgCatalog::new(Arc::clone(&self.snapshot), &self.facts)?);
         let context = QueryContext::new(

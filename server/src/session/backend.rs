@@ -52,6 +52,11 @@ pub trait Backend: Send + Sync + 'static {
         BTreeMap::new()
     }
 
+    /// Whether links are encrypted and both their ends proven.
+    fn secure_links(&self) -> bool {
+        false
+    }
+
     /// The build's version, for `version()`.
     fn version(&self) -> String {
         env!("CARGO_PKG_VERSION").to_string()

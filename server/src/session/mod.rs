@@ -295,6 +295,7 @@ impl Session {
             version: self.backend.version(),
             source_tasks: Arc::new(self.backend.source_tasks()),
             sink_tasks: Arc::new(self.backend.sink_tasks()),
+            secure_links: self.backend.secure_links(),
             frontier: frontier_text(&snapshot),
             started_ns: transaction.started_ns,
             settings: Arc::clone(&self.settings),
@@ -307,6 +308,13 @@ impl Session {
             memory_bytes_max: self.memory_bytes_max,
             far: self.backend.far().filter(|_| !reads_local),
         }
+    }
+
+    /// Whether a statement that failed may be run at a newer snapshot: alone it reads whichever there is.
+    fn may_read_again(&self, error: &SqlError, attempt: u32) -> bool {
+        error.state == sqlstate::SERIALIZATION_FAILURE
+            && self.transaction.is_none()
+            && attempt < transaction::AUTOCOMMIT_ATTEMPTS_MAX
     }
 
     fn plan_settings(&self) -> PlanSettings {

@@ -17,6 +17,7 @@ use super::{Outcome, Scope, Session};
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
 use crate::pgwire::types::datetime::Zone;
+use crate::query::dml::table_of;
 use crate::query::readable::check_readable;
 use crate::query::reader::PlanOptions;
 use crate::query::stack::on_large_stack;

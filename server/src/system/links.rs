@@ -9,6 +9,7 @@ pub(super) const TABLE: SystemTable = SystemTable {
     columns: &[
         ("peer", SqlType::Text),
         ("state", SqlType::Text),
+        ("secure", SqlType::Bool),
         ("bytes_in", SqlType::Int8),
         ("bytes_out", SqlType::Int8),
         ("pending_keys", SqlType::Int8),
@@ -25,6 +26,7 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
         vec![
             text(peer),
             text(format!("{:?}", status.state).to_lowercase()),
+            text(facts.secure_links),
             text(status.bytes_in),
             text(status.bytes_out),
             text(status.pending_keys),

@@ -51,6 +51,8 @@ pub(crate) struct Facts<'a> {
     pub source_tasks: &'a BTreeMap<ObjectId, Task>,
     /// What the tasks of sinks are doing.
     pub sink_tasks: &'a BTreeMap<ObjectId, SinkTask>,
+    /// Whether links are encrypted and both their ends proven.
+    pub secure_links: bool,
 }
 
 /// All system tables.
@@ -128,6 +130,7 @@ pub struct SystemSchema {
     region: String,
     source_tasks: Arc<BTreeMap<ObjectId, Task>>,
     sink_tasks: Arc<BTreeMap<ObjectId, SinkTask>>,
+    secure_links: bool,
 }
 
 impl SystemSchema {
@@ -137,12 +140,14 @@ impl SystemSchema {
         region: String,
         source_tasks: Arc<BTreeMap<ObjectId, Task>>,
         sink_tasks: Arc<BTreeMap<ObjectId, SinkTask>>,
+        secure_links: bool,
     ) -> Self {
         Self {
             snapshot,
             region,
             source_tasks,
             sink_tasks,
+            secure_links,
         }
     }
 }
@@ -168,6 +173,7 @@ impl SchemaProvider for SystemSchema {
             region: &self.region,
             source_tasks: &self.source_tasks,
             sink_tasks: &self.sink_tasks,
+            secure_links: self.secure_links,
         })?;
         Ok(Some(Arc::new(MemTable::try_new(
             table.schema(),

@@ -6,10 +6,12 @@
 // The tests wait for real processes.
 #![allow(clippy::disallowed_methods)]
 
+mod far;
 mod file_source;
 mod members;
 mod one_region;
 mod peer_port;
+mod peer_tls;
 mod running;
 mod sink;
 mod three_regions;

@@ -47,7 +47,7 @@ async fn answers(running: &Running, bytes: Bytes) -> Vec<Message> {
     answers
 }
 
-fn hello(name: &str) -> Bytes {
+pub fn hello(name: &str) -> Bytes {
     let hello = Hello {
         session: 1,
         answers: None,

@@ -76,7 +76,13 @@ async fn alone(session: &mut Session, parsed: &Parsed) -> SqlResult<(Affected, &
     loop {
         attempt += 1;
         let mut transaction = Transaction::new(session.fresh_snapshot().await?, false);
-        let (affected, changes, verb) = changes_of(session, &transaction, parsed).await?;
+        let (affected, changes, verb) = match changes_of(session, &transaction, parsed).await {
+            Err(error) if session.may_read_again(&error, attempt) => {
+                pause(attempt).await;
+                continue;
+            }
+            changes => changes?,
+        };
         dml::apply(&mut transaction.writes, changes)?;
         let done = (affected, verb);
         let writes = transaction.to_write_set();

@@ -2,10 +2,11 @@
 
 use datafusion::sql::sqlparser::ast;
 
+use super::super::transaction::pause;
 use super::super::{Outcome, Session};
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::query::readable::check_readable;
-use crate::query::reader::PlanOptions;
+use crate::query::reader::{PlanOptions, Reader};
 
 pub(crate) async fn run(
     session: &mut Session,
@@ -24,26 +25,40 @@ pub(crate) async fn run(
     if let Some(outcome) = looked_up(session, &query).await? {
         return Ok(outcome);
     }
-    let reader = session.reader().await?;
-    let planned = reader
-        .plan(
-            query,
-            PlanOptions {
-                text,
-                ..PlanOptions::default()
-            },
-        )
-        .await?;
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let reader = session.reader().await?;
+        match start(&reader, query.clone(), text.clone()).await {
+            Ok((started, notices)) => {
+                for notice in notices {
+                    session.notice(notice);
+                }
+                return Ok(started);
+            }
+            // Another region no longer has the version that this region shows: a moment later it shows another one.
+            Err(error) if session.may_read_again(&error, attempt) => pause(attempt).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Starts a query at a snapshot. What other regions may refuse they have refused when this returns.
+async fn start(
+    reader: &Reader,
+    query: ast::Query,
+    text: Option<String>,
+) -> SqlResult<(Outcome, Vec<SqlError>)> {
+    let options = PlanOptions {
+        text,
+        ..PlanOptions::default()
+    };
+    let planned = reader.plan(query, options).await?;
     let schema = planned.schema();
     let (prepared, notices) = planned.prepare().await?;
-    for notice in notices {
-        session.notice(notice);
-    }
-    Ok(Outcome::Rows {
-        schema,
-        rows: prepared.start()?,
-        tag: "SELECT",
-    })
+    let rows = prepared.start()?;
+    let tag = "SELECT";
+    Ok((Outcome::Rows { schema, rows, tag }, notices))
 }
 
 /// The rows of a query that is a lookup.

@@ -1,0 +1,88 @@
+//! The other regions: who they are, how they are reached, and their rows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tributary_region::Snapshot;
+
+use super::{Node, NodeSettings};
+use crate::far::owner::{self, Scan};
+use crate::far::{FarError, FarReads, FarRows, Opened, ScanRequest};
+use crate::links::{PeerClient, PeerTls};
+
+/// Everything that is known of how to reach other regions: from flags, and from the catalog.
+pub struct Peers {
+    region: String,
+    primary: String,
+    configured: BTreeMap<String, PeerClient>,
+    tls: Option<PeerTls>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl Peers {
+    pub(super) fn new(settings: &NodeSettings, snapshots: watch::Receiver<Arc<Snapshot>>) -> Self {
+        Self {
+            region: settings.region.clone(),
+            primary: settings.primary.clone(),
+            configured: settings.clients.clone(),
+            tls: settings.tls.clone(),
+            snapshots,
+        }
+    }
+
+    /// The region that serializes DDL: as the catalog says, and before there is one as the flags do.
+    pub fn primary(&self) -> String {
+        let catalog = &self.snapshots.borrow().catalog;
+        let named = catalog.primary.and_then(|primary| catalog.region_name(primary));
+        named.unwrap_or(&self.primary).to_owned()
+    }
+
+    /// How to reach another region: as configured, or else where the catalog says.
+    pub fn client(&self, region: &str) -> Option<PeerClient> {
+        if let Some(client) = self.configured.get(region) {
+            return Some(client.clone());
+        }
+        let catalog = self.snapshots.borrow().catalog.clone();
+        let id = catalog.region_named(region)?;
+        let address = catalog.regions[&id].address.as_deref()?;
+        PeerClient::new(region, address, self.tls.clone()).ok()
+    }
+
+    /// Whether a region of this name may connect: it is configured, a member, or one that was dropped and has to be
+    /// told.
+    pub fn admits(&self, region: &str) -> bool {
+        let is_known = || {
+            let catalog = &self.snapshots.borrow().catalog;
+            catalog.regions.values().any(|def| def.name == region)
+        };
+        region != self.region && (self.configured.contains_key(region) || is_known())
+    }
+
+    /// Whether peers prove their names by certificates.
+    pub fn are_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+#[async_trait]
+impl FarReads for Peers {
+    async fn open(&self, region: &str, request: ScanRequest) -> Result<FarRows, FarError> {
+        let unreachable = |reason: &str| FarError::Unreachable {
+            region: region.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let client = self.client(region);
+        let client =
+            client.ok_or_else(|| unreachable("this region was not told where it is: give its --peer"))?;
+        client.scan(region, &request).await
+    }
+}
+
+impl Node {
+    /// Begins a scan of own rows for another region.
+    pub(crate) fn open_scan(&self, request: &ScanRequest) -> Result<Scan, Opened> {
+        owner::open(&self.versions, &self.newest(), request)
+    }
+}

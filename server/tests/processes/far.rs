@@ -1,0 +1,196 @@
+//! Rows of other regions, read and written from everywhere.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tributary_server::demo::Cluster;
+
+use crate::running::{BINARY, rows, run, wait_for_rows};
+
+const REGIONS: [&str; 3] = ["ap", "eu", "us"];
+
+/// Three regions with a REGIONAL table of three rows in each, of which one has the same key everywhere.
+async fn with_orders() -> (Cluster, Vec<Client>) {
+    let mut cluster = Cluster::spawn(Path::new(BINARY), &["us", "eu", "ap"])
+        .await
+        .expect("three processes");
+    cluster.wait_ready().await.expect("they find each other");
+    let us = cluster.connect("us").await.expect("us answers");
+    run(&us, "CREATE TABLE orders (id int PRIMARY KEY, note text)").await;
+    run(
+        &us,
+        "CREATE TABLE kind (id int PRIMARY KEY, name text) LOCALITY GLOBAL",
+    )
+    .await;
+    run(
+        &us,
+        "CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n, sum(id) AS total FROM orders",
+    )
+    .await;
+    run(&us, "INSERT INTO kind VALUES (1, 'one'), (2, 'two')").await;
+    let mut clients = Vec::new();
+    for (number, region) in REGIONS.iter().enumerate() {
+        let client = cluster.connect(region).await.expect("the region answers");
+        wait_for_rows(&client, "SELECT count(*) FROM kind", &["2".to_owned()]).await;
+        let base = 10 * (number + 1);
+        run(
+            &client,
+            &format!(
+                "INSERT INTO orders VALUES (1, '{region}'), ({base}, 'a'), ({}, 'b')",
+                base + 1
+            ),
+        )
+        .await;
+        clients.push(client);
+    }
+    for client in &clients {
+        wait_for_rows(client, "SELECT n, total FROM n", &["9|126".to_owned()]).await;
+    }
+    (cluster, clients)
+}
+
+fn code(error: &tokio_postgres::Error) -> (SqlState, String) {
+    let error = error.as_db_error().expect("an answer of the server");
+    (error.code().clone(), error.message().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_regional_table_shows_the_rows_of_all_regions_everywhere() {
+    let (cluster, clients) = with_orders().await;
+    for client in &clients {
+        let expect =
+            async |sql: &str, expected: &[&str]| assert_eq!(rows(client, sql).await, expected, "{sql}");
+        expect("SELECT count(*), sum(id) FROM orders", &["9|126"]).await;
+        expect(
+            "SELECT note FROM orders WHERE id = 1 ORDER BY note",
+            &["ap", "eu", "us"],
+        )
+        .await;
+        expect(
+            "SELECT tributary_region, id FROM orders WHERE note = 'b' AND id > 15 ORDER BY id",
+            &["eu|21", "us|31"],
+        )
+        .await;
+        expect(
+            "SELECT id FROM orders WHERE tributary_region = 'eu' ORDER BY id",
+            &["1", "20", "21"],
+        )
+        .await;
+        expect("SELECT count(*) FROM (SELECT id FROM orders LIMIT 7) few", &["7"]).await;
+        expect(
+            "SELECT id FROM orders WHERE note LIKE 'u%' OR id IN (10, 31) ORDER BY id",
+            &["1", "10", "31"],
+        )
+        .await;
+        expect(
+            "SELECT k.name, count(*) FROM orders o JOIN kind k ON k.id = o.id GROUP BY k.name",
+            &["one|3"],
+        )
+        .await;
+        expect(
+            "SELECT count(*) FROM orders a JOIN orders b ON a.id = b.id",
+            &["15"],
+        )
+        .await;
+        run(client, "SET regional_reads = 'local'").await;
+        expect("SELECT count(*) FROM orders", &["3"]).await;
+        run(client, "SET regional_reads = 'global'").await;
+    }
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn far_rows_and_views_of_one_transaction_are_of_one_moment_while_all_regions_write() {
+    let (cluster, clients) = with_orders().await;
+    let writers: Vec<_> = REGIONS
+        .iter()
+        .map(|region| {
+            let connecting = cluster.connect(region);
+            async move {
+                let client = connecting.await.expect("the region answers");
+                for id in 100..400 {
+                    run(&client, &format!("INSERT INTO orders VALUES ({id}, 'w')")).await;
+                    tokio::time::sleep(Duration::from_millis(4)).await;
+                }
+            }
+        })
+        .collect();
+    let reader = async {
+        let mut compared = 0;
+        let mut seen = String::new();
+        while compared < 60 {
+            run(&clients[0], "BEGIN").await;
+            let view = rows(&clients[0], "SELECT n, total FROM n").await;
+            let table = rows(&clients[0], "SELECT count(*), sum(id) FROM orders").await;
+            run(&clients[0], "COMMIT").await;
+            assert_eq!(view, table);
+            compared += usize::from(view[0] != seen);
+            seen.clone_from(&view[0]);
+        }
+    };
+    tokio::join!(futures::future::join_all(writers), async {
+        tokio::time::timeout(Duration::from_secs(30), reader)
+            .await
+            .expect("it sees changes");
+    });
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_cannot_be_reached_is_named_and_an_old_version_is_gone() {
+    let (cluster, clients) = with_orders().await;
+    let (ap, us) = (&clients[0], &clients[2]);
+    cluster.set_cut("eu", true);
+    let refused = ap
+        .simple_query("SELECT count(*) FROM orders")
+        .await
+        .expect_err("eu is cut off");
+    let (state, message) = code(&refused);
+    assert_eq!(state, SqlState::CANNOT_CONNECT_NOW);
+    assert!(message.contains("\"eu\""), "{message}");
+    let near = "SELECT count(*) FROM orders WHERE tributary_region IN ('ap', 'us')";
+    assert_eq!(rows(ap, near).await, ["6"]);
+    assert_eq!(rows(ap, "SELECT n FROM n").await, ["9"], "views go on");
+    cluster.set_cut("eu", false);
+    wait_for_rows(ap, "SELECT count(*) FROM kind", &["2".to_owned()]).await;
+    for _ in 0..100 {
+        if ap.simple_query("SELECT count(*) FROM orders").await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    // A transaction reads its own moment for a while, and then is told.
+    run(ap, "BEGIN").await;
+    assert_eq!(rows(ap, "SELECT count(*) FROM orders").await, ["9"]);
+    run(us, "INSERT INTO orders VALUES (99, 'new')").await;
+    wait_for_rows(us, "SELECT n FROM n", &["10".to_owned()]).await;
+    assert_eq!(
+        rows(ap, "SELECT count(*) FROM orders").await,
+        ["9"],
+        "of the same moment"
+    );
+    let mut told = None;
+    for id in 0..100 {
+        run(us, &format!("INSERT INTO orders VALUES ({}, 'more')", 1000 + id)).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        match ap.simple_query("SELECT count(*) FROM orders").await {
+            Ok(_) => {}
+            Err(error) => {
+                told = Some(code(&error));
+                break;
+            }
+        }
+    }
+    let (state, message) = told.expect("versions are not kept for ever");
+    assert_eq!(state, SqlState::T_R_SERIALIZATION_FAILURE, "{message}");
+    run(ap, "ROLLBACK").await;
+    assert!(
+        rows(ap, "SELECT count(*) FROM orders").await[0]
+            .parse::<u32>()
+            .is_ok_and(|count| count > 10)
+    );
+    cluster.stop().await.expect("all stop cleanly");
+}
