@@ -5,7 +5,6 @@ use tributary_region::{Input, Submission, WriteSet};
 use super::World;
 use super::event::Event;
 use crate::failure::{Checked, Violation};
-use crate::model::origin_of;
 use crate::value::{row_of, show_row};
 use crate::workload::Ddl;
 
@@ -49,7 +48,7 @@ impl World {
         let Some(writes) = drawn.map_err(|detail| Violation::new("the simulator can write", detail))? else {
             return Ok(None);
         };
-        let token = self.ledger.submit(origin_of(node), Some(writes.clone()));
+        let token = self.ledger.submit(self.nodes[node].log(), Some(writes.clone()));
         self.trace.add(
             self.now_ms,
             node,
@@ -87,7 +86,7 @@ impl World {
         } else {
             0
         };
-        let token = self.ledger.submit(origin_of(node), None);
+        let token = self.ledger.submit(self.nodes[node].log(), None);
         self.trace
             .add(self.now_ms, node, format_args!("ddl {token}: {text}"), &[]);
         self.step(

@@ -10,7 +10,6 @@ use super::World;
 use super::event::{Event, Fault};
 use super::node::Process;
 use crate::failure::{Checked, Violation};
-use crate::model::origin_of;
 use crate::network::Direction;
 use crate::rng::Rng;
 
@@ -133,7 +132,7 @@ impl World {
 
     /// Starts a region from its disks. Everything that it ever claimed to be durable must be there.
     pub(super) fn restart(&mut self, index: usize) -> Checked {
-        let origin = origin_of(index);
+        let log = self.nodes[index].log();
         let unreadable = |detail: String| {
             Violation::new(
                 "a region restarts from its disks",
@@ -157,7 +156,7 @@ impl World {
             .as_ref()
             .map_or(0, |loaded| loaded.position.0)
             .max(last);
-        let durable = self.model.durable(origin);
+        let durable = self.model.durable(log);
         if covered < durable {
             let detail = format!(
                 "r{} restarts at {covered}, a sync had covered {durable}",
@@ -165,11 +164,11 @@ impl World {
             );
             return Err(Violation::new("synced records survive", detail));
         }
-        self.ledger.crash(origin, covered)?;
-        if chain.is_some_and(|chain| chain != self.model.chain(origin, last)) {
+        self.ledger.crash(log, covered)?;
+        if chain.is_some_and(|chain| chain != self.model.chain(log, last)) {
             return Err(unreadable(format!("its log at {last} is not what was appended")));
         }
-        self.model.lose(origin, covered);
+        self.model.lose(log, covered);
         let now_ms = node.clock.read(self.now_ms);
         let mut effects = Vec::new();
         let opened = Region::open(

@@ -90,15 +90,19 @@ impl World {
     fn new(options: Options, printed: bool) -> Self {
         let rng = Rng::new(options.seed);
         let mut clocks = rng.fork("clocks");
-        let nodes = (0..options.regions)
+        let nodes: Vec<Node> = (0..options.regions)
             .map(|index| Node::new(index, &options, Clock::draw(&mut clocks, options.clock_skew_ms)))
             .collect();
+        let mut model = Model::default();
+        for node in &nodes {
+            model.begin(node.log(), node.config.name.clone());
+        }
         Self {
             now_ms: 0,
             queue: Queue::default(),
             nodes,
             network: Network::new(rng.fork("network"), options.regions, options.link),
-            model: Model::new(options.regions),
+            model,
             ledger: Ledger::default(),
             slots: SlotCheck::default(),
             workload: Workload::new(rng.fork("workload"), &options),

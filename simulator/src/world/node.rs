@@ -10,6 +10,7 @@ use tributary_storage::kv::Defect;
 use tributary_storage::{KvLog, Log, MemKv, Position, Record, SpillFiles, StorageError, checkpoint};
 
 use crate::clock::Clock;
+use crate::model::LogId;
 use crate::options::{Control, Options};
 
 /// Older snapshots that clients may still hold.
@@ -35,6 +36,10 @@ pub struct Process {
 
 /// A region's place in the world; the process in it comes and goes.
 pub struct Node {
+    /// Its number in the world.
+    pub index: usize,
+    /// How many logs it had before this one.
+    pub life: u32,
     /// What the region is told at each start.
     pub config: RegionConfig,
     /// How often it was started.
@@ -92,6 +97,8 @@ impl Node {
             log_disk.set_defect(Defect::SkipSync(family));
         }
         Self {
+            index,
+            life: 0,
             config,
             boot: 0,
             process: None,
@@ -103,6 +110,14 @@ impl Node {
             checkpointed: 0,
             full: false,
             paused_until_ms: 0,
+        }
+    }
+
+    /// The log of its present life.
+    pub fn log(&self) -> LogId {
+        LogId {
+            node: self.index,
+            life: self.life,
         }
     }
 

@@ -6,7 +6,6 @@ use super::World;
 use super::event::Event;
 use crate::checks;
 use crate::failure::{Checked, Violation};
-use crate::model::origin_of;
 use crate::report::STEPS_MIN;
 
 /// How long regions may take after healing until they agree, in simulated milliseconds.
@@ -46,7 +45,7 @@ impl World {
             return Ok(());
         }
         let records: Vec<u64> = (0..self.nodes.len())
-            .map(|node| self.model.last(origin_of(node)))
+            .map(|node| self.model.last(self.nodes[node].log()))
             .collect();
         match self.idle_since.take() {
             None => {
@@ -99,7 +98,7 @@ impl World {
                 return Err(format!("r{} does not run", index + 1));
             };
             let snapshot = process.region.snapshot();
-            let last = self.model.last(origin_of(index));
+            let last = self.model.last(self.nodes[index].log());
             if snapshot.position.0 != last {
                 return Err(format!(
                     "r{} shows {} of {last} records",
@@ -135,26 +134,25 @@ impl World {
 
     fn check_everything(&mut self) -> Checked {
         self.ledger
-            .check_all(|origin, position, token| self.model.holds(origin, position, token))?;
+            .check_all(|log, position, token| self.model.holds(log, position, token))?;
         let mut snapshots = Vec::new();
         for node in 0..self.nodes.len() {
             let Some(snapshot) = self.nodes[node].snapshot() else {
                 continue;
             };
-            checks::contents(&self.model, origin_of(node), &snapshot, &mut self.report)?;
-            checks::contents_plain(&self.model, origin_of(node), &snapshot, &mut self.report)?;
+            checks::contents(&self.model, self.nodes[node].log(), &snapshot, &mut self.report)?;
+            checks::contents_plain(&self.model, self.nodes[node].log(), &snapshot, &mut self.report)?;
             self.check_slots(node)?;
-            snapshots.push(snapshot);
+            snapshots.push((self.nodes[node].log(), snapshot));
         }
         let regions: Vec<_> = self
             .nodes
             .iter()
-            .filter_map(|node| node.process.as_ref())
-            .map(|p| p.region.dataflow())
+            .filter_map(|node| Some((node.index, node.process.as_ref()?.region.dataflow())))
             .collect();
         crate::checks::slots::equal_everywhere(&regions)?;
-        if let Some(snapshot) = snapshots.first() {
-            crate::checks::sql::views(&self.model, snapshot, &self.workload, &mut self.report)?;
+        if let Some((log, snapshot)) = snapshots.first() {
+            crate::checks::sql::views(&self.model, *log, snapshot, &self.workload, &mut self.report)?;
         }
         Ok(())
     }
