@@ -60,10 +60,15 @@ impl Link {
             self.freshness.restart();
             self.outgoing
                 .restart(self.greeted_as, own_epoch, hello.frontier.clone());
-            self.peer_identity = Some(PeerIdentity {
+            let identity = PeerIdentity {
                 cluster: hello.cluster,
                 origin: hello.origin,
-            });
+            };
+            if self.peer_identity != Some(identity) || !hello.frontier.covers(&self.peer_processed) {
+                // Another log speaks, or an earlier state of it: what was processed before, it has not.
+                self.peer_processed = Frontier::new();
+            }
+            self.peer_identity = Some(identity);
             self.resends = 0;
             self.rewound_ms = None;
             self.last_cut = None;
@@ -183,7 +188,10 @@ impl Link {
 
     pub(super) fn heartbeat(&mut self, heartbeat: Heartbeat, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
         self.learn(heartbeat.frontier.clone());
-        self.peer_processed.merge(heartbeat.processed);
+        if self.peer_identity.is_some_and(|peer| peer.origin.is_some()) {
+            // One that is joining contributes nothing yet: what it processes is not what its earlier log did.
+            self.peer_processed.merge(heartbeat.processed);
+        }
         self.peer_pressure = heartbeat.pressure;
         self.outgoing.stop_relaying(&heartbeat.direct);
         let is_first = self.freshness.echo(local.now_ms).is_none();
