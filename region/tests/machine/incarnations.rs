@@ -39,3 +39,25 @@ fn a_region_that_joins_anew_does_not_settle_what_its_earlier_log_contributed() {
     assert!(cluster.snapshot("us").settled);
     assert_eq!(cluster.view("us", "m"), Some(Vec::new()));
 }
+
+#[test]
+fn the_last_words_of_a_region_that_was_dropped_reach_everybody_though_all_are_silent() {
+    let mut cluster = Cluster::new(&["us", "eu", "ap"]);
+    cluster.with_view("us");
+    let view = "CREATE MATERIALIZED VIEW h AS SELECT w, count(*) AS n FROM g GROUP BY w";
+    cluster.ddl("us", view).expect("made");
+    cluster.run(400);
+    cluster.cut("ap", "us");
+    cluster.insert("ap", "g", &[(5, 50)]).expect("in");
+    cluster.run(200);
+    cluster.cut("ap", "eu");
+    assert_eq!(cluster.view("eu", "h"), rows(&[[50, 1]]));
+    assert_eq!(cluster.view("us", "h"), Some(Vec::new()));
+    cluster
+        .ddl("us", "ALTER DATABASE tributary DROP REGION ap FORCE")
+        .expect("dropped");
+    cluster.run(3_000);
+    for name in ["us", "eu"] {
+        assert_eq!(cluster.view(name, "h"), rows(&[[50, 1]]), "{name}");
+    }
+}
