@@ -61,3 +61,20 @@ fn the_last_words_of_a_region_that_was_dropped_reach_everybody_though_all_are_si
         assert_eq!(cluster.view(name, "h"), rows(&[[50, 1]]), "{name}");
     }
 }
+
+#[test]
+fn a_fenced_region_is_told_by_whoever_knows_though_all_are_silent() {
+    let mut cluster = Cluster::new(&["us", "eu", "ap"]);
+    cluster.with_view("us");
+    cluster.run(400);
+    cluster.cut("eu", "us");
+    cluster
+        .ddl("us", "ALTER DATABASE tributary FENCE REGION eu")
+        .expect("fenced");
+    cluster.run(400);
+    assert!(
+        cluster.stopped("eu").contains("fenced"),
+        "{}",
+        cluster.stopped("eu")
+    );
+}

@@ -38,6 +38,7 @@ impl Link {
                 );
                 return self.refuse(reason, out);
             }
+            Err(handshake::Verdict::Outdated(reason)) => return self.tell(reason, local, out),
             Err(handshake::Verdict::Fatal(reason)) => {
                 self.send(
                     Message::Refuse {
@@ -88,6 +89,19 @@ impl Link {
             self.last_error = None;
             self.beat(local, out);
         }
+    }
+
+    /// The peer must stop, and finds out why from our hello. Closing at once could take the hello with it: whoever is
+    /// told stops, and is silent from then on.
+    fn tell(&mut self, reason: String, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
+        self.counts.refused += 1;
+        out.push(LinkEffect::Refused {
+            reason: reason.clone(),
+        });
+        self.disconnected();
+        self.state = LinkState::Greeting;
+        self.last_error = Some(reason);
+        self.say_hello(local, out);
     }
 
     pub(super) fn bundle(&mut self, bytes: Bytes, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
