@@ -26,6 +26,11 @@ impl Model {
         (identified <= position && history.joined? <= position).then_some(origin)
     }
 
+    /// Whether it is this record with which a log begins to take part.
+    pub fn has_joined_at(&self, log: LogId, position: u64) -> bool {
+        self.histories[&log].joined == Some(position)
+    }
+
     /// The log of an origin, as seen from a log: itself, or the one that others heard of.
     pub fn log_of(&self, origin: OriginId, at: LogId) -> Option<LogId> {
         if self.origin_of(at) == Some(origin) {
@@ -38,6 +43,11 @@ impl Model {
     pub fn counts(&self, log: LogId) -> bool {
         let origin = self.origin_of(log);
         origin.is_some_and(|origin| self.origins.get(&origin) == Some(&log))
+    }
+
+    /// Takes the origins whose logs nobody had heard of when another log took their place.
+    pub fn take_unheard(&mut self) -> Vec<OriginId> {
+        std::mem::take(&mut self.unheard)
     }
 
     /// How far an origin is known in any log that goes on, other than those of a place.
@@ -97,6 +107,7 @@ impl Model {
             }
             // Nobody has heard of it, so it never was.
             self.lose(other, 0);
+            self.unheard.push(origin);
         }
         self.history(log).identity = Some((position, origin));
         self.origins.insert(origin, log);

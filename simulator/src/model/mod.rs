@@ -98,6 +98,7 @@ pub struct Model {
     histories: BTreeMap<LogId, History>,
     /// Of each origin the log that counts.
     origins: BTreeMap<OriginId, LogId>,
+    unheard: Vec<OriginId>,
     versions: Versions,
     /// Catalogs by the position of the record that made them.
     catalogs: BTreeMap<LogId, Vec<(u64, Arc<Catalog>)>>,

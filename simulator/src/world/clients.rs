@@ -67,13 +67,10 @@ impl World {
         if self.healed {
             return Ok(());
         }
-        let now_ms = self.nodes[0].clock.read(self.now_ms);
-        let Some(snapshot) = self.nodes[0].snapshot() else {
+        let Some((primary, snapshot)) = self.primary() else {
             return Ok(());
         };
-        if snapshot.origin.is_none() {
-            return Ok(());
-        }
+        let now_ms = self.nodes[primary].clock.read(self.now_ms);
         let drawn = self
             .workload
             .draw_ddl(&snapshot.catalog, now_ms, &mut self.report)?;
@@ -84,8 +81,12 @@ impl World {
         let node = if self.rng.percent(4) {
             self.rng.index(self.nodes.len())
         } else {
-            0
+            primary
         };
+        // One that must stop could make other objects under the numbers of those that others know.
+        if self.nodes[node].suspect.is_some() {
+            return Ok(());
+        }
         let token = self.ledger.submit(self.nodes[node].log(), None);
         self.trace
             .add(self.now_ms, node, format_args!("ddl {token}: {text}"), &[]);

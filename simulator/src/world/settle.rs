@@ -44,7 +44,9 @@ impl World {
             self.queue.plan(self.now_ms + LOOK_EVERY_MS, Event::Settled);
             return Ok(());
         }
-        let records: Vec<u64> = (0..self.nodes.len())
+        let records: Vec<u64> = self
+            .member_nodes()
+            .into_iter()
             .map(|node| self.model.last(self.nodes[node].log()))
             .collect();
         match self.idle_since.take() {
@@ -92,8 +94,10 @@ impl World {
     /// Whether all regions run, have published all of their logs, know everything of each other, and have
     /// completed every view.
     fn agreed(&self) -> Result<(), String> {
+        self.operated()?;
         let mut common: Option<Frontier> = None;
-        for (index, node) in self.nodes.iter().enumerate() {
+        for index in self.member_nodes() {
+            let node = &self.nodes[index];
             let Some(process) = &node.process else {
                 return Err(format!("r{} does not run", index + 1));
             };
@@ -132,11 +136,38 @@ impl World {
         Ok(())
     }
 
+    /// The places of members, by the newest catalog.
+    fn member_nodes(&self) -> Vec<usize> {
+        let Some((_, newest)) = self.newest() else {
+            return (0..self.options.regions).collect();
+        };
+        let names = newest.catalog.members().map(|(_, def)| def.name.as_str());
+        let mut nodes: Vec<usize> = names.filter_map(|name| self.number(name)).collect();
+        nodes.sort_unstable();
+        nodes
+    }
+
+    /// Everything that was acknowledged in a region that was drained and dropped is everywhere.
+    fn check_drained(&self, frontier: &Frontier) -> Checked {
+        for log in &self.members.drained {
+            let acknowledged = self.ledger.acknowledged(*log);
+            let known = self
+                .model
+                .origin_of(*log)
+                .map_or(0, |origin| frontier.get(origin).0);
+            if acknowledged > known {
+                let detail = format!("{log} was acknowledged at {acknowledged}, others have {known} of it");
+                return Err(Violation::new("a region that was drained loses nothing", detail));
+            }
+        }
+        Ok(())
+    }
+
     fn check_everything(&mut self) -> Checked {
         self.ledger
             .check_all(|log, position, token| self.model.holds(log, position, token))?;
         let mut snapshots = Vec::new();
-        for node in 0..self.nodes.len() {
+        for node in self.member_nodes() {
             let Some(snapshot) = self.nodes[node].snapshot() else {
                 continue;
             };
@@ -145,13 +176,14 @@ impl World {
             self.check_slots(node)?;
             snapshots.push((self.nodes[node].log(), snapshot));
         }
-        let regions: Vec<_> = self
-            .nodes
-            .iter()
+        let members = self.member_nodes().into_iter();
+        let regions: Vec<_> = members
+            .map(|node| &self.nodes[node])
             .filter_map(|node| Some((node.index, node.process.as_ref()?.region.dataflow())))
             .collect();
         crate::checks::slots::equal_everywhere(&regions)?;
         if let Some((log, snapshot)) = snapshots.first() {
+            self.check_drained(&snapshot.frontier)?;
             crate::checks::sql::views(&self.model, *log, snapshot, &self.workload, &mut self.report)?;
         }
         Ok(())

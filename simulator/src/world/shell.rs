@@ -137,13 +137,7 @@ impl World {
                     .add(now, node, format_args!("refuse {peer}: {reason}"), &[]);
                 self.report.refused += 1;
             }
-            Effect::Stop { reason } => {
-                self.trace.add(now, node, format_args!("stop: {reason}"), &[]);
-                return Err(Violation::new(
-                    "a sound region never stops",
-                    format!("r{}: {reason}", node + 1),
-                ));
-            }
+            Effect::Stop { reason } => self.stopped(node, &reason)?,
         }
         Ok(())
     }
@@ -155,6 +149,13 @@ impl World {
         });
         let log = self.nodes[node].log();
         self.model.append(log, record, submissions.collect())?;
+        for origin in self.model.take_unheard() {
+            self.slots.forget(origin, 0);
+        }
+        if self.model.has_joined_at(log, record.position.0) {
+            let origin = self.model.origin_of(log);
+            self.report.members.reincarnated += u64::from(origin.is_some_and(|o| o.incarnation > 1));
+        }
         self.report.shared_records += u64::from(tokens.len() > 1);
         for token in tokens {
             self.ledger.seal(*token, record.position.0)?;
@@ -232,6 +233,9 @@ impl World {
         let Some(process) = &self.nodes[node].process else {
             return Ok(());
         };
+        if self.nodes[node].suspect.is_some() {
+            return Ok(());
+        }
         self.slots
             .check(&self.model, self.nodes[node].log(), process.region.dataflow())
     }
