@@ -22,6 +22,9 @@ pub struct RegionConfig {
     pub found: Option<Founding>,
     /// Whether a region that has lost its log may go on as another incarnation.
     pub reincarnate: bool,
+    /// The least incarnation that a region which joins may take: earlier ones are given out, as its shell was told. Peers
+    /// that know less are not listened to until they know it.
+    pub incarnation_min: u32,
     /// Sealed records that may wait for the dataflow; beyond it commits are refused as overloaded.
     pub sealed_records_max: usize,
     /// How far the hybrid clock may run ahead of the wall clock before the region refuses its own writes to
@@ -79,6 +82,7 @@ impl RegionConfig {
             tick_ms: 20,
             found: None,
             reincarnate: false,
+            incarnation_min: 0,
             sealed_records_max: 4096,
             clock_drift_max_ms: 10_000,
             backfill_rows_max: 16_384,

@@ -267,7 +267,18 @@ impl Region {
         if set.is_empty() {
             return;
         }
+        let peers: Vec<String> = set.iter().map(|received| received.peer.clone()).collect();
         match bundles::validate(set, self.sequencer.catalog(), &self.dataflow, self.config.tick_ms) {
+            Ok(valid) if self.is_too_old(&valid) => {
+                let reason = format!(
+                    "it knows only an earlier incarnation of this region than {}, and nothing of it",
+                    self.config.incarnation_min
+                );
+                for peer in peers {
+                    let reason = reason.clone();
+                    out.push(Effect::Close { peer, reason });
+                }
+            }
             Ok(valid) => {
                 let record = self
                     .sequencer
@@ -282,6 +293,23 @@ impl Region {
                 out.push(Effect::Close { peer, reason });
             }
         }
+    }
+
+    /// Whether a region that joins would take an incarnation that was given out before, since those who sent this have
+    /// heard neither of that one nor of the next.
+    fn is_too_old(&self, set: &bundles::ValidSet) -> bool {
+        if self.dataflow.origin().is_some() {
+            return false;
+        }
+        let catalog = set.catalog.as_ref().unwrap_or(self.sequencer.catalog());
+        let region = catalog.region_named(&self.config.name);
+        let Some(named) = region.and_then(|region| catalog.origin_of(region)) else {
+            return false;
+        };
+        let mut known = set.advances.iter().map(|(origin, _)| *origin);
+        let is_heard_of =
+            known.any(|origin| origin == named) || self.sequencer.frontier().get(named) > Epoch(0);
+        named.incarnation < self.config.incarnation_min && !is_heard_of
     }
 
     /// Steps over everything sealed, cutting at each tick on the way; then a portion of each backfill.

@@ -78,3 +78,43 @@ fn a_fenced_region_is_told_by_whoever_knows_though_all_are_silent() {
         cluster.stopped("eu")
     );
 }
+
+#[test]
+fn a_region_takes_no_incarnation_that_was_given_out_though_its_first_peer_has_not_heard_of_it() {
+    let mut cluster = Cluster::new(&["us", "eu", "ap"]);
+    cluster.with_view("us");
+    cluster.stop("eu");
+    cluster
+        .ddl("us", "ALTER DATABASE tributary FENCE REGION eu")
+        .expect("the second");
+    cluster.run(400);
+    // ap knows that there may be an eu.2, and hears nothing of it.
+    cluster.cut("ap", "us");
+    cluster.cut("ap", "eu");
+    cluster.start("eu", &["us", "ap"], Vec::new(), |config| {
+        config.reincarnate = true
+    });
+    cluster.run(2_000);
+    cluster.insert("eu", "t", &[(1, 1)]).expect("in");
+    cluster.run(200);
+    cluster.stop("eu");
+    cluster
+        .ddl("us", "ALTER DATABASE tributary FENCE REGION eu")
+        .expect("the third");
+    cluster.cut("eu", "us");
+    cluster.mend("ap", "eu");
+    cluster.start("eu", &["us", "ap"], Vec::new(), |config| {
+        config.reincarnate = true;
+        config.incarnation_min = 3;
+    });
+    cluster.run(800);
+    assert_eq!(cluster.snapshot("eu").origin, None);
+    cluster.mend("eu", "us");
+    cluster.mend("ap", "us");
+    cluster.run(2_000);
+    let origin = cluster.snapshot("eu").origin.expect("it has joined");
+    assert_eq!(origin.incarnation, 3);
+    for name in ["us", "eu", "ap"] {
+        assert!(cluster.snapshot(name).settled, "{name}");
+    }
+}

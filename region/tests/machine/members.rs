@@ -114,6 +114,11 @@ impl Cluster {
         }
     }
 
+    /// Two regions can reach each other again.
+    pub(super) fn mend(&mut self, a: &str, b: &str) {
+        self.cut.remove(&(a.to_owned(), b.to_owned()));
+    }
+
     pub(super) fn connect_all(&mut self) {
         let names: Vec<String> = self.nodes.keys().cloned().collect();
         for a in &names {

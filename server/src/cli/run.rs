@@ -192,11 +192,11 @@ async fn open(
     let stored = tokio::task::spawn_blocking(move || Stored::read(&path))
         .await
         .map_err(|error| RunError::Stopped(format!("reading the data directory: {error}")))??;
-    let settings = settings(config, peers, tls);
-    let stored = match config.reincarnate {
-        true => prepare(stored, &config.data, &settings).await?,
-        false => stored,
-    };
+    let mut settings = settings(config, peers, tls);
+    let mut stored = stored;
+    if config.reincarnate {
+        (stored, settings.incarnation_min) = prepare(stored, &config.data, &settings).await?;
+    }
     let found = match stored.is_empty() && config.is_primary() {
         true => founding_unless(config.reincarnate, peers).await?,
         false => None,
@@ -218,6 +218,7 @@ fn settings(
         clients: peers.clone(),
         tls: tls.cloned(),
         reincarnate: config.reincarnate,
+        incarnation_min: 0,
         workers: config.workers,
         memory_budget: config.memory_budget,
     }

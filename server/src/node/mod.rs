@@ -61,6 +61,8 @@ pub struct NodeSettings {
     pub clients: BTreeMap<String, PeerClient>,
     /// Whether the region may go on as another incarnation.
     pub reincarnate: bool,
+    /// The least incarnation that it may take when it joins.
+    pub incarnation_min: u32,
     /// By which certificates peers prove their names, if any.
     pub tls: Option<PeerTls>,
     /// How many threads compute a step.

@@ -157,6 +157,7 @@ impl Stored {
         let mut config = RegionConfig::new(settings.region.clone(), settings.peers.clone());
         config.found = found;
         config.reincarnate = settings.reincarnate;
+        config.incarnation_min = settings.incarnation_min;
         config.sources = Arc::new(FileReader::new(&settings.region));
         if let Some(budget) = settings.memory_budget {
             let folder = SpillFolder::open(&dir.spill(), budget).map_err(OpenError::Spill)?;

@@ -65,17 +65,18 @@ pub enum ReincarnateError {
     },
 }
 
-/// Makes sure that `stored` is a log with which the region may go on: itself, or an empty one.
+/// Makes sure that `stored` is a log with which the region may go on: itself, or an empty one. Returns the least
+/// incarnation that it may then take.
 pub async fn prepare(
     stored: Stored,
     path: &Path,
     settings: &NodeSettings,
-) -> Result<Stored, ReincarnateError> {
+) -> Result<(Stored, u32), ReincarnateError> {
     let past = match stored.is_empty() {
         true => {
             // It stays locked meanwhile.
-            number(&ask_all(settings).await?, None, settings).await?;
-            return Ok(stored);
+            let incarnation = number(&ask_all(settings).await?, None, settings).await?;
+            return Ok((stored, incarnation));
         }
         false => {
             blocking({
@@ -91,18 +92,18 @@ pub async fn prepare(
         move || Stored::read(&path)
     };
     if past.origin.is_none() {
-        number(&asked, None, settings).await?;
-        return Ok(blocking(reread).await?);
+        let incarnation = number(&asked, None, settings).await?;
+        return Ok((blocking(reread).await?, incarnation));
     }
     if !must_go_anew(&asked, &past) {
         tracing::warn!("--reincarnate: this log is as the other regions know it; the flag does nothing");
-        return Ok(blocking(reread).await?);
+        return Ok((blocking(reread).await?, 0));
     }
-    number(&asked, Some(&past), settings).await?;
+    let next = number(&asked, Some(&past), settings).await?;
     let incarnation = past.origin.map_or(0, |origin| origin.incarnation);
     drop(past);
     put_aside(path, incarnation)?;
-    Ok(blocking(reread).await?)
+    Ok((blocking(reread).await?, next))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -174,25 +175,25 @@ fn must_go_anew(asked: &[StandingReply], past: &Past) -> bool {
 }
 
 /// Has the primary number a new incarnation, unless it has one that nobody has heard of yet. The primary region numbers
-/// its own, in the first record of its new log.
+/// its own, in the first record of its new log. Returns the number, or one before it.
 async fn number(
     asked: &[StandingReply],
     past: Option<&Past>,
     settings: &NodeSettings,
-) -> Result<(), ReincarnateError> {
+) -> Result<u32, ReincarnateError> {
     let newest = newest(asked);
     let superseded = past
         .and_then(|past| past.origin)
         .map_or(0, |origin: OriginId| origin.incarnation);
     if newest > superseded && !is_heard_of(asked, newest) {
-        return Ok(());
+        return Ok(newest);
     }
     let primary = asked
         .iter()
         .find_map(|answer| answer.primary.clone())
         .unwrap_or_default();
     if primary == settings.region {
-        return Ok(());
+        return Ok(newest + 1);
     }
     let refused = |reason: String| ReincarnateError::Primary {
         primary: primary.clone(),
@@ -209,7 +210,7 @@ async fn number(
         time_zone: "UTC".to_owned(),
     };
     match client.ddl(&request).await {
-        Ok(DdlReply::Made { .. }) => Ok(()),
+        Ok(DdlReply::Made { .. }) => Ok(newest + 1),
         Ok(DdlReply::Refused(refusal)) => Err(refused(format!("{refusal:?}"))),
         Err(error) => Err(refused(error.to_string())),
     }
