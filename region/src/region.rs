@@ -330,6 +330,9 @@ impl Region {
             }
         }
         self.heed_catalog(out)?;
+        if self.config.defects.join_early {
+            self.join(now_ms, out);
+        }
         self.poll_backfills(now_ms, out);
         self.join(now_ms, out);
         self.hold_snapshot();

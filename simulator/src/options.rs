@@ -297,6 +297,10 @@ impl Options {
             self.members.wipe_every_ms = 1_000;
             self.members.wipe_primary_every_ms = 2_000;
         }
+        if control == Control::JoinEarly {
+            // A view takes several turns to compute.
+            self.limits.backfill_rows_max = 1;
+        }
         self
     }
 }

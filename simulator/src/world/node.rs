@@ -160,6 +160,7 @@ impl Node {
         self.announced = Frontier::default();
         (self.published, self.checkpointed) = (0, 0);
         self.config.found = None;
+        (self.config.reincarnate, self.config.incarnation_min) = (false, 0);
         self.state_disk.set_full(self.full);
         self.log_disk.set_full(self.full);
         (self.copy, self.lost) = (None, None);

@@ -86,6 +86,8 @@ impl World {
                 self.bring_back(node)?;
             } else if self.nodes[node].is_adding {
                 self.add(node)?;
+            } else if self.nodes[node].config.reincarnate && !self.takes_part(node) {
+                self.number_again(node)?;
             }
         }
         self.see_off()
@@ -184,6 +186,12 @@ impl World {
         place.begin_life();
         place.config.reincarnate = reincarnate;
         if let Some(catalog) = newest {
+            let region = catalog.region_named(&place.config.name);
+            let named = region.and_then(|region| catalog.origin_of(region));
+            if let Some(named) = named.filter(|_| reincarnate) {
+                let is_heard_of = self.model.heard_elsewhere(named, node) > Epoch(0);
+                place.config.incarnation_min = named.incarnation + u32::from(is_heard_of);
+            }
             let names = catalog.members().map(|(_, def)| def.name.clone());
             place.config.peers = names.filter(|name| *name != place.config.name).collect();
         }
@@ -235,6 +243,22 @@ impl World {
             return Ok(());
         }
         self.alter(&format!("FENCE REGION {name}")).map(drop)
+    }
+
+    /// What had numbered a region that joins may be gone, with the primary that had: it is asked for again.
+    fn number_again(&mut self, node: usize) -> Checked {
+        let Some((_, newest)) = self.newest() else {
+            return Ok(());
+        };
+        let name = self.nodes[node].config.name.clone();
+        let region = newest.catalog.region_named(&name);
+        let named = region.and_then(|region| newest.catalog.origin_of(region));
+        let heard = named.map_or(Epoch(0), |named| self.model.heard_elsewhere(named, node));
+        let is_primary = newest.catalog.primary == region;
+        if heard > Epoch(0) && !is_primary && self.members.rng.percent(15) {
+            return self.alter(&format!("FENCE REGION {name}")).map(drop);
+        }
+        Ok(())
     }
 
     /// Starts a region from an earlier copy of its disks.

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use tributary_region::entry::{Entry, Timed};
 use tributary_region::{Effect, Input};
 use tributary_replication::Message;
 use tributary_storage::checkpoint::{self, Checkpoint};
@@ -53,10 +54,11 @@ impl World {
         let now = self.now_ms;
         match effect {
             Effect::Append { record, tokens } => {
+                let what = describe_record(&record);
                 self.trace.add(
                     now,
                     node,
-                    format_args!("append {}", record.position.0),
+                    format_args!("append {}{what}", record.position.0),
                     &record.chain.0,
                 );
                 self.append(node, &record, &tokens)?;
@@ -352,6 +354,17 @@ impl World {
                 position: checkpoint.position,
             },
         )
+    }
+}
+
+/// What a record of few is, for the trace.
+fn describe_record(record: &Record) -> String {
+    match Timed::decode(record.position, &record.payload).map(|timed| timed.entry) {
+        Ok(Entry::Attach(view)) => format!(": view {view} attached"),
+        Ok(Entry::Joined) => ": joined".to_owned(),
+        Ok(Entry::Catalog(_)) => ": catalog".to_owned(),
+        Ok(Entry::Bundles(bundles)) => format!(": {} bundles", bundles.len()),
+        Ok(Entry::Commit { .. } | Entry::Source { .. }) | Err(_) => String::new(),
     }
 }
 

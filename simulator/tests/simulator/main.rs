@@ -63,6 +63,21 @@ fn ignored_causes_are_found() {
 }
 
 #[test]
+fn a_reused_incarnation_is_found() {
+    found(Control::ReuseIncarnation);
+}
+
+#[test]
+fn slots_of_a_superseded_incarnation_are_found() {
+    found(Control::KeepSuperseded);
+}
+
+#[test]
+fn joining_before_views_are_computed_is_found() {
+    found(Control::JoinEarly);
+}
+
+#[test]
 fn a_lost_flush_of_each_family_is_found() {
     for family in Family::ALL {
         found(Control::LoseFlush(family));
