@@ -8,7 +8,8 @@ use super::members::{Cluster, TICK_MS, rows};
 fn a_region_that_joins_anew_does_not_settle_what_its_earlier_log_contributed() {
     let mut cluster = Cluster::new(&["us", "eu"]);
     cluster.with_view("us");
-    let many: Vec<(i32, i32)> = (100..400).map(|id| (id, 7)).collect();
+    // So many that the view takes longer than a heartbeat.
+    let many: Vec<(i32, i32)> = (100..400_100).map(|id| (id, 7)).collect();
     cluster.insert("us", "g", &many).expect("in");
     cluster.insert("us", "g", &[(1, 10)]).expect("in");
     cluster.insert("eu", "t", &[(1, 1), (2, 2)]).expect("in");
