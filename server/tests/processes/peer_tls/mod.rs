@@ -3,6 +3,7 @@
 mod secured;
 mod stranger;
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use arrow_flight::{Action, FlightData};
@@ -41,6 +42,7 @@ async fn three_regions_with_generated_certificates_agree() {
         ])
         .arg("--out")
         .arg(certs.path())
+        .stdout(Stdio::null())
         .status()
         .await
         .expect("the binary runs");
