@@ -20,6 +20,7 @@ use super::actions::{ClusterReply, DdlReply, DdlRequest, Kind, StandingReply, St
 use super::tls::dial::DialFailed;
 use super::tls::socket::{PeerSocket, Verdict};
 use super::{MESSAGE_BYTES_MAX, PeerTls};
+use crate::far::forward::{ForwardReply, ForwardRequest};
 use crate::far::{FarError, FarRows, Opened, ScanRequest};
 
 const CONNECT_MAX: Duration = Duration::from_secs(3);
@@ -159,6 +160,11 @@ impl PeerClient {
     /// Has the peer, the primary, run DDL.
     pub async fn ddl(&self, request: &DdlRequest) -> Result<DdlReply, PeerError> {
         self.ask(Kind::Ddl, request, ASK_DDL_MAX).await
+    }
+
+    /// Has the peer carry out a statement.
+    pub async fn forward(&self, request: &ForwardRequest) -> Result<ForwardReply, PeerError> {
+        self.ask(Kind::Forward, request, ASK_DDL_MAX).await
     }
 
     /// Begins a scan of the peer's rows; the version is safe there when this returns.

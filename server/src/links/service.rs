@@ -30,6 +30,7 @@ use super::stream::{Incoming, carry, outgoing, read};
 use super::tls::accept::incoming;
 use super::tls::socket::Certified;
 use super::{MESSAGE_BYTES_MAX, OUTBOX_MESSAGES_MAX, PeerTls, Shared, refused};
+use crate::far::forward::ForwardRequest;
 use crate::far::{Opened, ScanRequest};
 use crate::node::Outbox;
 
@@ -280,6 +281,15 @@ impl FlightService for Service {
                     .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
                 self.admit("DDL", &request.from, proven.as_ref())?;
                 Ok(answer(&self.shared.node.answer_ddl(request).await))
+            }
+            Some(Kind::Forward) => {
+                if action.body.len() > DDL_BYTES_MAX {
+                    return Err(Status::invalid_argument("the statement is too long"));
+                }
+                let request: ForwardRequest = postcard::from_bytes(&action.body)
+                    .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
+                self.admit("a statement", &request.from, proven.as_ref())?;
+                Ok(answer(&self.shared.node.answer_forward(request).await))
             }
             Some(Kind::Standing) => {
                 let request: StandingRequest = postcard::from_bytes(&action.body)
