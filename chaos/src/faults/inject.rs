@@ -21,6 +21,8 @@ const SYNC_MAX: Duration = Duration::from_secs(12);
 /// A node whose sync has failed has to stop within this time.
 const STOP_AFTER_ERROR_MAX: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(50);
+/// Room for a region to start, and too little for a log of RocksDB to be reserved.
+const ROOM_AT_START_BYTES: u64 = 16 << 20;
 /// A disk that is about to be full still takes so much.
 const ROOM_BYTES_MAX: f64 = 1e5;
 
@@ -196,6 +198,10 @@ impl Injector {
                 let Some(disk) = &self.disk else {
                     return Ok(false);
                 };
+                // RocksDB reserves space for its log far ahead, unless there is too little when it opens it.
+                self.cluster.kill(region).await?;
+                disk.fill(ROOM_AT_START_BYTES).await?;
+                self.cluster.start(region).await?;
                 disk.fill((fault.strength * ROOM_BYTES_MAX) as u64).await?;
                 sleep(fault.time).await;
                 disk.empty().await?;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::tun::Tun;
 use crate::error::{Result, run_tool};
@@ -13,9 +14,14 @@ use crate::regions::Region;
 
 const PREFIX: &str = "tributary-chaos-";
 
+/// Counts what [`Namespaces::make`] has made.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
 /// The namespaces of this run.
 pub struct Namespaces {
     pid: u32,
+    /// Of this process: the kernel removes interfaces some time after their namespace.
+    number: u32,
 }
 
 impl Namespaces {
@@ -23,6 +29,7 @@ impl Namespaces {
     pub async fn make() -> Result<(Namespaces, BTreeMap<Region, Tun>)> {
         let namespaces = Namespaces {
             pid: std::process::id(),
+            number: MADE.fetch_add(1, Ordering::Relaxed),
         };
         let mut tuns = BTreeMap::new();
         for region in Region::ALL {
@@ -33,9 +40,8 @@ impl Namespaces {
 
     async fn make_one(&self, region: Region) -> Result<Tun> {
         let name = self.name(region);
-        let number = region.index();
-        let wire = format!("tc{number}w{}", self.pid);
-        let peers = format!("tc{number}p{}", self.pid);
+        let unique = format!("{}-{}-{}", self.pid, self.number % 100, region.index());
+        let (wire, peers) = (format!("w{unique}"), format!("p{unique}"));
         let near = format!("{}/30", self.wire_ip(region, 1));
         let far = format!("{}/30", self.wire_ip(region, 2));
         let peer_ip = format!("{}/24", Namespaces::peer_ip(region));
@@ -58,7 +64,7 @@ impl Namespaces {
 
     /// The namespace of a region.
     pub fn name(&self, region: Region) -> String {
-        format!("{PREFIX}{}-{region}", self.pid)
+        format!("{PREFIX}{}-{}-{region}", self.pid, self.number)
     }
 
     /// Where clients reach a region.
@@ -66,9 +72,10 @@ impl Namespaces {
         self.wire_ip(region, 2)
     }
 
-    /// Addresses for benchmarks of networks (RFC 2544), which no real network has; others for each process.
+    /// Addresses for benchmarks of networks (RFC 2544), which no real network has; others for each run.
     fn wire_ip(&self, region: Region, end: u8) -> Ipv4Addr {
-        Ipv4Addr::new(198, 18, (self.pid % 250) as u8, region.index() as u8 * 4 + end)
+        let own = self.pid.wrapping_add(self.number * 83) % 250;
+        Ipv4Addr::new(198, 18, own as u8, region.index() as u8 * 4 + end)
     }
 
     /// Where peers reach a region. Each namespace has the network to itself, so all runs have the same.
