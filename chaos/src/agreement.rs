@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 use crate::regions::Region;
 use crate::workload::{Failure, Session, Shared, bank, settings};
 
-/// Regions that can reach each other have to agree within this time.
-pub const AGREE_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Everything that has to be equal in all regions, in the order of its rows.
@@ -56,7 +54,7 @@ pub async fn caught_up(shared: &Arc<Shared>, since: Instant) -> Option<Duration>
         if behind.is_empty() {
             return Some(since.elapsed());
         }
-        if since.elapsed() > AGREE_MAX {
+        if since.elapsed() > shared.agree_max {
             shared
                 .journal
                 .violation("regions catch up after they are healed", behind.join("; "));
@@ -74,7 +72,7 @@ pub async fn equal(shared: &Arc<Shared>) -> Option<Duration> {
         let difference = difference(shared, &mut sessions).await;
         match difference {
             None => return Some(since.elapsed()),
-            Some(difference) if since.elapsed() > AGREE_MAX => {
+            Some(difference) if since.elapsed() > shared.agree_max => {
                 shared
                     .journal
                     .violation("regions agree when nothing is written", difference);
@@ -95,7 +93,7 @@ pub async fn newest_wins(shared: &Arc<Shared>, writer: Region, value: u64) {
             continue;
         }
         while session.connect().await.is_none() || session.query(&sql).await.is_err() {
-            if since.elapsed() > AGREE_MAX {
+            if since.elapsed() > shared.agree_max {
                 let detail = format!("{writer} does not take a row");
                 return shared.journal.violation("a healed region takes writes", detail);
             }
@@ -113,7 +111,7 @@ pub async fn newest_wins(shared: &Arc<Shared>, writer: Region, value: u64) {
             if seen.as_deref() == Ok(&[vec![Some(value.to_string())]]) {
                 break;
             }
-            if since.elapsed() > AGREE_MAX {
+            if since.elapsed() > shared.agree_max {
                 let detail = format!("{region} shows {seen:?} and not {value}, written last by {writer}");
                 shared
                     .journal

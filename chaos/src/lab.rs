@@ -5,6 +5,7 @@
 //!         ─▶ stop, start on packets ─▶ [ … ]* ─▶ clients end ─▶ every row ─▶ kill -9 of all ─▶ every row ─▶ stop
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -46,6 +47,8 @@ pub struct Options {
     pub control: Option<Control>,
     /// Further flags of `tributary start`.
     pub flags: Vec<String>,
+    /// Regions that can reach each other have to agree within this time.
+    pub agree_max: Duration,
     /// Nothing on the standard output but the report.
     pub quiet: bool,
 }
@@ -69,6 +72,10 @@ struct Lab {
     shared: Arc<Shared>,
     disk: Option<Arc<SmallDisk>>,
     report: Report,
+    /// The regions did not agree: what follows would only blur what led to it.
+    is_over: bool,
+    /// The count of damaged messages that each region told last; it begins again with each process.
+    damaged: BTreeMap<Region, f64>,
 }
 
 /// Runs and reports. An error means that nothing could be tried at all.
@@ -107,7 +114,7 @@ pub async fn run(options: Options) -> Result<Report> {
     };
     let cluster = Arc::new(Cluster::spawn(config, &network, journal.clone())?);
     cluster.wait_ready().await?;
-    let shared = Arc::new(Shared::new(cluster.clone(), journal.clone()));
+    let shared = Arc::new(Shared::new(cluster.clone(), journal.clone(), options.agree_max));
     schema::make(&shared).await?;
     let report = Report {
         seed: options.seed,
@@ -121,6 +128,8 @@ pub async fn run(options: Options) -> Result<Report> {
         shared,
         disk,
         report,
+        is_over: false,
+        damaged: BTreeMap::new(),
     };
     let monitor = Monitor::start(lab.cluster.clone(), lab.journal.clone());
     let clients = Clients::start(&lab.shared, lab.options.load, lab.options.seed);
@@ -168,6 +177,9 @@ impl Lab {
         let time = self.options.time / (later.len() as u32 + 1);
         self.rounds(network, time).await?;
         for is_packets in later {
+            if self.is_over {
+                break;
+            }
             self.journal.note("the regions move to the other network");
             let next = Arc::new(start_network(*is_packets, self.options.seed).await?);
             // Nobody writes while everything is down, so that the move is not mistaken for a fault.
@@ -195,7 +207,7 @@ impl Lab {
         let mut schedule = Schedule::new(self.options.seed ^ u64::from(is_packets), self.kinds(is_packets));
         let started = Instant::now();
         let mut outcome = Ok(());
-        while started.elapsed() < time && outcome.is_ok() {
+        while started.elapsed() < time && outcome.is_ok() && !self.is_over {
             let number = *self
                 .report
                 .rounds
@@ -249,6 +261,8 @@ impl Lab {
         let writer = Region::ALL[number as usize % Region::ALL.len()];
         agreement::newest_wins(&self.shared, writer, number).await;
         drop(rest);
+        self.is_over = caught_up.is_none() || equal.is_none();
+        self.count_damaged().await;
         self.report.catching_up.extend(caught_up);
         self.report.agreeing.extend(equal);
         let text = |time: Option<Duration>| {
@@ -275,12 +289,14 @@ impl Lab {
     }
 
     async fn last_checks(&mut self) -> Result<()> {
+        if self.is_over {
+            self.journal
+                .note("the regions did not agree: every row is read, and that is all");
+            finish::check(&self.shared).await;
+            return Ok(());
+        }
         agreement::equal(&self.shared).await;
         finish::check(&self.shared).await;
-        for region in Region::ALL {
-            let damaged = self.cluster.metric(region, "tributary_peer_damaged_total").await;
-            self.report.damaged += damaged.unwrap_or(0.0);
-        }
         self.journal
             .note("every row was read; kill -9 of all, and once more");
         for region in Region::ALL {
@@ -292,6 +308,15 @@ impl Lab {
         agreement::equal(&self.shared).await;
         finish::check(&self.shared).await;
         Ok(())
+    }
+
+    async fn count_damaged(&mut self) {
+        for region in Region::ALL {
+            let told = self.cluster.metric(region, "tributary_peer_damaged_total").await;
+            let told = told.unwrap_or(0.0);
+            let before = self.damaged.insert(region, told).unwrap_or(0.0);
+            self.report.damaged += if told < before { told } else { told - before };
+        }
     }
 
     /// Fills in the rest of the report; what a run that failed leaves on the small disk is copied to where it stays.

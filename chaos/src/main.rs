@@ -34,6 +34,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use control::Control;
 use error::{ChaosError, Result};
@@ -60,6 +61,9 @@ struct Arguments {
     /// Rows that are inserted, a second and region.
     #[arg(long, default_value_t = 120)]
     rate: u64,
+    /// Seconds within which regions that can reach each other have to agree.
+    #[arg(long, default_value_t = 30)]
+    agree_s: u64,
     /// The product's binary; by default the one beside this.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -93,7 +97,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = tokio::select! {
         outcome = run(arguments) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(ChaosError::Arguments("interrupted".to_owned())),
+        () = interrupted() => Err(ChaosError::Arguments("interrupted".to_owned())),
     };
     match outcome {
         Ok(status) => status,
@@ -101,6 +105,17 @@ async fn main() -> ExitCode {
             eprintln!("tributary-chaos: {error}");
             ExitCode::from(BROKEN)
         }
+    }
+}
+
+/// Ctrl-C, or SIGTERM: either way, processes, mounts and namespaces of the run go with it.
+async fn interrupted() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        Err(_) => drop(tokio::signal::ctrl_c().await),
     }
 }
 
@@ -164,6 +179,7 @@ fn options(arguments: Arguments) -> Result<Options> {
             rows_per_s: arguments.rate,
         },
         control: arguments.control,
+        agree_max: Duration::from_secs(arguments.agree_s),
         flags: arguments.flags,
         quiet: arguments.quiet,
     })

@@ -143,8 +143,12 @@ impl Report {
         writeln!(out, "\nErrors by SQLSTATE: {}.", or_none(&errors))?;
         writeln!(
             out,
-            "Reads that were checked: {}, without an answer: {}; connections: {}.\n",
-            self.tallies.reads, self.tallies.reads_failed, self.tallies.connections
+            "Reads that were checked: {}, without an answer: {}, behind what another connection had been told: {}; \
+             connections: {}.\n",
+            self.tallies.reads,
+            self.tallies.reads_failed,
+            self.tallies.reads_behind,
+            self.tallies.connections
         )
     }
 

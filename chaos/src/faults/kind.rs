@@ -157,7 +157,7 @@ impl Kind {
                 ..good
             },
             Kind::Damage => Lane {
-                damaged_one_in: Some(between(20_000, 400_000)),
+                damaged_one_in: Some(between(2_000, 40_000)),
                 ..good
             },
             Kind::Loss => Lane {

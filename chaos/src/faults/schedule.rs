@@ -16,6 +16,9 @@ use crate::regions::Region;
 const FAULTS_MAX: usize = 3;
 const START_MS: std::ops::Range<u64> = 200..3_500;
 const TIME_MS: std::ops::Range<u64> = 1_500..8_000;
+/// Some last longer than any timeout of the links.
+const LONG_CHANCE: f64 = 0.15;
+const LONG_FACTOR: u32 = 3;
 const PERIOD_MS: std::ops::Range<u64> = 100..1_500;
 /// The fsync that is hit, of those of a thread.
 const SYNC: std::ops::Range<u64> = 1..150;
@@ -117,7 +120,10 @@ impl Schedule {
     fn fault(&mut self, kind: Kind, place: Place) -> Fault {
         let random = &mut self.random;
         let mut millis = |range| Duration::from_millis(random.random_range(range));
-        let (start, time, period) = (millis(START_MS), millis(TIME_MS), millis(PERIOD_MS));
+        let (start, mut time, period) = (millis(START_MS), millis(TIME_MS), millis(PERIOD_MS));
+        if random.random_bool(LONG_CHANCE) {
+            time *= LONG_FACTOR;
+        }
         Fault {
             kind,
             place,

@@ -14,6 +14,8 @@ const WORKLOAD: &str = "counting";
 const IDS_PER_REGION: u64 = 1_000_000_000;
 const IDS_PER_STYLE: u64 = 100_000_000;
 const VALUES: u64 = 1_000;
+/// One in so many rows is read back by the session that wrote it.
+const READ_EACH: u64 = 4;
 
 /// How rows are inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,9 +91,35 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     async fn plain(&self, session: &mut Session, first: u64) {
+        // Whatever was acknowledged before this is sent stands before it in the log.
+        let before = self.shared.events(self.region).counts().acknowledged;
         self.shared.events(self.region).send(first, 1);
         let answer = session.query(&self.insert(first)).await;
+        let is_in = answer.is_ok();
         self.settle(first, answer.map(|_| ()));
+        if is_in && first % READ_EACH == 0 {
+            self.reads_own_writes(session, before + 1).await;
+        }
+    }
+
+    /// The session that wrote sees its row, and with it all that was committed before.
+    async fn reads_own_writes(&self, session: &mut Session, least: u64) {
+        let sql = format!("SELECT n FROM counted WHERE region = '{}'", self.region);
+        let Ok(rows) = session.query(&sql).await else {
+            return;
+        };
+        let seen = rows
+            .first()
+            .and_then(|row| row.first()?.as_ref()?.parse::<u64>().ok());
+        if seen.is_none_or(|seen| seen < least) {
+            let detail = format!(
+                "{}: {seen:?} events, of which {least} were committed before",
+                self.region
+            );
+            self.shared
+                .journal
+                .violation("a session reads its own writes", detail);
+        }
     }
 
     async fn pipelined(&self, session: &mut Session, first: u64) {

@@ -34,6 +34,8 @@ pub struct Shared {
     pub cluster: Arc<Cluster>,
     /// Where violations go.
     pub journal: Arc<Journal>,
+    /// Regions that can reach each other have to agree within this time.
+    pub agree_max: Duration,
     /// Statements hold it for reading; who holds it for writing knows that nothing is under way.
     gate: Arc<RwLock<()>>,
     is_stopped: AtomicBool,
@@ -65,6 +67,8 @@ pub struct Tallies {
     pub reads: u64,
     /// Reads that were not.
     pub reads_failed: u64,
+    /// Reads that did not show yet what another connection had been told before they began.
+    pub reads_behind: u64,
     /// Connections that were made.
     pub connections: u64,
 }
@@ -78,7 +82,7 @@ pub struct Load {
 
 impl Shared {
     /// Nothing has been written yet.
-    pub fn new(cluster: Arc<Cluster>, journal: Arc<Journal>) -> Shared {
+    pub fn new(cluster: Arc<Cluster>, journal: Arc<Journal>, agree_max: Duration) -> Shared {
         let state = Region::ALL.map(|region| {
             let pauses = Pauses {
                 last: Instant::now(),
@@ -94,6 +98,7 @@ impl Shared {
         Shared {
             cluster,
             journal,
+            agree_max,
             gate: Arc::default(),
             is_stopped: AtomicBool::new(false),
             state: state.into_iter().collect(),

@@ -115,8 +115,8 @@ impl Reader {
                 self.wrong("a view counts nothing that was not written", detail);
             }
             if region == self.region && count < acknowledged {
-                let detail = format!("{count} own events, {acknowledged} were acknowledged before");
-                self.wrong("a region shows what it has acknowledged", detail);
+                // Only the session that wrote is promised to see it at once.
+                self.shared.tallies().reads_behind += 1;
             }
         }
         self.compare_with_before(&found);
