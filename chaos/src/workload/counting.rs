@@ -97,7 +97,7 @@ impl Writer<'_> {
         let answer = session.query(&self.insert(first)).await;
         let is_in = answer.is_ok();
         self.settle(first, answer.map(|_| ()));
-        if is_in && first % READ_EACH == 0 {
+        if is_in && first.is_multiple_of(READ_EACH) {
             self.reads_own_writes(session, before + 1).await;
         }
     }

@@ -1,7 +1,7 @@
 //! Namespaces, wires and addresses, by the tool `ip`.
 //!
-//! A namespace takes its interfaces with it when it goes, so removing it removes everything. A run that was killed leaves
-//! its namespaces; the next one removes those whose process no longer lives.
+//! A removed namespace lives on, with its interfaces, while a connection in it still waits for a peer, so wires are removed
+//! by themselves. A run that was killed leaves both; the next one removes those whose process no longer lives.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -13,6 +13,7 @@ use crate::error::{Result, run_tool};
 use crate::regions::Region;
 
 const PREFIX: &str = "tributary-chaos-";
+const WIRE_PREFIX: &str = "tcw";
 
 /// Counts what [`Namespaces::make`] has made.
 static MADE: AtomicU32 = AtomicU32::new(0);
@@ -20,7 +21,7 @@ static MADE: AtomicU32 = AtomicU32::new(0);
 /// The namespaces of this run.
 pub struct Namespaces {
     pid: u32,
-    /// Of this process: the kernel removes interfaces some time after their namespace.
+    /// Of this process: what was removed may live on for some time.
     number: u32,
 }
 
@@ -40,8 +41,8 @@ impl Namespaces {
 
     async fn make_one(&self, region: Region) -> Result<Tun> {
         let name = self.name(region);
-        let unique = format!("{}-{}-{}", self.pid, self.number % 100, region.index());
-        let (wire, peers) = (format!("w{unique}"), format!("p{unique}"));
+        let wire = self.wire(region);
+        let peers = format!("tcp{}", self.unique(region));
         let near = format!("{}/30", self.wire_ip(region, 1));
         let far = format!("{}/30", self.wire_ip(region, 2));
         let peer_ip = format!("{}/24", Namespaces::peer_ip(region));
@@ -65,6 +66,16 @@ impl Namespaces {
     /// The namespace of a region.
     pub fn name(&self, region: Region) -> String {
         format!("{PREFIX}{}-{}-{region}", self.pid, self.number)
+    }
+
+    /// The near end of the wire by which clients reach a region.
+    fn wire(&self, region: Region) -> String {
+        format!("{WIRE_PREFIX}{}", self.unique(region))
+    }
+
+    /// Short enough for the name of an interface.
+    fn unique(&self, region: Region) -> String {
+        format!("{}-{}{}", self.pid, self.number % 100, region.index())
     }
 
     /// Where clients reach a region.
@@ -95,29 +106,35 @@ impl Namespaces {
 impl Drop for Namespaces {
     fn drop(&mut self) {
         for region in Region::ALL {
-            remove(&self.name(region));
+            remove(&["link", "del", &self.wire(region)]);
+            remove(&["netns", "del", &self.name(region)]);
         }
     }
 }
 
-/// Removes the namespaces of runs whose process no longer lives.
+/// Removes the wires and namespaces of runs whose process no longer lives.
 pub fn remove_leftovers() {
-    let Ok(entries) = std::fs::read_dir("/var/run/netns") else {
-        return;
+    let left_in = |directory: &str, prefix: &str| {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let is_left = |name: &String| {
+            let pid = name.strip_prefix(prefix).and_then(|rest| rest.split_once('-'));
+            pid.is_some_and(|(pid, _)| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists())
+        };
+        names.filter(is_left).collect::<Vec<String>>()
     };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            remove(&name);
-        }
+    for wire in left_in("/sys/class/net", WIRE_PREFIX) {
+        remove(&["link", "del", &wire]);
+    }
+    for namespace in left_in("/var/run/netns", PREFIX) {
+        remove(&["netns", "del", &namespace]);
     }
 }
 
-fn remove(name: &str) {
+fn remove(arguments: &[&str]) {
     // What cannot be removed (it was never made) is not worth a word at the end of a run.
     let _ = std::process::Command::new("ip")
-        .args(["netns", "del", name])
+        .args(arguments)
         .stderr(std::process::Stdio::null())
         .status();
 }
