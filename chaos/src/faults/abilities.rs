@@ -43,24 +43,30 @@ impl Abilities {
     pub async fn find(directory: &Path) -> Abilities {
         let mut abilities = Abilities::default();
         if let Err(why) = try_strace(directory).await {
-            abilities.missing.insert(Ability::Strace, why);
+            abilities.lack(Ability::Strace, &why);
         }
         let disk = SmallDisk::mount(&directory.join("mount-trial")).await;
         if let Err(why) = &disk {
-            abilities.missing.insert(Ability::Mount, why.to_string());
+            abilities.lack(Ability::Mount, &why.to_string());
         }
         drop(disk);
         let _ = std::fs::remove_dir(directory.join("mount-trial"));
         if let Err(why) = Packets::start(0).await {
-            abilities.missing.insert(Ability::Packets, why.to_string());
+            abilities.lack(Ability::Packets, &why.to_string());
         }
         abilities
     }
 
     /// Says that an ability is not to be used, and why.
     pub fn without(mut self, ability: Ability, why: &str) -> Abilities {
-        self.missing.entry(ability).or_insert_with(|| why.to_owned());
+        self.lack(ability, why);
         self
+    }
+
+    /// Tools say more than one line; the first tells why.
+    fn lack(&mut self, ability: Ability, why: &str) {
+        let first = why.lines().next().unwrap_or_default();
+        self.missing.entry(ability).or_insert_with(|| first.to_owned());
     }
 
     /// Whether it is there.
