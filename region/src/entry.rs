@@ -186,7 +186,9 @@ impl Timed {
         let stored = StoredEntry { hlc: self.hlc, body };
         // Of a large entry nothing is written twice because a buffer had to grow.
         let blocks = match &stored.body {
-            Stored::Commit { tables, .. } | Stored::CommitOnce { tables, .. } => tables.iter().map(|(_, block)| block.0.len()).sum(),
+            Stored::Commit { tables, .. } | Stored::CommitOnce { tables, .. } => {
+                tables.iter().map(|(_, block)| block.0.len()).sum()
+            }
             Stored::Bundles(blocks) => blocks.iter().map(|block| block.0.len()).sum(),
             _ => 0,
         };

@@ -166,7 +166,9 @@ impl Sequencer {
             .iter()
             .map(|(table, writes, _)| (*table, writes.clone()))
             .collect();
-        let once: Vec<CommitToken> = of_accepted().filter_map(|(submission, _)| submission.writes.token).collect();
+        let once: Vec<CommitToken> = of_accepted()
+            .filter_map(|(submission, _)| submission.writes.token)
+            .collect();
         let entry = Entry::Commit {
             tables,
             source,

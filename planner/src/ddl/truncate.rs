@@ -11,7 +11,9 @@ pub(super) fn plan(truncate: &Truncate, catalog: &Catalog) -> Result<DdlPlan, Pl
     for name in &truncate.tables {
         let (object, table) = writable_table(catalog, name)?;
         if table.is_global() {
-            return Err(PlanError::internal("rows of a GLOBAL table are deleted one by one"));
+            return Err(PlanError::internal(
+                "rows of a GLOBAL table are deleted one by one",
+            ));
         }
         changes.push(CatalogChange::Truncate(object.id));
     }

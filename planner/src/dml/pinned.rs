@@ -107,7 +107,9 @@ mod tests {
             regions: vec![(RegionId(1), "us".into())],
             primary: RegionId(1),
         });
-        let create = parse("CREATE TABLE t (id int PRIMARY KEY, v int)").expect("valid").remove(0);
+        let create = parse("CREATE TABLE t (id int PRIMARY KEY, v int)")
+            .expect("valid")
+            .remove(0);
         let plan = plan_ddl(&create.statement, &catalog, &PlanSettings::default(), 0).expect("valid");
         plan.changes.iter().for_each(|change| catalog.apply(change));
         let statement = parse(sql).expect("valid").remove(0).statement;

@@ -8,10 +8,9 @@ use sqlparser::tokenizer::Token;
 
 use super::tokens::Tokens;
 use super::{
-    Truncate, truncate,
     AlterDatabase, AlterSource, CopyStatement, CreateMaterializedView, CreateSink, CreateSource, CreateTable,
-    CreateView, Drop, alter_database, alter_source, copy, create_materialized_view, create_sink,
-    create_source, create_table, create_view, drop, explain,
+    CreateView, Drop, Truncate, alter_database, alter_source, copy, create_materialized_view, create_sink,
+    create_source, create_table, create_view, drop, explain, truncate,
 };
 use crate::error::{PlanError, PlanErrorKind};
 

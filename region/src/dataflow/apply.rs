@@ -240,7 +240,12 @@ impl Dataflow {
     }
 
     /// Makes the catalog the current one: creates what is new in it, drops what is gone.
-    fn adopt_catalog(&mut self, catalog: Arc<Catalog>, record: &Sealed, gathered: &mut Gathered) -> Result<()> {
+    fn adopt_catalog(
+        &mut self,
+        catalog: Arc<Catalog>,
+        record: &Sealed,
+        gathered: &mut Gathered,
+    ) -> Result<()> {
         self.truncate(&catalog, record, gathered);
         let kept: BTreeSet<ObjectId> = catalog.objects.keys().copied().collect();
         self.tables.retain(|id, _| kept.contains(id));

@@ -483,5 +483,9 @@ fn a_commit_that_comes_again_is_answered_and_not_repeated() {
     reopened.settle();
     assert_eq!(position(&reopened, 3), position(&machine, 1));
     assert_eq!(reopened.log.len(), records, "nothing was logged for it");
-    assert!(reopened.shown("m").contains("| 5 | 2 |"), "{}", reopened.shown("m"));
+    assert!(
+        reopened.shown("m").contains("| 5 | 2 |"),
+        "{}",
+        reopened.shown("m")
+    );
 }

@@ -65,7 +65,9 @@ impl Proxy {
 
     /// Limits the bytes per second of each connection and direction, or lifts the limit.
     pub fn set_rate(&self, bytes_per_second: Option<u64>) {
-        self.meter.rate.store(bytes_per_second.unwrap_or(0), Ordering::Relaxed);
+        self.meter
+            .rate
+            .store(bytes_per_second.unwrap_or(0), Ordering::Relaxed);
     }
 }
 

@@ -18,8 +18,8 @@ use tributary_replication::Epoch;
 use tributary_replication::bundle::{decode_rows, encode_rows};
 use tributary_storage::OriginId;
 
-use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::error::SqlState;
+use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
 
 /// A statement for another region.
@@ -184,7 +184,9 @@ mod tests {
 
     #[test]
     fn errors_survive_the_wire_and_strange_codes_are_internal() {
-        let error = SqlError::new(sqlstate::UNIQUE_VIOLATION, "taken").detail("d").hint("h");
+        let error = SqlError::new(sqlstate::UNIQUE_VIOLATION, "taken")
+            .detail("d")
+            .hint("h");
         assert_eq!(SqlError::from(WireError::from(error.clone())), error);
         let strange = WireError {
             state: "ZZZZZ".into(),

@@ -72,6 +72,9 @@ pub enum Opened {
     Unreadable,
 }
 
+/// What follows an owner's last rows; no Arrow stream begins like this.
+pub(crate) const END_OF_SCAN: &[u8] = b"end";
+
 /// Why rows of another region cannot be read.
 #[derive(Debug, Error)]
 pub enum FarError {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::compute::{filter_record_batch, prep_null_mask_filter};
+use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::ToDFSchema;
 use datafusion::error::DataFusionError;
@@ -100,7 +100,7 @@ impl Scan {
             None => batch.clone(),
             Some(condition) => {
                 let holds = condition.evaluate(batch)?.into_array(batch.num_rows())?;
-                filter_record_batch(batch, &prep_null_mask_filter(holds.as_boolean()))?
+                filter_record_batch(batch, holds.as_boolean())?
             }
         };
         let rows = usize::try_from(self.rows_left)

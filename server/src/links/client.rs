@@ -21,7 +21,7 @@ use super::tls::dial::DialFailed;
 use super::tls::socket::{PeerSocket, Verdict};
 use super::{MESSAGE_BYTES_MAX, PeerTls};
 use crate::far::forward::{ForwardReply, ForwardRequest};
-use crate::far::{FarError, FarRows, Opened, ScanRequest};
+use crate::far::{END_OF_SCAN, FarError, FarRows, Opened, ScanRequest};
 
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
@@ -268,7 +268,8 @@ fn rows_of(region: String, stream: Streaming<FlightData>) -> FarRows {
         async move {
             let mut stream = stream?;
             match tokio::time::timeout(SILENCE_MAX, stream.message()).await {
-                Ok(Ok(None)) => None,
+                Ok(Ok(None)) => Some((Err(broken("it broke off".to_owned())), None)),
+                Ok(Ok(Some(data))) if data.data_body == END_OF_SCAN => None,
                 Ok(Ok(Some(data))) => match decode_rows(&data.data_body) {
                     Ok(rows) => Some((Ok(rows), Some(stream))),
                     Err(error) => Some((Err(broken(error.to_string())), None)),

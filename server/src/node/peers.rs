@@ -10,8 +10,8 @@ use tributary_planner::parse::parse;
 use tributary_region::Snapshot;
 
 use super::{Node, NodeSettings};
-use crate::far::owner::{self, Scan};
 use crate::far::forward::{ForwardReply, ForwardRequest};
+use crate::far::owner::{self, Scan};
 use crate::far::{FarError, FarReads, FarRows, Opened, ScanRequest};
 use crate::links::{PeerClient, PeerTls};
 use crate::pgwire::ServeOptions;
@@ -97,7 +97,8 @@ impl FarReads for Peers {
             reason,
         };
         let client = self.client(region);
-        let client = client.ok_or_else(|| unreachable("this region was not told where it is: give its --peer".into()))?;
+        let client = client
+            .ok_or_else(|| unreachable("this region was not told where it is: give its --peer".into()))?;
         let mut last = String::new();
         for _ in 0..FORWARD_ATTEMPTS {
             match client.forward(&request).await {
@@ -122,7 +123,9 @@ impl Node {
         }
         let parsed = match parse(&request.sql).map(|mut parsed| (parsed.pop(), parsed.is_empty())) {
             Ok((Some(only), true)) if only.statement.is_dml() => only,
-            Ok(_) => return ForwardReply::Refused(SqlError::internal("not one statement that writes").into()),
+            Ok(_) => {
+                return ForwardReply::Refused(SqlError::internal("not one statement that writes").into());
+            }
             Err(error) => return ForwardReply::Refused(SqlError::from(error).into()),
         };
         let backend = Arc::clone(self) as Arc<dyn Backend>;

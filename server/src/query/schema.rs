@@ -87,7 +87,12 @@ impl PublicSchema {
             versions: true,
         };
         let pending = self.pending.get(&id).cloned();
-        Some(Arc::new(Relation::table(table, exposed, pending, self.region_names())))
+        Some(Arc::new(Relation::table(
+            table,
+            exposed,
+            pending,
+            self.region_names(),
+        )))
     }
 
     fn far(&self, object: &Object, local: Relation) -> Arc<dyn TableProvider> {

@@ -44,13 +44,23 @@ async fn far_rows(cluster: &Cluster, progress: &Progress, report: &mut Report) -
         let read = query(&client, "SELECT count(*), coalesce(sum(amount), 0) FROM payment").await?;
         times.push(started.elapsed());
         client.batch_execute("COMMIT").await?;
-        let read = read.first().ok_or_else(|| DemoError::Answer("no count".to_owned()))?;
+        let read = read
+            .first()
+            .ok_or_else(|| DemoError::Answer("no count".to_owned()))?;
         rows = number(read, 0)?;
         right &= (rows, number(read, 1)?) == view;
     }
     let slowest = times.into_iter().max().unwrap_or_default();
-    let figure = format!("{rows} rows of {} regions, at most {}", cluster.names().len(), seconds(slowest));
-    report.check("rows of all regions and their view are of one moment", right, figure.clone());
+    let figure = format!(
+        "{rows} rows of {} regions, at most {}",
+        cluster.names().len(),
+        seconds(slowest)
+    );
+    report.check(
+        "rows of all regions and their view are of one moment",
+        right,
+        figure.clone(),
+    );
     step.done(&figure);
     Ok(())
 }
@@ -71,7 +81,10 @@ async fn slow_link(cluster: &Cluster, progress: &Progress, report: &mut Report) 
     let client = cluster.connect("ap").await?;
     let lags = "SELECT max(lag_ms) FROM tributary.frontier";
     let lag = number(
-        query(&client, lags).await?.first().ok_or_else(|| DemoError::Answer("no lag".to_owned()))?,
+        query(&client, lags)
+            .await?
+            .first()
+            .ok_or_else(|| DemoError::Answer("no lag".to_owned()))?,
         0,
     )?;
     let mut written = 0;
@@ -89,7 +102,10 @@ async fn slow_link(cluster: &Cluster, progress: &Progress, report: &mut Report) 
     );
     report.figure(
         "bytes over the slow links, per payment",
-        format!("{:.0} ({carried} for {written})", carried as f64 / written.max(1) as f64),
+        format!(
+            "{:.0} ({carried} for {written})",
+            carried as f64 / written.max(1) as f64
+        ),
     );
     step.done(&format!("{lag} ms behind"));
     Ok(())
@@ -102,14 +118,22 @@ async fn added(cluster: &mut Cluster, progress: &Progress, report: &mut Report) 
     let address = cluster.add(ADDED).await?;
     let started = Instant::now();
     let us = cluster.connect("us").await?;
-    us.batch_execute(&format!("ALTER DATABASE tributary ADD REGION {ADDED} WITH (address = '{address}')"))
-        .await?;
+    us.batch_execute(&format!(
+        "ALTER DATABASE tributary ADD REGION {ADDED} WITH (address = '{address}')"
+    ))
+    .await?;
     cluster.wait_ready_at(ADDED).await?;
     let took = started.elapsed();
     let client = cluster.connect(ADDED).await?;
     let same = payment_totals(&client).await? == (payments, sum);
-    report.check("a region that is added serves what the others have", same, seconds(took));
-    client.batch_execute("INSERT INTO payment VALUES (9000000001, 1, 7)").await?;
+    report.check(
+        "a region that is added serves what the others have",
+        same,
+        seconds(took),
+    );
+    client
+        .batch_execute("INSERT INTO payment VALUES (9000000001, 1, 7)")
+        .await?;
     wait_for_payments(cluster, u64::try_from(payments).unwrap_or(0) + 1, GIVE_UP).await?;
     let mut right = true;
     for region in cluster.names() {
@@ -126,7 +150,11 @@ async fn wiped(cluster: &mut Cluster, progress: &Progress, report: &mut Report) 
     let (payments, _) = payment_totals(&cluster.connect("us").await?).await?;
     let eu = cluster.connect("eu").await?;
     let own = query(&eu, "SELECT count(*) FROM payment WHERE tributary_region = 'eu'").await?;
-    let own = number(own.first().ok_or_else(|| DemoError::Answer("no count".to_owned()))?, 0)?;
+    let own = number(
+        own.first()
+            .ok_or_else(|| DemoError::Answer("no count".to_owned()))?,
+        0,
+    )?;
     cluster.kill("eu").await?;
     std::fs::remove_dir_all(cluster.data("eu"))?;
     let served = cluster.restart("eu").await.is_ok();

@@ -34,7 +34,9 @@ pub(crate) async fn run(session: &mut Session, parsed: &Parsed, region: &str) ->
     };
     let done = match session.backend.forward(region, request).await? {
         ForwardReply::Done(done) => done,
-        ForwardReply::Refused(error) => return Err(SqlError::from(error).context(format!("in region \"{region}\""))),
+        ForwardReply::Refused(error) => {
+            return Err(SqlError::from(error).context(format!("in region \"{region}\"")));
+        }
     };
     for notice in &done.notices {
         session.notice(notice.clone().into());
@@ -59,7 +61,9 @@ fn text_of(parsed: &Parsed) -> String {
 
 /// A session reads what it wrote: the other region's epoch has to be here first.
 async fn await_arrival(session: &mut Session, region: &str, done: &Forwarded) {
-    let Some((origin, epoch)) = done.committed else { return };
+    let Some((origin, epoch)) = done.committed else {
+        return;
+    };
     if !session.backend.wait_for_epoch(origin, epoch, ARRIVE_MAX).await {
         session.notice(SqlError::new(
             "00000",

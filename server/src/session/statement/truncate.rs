@@ -25,7 +25,11 @@ pub(crate) async fn run(session: &mut Session, truncate: &Truncate, scope: Scope
         dml::run(session, &single(format!("DELETE FROM {name}"))?, scope).await?;
     }
     if !regional.is_empty() {
-        ddl::run(session, &single(format!("TRUNCATE TABLE {}", regional.join(", ")))?).await?;
+        ddl::run(
+            session,
+            &single(format!("TRUNCATE TABLE {}", regional.join(", ")))?,
+        )
+        .await?;
     }
     Ok(Outcome::Done("TRUNCATE TABLE".to_owned()))
 }
