@@ -66,8 +66,6 @@ pub enum Opened {
     Gone,
     /// Another incarnation of the region answers.
     OtherOrigin,
-    /// The table is not known there.
-    NoTable,
     /// The request makes no sense to it.
     Unreadable,
 }

@@ -208,11 +208,12 @@ impl PeerClient {
         let (opened, stream) = opened.map_err(unreachable)?;
         match opened {
             Opened::Rows => Ok(rows_of(region.to_owned(), stream)),
-            Opened::Gone => Err(FarError::Gone {
+            // Of another incarnation a later snapshot will know.
+            Opened::Gone | Opened::OtherOrigin => Err(FarError::Gone {
                 region: region.to_owned(),
                 epoch: request.epoch,
             }),
-            Opened::OtherOrigin | Opened::NoTable | Opened::Unreadable => Err(FarError::Broken {
+            Opened::Unreadable => Err(FarError::Broken {
                 region: region.to_owned(),
                 reason: format!("it answers {opened:?}"),
             }),

@@ -299,6 +299,8 @@ async fn truncate_empties_a_table_in_all_regions_and_joins_say_which_rows_to_wri
         wait_for_rows(client, "SELECT n, total FROM n", &["0|NULL".to_owned()]).await;
         wait_for_rows(client, "SELECT count(*) FROM orders", &["0".to_owned()]).await;
         wait_for_rows(client, "SELECT count(*) FROM kind", &["0".to_owned()]).await;
+    }
+    for client in &clients {
         run(client, "INSERT INTO orders VALUES (1, 'new')").await;
     }
     for client in &clients {
