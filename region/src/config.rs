@@ -58,6 +58,12 @@ pub struct Founding {
 pub struct Defects {
     /// Acknowledge and publish at once, without waiting for the log's sync.
     pub ack_before_sync: bool,
+    /// Take the identity that the catalog names although others have heard of it.
+    pub reuse_incarnation: bool,
+    /// Keep the slots of superseded incarnations.
+    pub keep_superseded: bool,
+    /// Take part before every view is computed.
+    pub join_early: bool,
     /// Faults of replication.
     pub replication: tributary_replication::Defects,
     /// Faults of the operators.

@@ -173,7 +173,8 @@ impl Links {
         for peer in self.peers() {
             self.with_link(&peer, view, out, |link, local, effects| link.poll(local, effects));
         }
-        let lacks = self.inbox.lacks(view.frontier);
+        let mut lacks = self.inbox.lacks(view.frontier);
+        lacks.extend(self.last_words(view));
         if lacks.is_empty() {
             self.waiting_since_ms = None;
             return;
@@ -192,6 +193,33 @@ impl Links {
                 link.lack(need, local, effects)
             });
         }
+    }
+
+    /// What peers know more of logs that are continued no more. Nobody else will pass it on: their writer is gone, and
+    /// a peer that has nothing to say sends no bundle that would wait for it.
+    fn last_words(&self, view: &View<'_>) -> Vec<(String, OriginId, Epoch)> {
+        let regions = &view.dataflow.catalog().regions;
+        let is_over = |origin: &OriginId| {
+            let region = regions.get(&origin.region);
+            region.is_some_and(|def| !def.is_member() || def.incarnation > origin.incarnation)
+        };
+        let mut known: BTreeMap<OriginId, (Epoch, &str)> = BTreeMap::new();
+        for (peer, link) in &self.links {
+            let status = link.status();
+            let all = status.peer_frontier.iter();
+            let is_up = status.state == LinkState::Up;
+            for (origin, epoch) in all.filter(|(origin, _)| is_up && is_over(origin)) {
+                if epoch
+                    > known
+                        .get(&origin)
+                        .map_or(view.frontier.get(origin), |(most, _)| *most)
+                {
+                    known.insert(origin, (epoch, peer));
+                }
+            }
+        }
+        let ask = |(origin, (epoch, peer)): (OriginId, (Epoch, &str))| (peer.to_owned(), origin, epoch);
+        known.into_iter().map(ask).collect()
     }
 
     /// Own changes of a step.

@@ -511,7 +511,8 @@ fn view<'a>(dataflow: &'a Dataflow, frontier: &'a Frontier, now_ms: u64) -> View
     }
 }
 
-/// Whether every other member has said that it had processed this whole frontier without announcing more.
+/// Whether every other member has said, as who it is known here, that it had processed this whole frontier without
+/// announcing more.
 fn is_settled(snapshot: &Snapshot) -> bool {
     let Some(own) = snapshot.origin else { return false };
     let mut others = snapshot
@@ -527,6 +528,7 @@ fn is_settled(snapshot: &Snapshot) -> bool {
         let status = links
             .find(|(peer, _)| *peer == def.name)
             .map(|(_, status)| status);
+        let status = status.filter(|status| status.peer.and_then(|peer| peer.origin) == Some(origin));
         let processed = status.map(|status| &status.peer_processed);
         processed.is_some_and(|processed| {
             processed.covers(&snapshot.frontier) && processed.get(origin) == snapshot.frontier.get(origin)

@@ -111,7 +111,8 @@ pub enum LinkEffect {
     Send(Message),
     /// Offer this bundle to the inbox.
     Deliver(Bytes),
-    /// One of the two does not want to talk to the other. A `Close` follows.
+    /// One of the two does not want to talk to the other. A `Close` follows, unless the other is to be told that it must
+    /// stop.
     Refused {
         /// Why, for a person to read.
         reason: String,
@@ -340,8 +341,11 @@ impl Link {
         }
         let identity = local.identity.map(|identity| identity.origin);
         let spoke_ago_ms = local.now_ms.saturating_sub(self.spoke_ms);
-        if identity != self.greeted_as {
-            // We became a member, or another one: everything about this session is different now.
+        let peer = self.peer_identity.and_then(|peer| peer.origin);
+        let is_over = peer.is_some_and(|peer| handshake::is_over(peer, local));
+        if identity != self.greeted_as || (self.state == LinkState::Up && is_over) {
+            // We became a member, or another one: everything about this session is different now. Or the peer is one
+            // no more, and must be told.
             self.connected(local, out);
         } else if self.state == LinkState::Greeting {
             if spoke_ago_ms >= self.config.hello_retry_ms {

@@ -1,14 +1,15 @@
 //! What clients asked for and what they were told.
 //!
 //! The set of commits that are in lies between the acknowledged and the submitted: every acknowledged one is in
-//! its log for good, at the position it was told, exactly once; nothing is in that was not submitted.
+//! its log for good, at the position it was told, exactly once; nothing is in that was not submitted. Only with its
+//! log goes what was acknowledged: when the disk is wiped, restored from an old copy, or the region is fenced.
 
 use std::collections::BTreeMap;
 
 use tributary_region::{Committed, Rejected, WriteSet};
-use tributary_storage::OriginId;
 
 use crate::failure::{Checked, Violation};
+use crate::model::LogId;
 
 /// What became of a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +24,12 @@ enum Fate {
     Refused,
     /// A crash took it before it was acknowledged.
     Lost,
+    /// Its log is continued no more, or not from there.
+    Superseded,
 }
 
 struct Submission {
-    origin: OriginId,
+    log: LogId,
     writes: Option<WriteSet>,
     fate: Fate,
 }
@@ -52,17 +55,19 @@ pub struct LedgerCounts {
     pub refused: u64,
     /// Lost in a crash before they were acknowledged.
     pub lost: u64,
+    /// Acknowledged, and gone with their log as told.
+    pub superseded: u64,
 }
 
 impl Ledger {
     /// A new submission at a region; DDL has no writes. Returns its token.
-    pub fn submit(&mut self, origin: OriginId, writes: Option<WriteSet>) -> u64 {
+    pub fn submit(&mut self, log: LogId, writes: Option<WriteSet>) -> u64 {
         self.counts.submitted += 1;
         let token = self.counts.submitted;
         self.submissions.insert(
             token,
             Submission {
-                origin,
+                log,
                 writes,
                 fate: Fate::Submitted,
             },
@@ -99,7 +104,7 @@ impl Ledger {
     /// When the answer is not true, or is the second one.
     pub fn reply(
         &mut self,
-        origin: OriginId,
+        log: LogId,
         token: u64,
         outcome: &Result<Committed, Rejected>,
         durable: u64,
@@ -108,11 +113,11 @@ impl Ledger {
         let broken = |detail: String| {
             Err(Violation::new(
                 "acknowledgements",
-                format!("submission {token} at {origin}: {detail}"),
+                format!("submission {token} at {log}: {detail}"),
             ))
         };
-        if submission.origin != origin {
-            return broken(format!("it was made at {}", submission.origin));
+        if submission.log != log {
+            return broken(format!("it was made at {}", submission.log));
         }
         let fate = match (outcome, &submission.fate) {
             (Ok(committed), Fate::Sealed(position)) if *position == committed.position.0 => {
@@ -143,12 +148,12 @@ impl Ledger {
     ///
     /// # Errors
     /// When an acknowledged commit is gone.
-    pub fn crash(&mut self, origin: OriginId, last: u64) -> Checked {
-        for (token, submission) in self.submissions.iter_mut().filter(|(_, s)| s.origin == origin) {
+    pub fn crash(&mut self, log: LogId, last: u64) -> Checked {
+        for (token, submission) in self.submissions.iter_mut().filter(|(_, s)| s.log == log) {
             match submission.fate {
                 Fate::Acknowledged(position) if position > last => {
                     let detail = format!(
-                        "submission {token} was acknowledged at {position}, {origin} restarts at {last}"
+                        "submission {token} was acknowledged at {position}, {log} restarts at {last}"
                     );
                     return Err(Violation::new("acknowledged commits survive", detail));
                 }
@@ -161,17 +166,42 @@ impl Ledger {
         Ok(())
     }
 
+    /// A log is continued no more after `last`, as its operator knows.
+    pub fn supersede(&mut self, log: LogId, last: u64) {
+        for submission in self.submissions.values_mut().filter(|s| s.log == log) {
+            match submission.fate {
+                Fate::Acknowledged(position) if position > last => {
+                    submission.fate = Fate::Superseded;
+                    self.counts.superseded += 1;
+                }
+                Fate::Submitted => submission.fate = Fate::Lost,
+                Fate::Sealed(position) if position > last => submission.fate = Fate::Lost,
+                _ => {}
+            }
+        }
+    }
+
+    /// The greatest position of a log at which something was acknowledged.
+    pub fn acknowledged(&self, log: LogId) -> u64 {
+        let all = self.submissions.values().filter(|s| s.log == log);
+        let positions = all.filter_map(|submission| match submission.fate {
+            Fate::Acknowledged(position) => Some(position),
+            _ => None,
+        });
+        positions.max().unwrap_or(0)
+    }
+
     /// At the end: every acknowledged commit is where it was acknowledged, according to `holds`.
     ///
     /// # Errors
     /// When one is not.
-    pub fn check_all(&self, holds: impl Fn(OriginId, u64, u64) -> bool) -> Checked {
+    pub fn check_all(&self, holds: impl Fn(LogId, u64, u64) -> bool) -> Checked {
         for (token, submission) in &self.submissions {
             let (Fate::Acknowledged(position) | Fate::Sealed(position)) = submission.fate else {
                 continue;
             };
-            if !holds(submission.origin, position, *token) {
-                let detail = format!("submission {token} is not at {position} of {}", submission.origin);
+            if !holds(submission.log, position, *token) {
+                let detail = format!("submission {token} is not at {position} of {}", submission.log);
                 return Err(Violation::new("acknowledged commits survive", detail));
             }
         }

@@ -17,17 +17,26 @@ pub enum Control {
     MergeByAdding,
     /// Apply a bundle whose causes are missing.
     IgnoreCauses,
+    /// A region that lost its log writes as the incarnation that others have heard of.
+    ReuseIncarnation,
+    /// Slots of superseded incarnations go on counting.
+    KeepSuperseded,
+    /// A region takes part before its views are computed.
+    JoinEarly,
     /// A sync that leaves one family out.
     LoseFlush(Family),
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Control; 7] = [
+    pub const ALL: [Control; 10] = [
         Control::AckBeforeSync,
         Control::SkipDuplicateCheck,
         Control::MergeByAdding,
         Control::IgnoreCauses,
+        Control::ReuseIncarnation,
+        Control::KeepSuperseded,
+        Control::JoinEarly,
         Control::LoseFlush(Family::Log),
         Control::LoseFlush(Family::Runs),
         Control::LoseFlush(Family::Manifest),
@@ -40,6 +49,9 @@ impl Control {
             Control::SkipDuplicateCheck => "skip-duplicate-check",
             Control::MergeByAdding => "merge-by-adding",
             Control::IgnoreCauses => "ignore-causes",
+            Control::ReuseIncarnation => "reuse-incarnation",
+            Control::KeepSuperseded => "keep-superseded",
+            Control::JoinEarly => "join-early",
             Control::LoseFlush(Family::Log) => "lose-log-flush",
             Control::LoseFlush(Family::Runs) => "lose-runs-flush",
             Control::LoseFlush(Family::Manifest) => "lose-manifest-flush",
@@ -86,6 +98,67 @@ pub struct FaultProfile {
     pub pause_every_ms: u64,
 }
 
+/// How often members come and go: mean milliseconds between two of a kind, over the whole world; 0 is never.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemberProfile {
+    /// Regions other than the primary whose disks are lost.
+    pub wipe_every_ms: u64,
+    /// Primaries whose disks are lost.
+    pub wipe_primary_every_ms: u64,
+    /// Disks put back to an earlier copy.
+    pub restore_every_ms: u64,
+    /// Regions fenced.
+    pub fence_every_ms: u64,
+    /// Regions added.
+    pub add_every_ms: u64,
+    /// Regions dropped.
+    pub drop_every_ms: u64,
+    /// Hand-overs of the primary.
+    pub set_primary_every_ms: u64,
+}
+
+impl MemberProfile {
+    /// Whether any of it happens.
+    pub fn happen(&self) -> bool {
+        let Self {
+            wipe_every_ms,
+            wipe_primary_every_ms,
+            restore_every_ms,
+            fence_every_ms,
+            add_every_ms,
+            drop_every_ms,
+            set_primary_every_ms,
+        } = *self;
+        let all = [
+            wipe_every_ms,
+            wipe_primary_every_ms,
+            restore_every_ms,
+            fence_every_ms,
+            add_every_ms,
+            drop_every_ms,
+            set_primary_every_ms,
+        ];
+        all.iter().any(|every_ms| *every_ms > 0)
+    }
+
+    /// None of it in many runs; in the others a few kinds.
+    fn draw(rng: &mut Rng) -> Self {
+        if rng.percent(45) {
+            return Self::default();
+        }
+        let mut often = |every_ms: u64| *rng.pick(&[0, every_ms, 2 * every_ms]);
+        Self {
+            wipe_every_ms: often(1_500),
+            wipe_primary_every_ms: often(2_500),
+            restore_every_ms: often(1_500),
+            fence_every_ms: often(2_000),
+            add_every_ms: often(1_000),
+            drop_every_ms: often(2_500),
+            set_primary_every_ms: often(1_500),
+        }
+    }
+}
+
 /// Limits of a region that a run makes small, so that they are met.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -104,8 +177,10 @@ pub struct Limits {
 pub struct Options {
     /// The seed that all of this, and all chance in the run, is drawn from.
     pub seed: u64,
-    /// The number of regions, 1 to 5.
+    /// The number of regions at first, 1 to 5, now and then 10.
     pub regions: usize,
+    /// Regions that may be added.
+    pub spare: usize,
     /// Partitions of each view of a region that is alone.
     pub partitions: usize,
     /// Whether all rows of views are out of memory.
@@ -118,6 +193,8 @@ pub struct Options {
     pub link: LinkProfile,
     /// What goes wrong.
     pub faults: FaultProfile,
+    /// What happens to members.
+    pub members: MemberProfile,
     /// How far clocks are apart, in milliseconds.
     pub clock_skew_ms: u64,
     /// Mean milliseconds between two commits of a region.
@@ -145,12 +222,22 @@ impl Options {
         let regions = *rng.pick(&[2, 3, 3, 3, 3, 4, 4, 5]);
         let mut room = Rng::new(seed).fork("room");
         let regions = if room.percent(15) { 1 } else { regions };
+        let mut members = Rng::new(seed).fork("members of the cluster");
+        let regions = if members.percent(3) { 10 } else { regions };
+        let profile = MemberProfile::draw(&mut members);
+        let spare = if profile.add_every_ms > 0 {
+            *members.pick(&[0, 1, 1, 2])
+        } else {
+            0
+        };
         let calm = rng.percent(15);
         let unless_calm = |value: u64| if calm { 0 } else { value };
         let far = rng.percent(30);
         Self {
             seed,
             regions,
+            spare,
+            members: profile,
             partitions: *room.pick(&[1, 2, 3]),
             spilled: room.percent(20),
             trouble_ms: rng.between(3_000, 6_000) * 3 / (regions as u64).max(3),
@@ -206,6 +293,10 @@ impl Options {
         self.link.duplication = 100;
         self.link.reordering = 200;
         self.compared = 25;
+        if let Control::ReuseIncarnation | Control::KeepSuperseded | Control::JoinEarly = control {
+            self.members.wipe_every_ms = 1_000;
+            self.members.wipe_primary_every_ms = 2_000;
+        }
         self
     }
 }

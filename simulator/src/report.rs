@@ -7,6 +7,7 @@ use tributary_region::dataflow::Counts;
 
 use crate::ledger::LedgerCounts;
 use crate::network::NetworkCounts;
+use crate::world::members::MemberCounts;
 
 /// A run with fewer steps does not count.
 pub const STEPS_MIN: u64 = 2_000;
@@ -40,6 +41,8 @@ pub struct Report {
     pub full_disks: u64,
     /// Unsynced writes that crashes took.
     pub lost_writes: u64,
+    /// What happened to members.
+    pub members: MemberCounts,
     /// Damaged messages that were refused.
     pub damaged_refused: u64,
     /// Bundles and greetings that regions refused.
@@ -138,6 +141,8 @@ impl Report {
         self.ledger.conflicts += ledger.conflicts;
         self.ledger.refused += ledger.refused;
         self.ledger.lost += ledger.lost;
+        self.ledger.superseded += ledger.superseded;
+        self.members.add(&run.members);
         self.network.sent += network.sent;
         self.network.lost += network.lost;
         self.network.duplicated += network.duplicated;
@@ -150,7 +155,7 @@ impl Report {
     }
 
     /// What a suite must have seen, with how often it did.
-    pub fn required(&self) -> [(&'static str, u64); 12] {
+    pub fn required(&self) -> [(&'static str, u64); 24] {
         [
             ("relays", self.regions.relayed),
             ("joint applications", self.regions.joint_applications),
@@ -164,6 +169,21 @@ impl Report {
             ("comparisons of session windows", self.sessions_compared),
             ("records of several commits", self.shared_records),
             ("rows out of memory", self.regions.spills),
+            ("regions wiped", self.members.wiped),
+            ("primaries wiped", self.members.primaries_wiped),
+            ("starts without a log that must stop", self.members.started_bare),
+            ("old copies that others know more of", self.members.restored),
+            (
+                "old copies that nobody knows more of",
+                self.members.restored_unseen,
+            ),
+            ("regions fenced", self.members.fenced),
+            ("regions that stopped as told", self.members.stopped),
+            ("later incarnations that joined", self.members.reincarnated),
+            ("regions added", self.members.added),
+            ("regions drained and dropped", self.members.dropped),
+            ("regions dropped by force", self.members.forced),
+            ("hand-overs of the primary", self.members.handed_over),
         ]
     }
 
@@ -201,8 +221,13 @@ impl Report {
             ),
             format!("seen: {}", required.join(", ")),
             format!(
-                "commits: submitted {}, acknowledged {}, conflicting {}, refused {}, lost {}",
-                ledger.submitted, ledger.acknowledged, ledger.conflicts, ledger.refused, ledger.lost
+                "commits: submitted {}, acknowledged {}, conflicting {}, refused {}, lost {}, gone with their log {}",
+                ledger.submitted,
+                ledger.acknowledged,
+                ledger.conflicts,
+                ledger.refused,
+                ledger.lost,
+                ledger.superseded
             ),
             format!(
                 "faults: crashes {}, partitions {}, connections ended {}, full disks {}; messages {} (lost {}, \

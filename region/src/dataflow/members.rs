@@ -26,7 +26,7 @@ impl Dataflow {
         if self.origin.is_none() {
             self.origin = self
                 .named()
-                .filter(|origin| self.frontier.get(*origin) == Epoch(0));
+                .filter(|origin| self.frontier.get(*origin) == Epoch(0) || self.defects.reuse_incarnation);
         }
     }
 
@@ -96,6 +96,7 @@ impl Dataflow {
     /// Whether every view is computed, as far as it can be.
     pub(crate) fn is_caught_up(&self) -> bool {
         self.views.values().all(|view| match view {
+            _ if self.defects.join_early => true,
             ViewState::Attached(_) => true,
             ViewState::Backfilling(job) => job.failure().is_some(),
         })
@@ -118,6 +119,7 @@ impl Dataflow {
     pub(super) fn supersede(&mut self, by: OriginId, gathered: &mut Gathered) {
         let earlier = self.frontier.iter().map(|(origin, _)| origin);
         let earlier: Vec<OriginId> = earlier
+            .filter(|_| !self.defects.keep_superseded)
             .filter(|origin| origin.region == by.region && origin.incarnation < by.incarnation)
             .collect();
         for origin in earlier {

@@ -14,7 +14,7 @@ use tributary_storage::{Position, Record};
 
 const START_MS: u64 = 1_700_000_000_000;
 /// The time from one timer to the next.
-const TICK_MS: u64 = 20;
+pub(super) const TICK_MS: u64 = 20;
 
 struct Node {
     region: Region,
@@ -24,9 +24,11 @@ struct Node {
 }
 
 /// Machines by name, and who is connected with whom.
-struct Cluster {
+pub(super) struct Cluster {
     nodes: BTreeMap<String, Node>,
     connected: BTreeSet<(String, String)>,
+    /// Pairs that cannot reach each other.
+    cut: BTreeSet<(String, String)>,
     under_way: VecDeque<(String, String, Message)>,
     now_ms: u64,
     tokens: u64,
@@ -34,10 +36,11 @@ struct Cluster {
 
 impl Cluster {
     /// A cluster with these members, of which the first is the primary; connected and settled.
-    fn new(names: &[&str]) -> Self {
+    pub(super) fn new(names: &[&str]) -> Self {
         let mut cluster = Self {
             nodes: BTreeMap::new(),
             connected: BTreeSet::new(),
+            cut: BTreeSet::new(),
             under_way: VecDeque::new(),
             now_ms: START_MS,
             tokens: 0,
@@ -79,12 +82,18 @@ impl Cluster {
         Ok(())
     }
 
-    fn start(&mut self, name: &str, peers: &[&str], log: Vec<Record>, set: impl FnOnce(&mut RegionConfig)) {
+    pub(super) fn start(
+        &mut self,
+        name: &str,
+        peers: &[&str],
+        log: Vec<Record>,
+        set: impl FnOnce(&mut RegionConfig),
+    ) {
         self.try_start(name, peers, log, set).expect("it opens");
     }
 
     /// Ends a region; returns its log.
-    fn stop(&mut self, name: &str) -> Vec<Record> {
+    pub(super) fn stop(&mut self, name: &str) -> Vec<Record> {
         let gone = self.nodes.remove(name).expect("it runs");
         self.connected.retain(|(a, b)| a != name && b != name);
         let others: Vec<String> = self.nodes.keys().cloned().collect();
@@ -95,7 +104,17 @@ impl Cluster {
         gone.log
     }
 
-    fn connect_all(&mut self) {
+    /// Two regions, in the order of their names, cannot reach each other any more.
+    pub(super) fn cut(&mut self, a: &str, b: &str) {
+        let pair = (a.to_owned(), b.to_owned());
+        self.cut.insert(pair.clone());
+        if self.connected.remove(&pair) {
+            self.step(a, Input::Disconnected { peer: b.to_owned() });
+            self.step(b, Input::Disconnected { peer: a.to_owned() });
+        }
+    }
+
+    pub(super) fn connect_all(&mut self) {
         let names: Vec<String> = self.nodes.keys().cloned().collect();
         for a in &names {
             for b in names.iter().filter(|b| *b > a) {
@@ -104,15 +123,16 @@ impl Cluster {
         }
     }
 
-    fn connect(&mut self, a: &str, b: &str) {
-        if self.connected.insert((a.to_owned(), b.to_owned())) {
+    pub(super) fn connect(&mut self, a: &str, b: &str) {
+        let pair = (a.to_owned(), b.to_owned());
+        if !self.cut.contains(&pair) && self.connected.insert(pair) {
             let (to_a, to_b) = (b.to_owned(), a.to_owned());
             self.step(a, Input::Connected { peer: to_a });
             self.step(b, Input::Connected { peer: to_b });
         }
     }
 
-    fn step(&mut self, name: &str, input: Input) {
+    pub(super) fn step(&mut self, name: &str, input: Input) {
         let Some(node) = self.nodes.get_mut(name).filter(|node| node.stopped.is_none()) else {
             return;
         };
@@ -148,7 +168,7 @@ impl Cluster {
     }
 
     /// Lets time pass: connections are tried again all the time.
-    fn run(&mut self, ms: u64) {
+    pub(super) fn run(&mut self, ms: u64) {
         let until = self.now_ms + ms;
         while self.now_ms < until {
             self.now_ms += TICK_MS;
@@ -176,11 +196,11 @@ impl Cluster {
         }
     }
 
-    fn snapshot(&self, name: &str) -> Arc<Snapshot> {
+    pub(super) fn snapshot(&self, name: &str) -> Arc<Snapshot> {
         self.nodes[name].region.snapshot()
     }
 
-    fn ddl(&mut self, at: &str, sql: &str) -> Result<Position, Rejected> {
+    pub(super) fn ddl(&mut self, at: &str, sql: &str) -> Result<Position, Rejected> {
         let catalog = self.snapshot(at).catalog.clone();
         let parsed = tributary_planner::parse::parse(sql).expect("it parses").remove(0);
         let settings = PlanSettings::default();
@@ -201,7 +221,12 @@ impl Cluster {
     }
 
     /// Inserts rows into a table of two integer columns.
-    fn insert(&mut self, at: &str, table: &str, rows: &[(i32, i32)]) -> Result<Position, Rejected> {
+    pub(super) fn insert(
+        &mut self,
+        at: &str,
+        table: &str,
+        rows: &[(i32, i32)],
+    ) -> Result<Position, Rejected> {
         let snapshot = self.snapshot(at);
         let id = snapshot.catalog.object(table).expect("it was created").id;
         let schema = snapshot.catalog.table(id).expect("a table").schema();
@@ -230,7 +255,7 @@ impl Cluster {
     }
 
     /// The rows of a view of integers, sorted; `None` while it cannot be read.
-    fn view(&self, at: &str, view: &str) -> Option<Vec<Vec<i64>>> {
+    pub(super) fn view(&self, at: &str, view: &str) -> Option<Vec<Vec<i64>>> {
         let snapshot = self.snapshot(at);
         let id = snapshot.catalog.object(view)?.id;
         let view = snapshot.views.get(&id).filter(|view| view.missing.is_empty())?;
@@ -249,12 +274,12 @@ impl Cluster {
         Some(rows)
     }
 
-    fn stopped(&self, name: &str) -> &str {
+    pub(super) fn stopped(&self, name: &str) -> &str {
         self.nodes[name].stopped.as_deref().expect("it has stopped")
     }
 
     /// Tables `t` (REGIONAL) and `g` (GLOBAL), and a view over both.
-    fn with_view(&mut self, primary: &str) {
+    pub(super) fn with_view(&mut self, primary: &str) {
         self.ddl(primary, "CREATE TABLE t (id INT PRIMARY KEY, v INT)")
             .expect("made");
         self.ddl(
@@ -269,7 +294,7 @@ impl Cluster {
     }
 }
 
-fn rows(rows: &[[i64; 2]]) -> Option<Vec<Vec<i64>>> {
+pub(super) fn rows(rows: &[[i64; 2]]) -> Option<Vec<Vec<i64>>> {
     Some(rows.iter().map(|row| row.to_vec()).collect())
 }
 

@@ -8,7 +8,7 @@
 //! A hash that is not known any more proves nothing and is passed over: hashes are kept until every member
 //! has acknowledged them.
 
-use tributary_storage::RegionId;
+use tributary_storage::{OriginId, RegionId};
 
 use crate::link::message::{Hello, LINK_FORMAT, Standing};
 use crate::link::{Identity, Local, Member};
@@ -18,6 +18,8 @@ use crate::link::{Identity, Local, Member};
 pub(crate) enum Verdict {
     /// The other end is not one to talk to.
     Refuse(String),
+    /// The other end must stop; our hello tells it why.
+    Outdated(String),
     /// This region must stop.
     Fatal(String),
 }
@@ -44,6 +46,12 @@ fn standing((region, member): (&RegionId, &Member)) -> Standing {
         incarnation: member.incarnation,
         dropped: member.dropped,
     }
+}
+
+/// Whether the catalog says that an origin's log is continued no more.
+pub(crate) fn is_over(origin: OriginId, local: &Local<'_>) -> bool {
+    let member = local.members.get(&origin.region);
+    member.is_some_and(|member| member.dropped || member.incarnation > origin.incarnation)
 }
 
 /// Whether to talk to who sent this. `peer` is the name under which it was dialled or let in.
@@ -98,13 +106,13 @@ fn judge_names(hello: &Hello, local: &Local<'_>, peer: &str) -> Result<(), Verdi
         .find(|(_, member)| !member.dropped)
         .map(|(region, _)| *region)
     else {
-        return refuse(match named.next() {
-            Some(_) => format!("region {} was dropped from this cluster", hello.name),
-            None => format!(
+        return match named.next() {
+            Some(_) => outdated(format!("region {} was dropped from this cluster", hello.name)),
+            None => refuse(format!(
                 "no member of this cluster is named {name}: ALTER DATABASE tributary ADD REGION \"{name}\" first",
                 name = hello.name
-            ),
-        });
+            )),
+        };
     };
     match hello.region() {
         Some(region) if region != member => refuse(format!(
@@ -162,7 +170,7 @@ fn judge_other_histories(hello: &Hello, local: &Local<'_>, peer: &str) -> Result
     if let Some(theirs) = hello.origin {
         let (seen, reached) = (local.frontier.get(theirs), hello.frontier.get(theirs));
         if seen > reached {
-            return refuse(format!(
+            return outdated(format!(
                 "{peer} ({theirs}) is at epoch {reached}, but was seen here at {seen}: it lost a part of its log"
             ));
         }
@@ -171,7 +179,7 @@ fn judge_other_histories(hello: &Hello, local: &Local<'_>, peer: &str) -> Result
         let named = local.members.get(&theirs.region).map(|member| member.incarnation);
         let newest = known.map(|origin| origin.incarnation).chain(named).max();
         if let Some(newer) = newest.filter(|newest| *newest > theirs.incarnation) {
-            return refuse(format!(
+            return outdated(format!(
                 "{peer} ({theirs}) was fenced or superseded: incarnation {newer} counts"
             ));
         }
@@ -184,6 +192,10 @@ fn judge_other_histories(hello: &Hello, local: &Local<'_>, peer: &str) -> Result
         }
     }
     Ok(())
+}
+
+fn outdated(reason: String) -> Result<(), Verdict> {
+    Err(Verdict::Outdated(reason))
 }
 
 fn refuse(reason: String) -> Result<(), Verdict> {

@@ -38,6 +38,7 @@ impl Link {
                 );
                 return self.refuse(reason, out);
             }
+            Err(handshake::Verdict::Outdated(reason)) => return self.tell(reason, local, out),
             Err(handshake::Verdict::Fatal(reason)) => {
                 self.send(
                     Message::Refuse {
@@ -60,10 +61,15 @@ impl Link {
             self.freshness.restart();
             self.outgoing
                 .restart(self.greeted_as, own_epoch, hello.frontier.clone());
-            self.peer_identity = Some(PeerIdentity {
+            let identity = PeerIdentity {
                 cluster: hello.cluster,
                 origin: hello.origin,
-            });
+            };
+            if self.peer_identity != Some(identity) || !hello.frontier.covers(&self.peer_processed) {
+                // Another log speaks, or an earlier state of it: what was processed before, it has not.
+                self.peer_processed = Frontier::new();
+            }
+            self.peer_identity = Some(identity);
             self.resends = 0;
             self.rewound_ms = None;
             self.last_cut = None;
@@ -83,6 +89,19 @@ impl Link {
             self.last_error = None;
             self.beat(local, out);
         }
+    }
+
+    /// The peer must stop, and finds out why from our hello. Closing at once could take the hello with it: whoever is
+    /// told stops, and is silent from then on.
+    fn tell(&mut self, reason: String, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
+        self.counts.refused += 1;
+        out.push(LinkEffect::Refused {
+            reason: reason.clone(),
+        });
+        self.disconnected();
+        self.state = LinkState::Greeting;
+        self.last_error = Some(reason);
+        self.say_hello(local, out);
     }
 
     pub(super) fn bundle(&mut self, bytes: Bytes, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
@@ -183,7 +202,10 @@ impl Link {
 
     pub(super) fn heartbeat(&mut self, heartbeat: Heartbeat, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
         self.learn(heartbeat.frontier.clone());
-        self.peer_processed.merge(heartbeat.processed);
+        if self.peer_identity.is_some_and(|peer| peer.origin.is_some()) {
+            // One that is joining contributes nothing yet: what it processes is not what its earlier log did.
+            self.peer_processed.merge(heartbeat.processed);
+        }
         self.peer_pressure = heartbeat.pressure;
         self.outgoing.stop_relaying(&heartbeat.direct);
         let is_first = self.freshness.echo(local.now_ms).is_none();

@@ -8,7 +8,7 @@ use tributary_region::dataflow::Dataflow;
 use tributary_storage::OriginId;
 
 use crate::failure::{Checked, Violation};
-use crate::model::Model;
+use crate::model::{LogId, Model};
 
 /// Rows per batch when slots are read.
 const SCAN_ROWS: usize = 4096;
@@ -31,30 +31,37 @@ impl SlotCheck {
     ///
     /// # Errors
     /// When a stamp holds two values.
-    pub fn check(&mut self, model: &Model, node: usize, dataflow: &Dataflow) -> Checked {
+    pub fn check(&mut self, model: &Model, log: LogId, dataflow: &Dataflow) -> Checked {
         if self.seen.len() > REMEMBERED_MAX {
             self.seen.clear();
         }
         for (place, partials) in slots_of(dataflow)? {
             let (_, _, origin, stamp) = &place;
-            if *stamp > model.durable(*origin) {
+            let written_in = model.log_of(*origin, log);
+            if written_in.is_none_or(|written_in| *stamp > model.durable(written_in)) {
                 continue;
             }
             let (first, there) = self
                 .seen
                 .entry(place.clone())
-                .or_insert_with(|| (partials.clone(), node));
+                .or_insert_with(|| (partials.clone(), log.node));
             if *first != partials {
                 let (trace, key, origin, stamp) = place;
                 let detail = format!(
                     "{trace} key {key} of {origin} at {stamp} is {first} in r{} and {partials} in r{}",
                     *there + 1,
-                    node + 1
+                    log.node + 1
                 );
                 return Err(Violation::new("single writer", detail));
             }
         }
         Ok(())
+    }
+
+    /// Forgets what was seen of an origin after an epoch: it is lost, and its stamps will be given to others.
+    pub fn forget(&mut self, origin: OriginId, after: u64) {
+        self.seen
+            .retain(|(_, _, of, stamp), _| *of != origin || *stamp <= after);
     }
 }
 
@@ -62,9 +69,9 @@ impl SlotCheck {
 ///
 /// # Errors
 /// When two regions hold different values.
-pub fn equal_everywhere(regions: &[&Dataflow]) -> Checked {
+pub fn equal_everywhere(regions: &[(usize, &Dataflow)]) -> Checked {
     let mut first: Option<BTreeMap<(String, String, OriginId), String>> = None;
-    for (number, dataflow) in regions.iter().enumerate() {
+    for (number, dataflow) in regions {
         let live = slots_of(dataflow)?
             .into_iter()
             .filter(|(_, partials)| !partials.starts_with("deleted"));
@@ -79,8 +86,9 @@ pub fn equal_everywhere(regions: &[&Dataflow]) -> Checked {
                 .find(|place| first.get(*place) != live.get(*place));
             let detail = differs.map_or_else(String::new, |place| {
                 format!(
-                    "{place:?} is {:?} in r1 and {:?} in r{}",
+                    "{place:?} is {:?} in r{} and {:?} in r{}",
                     first.get(place),
+                    regions[0].0 + 1,
                     live.get(place),
                     number + 1
                 )

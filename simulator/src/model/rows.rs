@@ -12,7 +12,7 @@ use tributary_region::WriteSet;
 use tributary_replication::{Epoch, Frontier, Hlc, TableWrites};
 use tributary_storage::{ObjectId, OriginId};
 
-use super::Model;
+use super::{LogId, Model};
 use crate::failure::{Checked, Violation};
 use crate::value::{Row, Rows, row_of, show_row};
 
@@ -25,8 +25,13 @@ struct Version {
     row: Option<Row>,
 }
 
-/// Per key and origin its versions, oldest first.
-type Keys = BTreeMap<Row, BTreeMap<OriginId, Vec<Version>>>;
+/// Per log the versions of a key, oldest first.
+type OfKey = BTreeMap<LogId, Vec<Version>>;
+
+type Keys = BTreeMap<Row, OfKey>;
+
+/// Which log each origin stands for, and how far it is known.
+type Visible = BTreeMap<LogId, (OriginId, u64)>;
 
 /// Versions of all rows of all tables.
 #[derive(Default)]
@@ -46,10 +51,18 @@ pub struct LiveRow {
 }
 
 impl Versions {
-    pub(super) fn lose(&mut self, origin: OriginId, last: u64) {
+    pub(super) fn lose(&mut self, log: LogId, last: u64) {
         for versions in self.tables.values_mut().flat_map(BTreeMap::values_mut) {
-            if let Some(own) = versions.get_mut(&origin) {
+            if let Some(own) = versions.get_mut(&log) {
                 own.retain(|version| version.position <= last);
+            }
+        }
+    }
+
+    pub(super) fn branch(&mut self, from: LogId, to: LogId) {
+        for versions in self.tables.values_mut().flat_map(BTreeMap::values_mut) {
+            if let Some(own) = versions.get(&from).cloned() {
+                versions.insert(to, own);
             }
         }
     }
@@ -61,27 +74,31 @@ fn newest(versions: &[Version], position: u64) -> Option<&Version> {
     after.checked_sub(1).map(|index| &versions[index])
 }
 
-/// The winner among the versions that a frontier covers.
-fn winner<'a>(
-    versions: &'a BTreeMap<OriginId, Vec<Version>>,
-    frontier: &Frontier,
-) -> Option<(OriginId, &'a Version)> {
-    let visible = versions.iter().filter_map(|(&origin, versions)| {
-        newest(versions, frontier.get(origin).0).map(|version| (origin, version))
+/// The winner among the versions that are visible.
+fn winner<'a>(versions: &'a OfKey, visible: &Visible) -> Option<(OriginId, &'a Version)> {
+    let seen = versions.iter().filter_map(|(log, versions)| {
+        let (origin, epoch) = visible.get(log)?;
+        newest(versions, *epoch).map(|version| (*origin, version))
     });
-    visible.max_by_key(|(origin, version)| (version.hlc, *origin))
+    seen.max_by_key(|(origin, version)| (version.hlc, *origin))
+}
+
+fn own_version<'a>(versions: &'a OfKey, at: LogId, visible: &Visible) -> Option<(OriginId, &'a Version)> {
+    let (origin, epoch) = visible.get(&at)?;
+    Some((*origin, newest(versions.get(&at)?, *epoch)?))
 }
 
 impl Model {
-    /// The live rows of a table as `at` sees it at a frontier that includes its own position.
-    pub fn rows(&self, table: ObjectId, at: OriginId, frontier: &Frontier) -> Vec<LiveRow> {
+    /// The live rows of a table as a log sees it at a frontier that includes its own position.
+    pub fn rows(&self, table: ObjectId, at: LogId, frontier: &Frontier) -> Vec<LiveRow> {
         let Some(keys) = self.versions.tables.get(&table) else {
             return Vec::new();
         };
         let global = self.table_is_global(table) == Some(true);
+        let seen = self.visible(at, frontier);
         let visible = |versions| match global {
-            true => winner(versions, frontier),
-            false => own_version(versions, at, frontier),
+            true => winner(versions, &seen),
+            false => own_version(versions, at, &seen),
         };
         let live = |(origin, version): (OriginId, &Version)| {
             version.row.clone().map(|row| LiveRow {
@@ -95,28 +112,26 @@ impl Model {
             .collect()
     }
 
-    /// The rows that all regions together hold of a table at a frontier.
-    pub fn rows_of_all(&self, table: ObjectId, frontier: &Frontier) -> Rows {
+    /// The rows that all regions together hold of a table at a frontier of a log.
+    pub fn rows_of_all(&self, table: ObjectId, at: LogId, frontier: &Frontier) -> Rows {
+        let of = |log: LogId| self.rows(table, log, frontier).into_iter().map(|live| live.row);
         if self.table_is_global(table) == Some(true) {
-            return self
-                .rows(table, self.primary, frontier)
-                .into_iter()
-                .map(|live| live.row)
-                .collect();
+            return of(at).collect();
         }
-        let of = |origin: &OriginId| self.rows(table, *origin, frontier);
-        self.histories.keys().flat_map(of).map(|live| live.row).collect()
+        let newest = Self::newest(frontier);
+        let logs = newest.values().filter_map(|(origin, _)| self.log_of(*origin, at));
+        logs.flat_map(of).collect()
     }
 
     /// Whether a record holds what was submitted, one submission after the other, each key once, on the versions that
     /// the submissions expected.
     pub(super) fn check_commit(
         &self,
-        origin: OriginId,
+        (log, origin): (LogId, OriginId),
         position: u64,
         tables: &BTreeMap<ObjectId, TableWrites>,
         submitted: &[&WriteSet],
-        reach: &Frontier,
+        frontier: &Frontier,
     ) -> Checked {
         let broken = |detail: String| Violation::new("commits", format!("{origin} at {position}: {detail}"));
         let written: BTreeSet<ObjectId> = submitted
@@ -128,8 +143,7 @@ impl Model {
                 "the record writes other tables than were submitted".into(),
             ));
         }
-        let mut frontier = reach.clone();
-        frontier.set(origin, Epoch(position - 1));
+        let visible = self.visible(log, frontier);
         for (table, writes) in tables {
             let Some(def) = self.table_def(*table) else {
                 return Err(broken(format!(
@@ -149,7 +163,7 @@ impl Model {
                 }
                 for (row, expected) in change.expected.iter().enumerate() {
                     let key = key_of(def, writes, start + row).map_err(broken)?;
-                    let current = self.version_of_key(origin, *table, def, &key, &frontier);
+                    let current = self.version_of_key(log, *table, def, &key, &visible);
                     if current != *expected || seen.contains(&key) {
                         let key = show_row(&key);
                         let detail =
@@ -170,19 +184,19 @@ impl Model {
         Ok(())
     }
 
-    /// The live version of a key, as an origin knows it at a frontier.
+    /// The live version of a key, as a log knows it.
     fn version_of_key(
         &self,
-        origin: OriginId,
+        log: LogId,
         table: ObjectId,
         def: &TableDef,
         key: &Row,
-        frontier: &Frontier,
+        visible: &Visible,
     ) -> Option<(OriginId, Epoch)> {
         let versions = self.versions.tables.get(&table)?.get(key)?;
         let (origin, version) = match def.is_global() {
-            true => winner(versions, frontier),
-            false => own_version(versions, origin, frontier),
+            true => winner(versions, visible),
+            false => own_version(versions, log, visible),
         }?;
         version.row.as_ref().map(|_| (origin, Epoch(version.position)))
     }
@@ -190,15 +204,14 @@ impl Model {
     /// Keeps the versions that a record writes.
     pub(super) fn write(
         &mut self,
-        origin: OriginId,
+        (log, origin): (LogId, OriginId),
         position: u64,
         hlc: Hlc,
         tables: &BTreeMap<ObjectId, TableWrites>,
-        reach: &Frontier,
+        frontier: &Frontier,
     ) -> Checked {
         let broken = |detail: String| Violation::new("commits", format!("{origin} at {position}: {detail}"));
-        let mut frontier = reach.clone();
-        frontier.set(origin, Epoch(position));
+        let visible = self.visible(log, frontier);
         for (table, writes) in tables {
             let Some(def) = self.table_def(*table).cloned() else {
                 continue;
@@ -210,8 +223,8 @@ impl Model {
                 let content = row_of(&writes.rows, row, def.columns.len()).map_err(broken)?;
                 let versions = keys.entry(key).or_default();
                 let held = match def.is_global() {
-                    true => winner(versions, &frontier),
-                    false => own_version(versions, origin, &frontier),
+                    true => winner(versions, &visible),
+                    false => own_version(versions, log, &visible),
                 };
                 if deleted && held.is_none_or(|(_, version)| version.row.is_none()) {
                     // Nothing is deleted, so nothing is written.
@@ -226,26 +239,18 @@ impl Model {
                     hlc,
                     row: (!deleted).then_some(content),
                 };
-                versions.entry(origin).or_default().push(version);
+                versions.entry(log).or_default().push(version);
             }
         }
         Ok(())
     }
 
     fn table_def(&self, table: ObjectId) -> Option<&TableDef> {
-        match &self.objects.get(&table)?.1.kind {
+        match &self.objects.get(&table)?.2.kind {
             ObjectKind::Table(def) => Some(def),
             _ => None,
         }
     }
-}
-
-fn own_version<'a>(
-    versions: &'a BTreeMap<OriginId, Vec<Version>>,
-    at: OriginId,
-    frontier: &Frontier,
-) -> Option<(OriginId, &'a Version)> {
-    Some((at, newest(versions.get(&at)?, frontier.get(at).0)?))
 }
 
 fn key_of(def: &TableDef, writes: &TableWrites, row: usize) -> Result<Row, String> {

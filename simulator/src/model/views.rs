@@ -2,32 +2,33 @@
 //!
 //! The contribution of origin `o` at frontier V is its fragments over its own rows at V\[o\] and over GLOBAL rows
 //! and other views *as `o` knew them at V\[o\]*; what stands above the boundaries is computed at V. An origin
-//! contributes from its attach record on. At a settled frontier the same comes out when `o` is taken to know
-//! all of V: [`Model::view_plain`].
+//! contributes from its attach record on, and of each region the newest incarnation in V does. At a settled
+//! frontier the same comes out when `o` is taken to know all of V: [`Model::view_plain`]. Only the share of a region
+//! that was dropped stays as it was.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tributary_planner::catalog::{MaterializedViewDef, ObjectKind};
+use tributary_planner::catalog::{Catalog, MaterializedViewDef, ObjectKind};
 use tributary_planner::plan::{GlobalLeaf, LocalFragment, Locality, Scan};
 use tributary_replication::{Epoch, Frontier};
-use tributary_storage::{ObjectId, OriginId};
+use tributary_storage::ObjectId;
 
-use super::Model;
+use super::{LogId, Model};
 use crate::evaluate::{Relation, Trouble, merged, relation};
 use crate::value::Row;
 
 /// How many results are remembered before all are forgotten.
 const REMEMBERED_MAX: usize = 2_000;
 
-/// Contributions by (view, fragment, origin, epoch): once computed they never change.
-type ContributionKey = (ObjectId, usize, OriginId, Epoch);
+/// Contributions by (view, fragment, log, epoch): once computed they never change.
+type ContributionKey = (ObjectId, usize, LogId, Epoch);
 
 /// Results that are asked for again and again.
 #[derive(Default)]
 pub(super) struct Memo {
     contributions: BTreeMap<ContributionKey, Arc<Relation>>,
-    views: BTreeMap<(ObjectId, OriginId, Frontier), Arc<Relation>>,
+    views: BTreeMap<(ObjectId, LogId, Frontier), Arc<Relation>>,
 }
 
 impl Memo {
@@ -41,7 +42,7 @@ impl Model {
     ///
     /// # Errors
     /// When the oracle does not know a construct of its plan.
-    pub fn view(&self, view: ObjectId, at: OriginId, frontier: &Frontier) -> Result<Arc<Relation>, Trouble> {
+    pub fn view(&self, view: ObjectId, at: LogId, frontier: &Frontier) -> Result<Arc<Relation>, Trouble> {
         let key = (view, at, frontier.clone());
         if let Some(known) = self.memo.borrow().views.get(&key) {
             return Ok(known.clone());
@@ -50,11 +51,8 @@ impl Model {
         let mut merges = Vec::new();
         for (number, fragment) in def.plan.fragments.iter().enumerate() {
             let mut all = nothing(fragment);
-            for (origin, epoch) in frontier
-                .iter()
-                .filter(|(origin, _)| self.is_attached(*origin, view, frontier))
-            {
-                let part = self.contribution(&def, view, number, origin, epoch)?;
+            for (log, epoch) in self.contributors(view, at, frontier) {
+                let part = self.contribution(&def, view, number, log, epoch)?;
                 all.rows.extend(part.rows.iter().cloned());
             }
             merges.push(merged(fragment, all)?);
@@ -72,15 +70,23 @@ impl Model {
         Ok(result)
     }
 
-    /// A view as one database with everything of a frontier would show it.
+    /// A view as one database with everything of a frontier would show it, but for regions that the catalog says
+    /// were dropped.
     ///
     /// # Errors
     /// When the oracle does not know a construct of its plan.
-    pub fn view_plain(&self, view: ObjectId, frontier: &Frontier) -> Result<Relation, Trouble> {
+    pub fn view_plain(
+        &self,
+        view: ObjectId,
+        at: LogId,
+        frontier: &Frontier,
+        catalog: &Catalog,
+    ) -> Result<Relation, Trouble> {
         let def = self.view_def(view)?;
-        let plain = |scan: &Scan, own: Option<OriginId>| -> Result<Relation, Trouble> {
+        let plain = |scan: &Scan, own: Option<LogId>| -> Result<Relation, Trouble> {
             if self.view_def(scan.object).is_ok() {
-                return Ok(project(&self.view_plain(scan.object, frontier)?.rows, scan));
+                let rows = self.view_plain(scan.object, at, frontier, catalog)?.rows;
+                return Ok(project(&rows, scan));
             }
             let rows = match own {
                 Some(own) => self
@@ -88,16 +94,24 @@ impl Model {
                     .into_iter()
                     .map(|live| live.row)
                     .collect(),
-                None => self.rows_of_all(scan.object, frontier),
+                None => self.rows_of_all(scan.object, at, frontier),
             };
             Ok(project(&rows, scan))
         };
         let mut merges = Vec::new();
-        for fragment in &def.plan.fragments {
+        for (number, fragment) in def.plan.fragments.iter().enumerate() {
             let mut all = nothing(fragment);
-            for origin in self.histories.keys() {
-                let part = relation(&fragment.root, &mut |scan| plain(scan, Some(*origin)))?;
-                all.rows.extend(part.rows);
+            for (region, (origin, epoch)) in Self::newest(frontier) {
+                let Some(log) = self.log_of(origin, at) else {
+                    continue;
+                };
+                if catalog.regions.get(&region).is_some_and(|def| def.is_member()) {
+                    let part = relation(&fragment.root, &mut |scan| plain(scan, Some(log)))?;
+                    all.rows.extend(part.rows);
+                } else if self.has_attached(log, view, epoch.0) {
+                    let part = self.contribution(&def, view, number, log, epoch)?;
+                    all.rows.extend(part.rows.iter().cloned());
+                }
             }
             merges.push(merged(fragment, all)?);
         }
@@ -112,25 +126,26 @@ impl Model {
         def: &MaterializedViewDef,
         view: ObjectId,
         number: usize,
-        origin: OriginId,
+        log: LogId,
         epoch: Epoch,
     ) -> Result<Arc<Relation>, Trouble> {
-        let key = (view, number, origin, epoch);
+        let key = (view, number, log, epoch);
         if let Some(known) = self.memo.borrow().contributions.get(&key) {
             return Ok(known.clone());
         }
-        let known_there = self.frontier(origin, epoch.0);
+        let known_there = self.frontier(log, epoch.0);
         let root = &def.plan.fragments[number].root;
-        let result = Arc::new(relation(root, &mut |scan| self.scan(scan, origin, &known_there))?);
+        let result = Arc::new(relation(root, &mut |scan| self.scan(scan, log, &known_there))?);
         self.memo.borrow_mut().contributions.insert(key, result.clone());
         Ok(result)
     }
 
-    /// What a scan reads at an origin: its own rows of a REGIONAL table, GLOBAL rows and views as it knows them.
-    fn scan(&self, scan: &Scan, at: OriginId, frontier: &Frontier) -> Result<Relation, Trouble> {
+    /// What a scan reads at a log: its own rows of a REGIONAL table, GLOBAL rows and views as it knows them.
+    fn scan(&self, scan: &Scan, at: LogId, frontier: &Frontier) -> Result<Relation, Trouble> {
         if self.view_def(scan.object).is_ok() {
             // Until its own backfill is done a view has no rows here.
-            if !self.is_attached(at, scan.object, frontier) {
+            let own = self.origin_of(at).map_or(Epoch(0), |origin| frontier.get(origin));
+            if !self.has_attached(at, scan.object, own.0) {
                 return Ok(Relation {
                     width: scan.columns.len(),
                     rows: Vec::new(),
@@ -153,16 +168,25 @@ impl Model {
         Ok(project(&rows, scan))
     }
 
-    fn is_attached(&self, origin: OriginId, view: ObjectId, frontier: &Frontier) -> bool {
-        let attached = self
-            .histories
-            .get(&origin)
-            .and_then(|history| history.attached.get(&view));
-        attached.is_some_and(|position| *position <= frontier.get(origin).0)
+    /// The logs that contribute to a view at a frontier, and how far they are known.
+    fn contributors(&self, view: ObjectId, at: LogId, frontier: &Frontier) -> Vec<(LogId, Epoch)> {
+        let newest = Self::newest(frontier).into_values();
+        newest
+            .filter_map(|(origin, epoch)| Some((self.log_of(origin, at)?, epoch)))
+            .filter(|(log, epoch)| self.has_attached(*log, view, epoch.0))
+            .collect()
+    }
+
+    /// Whether a log had a view attached at a position.
+    pub(super) fn has_attached(&self, log: LogId, view: ObjectId, position: u64) -> bool {
+        let attached = self.histories.get(&log).map(|history| history.attached.iter());
+        let known = attached.into_iter().flatten().rev();
+        let mut known = known.filter(|(at, of, _)| *of == view && *at <= position);
+        known.next().is_some_and(|(_, _, attached)| *attached)
     }
 
     fn view_def(&self, view: ObjectId) -> Result<MaterializedViewDef, Trouble> {
-        match self.objects.get(&view).map(|(_, object)| &object.kind) {
+        match self.objects.get(&view).map(|(_, _, object)| &object.kind) {
             Some(ObjectKind::MaterializedView(def)) => Ok(def.clone()),
             _ => Err(Trouble::Unknown(format!("view {view}"))),
         }

@@ -25,7 +25,6 @@ const REFUSALS_MAX: u32 = 12;
 /// The state of a workload.
 pub struct Workload {
     rng: Rng,
-    regions: usize,
     tables: usize,
     views: usize,
     sql_views: u64,
@@ -51,7 +50,6 @@ impl Workload {
         let keys = *rng.pick(&[3, 8, 20]);
         Self {
             rng,
-            regions: options.regions,
             tables,
             views,
             sql_views: options.sql_views,
@@ -95,7 +93,8 @@ impl Workload {
         self.complete = tables >= self.tables && views >= self.views;
         if tables < self.tables && (tables < 2 || self.rng.percent(50)) {
             let name = self.next_name("t");
-            let text = tables::draw(&mut self.rng, self.regions, &name);
+            let regions: Vec<&str> = catalog.members().map(|(_, def)| def.name.as_str()).collect();
+            let text = tables::draw(&mut self.rng, &regions, &name);
             report.tables += 1;
             return self
                 .planned(text, catalog, now_ms, report)

@@ -8,8 +8,8 @@
 
 use crate::rng::Rng;
 
-/// A CREATE TABLE of this name.
-pub(super) fn draw(rng: &mut Rng, regions: usize, name: &str) -> String {
+/// A CREATE TABLE of this name, in a cluster of these regions.
+pub(super) fn draw(rng: &mut Rng, regions: &[&str], name: &str) -> String {
     let mut columns = vec![
         "g text".to_owned(),
         "r integer".to_owned(),
@@ -34,10 +34,7 @@ pub(super) fn draw(rng: &mut Rng, regions: usize, name: &str) -> String {
     rng.shuffle(&mut columns);
     let locality = match rng.below(10) {
         0..=3 => "GLOBAL".to_owned(),
-        4 => format!(
-            "REGIONAL BY TABLE IN \"{}\"",
-            crate::world::node::name(rng.index(regions))
-        ),
+        4 => format!("REGIONAL BY TABLE IN \"{}\"", rng.pick(regions)),
         _ => "REGIONAL BY ROW".to_owned(),
     };
     format!(

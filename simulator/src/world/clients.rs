@@ -5,7 +5,6 @@ use tributary_region::{Input, Submission, WriteSet};
 use super::World;
 use super::event::Event;
 use crate::failure::{Checked, Violation};
-use crate::model::origin_of;
 use crate::value::{row_of, show_row};
 use crate::workload::Ddl;
 
@@ -49,7 +48,7 @@ impl World {
         let Some(writes) = drawn.map_err(|detail| Violation::new("the simulator can write", detail))? else {
             return Ok(None);
         };
-        let token = self.ledger.submit(origin_of(node), Some(writes.clone()));
+        let token = self.ledger.submit(self.nodes[node].log(), Some(writes.clone()));
         self.trace.add(
             self.now_ms,
             node,
@@ -68,13 +67,10 @@ impl World {
         if self.healed {
             return Ok(());
         }
-        let now_ms = self.nodes[0].clock.read(self.now_ms);
-        let Some(snapshot) = self.nodes[0].snapshot() else {
+        let Some((primary, snapshot)) = self.primary() else {
             return Ok(());
         };
-        if snapshot.origin.is_none() {
-            return Ok(());
-        }
+        let now_ms = self.nodes[primary].clock.read(self.now_ms);
         let drawn = self
             .workload
             .draw_ddl(&snapshot.catalog, now_ms, &mut self.report)?;
@@ -85,9 +81,13 @@ impl World {
         let node = if self.rng.percent(4) {
             self.rng.index(self.nodes.len())
         } else {
-            0
+            primary
         };
-        let token = self.ledger.submit(origin_of(node), None);
+        // One that must stop could make other objects under the numbers of those that others know.
+        if self.nodes[node].suspect.is_some() {
+            return Ok(());
+        }
+        let token = self.ledger.submit(self.nodes[node].log(), None);
         self.trace
             .add(self.now_ms, node, format_args!("ddl {token}: {text}"), &[]);
         self.step(

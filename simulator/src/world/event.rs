@@ -92,6 +92,8 @@ pub enum Event {
     Heal,
     /// After healing: is everything equal yet?
     Settled,
+    /// The operator looks after regions.
+    Operate,
 }
 
 impl Event {
@@ -109,8 +111,9 @@ impl Event {
             Event::Deliver {
                 direction: (_, to), ..
             } => Some(*to),
-            Event::Ddl => Some(0),
             Event::Connect(_)
+            | Event::Ddl
+            | Event::Operate
             | Event::Restart(_)
             | Event::Fault(_)
             | Event::Mend(_)
@@ -136,18 +139,44 @@ pub enum Fault {
     FullDisk,
     /// A process stands still for a while.
     Pause,
+    /// A region's disks are lost.
+    Wipe,
+    /// The primary's disks are lost.
+    WipePrimary,
+    /// A region's disks are put back to an earlier copy.
+    Restore,
+    /// A region is fenced.
+    Fence,
+    /// A region becomes a member.
+    AddRegion,
+    /// A member leaves, or is dropped as it is.
+    DropRegion,
+    /// Another region becomes the primary.
+    SetPrimary,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 6] = [
+    pub const ALL: [Fault; 13] = [
         Fault::Crash,
         Fault::Partition,
         Fault::Reset,
         Fault::ClockJump,
         Fault::FullDisk,
         Fault::Pause,
+        Fault::Wipe,
+        Fault::WipePrimary,
+        Fault::Restore,
+        Fault::Fence,
+        Fault::AddRegion,
+        Fault::DropRegion,
+        Fault::SetPrimary,
     ];
+
+    /// Whether it happens to a region as a member of the cluster.
+    pub fn is_of_members(self) -> bool {
+        !Fault::ALL[..6].contains(&self)
+    }
 }
 
 /// Events in the order in which they happen: by time, then by when they were planned.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tributary_region::{Input, Region};
+use tributary_region::{Input, Region, RegionError};
 use tributary_storage::kv::{CrashFaults, Loss};
 use tributary_storage::{Family, Log};
 
@@ -10,7 +10,6 @@ use super::World;
 use super::event::{Event, Fault};
 use super::node::Process;
 use crate::failure::{Checked, Violation};
-use crate::model::origin_of;
 use crate::network::Direction;
 use crate::rng::Rng;
 
@@ -20,7 +19,7 @@ const CLOCK_JUMP_MS: u64 = 1_500;
 impl World {
     /// Plans the next fault of a kind, at about the rate that the options give.
     pub(super) fn plan_fault(&mut self, fault: Fault) {
-        let faults = &self.options.faults;
+        let (faults, members) = (&self.options.faults, &self.options.members);
         let every_ms = match fault {
             Fault::Crash => faults.crash_every_ms,
             Fault::Partition => faults.partition_every_ms,
@@ -28,9 +27,20 @@ impl World {
             Fault::ClockJump => faults.clock_jump_every_ms,
             Fault::FullDisk => faults.full_disk_every_ms,
             Fault::Pause => faults.pause_every_ms,
+            Fault::Wipe => members.wipe_every_ms,
+            Fault::WipePrimary => members.wipe_primary_every_ms,
+            Fault::Restore => members.restore_every_ms,
+            Fault::Fence => members.fence_every_ms,
+            Fault::AddRegion => members.add_every_ms,
+            Fault::DropRegion => members.drop_every_ms,
+            Fault::SetPrimary => members.set_primary_every_ms,
         };
         if every_ms > 0 {
-            let at = self.now_ms + self.rng.between(every_ms / 2, every_ms * 3 / 2);
+            let rng = match fault.is_of_members() {
+                true => &mut self.members.rng,
+                false => &mut self.rng,
+            };
+            let at = self.now_ms + rng.between(every_ms / 2, every_ms * 3 / 2);
             self.queue.plan(at, Event::Fault(fault));
         }
     }
@@ -39,6 +49,9 @@ impl World {
         self.plan_fault(fault);
         if self.healed {
             return Ok(());
+        }
+        if fault.is_of_members() {
+            return self.member_fault(fault);
         }
         let node = self.rng.index(self.nodes.len());
         match fault {
@@ -84,6 +97,7 @@ impl World {
                 self.nodes[node].paused_until_ms = self.now_ms + self.rng.between(50, 7_000);
                 self.trace.add(self.now_ms, node, "stands still", &[]);
             }
+            _ => {}
         }
         Ok(())
     }
@@ -133,7 +147,7 @@ impl World {
 
     /// Starts a region from its disks. Everything that it ever claimed to be durable must be there.
     pub(super) fn restart(&mut self, index: usize) -> Checked {
-        let origin = origin_of(index);
+        let log = self.nodes[index].log();
         let unreadable = |detail: String| {
             Violation::new(
                 "a region restarts from its disks",
@@ -141,7 +155,7 @@ impl World {
             )
         };
         let node = &mut self.nodes[index];
-        if node.process.is_some() {
+        if node.process.is_some() || node.is_held {
             return Ok(());
         }
         if node.full {
@@ -157,7 +171,7 @@ impl World {
             .as_ref()
             .map_or(0, |loaded| loaded.position.0)
             .max(last);
-        let durable = self.model.durable(origin);
+        let durable = self.model.durable(log);
         if covered < durable {
             let detail = format!(
                 "r{} restarts at {covered}, a sync had covered {durable}",
@@ -165,11 +179,13 @@ impl World {
             );
             return Err(Violation::new("synced records survive", detail));
         }
-        self.ledger.crash(origin, covered)?;
-        if chain.is_some_and(|chain| chain != self.model.chain(origin, last)) {
+        self.ledger.crash(log, covered)?;
+        if chain.is_some_and(|chain| chain != self.model.chain(log, last)) {
             return Err(unreadable(format!("its log at {last} is not what was appended")));
         }
-        self.model.lose(origin, covered);
+        self.model.lose(log, covered);
+        // The flag is for a region without a log.
+        node.config.reincarnate &= self.model.writes_as(log, covered).is_none();
         let now_ms = node.clock.read(self.now_ms);
         let mut effects = Vec::new();
         let opened = Region::open(
@@ -179,7 +195,11 @@ impl World {
             now_ms,
             &mut effects,
         );
-        let region = opened.map_err(|error| unreadable(error.to_string()))?;
+        let region = match opened {
+            Ok(region) => region,
+            Err(RegionError::Superseded(reason)) => return self.stopped(index, &reason),
+            Err(error) => return Err(unreadable(error.to_string())),
+        };
         node.boot += 1;
         node.published = 0;
         node.process = Some(Process {

@@ -11,7 +11,9 @@ mod clients;
 mod event;
 mod faults;
 mod links;
+pub mod members;
 pub mod node;
+pub mod operator;
 mod settle;
 mod shell;
 
@@ -32,6 +34,7 @@ use crate::trace::Trace;
 use crate::workload::Workload;
 use event::{Event, Fault, Queue};
 use node::Node;
+use operator::Members;
 
 /// All of a run.
 pub struct World {
@@ -44,6 +47,7 @@ pub struct World {
     model: Model,
     ledger: Ledger,
     slots: SlotCheck,
+    members: Members,
     workload: Workload,
     trace: Trace,
     report: Report,
@@ -90,17 +94,27 @@ impl World {
     fn new(options: Options, printed: bool) -> Self {
         let rng = Rng::new(options.seed);
         let mut clocks = rng.fork("clocks");
-        let nodes = (0..options.regions)
+        let places = options.regions + options.spare;
+        let nodes: Vec<Node> = (0..places)
             .map(|index| Node::new(index, &options, Clock::draw(&mut clocks, options.clock_skew_ms)))
             .collect();
+        let mut model = Model::default();
+        for node in &nodes {
+            model.begin(node.log(), node.config.name.clone());
+        }
         Self {
             now_ms: 0,
             queue: Queue::default(),
             nodes,
-            network: Network::new(rng.fork("network"), options.regions, options.link),
-            model: Model::new(options.regions),
+            network: Network::new(rng.fork("network"), places, options.link),
+            model,
             ledger: Ledger::default(),
             slots: SlotCheck::default(),
+            members: Members {
+                rng: rng.fork("members"),
+                leaving: None,
+                drained: Vec::new(),
+            },
             workload: Workload::new(rng.fork("workload"), &options),
             trace: Trace::new(printed),
             report: Report::default(),
@@ -126,6 +140,9 @@ impl World {
         }
         self.queue.plan(150, Event::Ddl);
         Fault::ALL.into_iter().for_each(|fault| self.plan_fault(fault));
+        if self.options.members.happen() {
+            self.queue.plan(200, Event::Operate);
+        }
         self.queue.plan(self.options.trouble_ms, Event::Heal);
         while !self.finished {
             let (at_ms, event) = self.queue.next().expect("timers plan timers for ever");
@@ -175,6 +192,7 @@ impl World {
             Event::Hangup { node, peer } => self.hangup(node, peer),
             Event::Write(node) => self.write(node),
             Event::Ddl => self.ddl(),
+            Event::Operate => self.operate(),
             Event::Restart(node) => self.restart(node),
             Event::Fault(fault) => self.fault(fault),
             Event::Mend(cut) => {

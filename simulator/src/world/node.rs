@@ -10,7 +10,11 @@ use tributary_storage::kv::Defect;
 use tributary_storage::{KvLog, Log, MemKv, Position, Record, SpillFiles, StorageError, checkpoint};
 
 use crate::clock::Clock;
+use crate::model::LogId;
 use crate::options::{Control, Options};
+
+use super::members::Copy;
+use super::operator::{Lost, Suspect};
 
 /// Older snapshots that clients may still hold.
 const SNAPSHOTS_HELD_MAX: usize = 4;
@@ -33,8 +37,23 @@ pub struct Process {
     pub snapshots: VecDeque<Arc<Snapshot>>,
 }
 
+/// How a region's place stands to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It was never a member.
+    Outside,
+    /// It is, or is taken for, a member.
+    Member,
+    /// It was dropped.
+    Dropped,
+}
+
 /// A region's place in the world; the process in it comes and goes.
 pub struct Node {
+    /// Its number in the world.
+    pub index: usize,
+    /// How many logs it had before this one.
+    pub life: u32,
     /// What the region is told at each start.
     pub config: RegionConfig,
     /// How often it was started.
@@ -57,6 +76,18 @@ pub struct Node {
     pub full: bool,
     /// Until when the process stands still.
     pub paused_until_ms: u64,
+    /// How it stands to the cluster.
+    pub place: Place,
+    /// Whether its operator keeps it from starting.
+    pub is_held: bool,
+    /// Whether it is to become a member.
+    pub is_adding: bool,
+    /// Without a log to go on with: what is to be done.
+    pub lost: Option<Lost>,
+    /// Runs, and must stop.
+    pub suspect: Option<Suspect>,
+    /// An earlier state of its disks.
+    pub copy: Option<Copy>,
 }
 
 /// The name of region number `index`.
@@ -65,8 +96,9 @@ pub fn name(index: usize) -> String {
 }
 
 impl Node {
-    /// A region that has never run.
+    /// A region that has never run. The last ones are no members yet.
     pub fn new(index: usize, options: &Options, clock: Clock) -> Self {
+        let is_member = index < options.regions;
         let peers = (0..options.regions)
             .filter(|peer| *peer != index)
             .map(name)
@@ -86,12 +118,10 @@ impl Node {
             cluster[..8].copy_from_slice(&options.seed.to_le_bytes());
             config.found = Some(Founding { cluster });
         }
-        let (state_disk, log_disk) = (MemKv::new(), MemKv::new());
-        if let Some(Control::LoseFlush(family)) = options.control {
-            state_disk.set_defect(Defect::SkipSync(family));
-            log_disk.set_defect(Defect::SkipSync(family));
-        }
+        let (state_disk, log_disk) = Self::disks(options);
         Self {
+            index,
+            life: 0,
             config,
             boot: 0,
             process: None,
@@ -103,6 +133,44 @@ impl Node {
             checkpointed: 0,
             full: false,
             paused_until_ms: 0,
+            place: match is_member {
+                true => Place::Member,
+                false => Place::Outside,
+            },
+            is_held: !is_member,
+            is_adding: false,
+            lost: None,
+            suspect: None,
+            copy: None,
+        }
+    }
+
+    /// Empty disks: of checkpoints, and of the log.
+    pub fn disks(options: &Options) -> (MemKv, MemKv) {
+        let (state_disk, log_disk) = (MemKv::new(), MemKv::new());
+        if let Some(Control::LoseFlush(family)) = options.control {
+            state_disk.set_defect(Defect::SkipSync(family));
+            log_disk.set_defect(Defect::SkipSync(family));
+        }
+        (state_disk, log_disk)
+    }
+
+    /// Nothing of what it has shown so far binds it, and it may start.
+    pub fn begin_life(&mut self) {
+        self.announced = Frontier::default();
+        (self.published, self.checkpointed) = (0, 0);
+        self.config.found = None;
+        self.state_disk.set_full(self.full);
+        self.log_disk.set_full(self.full);
+        (self.copy, self.lost) = (None, None);
+        self.is_held = false;
+    }
+
+    /// The log of its present life.
+    pub fn log(&self) -> LogId {
+        LogId {
+            node: self.index,
+            life: self.life,
         }
     }
 
@@ -151,6 +219,9 @@ fn defects(control: Option<Control>) -> Defects {
         Some(Control::SkipDuplicateCheck) => defects.replication.skip_duplicate_check = true,
         Some(Control::MergeByAdding) => defects.executor.merge_by_adding = true,
         Some(Control::IgnoreCauses) => defects.replication.ignore_causes = true,
+        Some(Control::ReuseIncarnation) => defects.reuse_incarnation = true,
+        Some(Control::KeepSuperseded) => defects.keep_superseded = true,
+        Some(Control::JoinEarly) => defects.join_early = true,
         Some(Control::LoseFlush(_)) | None => {}
     }
     defects

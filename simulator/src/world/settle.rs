@@ -6,7 +6,6 @@ use super::World;
 use super::event::Event;
 use crate::checks;
 use crate::failure::{Checked, Violation};
-use crate::model::origin_of;
 use crate::report::STEPS_MIN;
 
 /// How long regions may take after healing until they agree, in simulated milliseconds.
@@ -45,8 +44,10 @@ impl World {
             self.queue.plan(self.now_ms + LOOK_EVERY_MS, Event::Settled);
             return Ok(());
         }
-        let records: Vec<u64> = (0..self.nodes.len())
-            .map(|node| self.model.last(origin_of(node)))
+        let records: Vec<u64> = self
+            .member_nodes()
+            .into_iter()
+            .map(|node| self.model.last(self.nodes[node].log()))
             .collect();
         match self.idle_since.take() {
             None => {
@@ -93,13 +94,15 @@ impl World {
     /// Whether all regions run, have published all of their logs, know everything of each other, and have
     /// completed every view.
     fn agreed(&self) -> Result<(), String> {
+        self.operated()?;
         let mut common: Option<Frontier> = None;
-        for (index, node) in self.nodes.iter().enumerate() {
+        for index in self.member_nodes() {
+            let node = &self.nodes[index];
             let Some(process) = &node.process else {
                 return Err(format!("r{} does not run", index + 1));
             };
             let snapshot = process.region.snapshot();
-            let last = self.model.last(origin_of(index));
+            let last = self.model.last(self.nodes[index].log());
             if snapshot.position.0 != last {
                 return Err(format!(
                     "r{} shows {} of {last} records",
@@ -133,28 +136,55 @@ impl World {
         Ok(())
     }
 
+    /// The places of members, by the newest catalog.
+    fn member_nodes(&self) -> Vec<usize> {
+        let Some((_, newest)) = self.newest() else {
+            return (0..self.options.regions).collect();
+        };
+        let names = newest.catalog.members().map(|(_, def)| def.name.as_str());
+        let mut nodes: Vec<usize> = names.filter_map(|name| self.number(name)).collect();
+        nodes.sort_unstable();
+        nodes
+    }
+
+    /// Everything that was acknowledged in a region that was drained and dropped is everywhere.
+    fn check_drained(&self, frontier: &Frontier) -> Checked {
+        for log in &self.members.drained {
+            let acknowledged = self.ledger.acknowledged(*log);
+            let known = self
+                .model
+                .origin_of(*log)
+                .map_or(0, |origin| frontier.get(origin).0);
+            if acknowledged > known {
+                let detail = format!("{log} was acknowledged at {acknowledged}, others have {known} of it");
+                return Err(Violation::new("a region that was drained loses nothing", detail));
+            }
+        }
+        Ok(())
+    }
+
     fn check_everything(&mut self) -> Checked {
         self.ledger
-            .check_all(|origin, position, token| self.model.holds(origin, position, token))?;
+            .check_all(|log, position, token| self.model.holds(log, position, token))?;
         let mut snapshots = Vec::new();
-        for node in 0..self.nodes.len() {
+        for node in self.member_nodes() {
             let Some(snapshot) = self.nodes[node].snapshot() else {
                 continue;
             };
-            checks::contents(&self.model, origin_of(node), &snapshot, &mut self.report)?;
-            checks::contents_plain(&self.model, origin_of(node), &snapshot, &mut self.report)?;
+            checks::contents(&self.model, self.nodes[node].log(), &snapshot, &mut self.report)?;
+            checks::contents_plain(&self.model, self.nodes[node].log(), &snapshot, &mut self.report)?;
             self.check_slots(node)?;
-            snapshots.push(snapshot);
+            snapshots.push((self.nodes[node].log(), snapshot));
         }
-        let regions: Vec<_> = self
-            .nodes
-            .iter()
-            .filter_map(|node| node.process.as_ref())
-            .map(|p| p.region.dataflow())
+        let members = self.member_nodes().into_iter();
+        let regions: Vec<_> = members
+            .map(|node| &self.nodes[node])
+            .filter_map(|node| Some((node.index, node.process.as_ref()?.region.dataflow())))
             .collect();
         crate::checks::slots::equal_everywhere(&regions)?;
-        if let Some(snapshot) = snapshots.first() {
-            crate::checks::sql::views(&self.model, snapshot, &self.workload, &mut self.report)?;
+        if let Some((log, snapshot)) = snapshots.first() {
+            self.check_drained(&snapshot.frontier)?;
+            crate::checks::sql::views(&self.model, *log, snapshot, &self.workload, &mut self.report)?;
         }
         Ok(())
     }

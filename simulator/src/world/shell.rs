@@ -14,7 +14,7 @@ use super::World;
 use super::event::Event;
 use crate::checks;
 use crate::failure::{Checked, Violation};
-use crate::model::{Submission, origin_of};
+use crate::model::Submission;
 
 /// How long a region waits between two timers, in milliseconds.
 const TIMER_MS: u64 = 20;
@@ -75,8 +75,9 @@ impl World {
             Effect::Reply { token, outcome } => {
                 self.trace
                     .add(now, node, format_args!("reply to {token}: {outcome:?}"), &[]);
-                let durable = self.model.durable(origin_of(node));
-                self.ledger.reply(origin_of(node), token, &outcome, durable)?;
+                let durable = self.model.durable(self.nodes[node].log());
+                self.ledger
+                    .reply(self.nodes[node].log(), token, &outcome, durable)?;
             }
             Effect::Publish(snapshot) => {
                 let (position, frontier) = (snapshot.position.0, &snapshot.frontier);
@@ -136,13 +137,7 @@ impl World {
                     .add(now, node, format_args!("refuse {peer}: {reason}"), &[]);
                 self.report.refused += 1;
             }
-            Effect::Stop { reason } => {
-                self.trace.add(now, node, format_args!("stop: {reason}"), &[]);
-                return Err(Violation::new(
-                    "a sound region never stops",
-                    format!("r{}: {reason}", node + 1),
-                ));
-            }
+            Effect::Stop { reason } => self.stopped(node, &reason)?,
         }
         Ok(())
     }
@@ -152,8 +147,15 @@ impl World {
             token: *token,
             writes: self.ledger.writes(*token),
         });
-        self.model
-            .append(origin_of(node), record, submissions.collect())?;
+        let log = self.nodes[node].log();
+        self.model.append(log, record, submissions.collect())?;
+        for origin in self.model.take_unheard() {
+            self.slots.forget(origin, 0);
+        }
+        if self.model.has_joined_at(log, record.position.0) {
+            let origin = self.model.origin_of(log);
+            self.report.members.reincarnated += u64::from(origin.is_some_and(|o| o.incarnation > 1));
+        }
         self.report.shared_records += u64::from(tokens.len() > 1);
         for token in tokens {
             self.ledger.seal(*token, record.position.0)?;
@@ -207,13 +209,14 @@ impl World {
     }
 
     fn published(&mut self, node: usize, snapshot: Arc<tributary_region::Snapshot>) -> Checked {
-        checks::publication(&self.model, &mut self.nodes[node], origin_of(node), &snapshot)?;
+        let log = self.nodes[node].log();
+        checks::publication(&self.model, &mut self.nodes[node], log, &snapshot)?;
         self.report.publications += 1;
         let moved = self.nodes[node].published != snapshot.position.0;
         self.nodes[node].published = snapshot.position.0;
         if moved {
             if self.rng.percent(self.options.compared) {
-                checks::contents(&self.model, origin_of(node), &snapshot, &mut self.report)?;
+                checks::contents(&self.model, log, &snapshot, &mut self.report)?;
                 self.check_slots(node)?;
             }
             if self.rng.percent(30)
@@ -230,7 +233,11 @@ impl World {
         let Some(process) = &self.nodes[node].process else {
             return Ok(());
         };
-        self.slots.check(&self.model, node, process.region.dataflow())
+        if self.nodes[node].suspect.is_some() {
+            return Ok(());
+        }
+        self.slots
+            .check(&self.model, self.nodes[node].log(), process.region.dataflow())
     }
 
     pub(super) fn plan_sync(&mut self, node: usize) {
@@ -305,7 +312,7 @@ impl World {
         if self.disk_result(node, result)?.is_none() {
             return Ok(());
         }
-        self.model.synced(origin_of(node), position);
+        self.model.synced(self.nodes[node].log(), position);
         if more {
             self.plan_sync(node);
         }

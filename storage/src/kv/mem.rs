@@ -92,6 +92,27 @@ impl MemKv {
         disk.sync_fails = false;
     }
 
+    /// Another disk that holds what is durable on this one, and has its defect.
+    pub fn copy_durable(&self) -> Self {
+        let disk = self.disk();
+        let copy = |(family, state): (&Family, &FamilyState)| {
+            let copied = FamilyState {
+                durable: state.durable.clone(),
+                visible: state.durable.clone(),
+                unsynced: VecDeque::new(),
+            };
+            (*family, copied)
+        };
+        let copied = Disk {
+            families: disk.families.iter().map(copy).collect(),
+            defect: disk.defect,
+            ..Disk::default()
+        };
+        Self {
+            disk: Arc::new(Mutex::new(copied)),
+        }
+    }
+
     /// Whether the device has no space left: then writes fail with [`StorageError::Full`].
     pub fn set_full(&self, full: bool) {
         self.disk().full = full;

@@ -1,0 +1,80 @@
+//! What may be said of a region between two of its incarnations. Found by the simulator.
+
+use tributary_storage::OriginId;
+
+use super::members::{Cluster, TICK_MS, rows};
+
+#[test]
+fn a_region_that_joins_anew_does_not_settle_what_its_earlier_log_contributed() {
+    let mut cluster = Cluster::new(&["us", "eu"]);
+    cluster.with_view("us");
+    let many: Vec<(i32, i32)> = (100..400).map(|id| (id, 7)).collect();
+    cluster.insert("us", "g", &many).expect("in");
+    cluster.insert("us", "g", &[(1, 10)]).expect("in");
+    cluster.insert("eu", "t", &[(1, 1), (2, 2)]).expect("in");
+    cluster.run(400);
+    assert!(cluster.snapshot("us").settled);
+    cluster.stop("eu");
+    cluster
+        .ddl("us", "ALTER DATABASE tributary FENCE REGION eu")
+        .expect("another incarnation");
+    // The share of eu.1 is no longer what its rows and this one would make.
+    cluster.insert("us", "g", &[(2, 20)]).expect("in");
+    cluster.start("eu", &["us"], Vec::new(), |config| {
+        config.reincarnate = true;
+        config.backfill_rows_max = 3;
+    });
+    let mut waited = 0;
+    for _ in 0..200 {
+        cluster.run(TICK_MS);
+        let snapshot = cluster.snapshot("us");
+        let eu = snapshot.catalog.region_named("eu").expect("a member");
+        let first = OriginId::first(eu);
+        if snapshot.known_as(eu) == Some(first) {
+            waited += 1;
+            let is_sql = cluster.view("us", "m") == rows(&[[10, 1], [20, 1]]);
+            assert!(!snapshot.settled || is_sql, "settled, after {waited} ticks");
+        }
+    }
+    assert!(cluster.snapshot("us").settled);
+    assert_eq!(cluster.view("us", "m"), Some(Vec::new()));
+}
+
+#[test]
+fn the_last_words_of_a_region_that_was_dropped_reach_everybody_though_all_are_silent() {
+    let mut cluster = Cluster::new(&["us", "eu", "ap"]);
+    cluster.with_view("us");
+    let view = "CREATE MATERIALIZED VIEW h AS SELECT w, count(*) AS n FROM g GROUP BY w";
+    cluster.ddl("us", view).expect("made");
+    cluster.run(400);
+    cluster.cut("ap", "us");
+    cluster.insert("ap", "g", &[(5, 50)]).expect("in");
+    cluster.run(200);
+    cluster.cut("ap", "eu");
+    assert_eq!(cluster.view("eu", "h"), rows(&[[50, 1]]));
+    assert_eq!(cluster.view("us", "h"), Some(Vec::new()));
+    cluster
+        .ddl("us", "ALTER DATABASE tributary DROP REGION ap FORCE")
+        .expect("dropped");
+    cluster.run(3_000);
+    for name in ["us", "eu"] {
+        assert_eq!(cluster.view(name, "h"), rows(&[[50, 1]]), "{name}");
+    }
+}
+
+#[test]
+fn a_fenced_region_is_told_by_whoever_knows_though_all_are_silent() {
+    let mut cluster = Cluster::new(&["us", "eu", "ap"]);
+    cluster.with_view("us");
+    cluster.run(400);
+    cluster.cut("eu", "us");
+    cluster
+        .ddl("us", "ALTER DATABASE tributary FENCE REGION eu")
+        .expect("fenced");
+    cluster.run(400);
+    assert!(
+        cluster.stopped("eu").contains("fenced"),
+        "{}",
+        cluster.stopped("eu")
+    );
+}
