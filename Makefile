@@ -13,9 +13,9 @@ bench-ingest: EVENTS := $(if $(filter command line environment,$(origin EVENTS))
 bench-recovery: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),10000000)
 bench-nexmark: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),5000000)
 bench-regions: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),3000000)
-export QUERIES CORES PEERS OUT RUNS CHECK SINK RATE LATENCY_MS SECONDS_RUN CLIENTS
+export QUERIES CORES PEERS OUT RUNS CHECK SINK RATE LATENCY_MS SECONDS_RUN CLIENTS MINUTES NETWORK FAULTS
 
-.PHONY: run test check fix bench bench-nexmark bench-regions bench-serve bench-ingest bench-changes bench-recovery sim build setup clean-data
+.PHONY: run test check fix bench bench-nexmark bench-regions bench-serve bench-ingest bench-changes bench-recovery sim chaos build setup clean-data
 
 ## The demonstration: three regions agree, part and agree again.
 run: setup
@@ -71,6 +71,10 @@ ifdef SEED
 else
 	$(BIN)/tributary-simulator --seeds $(SEEDS) --from $(FROM)
 endif
+
+## Real processes under faults: MINUTES=5 SEED= NETWORK=both|proxies|packets FAULTS=kill,cut RATE= OUT=file.
+chaos: setup
+	scripts/chaos
 
 ## The release binary.
 build: setup

@@ -32,8 +32,6 @@ pub enum JoinPlace {
     Shared,
     /// Everywhere, after merging regional inputs.
     Merged,
-    /// Nowhere: rows of different regions would have to meet.
-    Refused,
 }
 
 /// The rule for joins.
@@ -41,11 +39,10 @@ pub enum JoinPlace {
 /// A join of regional with shared rows is local only if each result row comes from one regional row: always in an
 /// inner join, and in a left join if the regional side is the preserved one. A preserved shared side would appear
 /// unmatched in every region that lacks a partner. Regional rows join where they are if the join's keys say that both
-/// are of the `same_region`.
+/// are of the `same_region`; otherwise both sides are merged, since rows of different regions have to meet.
 pub fn join(kind: JoinKind, left: Place, right: Place, same_region: bool) -> JoinPlace {
     match (left, right) {
         (Place::Regional, Place::Regional) if same_region => JoinPlace::Local,
-        (Place::Regional, Place::Regional) => JoinPlace::Refused,
         (Place::Shared, Place::Shared) => JoinPlace::Shared,
         (Place::Regional, Place::Shared) => JoinPlace::Local,
         (Place::Shared, Place::Regional) if kind == JoinKind::Inner => JoinPlace::Local,
@@ -65,7 +62,7 @@ mod tests {
             (JoinKind::Inner, Shared, Regional, JoinPlace::Local),
             (JoinKind::Left, Regional, Shared, JoinPlace::Local),
             (JoinKind::Left, Shared, Regional, JoinPlace::Merged),
-            (JoinKind::Inner, Regional, Regional, JoinPlace::Refused),
+            (JoinKind::Inner, Regional, Regional, JoinPlace::Merged),
             (JoinKind::Left, Shared, Shared, JoinPlace::Shared),
             (JoinKind::Inner, Merged, Shared, JoinPlace::Merged),
             (JoinKind::Inner, Regional, Merged, JoinPlace::Merged),

@@ -31,6 +31,7 @@ use crate::config::RegionConfig;
 use crate::dataflow::{Dataflow, Slots, Table, ViewState, fragment_number};
 use crate::error::{RegionError, Result};
 use crate::source::SourceLog;
+use crate::tokens::Tokens;
 
 /// The blob's name.
 const STATE_BLOB: &str = "region";
@@ -54,6 +55,7 @@ struct Identity {
     origin: Option<OriginId>,
     joined: bool,
     catalog_origin: Option<OriginId>,
+    tokens: Tokens,
 }
 
 /// A checkpoint of which the groups of some views are missing yet.
@@ -90,6 +92,7 @@ impl Dataflow {
             origin: self.origin,
             joined: self.joined,
             catalog_origin: self.catalog_origin,
+            tokens: self.tokens.clone(),
         };
         let bytes = postcard::to_stdvec(&(state, identity)).expect("the state is plain data");
         let mut traces = BTreeMap::new();
@@ -178,6 +181,7 @@ impl Dataflow {
                 dataflow.origin = identity.origin;
                 dataflow.joined = identity.joined;
                 dataflow.catalog_origin = identity.catalog_origin;
+                dataflow.tokens = identity.tokens;
             }
             None => {
                 dataflow.origin = dataflow.named();

@@ -15,7 +15,7 @@ use std::ops::Range;
 use arrow::array::{Array, BooleanArray, RecordBatch, UInt64Array};
 use arrow::compute::{concat, concat_batches, take, take_record_batch};
 use tributary_replication::{Epoch, Hlc, TableWrites};
-use tributary_storage::{Keys, ObjectId, OriginId, Record};
+use tributary_storage::{Keys, ObjectId, OriginId, Position, Record};
 
 use crate::dataflow::Dataflow;
 use crate::effect::Rejected;
@@ -40,6 +40,8 @@ pub struct Submission {
 pub struct Decided {
     /// The record and the tokens of the transactions in it, if any was accepted.
     pub sealed: Option<(Record, Hlc, Vec<u64>)>,
+    /// Those that were in already: where, and how many rows they had changed.
+    pub repeated: Vec<(u64, Position, u64)>,
     /// The others, with the reason.
     pub refused: Vec<(u64, Rejected)>,
 }

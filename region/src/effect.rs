@@ -70,6 +70,8 @@ pub struct Committed {
     pub position: Position,
     /// Its time.
     pub hlc: Hlc,
+    /// For a commit that came again: how many rows it had changed when it was carried out.
+    pub repeated: Option<u64>,
 }
 
 /// Why a commit or DDL was refused. Nothing of it was written.

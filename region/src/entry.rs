@@ -25,6 +25,7 @@ use tributary_replication::{Hlc, TableWrites};
 use tributary_storage::{ObjectId, Position};
 
 use crate::error::{RegionError, Result};
+use crate::tokens::CommitToken;
 
 /// What one log record says. Each carries the time at which it was sealed.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub enum Entry {
         tables: BTreeMap<ObjectId, TableWrites>,
         /// A source's progress.
         source: Option<(ObjectId, u64)>,
+        /// Of those commits in it that may come again.
+        tokens: Vec<CommitToken>,
     },
     /// Rows of a source, by their numbers: the rows themselves are read again when they are needed.
     Source {
@@ -124,6 +127,11 @@ enum Stored {
         to: u64,
         mark: u64,
     },
+    CommitOnce {
+        tokens: Vec<CommitToken>,
+        tables: Vec<(ObjectId, Block)>,
+        source: Option<(ObjectId, u64)>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -140,13 +148,25 @@ impl Timed {
                 serde_json::to_vec(changes).expect("a catalog change is plain data"),
             )),
             Entry::Joined => Stored::Joined,
-            Entry::Commit { tables, source } => Stored::Commit {
-                tables: tables
+            Entry::Commit {
+                tables,
+                source,
+                tokens,
+            } => {
+                let (source, tokens) = (*source, tokens.clone());
+                let tables = tables
                     .iter()
                     .map(|(table, writes)| (*table, Block(encode_writes(writes))))
-                    .collect(),
-                source: *source,
-            },
+                    .collect();
+                match tokens.is_empty() {
+                    true => Stored::Commit { tables, source },
+                    false => Stored::CommitOnce {
+                        tokens,
+                        tables,
+                        source,
+                    },
+                }
+            }
             Entry::Bundles(bundles) => {
                 Stored::Bundles(bundles.iter().map(|bytes| Block(bytes.to_vec())).collect())
             }
@@ -166,7 +186,9 @@ impl Timed {
         let stored = StoredEntry { hlc: self.hlc, body };
         // Of a large entry nothing is written twice because a buffer had to grow.
         let blocks = match &stored.body {
-            Stored::Commit { tables, .. } => tables.iter().map(|(_, block)| block.0.len()).sum(),
+            Stored::Commit { tables, .. } | Stored::CommitOnce { tables, .. } => {
+                tables.iter().map(|(_, block)| block.0.len()).sum()
+            }
             Stored::Bundles(blocks) => blocks.iter().map(|block| block.0.len()).sum(),
             _ => 0,
         };
@@ -189,16 +211,20 @@ impl Timed {
                 serde_json::from_slice(&json.0).map_err(|error| unreadable(error.to_string()))?,
             ),
             Stored::Joined => Entry::Joined,
-            Stored::Commit { tables, source } => {
-                let mut decoded = BTreeMap::new();
-                for (table, bytes) in tables {
-                    decoded.insert(table, decode_writes(&bytes.0).map_err(unreadable)?);
-                }
-                Entry::Commit {
-                    tables: decoded,
-                    source,
-                }
-            }
+            Stored::Commit { tables, source } => Entry::Commit {
+                tables: decode_tables(tables).map_err(unreadable)?,
+                source,
+                tokens: Vec::new(),
+            },
+            Stored::CommitOnce {
+                tokens,
+                tables,
+                source,
+            } => Entry::Commit {
+                tables: decode_tables(tables).map_err(unreadable)?,
+                source,
+                tokens,
+            },
             Stored::Bundles(bundles) => {
                 Entry::Bundles(bundles.into_iter().map(|bytes| Bytes::from(bytes.0)).collect())
             }
@@ -250,6 +276,15 @@ fn encode_writes(writes: &TableWrites) -> Vec<u8> {
         .expect("writing to memory");
     drop(writer);
     out
+}
+
+fn decode_tables(
+    tables: Vec<(ObjectId, Block)>,
+) -> std::result::Result<BTreeMap<ObjectId, TableWrites>, String> {
+    let decoded = tables
+        .into_iter()
+        .map(|(table, bytes)| Ok((table, decode_writes(&bytes.0)?)));
+    decoded.collect()
 }
 
 fn decode_writes(bytes: &[u8]) -> std::result::Result<TableWrites, String> {
@@ -304,12 +339,19 @@ mod tests {
             entry: Entry::Commit {
                 tables: BTreeMap::from([(ObjectId(5), writes.clone())]),
                 source: None,
+                tokens: vec![CommitToken { id: [3; 16], rows: 2 }],
             },
         };
         let read = Timed::decode(Position(1), &timed.encode()).expect("just written");
-        let Entry::Commit { tables, source: None } = read.entry else {
+        let Entry::Commit {
+            tables,
+            source: None,
+            tokens,
+        } = read.entry
+        else {
             panic!("not a commit")
         };
+        assert_eq!(tokens, [CommitToken { id: [3; 16], rows: 2 }]);
         assert_eq!(read.hlc, timed.hlc);
         assert_eq!(tables[&ObjectId(5)].rows.columns(), writes.rows.columns());
         assert_eq!(tables[&ObjectId(5)].deleted, writes.deleted);

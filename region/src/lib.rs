@@ -33,6 +33,7 @@ pub mod replay;
 pub mod sequencer;
 pub mod snapshot;
 pub mod source;
+pub mod tokens;
 pub mod writes;
 
 pub use commits::Submission;
@@ -44,4 +45,5 @@ pub use region::Region;
 pub use replay::{Past, look_into};
 pub use snapshot::{RegionStatus, Snapshot, TableSnapshot, ViewSnapshot};
 pub use source::{NoSources, SourceAppend, SourceReader, SourceRows};
+pub use tokens::CommitToken;
 pub use writes::{TableChange, WriteSet};

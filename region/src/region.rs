@@ -73,6 +73,7 @@ impl Region {
             dataflow.catalog().clone(),
             dataflow.frontier().clone(),
             dataflow.sources.clone(),
+            dataflow.tokens.clone(),
         );
         let published = Arc::new(dataflow.snapshot());
         let mut region = Self {
@@ -248,10 +249,23 @@ impl Region {
             token,
             outcome: Err(rejected),
         }));
+        for (token, position, rows) in decided.repeated {
+            let committed = Committed {
+                position,
+                hlc: self.dataflow.hlc,
+                repeated: Some(rows),
+            };
+            self.outbound.reply(token, committed);
+        }
         if let Some((record, hlc, tokens)) = decided.sealed {
             let position = record.position;
             for token in &tokens {
-                self.outbound.reply(*token, Committed { position, hlc });
+                let committed = Committed {
+                    position,
+                    hlc,
+                    repeated: None,
+                };
+                self.outbound.reply(*token, committed);
             }
             out.push(Effect::Append { record, tokens });
         }

@@ -3,7 +3,7 @@
 //! It seals whatever the dataflow does. Commits are checked against row versions as of *everything sealed so
 //! far*: the dataflow's tables, corrected by an overlay of the keys that are sealed but not yet stepped.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -18,6 +18,7 @@ use crate::effect::Rejected;
 use crate::entry::{Entry, Timed};
 use crate::overlay::{Overlay, OverlayVersion};
 use crate::source::SourceAppend;
+use crate::tokens::{CommitToken, Tokens};
 use crate::writes::WriteSet;
 
 /// A record that is sealed and not yet stepped.
@@ -46,6 +47,8 @@ pub struct Sequencer {
     frontier: Frontier,
     /// Rows consumed of each source, as of everything sealed.
     consumed: BTreeMap<ObjectId, u64>,
+    /// As of everything sealed.
+    tokens: Tokens,
     disk_full: bool,
 }
 
@@ -58,6 +61,7 @@ impl Sequencer {
         catalog: Arc<Catalog>,
         frontier: Frontier,
         consumed: BTreeMap<ObjectId, u64>,
+        tokens: Tokens,
     ) -> Self {
         let clock = HlcClock::starting_after(hlc);
         Self {
@@ -69,6 +73,7 @@ impl Sequencer {
             catalog,
             frontier,
             consumed,
+            tokens,
             disk_full: false,
         }
     }
@@ -113,7 +118,18 @@ impl Sequencer {
     ) -> Decided {
         let mut decided = Decided::default();
         let mut admitted = Vec::with_capacity(group.len());
+        let mut once = BTreeSet::new();
         for submission in group {
+            let token = submission.writes.token;
+            if let Some((position, rows)) = token.and_then(|token| self.tokens.get(&token.id)) {
+                decided.repeated.push((submission.token, position, rows));
+                continue;
+            }
+            if token.is_some_and(|token| !once.insert(token.id)) {
+                // Its twin has just been taken; the next attempt will find it.
+                decided.refused.push((submission.token, Rejected::Overloaded));
+                continue;
+            }
             match self.admit(now_ms, &submission.writes, config, dataflow) {
                 Ok(()) => admitted.push(submission),
                 Err(rejected) => decided.refused.push((submission.token, rejected)),
@@ -150,8 +166,19 @@ impl Sequencer {
             .iter()
             .map(|(table, writes, _)| (*table, writes.clone()))
             .collect();
-        let (record, hlc) = self.seal(now_ms, Entry::Commit { tables, source });
+        let once: Vec<CommitToken> = of_accepted()
+            .filter_map(|(submission, _)| submission.writes.token)
+            .collect();
+        let entry = Entry::Commit {
+            tables,
+            source,
+            tokens: once.clone(),
+        };
+        let (record, hlc) = self.seal(now_ms, entry);
         let position = record.position;
+        for token in once {
+            self.tokens.insert(token, position);
+        }
         for (table, writes, keys) in writes {
             self.overlay
                 .write(position, table, keys, |row| match writes.deleted.value(row) {
@@ -243,6 +270,11 @@ impl Sequencer {
         let ahead_ms = self.time(now_ms).ms().saturating_sub(now_ms);
         for &table in writes.tables.keys() {
             let def = self.catalog.table(table).ok_or(Rejected::NoSuchTable(table))?;
+            let truncated = self.catalog.truncated.get(&table);
+            if truncated.is_some_and(|version| writes.catalog_version < *version) {
+                // What it read is gone.
+                return Err(Rejected::CatalogChanged);
+            }
             match def.locality {
                 TableLocality::Global if ahead_ms > config.clock_drift_max_ms => {
                     return Err(Rejected::ClockDrift { ahead_ms });

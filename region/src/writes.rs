@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use tributary_replication::{Epoch, TableWrites};
 use tributary_storage::{ObjectId, OriginId};
 
+use crate::tokens::CommitToken;
+
 /// All writes of one transaction: they are in one log record, all or none.
 #[derive(Clone, Debug, Default)]
 pub struct WriteSet {
@@ -13,6 +15,8 @@ pub struct WriteSet {
     /// A source and the number of its events consumed once this commit is in: kept with the rows, so that a
     /// crash neither repeats nor skips an event.
     pub source: Option<(ObjectId, u64)>,
+    /// For a commit that may come again.
+    pub token: Option<CommitToken>,
     /// The catalog version the writes were bound against.
     pub catalog_version: u64,
 }

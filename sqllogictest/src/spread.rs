@@ -1,7 +1,7 @@
 //! Spreads the statements of one file over the regions.
 //!
-//! Rows of REGIONAL tables are written, and read directly, through one region: the file's home. Everything
-//! else goes round: DDL, writes to GLOBAL tables, queries of views. Before a statement runs in another region
+//! Rows of REGIONAL tables are written through one region: the file's home. Everything else goes round: DDL, writes to
+//! GLOBAL tables, queries, be they of views or of tables, whose rows then come from the home. Before a statement runs in another region
 //! than the last write, it waits until that region's frontier covers the writer's.
 
 use std::path::Path;
@@ -74,7 +74,9 @@ impl Spread {
         let is_ddl = ["create", "drop", "explain"]
             .iter()
             .any(|verb| folded.starts_with(verb));
-        if self.in_transaction || (touches_regional && !is_ddl) || is_session_statement(folded) {
+        // System tables show what is in the region that is asked.
+        let is_read = folded.starts_with("select") && !folded.contains("tributary.");
+        if self.in_transaction || (touches_regional && !is_ddl && !is_read) || is_session_statement(folded) {
             return self.home;
         }
         self.next = (self.next + 1) % self.regions.len();

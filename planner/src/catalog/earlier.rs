@@ -56,6 +56,7 @@ impl From<Catalog2> for Catalog {
             regions: read.regions.into_iter().map(region).collect(),
             objects: read.objects,
             next_object: read.next_object,
+            truncated: BTreeMap::new(),
         }
     }
 }

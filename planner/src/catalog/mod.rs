@@ -54,6 +54,8 @@ pub struct Catalog {
     pub objects: BTreeMap<ObjectId, Arc<Object>>,
     /// The smallest id that was never given out.
     pub next_object: u32,
+    /// Per REGIONAL table the version that truncated it last.
+    pub truncated: BTreeMap<ObjectId, u64>,
 }
 
 /// One step of the catalog's history.
@@ -79,6 +81,8 @@ pub enum CatalogChange {
         /// Whether it rests.
         paused: bool,
     },
+    /// The rows of a REGIONAL table go, in all regions.
+    Truncate(ObjectId),
     /// Something happens to a member, or a region becomes one.
     Member {
         /// The region.
@@ -125,8 +129,12 @@ impl Catalog {
             }
             CatalogChange::PauseSource { source, paused } => self.pause_source(*source, *paused),
             CatalogChange::Member { region, change } => self.change_member(*region, change),
+            CatalogChange::Truncate(table) => {
+                self.truncated.insert(*table, self.version);
+            }
             CatalogChange::Drop(objects) => {
                 for object in objects {
+                    self.truncated.remove(object);
                     self.objects.remove(object);
                 }
             }

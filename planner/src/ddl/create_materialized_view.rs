@@ -24,6 +24,14 @@ pub(super) fn plan(
     for (column, named) in plan.columns.iter_mut().zip(&columns) {
         column.name.clone_from(&named.name);
     }
+    let notices = match catalog.members().count() {
+        0 | 1 => Vec::new(),
+        _ => plan
+            .merged_for_joins()
+            .into_iter()
+            .map(joined_everywhere)
+            .collect(),
+    };
     let view = MaterializedViewDef {
         sql: create.query_text.clone(),
         columns,
@@ -34,7 +42,14 @@ pub(super) fn plan(
     let object = new_object(catalog, 0, &create.name, ObjectKind::MaterializedView(view))?;
     Ok(DdlPlan {
         changes: vec![CatalogChange::Create(object)],
-        notices: Vec::new(),
+        notices,
         tag: TAG.to_owned(),
     })
+}
+
+fn joined_everywhere((left, right): (String, String)) -> String {
+    format!(
+        "rows of different regions meet in the join of {left} with {right}, so the columns it reads of them go to all \
+         regions; if only rows of one region meet, add AND a.tributary_region = b.tributary_region to it"
+    )
 }

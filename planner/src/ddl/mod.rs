@@ -16,6 +16,7 @@ mod create_table;
 mod create_view;
 mod default;
 mod drop;
+mod truncate;
 
 use std::collections::BTreeSet;
 
@@ -76,6 +77,7 @@ pub fn plan_ddl(
         Statement::CreateSink(create) => create_sink::plan(create, catalog),
         Statement::AlterSource(alter) => alter_source::plan(alter, catalog),
         Statement::AlterDatabase(alter) => alter_database::plan(alter, catalog),
+        Statement::Truncate(truncate) => truncate::plan(truncate, catalog),
         Statement::Drop(drop) => drop::plan(drop, catalog),
         _ => Err(PlanError::internal("only CREATE, ALTER and DROP are DDL")),
     }

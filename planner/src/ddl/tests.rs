@@ -103,6 +103,7 @@ fn shown(plan: &DdlPlan) -> String {
                 )
             }
             CatalogChange::PauseSource { source, paused } => format!("pause {source}: {paused}\n"),
+            CatalogChange::Truncate(table) => format!("truncate {table}\n"),
             CatalogChange::Found { .. } => panic!("no statement founds a cluster"),
             CatalogChange::Member { region, change } => format!("region {}: {change:?}\n", region.0),
         };

@@ -1,8 +1,8 @@
-//! DELETE FROM t [AS a] [WHERE p] [RETURNING …].
+//! DELETE FROM t [AS a] [USING …] [WHERE p] [RETURNING …].
 
 use sqlparser::ast::{self, FromTable};
 
-use super::rewrite::{relation, select};
+use super::rewrite::{select, target_relation};
 use super::target::Target;
 use super::update::version_projection;
 use super::{BoundDelete, returning};
@@ -19,22 +19,19 @@ pub(super) fn bind(delete: &ast::Delete, catalog: &Catalog) -> Result<BoundDelet
         ));
     };
     let target = Target::of_from(catalog, table, "DELETE")?;
+    let using = delete.using.clone().unwrap_or_default();
+    let joined = !using.is_empty();
+    let from = std::iter::once(target_relation(&target)).chain(using).collect();
     Ok(BoundDelete {
         table: target.object.id,
-        query: select(
-            version_projection(&target),
-            vec![relation(&target)],
-            delete.selection.clone(),
-        ),
+        query: select(version_projection(&target), from, delete.selection.clone()),
+        joined,
         returning: returning::bind(delete.returning.as_deref(), &target)?,
     })
 }
 
 fn refuse_clauses(delete: &ast::Delete) -> Result<(), PlanError> {
     let refused = |what: &str, alternative: &str| Err(PlanError::unsupported(what, alternative));
-    if delete.using.is_some() {
-        return refused("DELETE … USING", "Use WHERE … IN (SELECT …).");
-    }
     if delete.limit.is_some() || !delete.order_by.is_empty() {
         return refused(
             "DELETE with ORDER BY or LIMIT",

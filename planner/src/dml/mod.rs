@@ -11,7 +11,10 @@
 //! form that an assignment takes here; the length of `varchar(n)`, NOT NULL, and keys are checked on the rows
 //! by whoever runs the query. In all queries names are folded and quoted.
 //!
-//! Left out, and refused by name: UPDATE … FROM, DELETE … USING, ON CONFLICT ON CONSTRAINT, several tables in one
+//! In UPDATE and DELETE the table that is written stands under the name [`TARGET`]: of it only the rows that can be written
+//! are read, with their versions; wherever else the statement names the table, it is all of it.
+//!
+//! Left out, and refused by name: ON CONFLICT ON CONSTRAINT, several tables in one
 //! statement, and subqueries in ON CONFLICT or RETURNING (their relations stand for a few rows there, not for
 //! the table).
 
@@ -19,6 +22,7 @@ mod assignment;
 mod delete;
 mod insert;
 mod on_conflict;
+mod pinned;
 mod returning;
 mod rewrite;
 mod target;
@@ -32,9 +36,12 @@ use crate::error::PlanError;
 use crate::parse::Statement;
 pub use insert::{BoundInsert, InsertSource};
 pub use on_conflict::OnConflict;
+pub use pinned::{pinned_region, target_name};
 pub use rewrite::default_expression;
 pub use target::{copy_columns, writable_table};
 
+/// The relation that an UPDATE or DELETE writes.
+pub const TARGET: &str = "tributary_target";
 /// The column that holds a row version's origin, as `OriginId::as_i64`.
 pub const ORIGIN_COLUMN: &str = "tributary_origin";
 /// The column that holds a row version's epoch.
@@ -63,6 +70,8 @@ pub struct BoundUpdate {
     /// Yields, for each row to change: all columns of the table (hidden ones too) as they are,
     /// [`ORIGIN_COLUMN`], [`STAMP_COLUMN`], then for each of `assigned` its new value as `new:<column>`.
     pub query: Box<ast::Query>,
+    /// Whether a row may come several times, for each row of FROM that it meets: the first counts.
+    pub joined: bool,
     /// The columns that get new values, in the order of the query. Key columns may be among them.
     pub assigned: Vec<usize>,
     /// See [`BoundInsert::returning`].
@@ -77,6 +86,8 @@ pub struct BoundDelete {
     /// Yields, for each row to delete: all columns of the table (hidden ones too), [`ORIGIN_COLUMN`],
     /// [`STAMP_COLUMN`].
     pub query: Box<ast::Query>,
+    /// Whether a row may come several times, for each row of USING that it meets.
+    pub joined: bool,
     /// See [`BoundInsert::returning`]; over the rows as they were.
     pub returning: Option<Box<ast::Query>>,
 }

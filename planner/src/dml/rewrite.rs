@@ -7,6 +7,7 @@ use sqlparser::ast::{
     TableWithJoins, Value,
 };
 
+use super::TARGET;
 use super::target::Target;
 use crate::catalog::{ColumnDef, ColumnDefault};
 use crate::plan::{Literal, LiteralValue};
@@ -48,6 +49,11 @@ fn cast_to(expr: Expr, data_type: AstType) -> Expr {
 /// `"table" [AS "alias"]`.
 pub(super) fn relation(target: &Target<'_>) -> TableWithJoins {
     named_relation(&target.object.name, target.alias.as_deref())
+}
+
+/// The table as that which is written, under the name by which the statement knows it.
+pub(super) fn target_relation(target: &Target<'_>) -> TableWithJoins {
+    named_relation(TARGET, Some(target.reference()))
 }
 
 pub(super) fn named_relation(name: &str, alias: Option<&str>) -> TableWithJoins {

@@ -1,8 +1,8 @@
-//! UPDATE t [AS a] SET … [WHERE p] [RETURNING …].
+//! UPDATE t [AS a] SET … [FROM …] [WHERE p] [RETURNING …].
 
-use sqlparser::ast;
+use sqlparser::ast::{self, UpdateTableFromKind};
 
-use super::rewrite::{aliased, column, relation, select};
+use super::rewrite::{aliased, column, select, target_relation};
 use super::target::Target;
 use super::{BoundUpdate, NEW_PREFIX, ORIGIN_COLUMN, STAMP_COLUMN, assignment, returning};
 use crate::catalog::Catalog;
@@ -21,9 +21,16 @@ pub(super) fn bind(update: &ast::Update, catalog: &Catalog) -> Result<BoundUpdat
         ));
         columns.push(index);
     }
+    let other = match &update.from {
+        None => Vec::new(),
+        Some(UpdateTableFromKind::AfterSet(from) | UpdateTableFromKind::BeforeSet(from)) => from.clone(),
+    };
+    let joined = !other.is_empty();
+    let from = std::iter::once(target_relation(&target)).chain(other).collect();
     Ok(BoundUpdate {
         table: target.object.id,
-        query: select(projection, vec![relation(&target)], update.selection.clone()),
+        query: select(projection, from, update.selection.clone()),
+        joined,
         assigned: columns,
         returning: returning::bind(update.returning.as_deref(), &target)?,
     })
@@ -40,12 +47,6 @@ pub(super) fn version_projection(target: &Target<'_>) -> Vec<ast::SelectItem> {
 
 fn refuse_clauses(update: &ast::Update) -> Result<(), PlanError> {
     let refused = |what: &str, alternative: &str| Err(PlanError::unsupported(what, alternative));
-    if update.from.is_some() {
-        return refused(
-            "UPDATE … FROM",
-            "Use scalar subqueries in SET and WHERE … IN (SELECT …).",
-        );
-    }
     if update.limit.is_some() || !update.order_by.is_empty() {
         return refused(
             "UPDATE with ORDER BY or LIMIT",

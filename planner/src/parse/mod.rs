@@ -29,6 +29,7 @@ mod position;
 mod relations;
 mod statement;
 mod tokens;
+mod truncate;
 mod window_function;
 
 use sqlparser::ast::{Query, Statement as AstStatement};
@@ -50,6 +51,7 @@ use position::{Offsets, position};
 pub use relations::{relation_names, windowed_relations};
 pub use statement::Statement;
 use tokens::Tokens;
+pub use truncate::Truncate;
 pub use window_function::{argument_relation, table_factor, window_function};
 
 /// A statement and the text it was parsed from.

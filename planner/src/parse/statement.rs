@@ -9,8 +9,8 @@ use sqlparser::tokenizer::Token;
 use super::tokens::Tokens;
 use super::{
     AlterDatabase, AlterSource, CopyStatement, CreateMaterializedView, CreateSink, CreateSource, CreateTable,
-    CreateView, Drop, alter_database, alter_source, copy, create_materialized_view, create_sink,
-    create_source, create_table, create_view, drop, explain,
+    CreateView, Drop, Truncate, alter_database, alter_source, copy, create_materialized_view, create_sink,
+    create_source, create_table, create_view, drop, explain, truncate,
 };
 use crate::error::{PlanError, PlanErrorKind};
 
@@ -35,6 +35,8 @@ pub enum Statement {
     CreateMaterializedView(Box<CreateMaterializedView>),
     /// DROP of tables, views, materialized views, sources or sinks.
     Drop(Drop),
+    /// TRUNCATE.
+    Truncate(Truncate),
     /// INSERT.
     Insert(Box<ast::Insert>),
     /// UPDATE.
@@ -67,6 +69,7 @@ impl Statement {
                 | Statement::CreateSink(_)
                 | Statement::CreateView(_)
                 | Statement::CreateMaterializedView(_)
+                | Statement::Truncate(_)
                 | Statement::Drop(_)
         )
     }
@@ -87,6 +90,7 @@ pub(super) fn parse_statement(mut tokens: Tokens<'_>) -> Result<Statement, PlanE
         Keyword::DROP => drop::parse(tokens),
         Keyword::ALTER if tokens.peek_is(&["alter", "source"]) => alter_source::parse(tokens),
         Keyword::ALTER if tokens.peek_is(&["alter", "database"]) => alter_database::parse(tokens),
+        Keyword::TRUNCATE => truncate::parse(tokens),
         Keyword::EXPLAIN => explain::parse(tokens),
         Keyword::COPY => copy::parse(tokens),
         Keyword::FLUSH => {
@@ -210,7 +214,6 @@ fn refused(tokens: &Tokens<'_>) -> PlanError {
     };
     let hint = match first.as_str() {
         "SUBSCRIBE" => "Poll the view with SELECT; tributary_frontier() tells whether something changed.",
-        "TRUNCATE" => "Use DELETE FROM.",
         "MERGE" => "Use INSERT … ON CONFLICT.",
         "ALTER" => "Create a new object and copy with INSERT … SELECT.",
         "CREATE" => "TABLE, VIEW, MATERIALIZED VIEW, SOURCE and SINK can be created.",

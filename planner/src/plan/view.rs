@@ -108,6 +108,39 @@ impl ViewPlan {
         objects
     }
 
+    /// The tables whose rows are merged because rows of different regions have to meet in a join: for each such join
+    /// the names on both sides.
+    pub fn merged_for_joins(&self) -> Vec<(String, String)> {
+        let mut joins = Vec::new();
+        self.global.for_each(&mut |node| {
+            if let Node::Join { left, right, .. } = node {
+                let (left, right) = (self.merged_rows(left), self.merged_rows(right));
+                if let (Some(left), Some(right)) = (left, right) {
+                    joins.push((left, right));
+                }
+            }
+        });
+        joins
+    }
+
+    /// The regional tables whose rows as they are meet in a part of the global fragment, if any.
+    fn merged_rows(&self, node: &Node<GlobalLeaf>) -> Option<String> {
+        let mut names: Vec<String> = Vec::new();
+        node.for_each_leaf(&mut |leaf: &GlobalLeaf| {
+            let GlobalLeaf::Merge(number) = leaf else { return };
+            let fragment = &self.fragments[*number];
+            if matches!(fragment.boundary, Boundary::MergePartials { .. }) {
+                return;
+            }
+            fragment.root.for_each_leaf(&mut |scan: &Scan| {
+                if scan.locality == Locality::Regional && !names.contains(&scan.name) {
+                    names.push(scan.name.clone());
+                }
+            });
+        });
+        (!names.is_empty()).then(|| names.join(", "))
+    }
+
     /// The types of the columns of `global`.
     pub fn global_types(&self) -> Vec<DataType> {
         self.global.types(&|leaf: &GlobalLeaf| match leaf {
@@ -225,6 +258,14 @@ impl<Leaf> Node<Leaf> {
                 column: *column,
                 gap_us: *gap_us,
             },
+        }
+    }
+
+    /// Calls `visit` for each node, inputs after what reads them.
+    pub fn for_each(&self, visit: &mut impl FnMut(&Node<Leaf>)) {
+        visit(self);
+        for input in self.inputs() {
+            input.for_each(visit);
         }
     }
 

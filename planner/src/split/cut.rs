@@ -10,7 +10,7 @@ use crate::plan::{
 /// Cuts a tree whose columns are `columns`.
 ///
 /// # Errors
-/// `Unsupported` for joins of rows of different regions, and for the region in other places.
+/// `Unsupported` for the region in other places than a join of rows of one region.
 pub fn cut(tree: Node<Scan>, columns: Vec<Column>) -> Result<ViewPlan, PlanError> {
     let mut cutter = Cutter {
         fragments: Vec::new(),
@@ -231,7 +231,6 @@ impl Cutter {
         };
         let place = locality::join(kind, left.place(), right.place(), same_region);
         Ok(match place {
-            JoinPlace::Refused => return Err(refused(&left.unmerged(), &right.unmerged())),
             JoinPlace::Local | JoinPlace::Shared => {
                 let (left, right) = (Box::new(left.unmerged()), Box::new(right.unmerged()));
                 let node = Node::Join {
@@ -306,26 +305,4 @@ fn union_of<Leaf>(mut inputs: Vec<Node<Leaf>>) -> Node<Leaf> {
     } else {
         Node::Union { inputs }
     }
-}
-
-/// The refusal of a join of regional rows with regional rows.
-fn refused(left: &Node<Scan>, right: &Node<Scan>) -> PlanError {
-    let what = format!(
-        "a join of regional rows with regional rows ({} with {}) in a view",
-        regional_tables(left),
-        regional_tables(right)
-    );
-    let alternative = "Join rows of the same region (AND a.tributary_region = b.tributary_region), create one of the tables with \
-         LOCALITY GLOBAL, or aggregate each side in a materialized view and join those.";
-    PlanError::unsupported(what, alternative)
-}
-
-fn regional_tables(node: &Node<Scan>) -> String {
-    let mut names: Vec<String> = Vec::new();
-    node.for_each_leaf(&mut |scan: &Scan| {
-        if scan.locality == Locality::Regional && !names.contains(&scan.name) {
-            names.push(scan.name.clone());
-        }
-    });
-    names.join(", ")
 }

@@ -27,8 +27,7 @@ use crate::plan::{Column, Node, Scan, ViewPlan};
 /// Splits a typed tree whose columns are `columns`.
 ///
 /// # Errors
-/// `Unsupported` for joins without an equality, for joins of rows of different regions and for row numbers without
-/// a bound.
+/// `Unsupported` for joins without an equality and for row numbers without a bound.
 pub fn split(tree: Node<Scan>, columns: Vec<Column>) -> Result<ViewPlan, PlanError> {
     let tree = push_down::push_down(tree, Vec::new());
     rank::check(&tree)?;

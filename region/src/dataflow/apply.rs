@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::BooleanArray;
+
 use tributary_planner::catalog::{Catalog, ObjectKind};
 use tributary_replication::{Bundle, Changed, Epoch, Hlc, SectionObject, SlotDelta, TableWrites};
-use tributary_storage::{FragmentId, ObjectId, OriginId, Position, Spill};
+use tributary_storage::{Delta, FragmentId, ObjectId, OriginId, Position, Spill};
 
 use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, Deltas, Slots, Stepped, Table, ViewState};
 use crate::backfill::Backfill;
@@ -62,7 +64,7 @@ impl Dataflow {
                 let is_founding = self.catalog.cluster.is_none();
                 let mut catalog = (*self.catalog).clone();
                 changes.iter().for_each(|change| catalog.apply(change));
-                self.adopt_catalog(Arc::new(catalog), gathered)?;
+                self.adopt_catalog(Arc::new(catalog), record, gathered)?;
                 // Whoever founds a cluster belongs to it; one that comes back as another incarnation joins first.
                 self.joined |= is_founding;
                 self.identify();
@@ -81,7 +83,14 @@ impl Dataflow {
                 }
                 gathered.stepped.announced = true;
             }
-            Entry::Commit { tables, source } => {
+            Entry::Commit {
+                tables,
+                source,
+                tokens,
+            } => {
+                for token in tokens {
+                    self.tokens.insert(*token, record.position);
+                }
                 for (&table, writes) in tables {
                     self.apply_writes(table, writes, stamp, record.timed.hlc, gathered)?;
                 }
@@ -107,7 +116,7 @@ impl Dataflow {
                 } else {
                     &record.bundles
                 };
-                self.apply_bundles(bundles, gathered)?;
+                self.apply_bundles(bundles, record, gathered)?;
             }
             Entry::Attach(view) => {
                 self.attach(*view, stamp, gathered)?;
@@ -146,7 +155,7 @@ impl Dataflow {
     }
 
     /// Applies a set of bundles as one: catalogs first, since other sections may speak of new objects.
-    fn apply_bundles(&mut self, set: &[Bundle], gathered: &mut Gathered) -> Result<()> {
+    fn apply_bundles(&mut self, set: &[Bundle], record: &Sealed, gathered: &mut Gathered) -> Result<()> {
         for bundle in set {
             for section in &bundle.sections {
                 if section.object == SectionObject::Blob(CATALOG_BLOB.into()) {
@@ -154,7 +163,7 @@ impl Dataflow {
                     let to = bundle.included.iter().find(|part| part.origin == section.origin);
                     let stamp = to.map_or(Epoch(0), |part| part.to);
                     if catalog.version > self.catalog.version {
-                        self.adopt_catalog(Arc::new(catalog), gathered)?;
+                        self.adopt_catalog(Arc::new(catalog), record, gathered)?;
                         (self.catalog_origin, self.catalog_stamp) = (Some(section.origin), stamp);
                     }
                 }
@@ -231,7 +240,13 @@ impl Dataflow {
     }
 
     /// Makes the catalog the current one: creates what is new in it, drops what is gone.
-    fn adopt_catalog(&mut self, catalog: Arc<Catalog>, gathered: &mut Gathered) -> Result<()> {
+    fn adopt_catalog(
+        &mut self,
+        catalog: Arc<Catalog>,
+        record: &Sealed,
+        gathered: &mut Gathered,
+    ) -> Result<()> {
+        self.truncate(&catalog, record, gathered);
         let kept: BTreeSet<ObjectId> = catalog.objects.keys().copied().collect();
         self.tables.retain(|id, _| kept.contains(id));
         self.views.retain(|id, _| kept.contains(id));
@@ -282,6 +297,30 @@ impl Dataflow {
         }
         self.catalog = catalog;
         Ok(())
+    }
+
+    /// Drops own rows of tables that a newer catalog has truncated.
+    fn truncate(&mut self, catalog: &Catalog, record: &Sealed, gathered: &mut Gathered) {
+        let Some(origin) = self.origin else { return };
+        for (id, version) in &catalog.truncated {
+            if self.catalog.truncated.get(id) == Some(version) {
+                continue;
+            }
+            let Some(rows) = self.table_snapshot(*id).filter(|table| !table.def.is_global()) else {
+                continue;
+            };
+            let parts: Vec<Delta> = rows.scan_rows(crate::backfill::SCAN_ROWS).collect();
+            let Some(first) = parts.first() else { continue };
+            let rows = Delta::concat(first.schema(), &parts).into_parts().0;
+            let deleted = BooleanArray::from(vec![true; rows.num_rows()]);
+            let writes = TableWrites { rows, deleted };
+            if let Some(table) = self.tables.get_mut(id) {
+                let stamp = Epoch(record.position.0);
+                let delta = table.rows.write_own(origin, stamp, record.timed.hlc, &writes);
+                gathered.deltas.push(*id, delta);
+                gathered.stepped.announced = true;
+            }
+        }
     }
 
     /// Moves rows of views and slots out of memory when there are more than the budget allows, and somewhat more than

@@ -39,6 +39,7 @@ pub(crate) use views::step_global;
 use crate::config::{Defects, RegionConfig};
 use crate::effect::Rejected;
 use crate::source::{SourceLog, SourceReader};
+use crate::tokens::Tokens;
 
 /// The newest log hashes that are kept per origin. A peer that is further behind than this many records of
 /// an origin is compared by frontier only.
@@ -75,6 +76,8 @@ pub struct Dataflow {
     pub(crate) sources: BTreeMap<ObjectId, u64>,
     /// Of the sources whose rows are not stored, what the log says.
     pub(crate) source_logs: BTreeMap<ObjectId, SourceLog>,
+    /// Commits that may come again.
+    pub(crate) tokens: Tokens,
     pub(crate) reader: Arc<dyn SourceReader>,
     pub(crate) workers: Arc<dyn Workers>,
     pub(crate) spill: Option<Arc<dyn SpillArea>>,
@@ -133,6 +136,7 @@ impl Dataflow {
             catalog_stamp: Epoch(0),
             sources: BTreeMap::new(),
             source_logs: BTreeMap::new(),
+            tokens: Tokens::default(),
             reader: config.sources.clone(),
             workers: config.workers.clone(),
             spill: config.spill.clone(),

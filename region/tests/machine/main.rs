@@ -147,6 +147,7 @@ impl Machine {
         let writes = WriteSet {
             tables: BTreeMap::from([(self.table(), change)]),
             source: None,
+            token: None,
             catalog_version: self.region.snapshot().catalog.version,
         };
         Submission { token, writes }
@@ -454,4 +455,38 @@ fn large_commits_have_records_of_their_own() {
         })
         .collect();
     assert_eq!(positions, [1, 2, 3, 3]);
+}
+
+#[test]
+fn a_commit_that_comes_again_is_answered_and_not_repeated() {
+    let mut machine = Machine::with_view();
+    let once = |machine: &Machine, token: u64| {
+        let mut submission = machine.submission(token, &[(1, 5), (2, 5)], vec![None, None], false);
+        submission.writes.token = Some(tributary_region::CommitToken { id: [9; 16], rows: 2 });
+        submission
+    };
+    let first = once(&machine, 1);
+    machine.step(Input::Commits(vec![first]));
+    // Its answer is lost: it comes again before it is durable, and after a restart.
+    let again = once(&machine, 2);
+    machine.step(Input::Commits(vec![again]));
+    machine.settle();
+    let position = |machine: &Machine, token: u64| {
+        let mut replies = machine.replies.iter();
+        let reply = replies.find(|(answered, _)| *answered == token);
+        reply.expect("it is answered").1.clone().expect("it is in")
+    };
+    assert_eq!(position(&machine, 1), position(&machine, 2));
+    let mut reopened = Machine::open(machine.log.clone());
+    let records = reopened.log.len();
+    let again = once(&reopened, 3);
+    reopened.step(Input::Commits(vec![again]));
+    reopened.settle();
+    assert_eq!(position(&reopened, 3), position(&machine, 1));
+    assert_eq!(reopened.log.len(), records, "nothing was logged for it");
+    assert!(
+        reopened.shown("m").contains("| 5 | 2 |"),
+        "{}",
+        reopened.shown("m")
+    );
 }

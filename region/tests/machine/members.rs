@@ -249,6 +249,7 @@ impl Cluster {
         let writes = WriteSet {
             tables: BTreeMap::from([(id, change)]),
             source: None,
+            token: None,
             catalog_version: snapshot.catalog.version,
         };
         self.tokens += 1;

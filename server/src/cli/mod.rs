@@ -32,7 +32,7 @@ struct Cli {
 enum Command {
     /// Start one region. With no flags: region `local`, data in ./tributary-data.
     Start(Box<StartArgs>),
-    /// Start three regions on this machine, cut and kill them, and check every answer.
+    /// Start three regions on this machine, cut, kill, slow and wipe them, add one, and check every answer.
     Demo(DemoArgs),
     /// Make files that regions are started with.
     #[command(subcommand)]

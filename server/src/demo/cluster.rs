@@ -175,11 +175,26 @@ impl Cluster {
 
     /// Cuts a region off from all others, or heals that.
     pub fn set_cut(&self, region: &str, cut: bool) {
-        for ((from, to), proxy) in &self.proxies {
-            if from == region || to == region {
-                proxy.set_cut(cut);
-            }
+        for proxy in self.proxies_of(region) {
+            proxy.set_cut(cut);
         }
+    }
+
+    /// Limits each connection with a region to so many bytes per second and direction, or not any more.
+    pub fn set_rate(&self, region: &str, bytes_per_second: Option<u64>) {
+        for proxy in self.proxies_of(region) {
+            proxy.set_rate(bytes_per_second);
+        }
+    }
+
+    /// Bytes that the proxies of a region carried so far.
+    pub fn wire_bytes_of(&self, region: &str) -> u64 {
+        self.proxies_of(region).map(Proxy::bytes).sum()
+    }
+
+    fn proxies_of<'a>(&'a self, region: &'a str) -> impl Iterator<Item = &'a Proxy> {
+        let of_region = move |((from, to), _): &(&(String, String), &Proxy)| from == region || to == region;
+        self.proxies.iter().filter(of_region).map(|(_, proxy)| proxy)
     }
 
     /// Bytes that all proxies carried so far.

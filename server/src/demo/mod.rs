@@ -1,4 +1,4 @@
-//! `tributary demo`: three regions on this machine, cut, healed and killed, with every answer checked.
+//! `tributary demo`: three regions (or up to ten) on this machine, cut, healed and killed, with every answer checked.
 //!
 //! ```text
 //!             ┌──────── this process ────────┐
@@ -35,6 +35,9 @@ pub struct DemoArgs {
     /// Leave the three regions running at the end, until Ctrl-C.
     #[arg(long)]
     pub keep: bool,
+    /// How many regions.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=10))]
+    pub regions: u8,
     /// Nexmark events to generate, over the three regions.
     #[arg(long, default_value_t = 300_000)]
     pub events: u64,
@@ -82,11 +85,14 @@ fn sql_message(error: &tokio_postgres::Error) -> String {
     }
 }
 
+/// The regions, the primary first. The story is about the first three.
+const NAMES: [&str; 10] = ["us", "eu", "ap", "af", "ca", "in", "jp", "me", "sa", "uk"];
+
 /// Tells the story.
 pub async fn run(args: DemoArgs) -> Result<(), DemoError> {
     let progress = Progress::new();
     let mut report = Report::default();
-    let mut cluster = Cluster::start(&["us", "eu", "ap"], &progress).await?;
+    let mut cluster = Cluster::start(&NAMES[..usize::from(args.regions)], &progress).await?;
     let told = story::tell(&args, &mut cluster, &progress, &mut report).await;
     // A story that broke off still shows what was found until then.
     report.print();

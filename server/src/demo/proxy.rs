@@ -1,11 +1,12 @@
 //! A TCP proxy that can be cut: what a broken network does to two processes on one machine.
 //!
 //! Cut, it drops every connection at once and closes new ones as soon as they are made. It counts the bytes it
-//! carried, which is what really went over the wire, gRPC and all.
+//! carried, which is what really went over the wire, gRPC and all. It can be slow: then bytes wait before they go on.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -19,8 +20,16 @@ const BUFFER_BYTES: usize = 64 << 10;
 pub struct Proxy {
     address: SocketAddr,
     cut: watch::Sender<bool>,
-    bytes: Arc<AtomicU64>,
+    meter: Arc<Meter>,
     task: JoinHandle<()>,
+}
+
+/// What goes through, and how fast it may.
+#[derive(Default)]
+struct Meter {
+    bytes: AtomicU64,
+    /// Bytes per second of each connection and direction; 0 is no limit.
+    rate: AtomicU64,
 }
 
 impl Proxy {
@@ -29,12 +38,12 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (cut, is_cut) = watch::channel(false);
-        let bytes = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(accept(listener, target, is_cut, bytes.clone()));
+        let meter = Arc::<Meter>::default();
+        let task = tokio::spawn(accept(listener, target, is_cut, meter.clone()));
         Ok(Proxy {
             address,
             cut,
-            bytes,
+            meter,
             task,
         })
     }
@@ -51,7 +60,14 @@ impl Proxy {
 
     /// Bytes carried so far, both directions.
     pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.meter.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Limits the bytes per second of each connection and direction, or lifts the limit.
+    pub fn set_rate(&self, bytes_per_second: Option<u64>) {
+        self.meter
+            .rate
+            .store(bytes_per_second.unwrap_or(0), Ordering::Relaxed);
     }
 }
 
@@ -62,7 +78,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: String, is_cut: watch::Receiver<bool>, bytes: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, target: String, is_cut: watch::Receiver<bool>, meter: Arc<Meter>) {
     loop {
         let Ok((client, _)) = listener.accept().await else {
             continue;
@@ -71,17 +87,17 @@ async fn accept(listener: TcpListener, target: String, is_cut: watch::Receiver<b
             drop(client);
             continue;
         }
-        let (target, mut is_cut, bytes) = (target.clone(), is_cut.clone(), bytes.clone());
+        let (target, mut is_cut, meter) = (target.clone(), is_cut.clone(), meter.clone());
         tokio::spawn(async move {
             tokio::select! {
                 _ = is_cut.wait_for(|cut| *cut) => {}
-                _ = carry(client, &target, &bytes) => {}
+                _ = carry(client, &target, &meter) => {}
             }
         });
     }
 }
 
-async fn carry(client: TcpStream, target: &str, bytes: &AtomicU64) -> std::io::Result<()> {
+async fn carry(client: TcpStream, target: &str, meter: &Meter) -> std::io::Result<()> {
     let server = TcpStream::connect(target).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -89,20 +105,24 @@ async fn carry(client: TcpStream, target: &str, bytes: &AtomicU64) -> std::io::R
     let (server_read, server_write) = server.into_split();
     // Either direction's end is the connection's end: HTTP/2 has no use for a half.
     tokio::select! {
-        ended = copy(client_read, server_write, bytes) => ended,
-        ended = copy(server_read, client_write, bytes) => ended,
+        ended = copy(client_read, server_write, meter) => ended,
+        ended = copy(server_read, client_write, meter) => ended,
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, bytes: &AtomicU64) -> std::io::Result<()> {
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, meter: &Meter) -> std::io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let count = from.read(&mut buffer).await?;
         if count == 0 {
             return Ok(());
         }
+        let rate = meter.rate.load(Ordering::Relaxed);
+        if rate > 0 {
+            tokio::time::sleep(Duration::from_secs_f64(count as f64 / rate as f64)).await;
+        }
         to.write_all(&buffer[..count]).await?;
-        bytes.fetch_add(count as u64, Ordering::Relaxed);
+        meter.bytes.fetch_add(count as u64, Ordering::Relaxed);
     }
 }
 

@@ -15,6 +15,7 @@
 //! what an owner does not understand costs bytes and nothing else.
 
 pub mod condition;
+pub mod forward;
 pub mod owner;
 pub mod relation;
 pub mod window;
@@ -31,6 +32,7 @@ use tributary_storage::{ObjectId, OriginId};
 use crate::pgwire::error::SqlError;
 use crate::pgwire::sqlstate;
 use condition::Condition;
+use forward::{ForwardReply, ForwardRequest};
 
 /// Rows of a region's own part of a table, as of an epoch of its log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,11 +66,12 @@ pub enum Opened {
     Gone,
     /// Another incarnation of the region answers.
     OtherOrigin,
-    /// The table is not known there.
-    NoTable,
     /// The request makes no sense to it.
     Unreadable,
 }
+
+/// What follows an owner's last rows; no Arrow stream begins like this.
+pub(crate) const END_OF_SCAN: &[u8] = b"end";
 
 /// Why rows of another region cannot be read.
 #[derive(Debug, Error)]
@@ -121,6 +124,9 @@ pub type FarRows = BoxStream<'static, Result<RecordBatch, FarError>>;
 pub trait FarReads: Send + Sync {
     /// Begins a scan in a region; its version is safe once this returns.
     async fn open(&self, region: &str, request: ScanRequest) -> Result<FarRows, FarError>;
+
+    /// Has a region carry out a statement; one whose answer was lost is sent again, and is carried out once.
+    async fn forward(&self, region: &str, request: ForwardRequest) -> Result<ForwardReply, FarError>;
 }
 
 /// The regions whose rows of a table a snapshot knows of, the own one left out: name, origin, epoch.

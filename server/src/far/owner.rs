@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::compute::{filter_record_batch, prep_null_mask_filter};
+use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::ToDFSchema;
 use datafusion::error::DataFusionError;
@@ -36,7 +36,15 @@ pub struct Scan {
 /// What is to be answered instead.
 pub fn open(versions: &Versions, snapshot: &Snapshot, request: &ScanRequest) -> Result<Scan, Opened> {
     let tables = versions.get(request.origin, request.epoch)?;
-    let table = tables.get(&request.table).ok_or(Opened::NoTable)?;
+    let Some(table) = tables.get(&request.table) else {
+        // It was created later: nothing was in it here. One that was dropped here is dropped where that is known.
+        return Ok(Scan {
+            batches: Box::new(std::iter::empty()),
+            condition: None,
+            columns: Vec::new(),
+            rows_left: 0,
+        });
+    };
     let catalog = Arc::clone(&snapshot.catalog);
     let names: RegionNames = Arc::new(move |origin| catalog.region_name(origin.region).map(str::to_owned));
     let exposed = Exposed {
@@ -100,7 +108,7 @@ impl Scan {
             None => batch.clone(),
             Some(condition) => {
                 let holds = condition.evaluate(batch)?.into_array(batch.num_rows())?;
-                filter_record_batch(batch, &prep_null_mask_filter(holds.as_boolean()))?
+                filter_record_batch(batch, holds.as_boolean())?
             }
         };
         let rows = usize::try_from(self.rows_left)

@@ -173,18 +173,33 @@ fn regions_named(filters: &[Expr]) -> Option<Vec<String>> {
         Expr::Literal(ScalarValue::Utf8(Some(text)), _) => Some(text.clone()),
         _ => None,
     };
-    let named = |filter: &Expr| match filter {
+    filters.iter().find_map(|filter| named(filter, &is_region, &text))
+}
+
+fn named(
+    filter: &Expr,
+    is_region: &impl Fn(&Expr) -> bool,
+    text: &impl Fn(&Expr) -> Option<String>,
+) -> Option<Vec<String>> {
+    match filter {
         Expr::BinaryExpr(binary) if binary.op == Operator::Eq => {
             let sides = [(&*binary.left, &*binary.right), (&*binary.right, &*binary.left)];
-            sides
-                .into_iter()
-                .find_map(|(column, value)| is_region(column).then(|| text(value)).flatten())
-                .map(|one| vec![one])
+            let mut named = sides.into_iter().filter(|(column, _)| is_region(column));
+            named.find_map(|(_, value)| text(value)).map(|one| vec![one])
+        }
+        Expr::BinaryExpr(binary) if binary.op == Operator::And => {
+            named(&binary.left, is_region, text).or_else(|| named(&binary.right, is_region, text))
+        }
+        Expr::BinaryExpr(binary) if binary.op == Operator::Or => {
+            let (left, right) = (
+                named(&binary.left, is_region, text)?,
+                named(&binary.right, is_region, text)?,
+            );
+            Some([left, right].concat())
         }
         Expr::InList(list) if !list.negated && is_region(&list.expr) => list.list.iter().map(text).collect(),
         _ => None,
-    };
-    filters.iter().find_map(named)
+    }
 }
 
 /// The part of a table that is in another region.

@@ -44,17 +44,19 @@ impl Versions {
             kept.versions.clear();
         }
         let epoch = snapshot.frontier.get(origin);
-        if !kept.versions.contains_key(&epoch) {
+        let before = kept.versions.len();
+        kept.versions.entry(epoch).or_insert_with(|| {
             let regional = snapshot.tables.iter().filter(|(_, table)| !table.def.is_global());
             let tables = regional.map(|(id, table)| (*id, table.clone())).collect();
-            let version = Version {
+            Version {
                 tables: Arc::new(tables),
                 followed: None,
-            };
-            kept.versions.insert(epoch, version);
-            if let Some((_, before)) = kept.versions.range_mut(..epoch).next_back() {
-                before.followed.get_or_insert(now);
             }
+        });
+        if kept.versions.len() > before
+            && let Some((_, followed)) = kept.versions.range_mut(..epoch).next_back()
+        {
+            followed.followed.get_or_insert(now);
         }
         let connected = snapshot
             .links

@@ -58,7 +58,7 @@ fn describe() {
         "Readings of changed certificates, by whether they are used"
     );
     describe_gauge!(
-        "tributary_peer_certificate_expiry_timestamp",
+        "tributary_peer_certificate_expiry_timestamp_seconds",
         "When this region's certificate for peers expires, in seconds since 1970"
     );
     describe_gauge!("tributary_log_position", "Log position of the newest snapshot");

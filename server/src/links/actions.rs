@@ -18,11 +18,13 @@ pub enum Kind {
     Ddl,
     /// How does this region stand to your cluster?
     Standing,
+    /// Carry out this statement.
+    Forward,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 3] = [Kind::Cluster, Kind::Ddl, Kind::Standing];
+    pub const ALL: [Kind; 4] = [Kind::Cluster, Kind::Ddl, Kind::Standing, Kind::Forward];
 
     /// The Flight action's type.
     pub fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Kind {
             Kind::Cluster => "cluster",
             Kind::Ddl => "ddl",
             Kind::Standing => "standing",
+            Kind::Forward => "forward",
         }
     }
 

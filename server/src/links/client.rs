@@ -20,7 +20,8 @@ use super::actions::{ClusterReply, DdlReply, DdlRequest, Kind, StandingReply, St
 use super::tls::dial::DialFailed;
 use super::tls::socket::{PeerSocket, Verdict};
 use super::{MESSAGE_BYTES_MAX, PeerTls};
-use crate::far::{FarError, FarRows, Opened, ScanRequest};
+use crate::far::forward::{ForwardReply, ForwardRequest};
+use crate::far::{END_OF_SCAN, FarError, FarRows, Opened, ScanRequest};
 
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
@@ -161,6 +162,11 @@ impl PeerClient {
         self.ask(Kind::Ddl, request, ASK_DDL_MAX).await
     }
 
+    /// Has the peer carry out a statement.
+    pub async fn forward(&self, request: &ForwardRequest) -> Result<ForwardReply, PeerError> {
+        self.ask(Kind::Forward, request, ASK_DDL_MAX).await
+    }
+
     /// Begins a scan of the peer's rows; the version is safe there when this returns.
     pub async fn scan(&self, region: &str, request: &ScanRequest) -> Result<FarRows, FarError> {
         let unreachable = |reason: String| FarError::Unreachable {
@@ -202,11 +208,12 @@ impl PeerClient {
         let (opened, stream) = opened.map_err(unreachable)?;
         match opened {
             Opened::Rows => Ok(rows_of(region.to_owned(), stream)),
-            Opened::Gone => Err(FarError::Gone {
+            // Of another incarnation a later snapshot will know.
+            Opened::Gone | Opened::OtherOrigin => Err(FarError::Gone {
                 region: region.to_owned(),
                 epoch: request.epoch,
             }),
-            Opened::OtherOrigin | Opened::NoTable | Opened::Unreadable => Err(FarError::Broken {
+            Opened::Unreadable => Err(FarError::Broken {
                 region: region.to_owned(),
                 reason: format!("it answers {opened:?}"),
             }),
@@ -262,7 +269,8 @@ fn rows_of(region: String, stream: Streaming<FlightData>) -> FarRows {
         async move {
             let mut stream = stream?;
             match tokio::time::timeout(SILENCE_MAX, stream.message()).await {
-                Ok(Ok(None)) => None,
+                Ok(Ok(None)) => Some((Err(broken("it broke off".to_owned())), None)),
+                Ok(Ok(Some(data))) if data.data_body == END_OF_SCAN => None,
                 Ok(Ok(Some(data))) => match decode_rows(&data.data_body) {
                     Ok(rows) => Some((Ok(rows), Some(stream))),
                     Err(error) => Some((Err(broken(error.to_string())), None)),

@@ -41,6 +41,7 @@ pub(super) async fn keep_all_connected(
             if let Some(tls) = &tls {
                 // Those that were dropped too: they have to be told.
                 let known = catalog.regions.values().map(|region| region.name.clone());
+                let known = known.filter(|region| *region != shared.region);
                 tls.expect_peers(known.chain(configured.keys().cloned()).collect());
             }
             running.retain(|peer, dialer| {

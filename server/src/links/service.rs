@@ -30,7 +30,8 @@ use super::stream::{Incoming, carry, outgoing, read};
 use super::tls::accept::incoming;
 use super::tls::socket::Certified;
 use super::{MESSAGE_BYTES_MAX, OUTBOX_MESSAGES_MAX, PeerTls, Shared, refused};
-use crate::far::{Opened, ScanRequest};
+use crate::far::forward::ForwardRequest;
+use crate::far::{END_OF_SCAN, Opened, ScanRequest};
 use crate::node::Outbox;
 
 const INTRODUCE_MAX: Duration = Duration::from_secs(5);
@@ -172,15 +173,21 @@ fn scan(shared: &Arc<Shared>, request: ScanRequest, permit: OwnedSemaphorePermit
         if batches.blocking_send(Ok(message(answer))).is_err() {
             return;
         }
-        for batch in opened.into_iter().flatten() {
+        let Ok(opened) = opened else { return };
+        for batch in opened {
             let sent = match batch {
                 Ok(batch) => batches.blocking_send(Ok(message(encode_rows(&batch)))),
-                Err(error) => batches.blocking_send(Err(Status::internal(error.to_string()))),
+                Err(error) => {
+                    let _ = batches.blocking_send(Err(Status::internal(error.to_string())));
+                    return;
+                }
             };
             if sent.is_err() {
                 return;
             }
         }
+        // Without this the rows are not all there are, whatever ended the stream.
+        let _ = batches.blocking_send(Ok(message(END_OF_SCAN.to_vec())));
     });
     Box::pin(ReceiverStream::new(queue))
 }
@@ -280,6 +287,15 @@ impl FlightService for Service {
                     .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
                 self.admit("DDL", &request.from, proven.as_ref())?;
                 Ok(answer(&self.shared.node.answer_ddl(request).await))
+            }
+            Some(Kind::Forward) => {
+                if action.body.len() > DDL_BYTES_MAX {
+                    return Err(Status::invalid_argument("the statement is too long"));
+                }
+                let request: ForwardRequest = postcard::from_bytes(&action.body)
+                    .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
+                self.admit("a statement", &request.from, proven.as_ref())?;
+                Ok(answer(&self.shared.node.answer_forward(request).await))
             }
             Some(Kind::Standing) => {
                 let request: StandingRequest = postcard::from_bytes(&action.body)

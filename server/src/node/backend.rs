@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tributary_planner::catalog::PlanSettings;
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
-use tributary_storage::{ObjectId, Position};
+use tributary_replication::Epoch;
+use tributary_storage::{ObjectId, OriginId, Position};
 
 use super::Node;
 use crate::far::FarReads;
@@ -52,6 +53,11 @@ impl Backend for Node {
 
     fn sink_tasks(&self) -> BTreeMap<ObjectId, crate::sink::state::Task> {
         self.sinks().tasks()
+    }
+
+    async fn wait_for_epoch(&self, origin: OriginId, epoch: Epoch, timeout: Duration) -> bool {
+        let shown = |snapshot: &Snapshot| snapshot.frontier.get(origin) >= epoch;
+        matches!(self.wait_until(timeout, shown).await, Ok(Some(_)))
     }
 
     fn far(&self) -> Option<Arc<dyn FarReads>> {

@@ -2,8 +2,8 @@
 //!
 //! A primary without a past is either new or was wiped. The difference is known by its peers: a wiped primary that
 //! founded a second cluster would split its peers from it for good, so it asks each of them first. Peers that
-//! cannot be reached at a first start are the common case (they start later) and are tolerated; one that answers but is not
-//! believed may be any, so nothing is founded beside it.
+//! cannot be reached at a first start are the common case (they start later) and are tolerated. One that answers but is
+//! not believed, or does not believe us, may be in a cluster, so nothing is founded beside it.
 
 use std::collections::BTreeMap;
 

@@ -2,15 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
+use tributary_planner::parse::parse;
 use tributary_region::Snapshot;
 
 use super::{Node, NodeSettings};
+use crate::far::forward::{ForwardReply, ForwardRequest};
 use crate::far::owner::{self, Scan};
 use crate::far::{FarError, FarReads, FarRows, Opened, ScanRequest};
 use crate::links::{PeerClient, PeerTls};
+use crate::pgwire::ServeOptions;
+use crate::pgwire::error::SqlError;
+use crate::session::Session;
+use crate::session::backend::Backend;
+use crate::session::settings::Settings;
+
+/// How often a statement is sent, with pauses: its token makes that harmless.
+const FORWARD_ATTEMPTS: u32 = 4;
+const FORWARD_PAUSE: Duration = Duration::from_millis(300);
 
 /// Everything that is known of how to reach other regions: from flags, and from the catalog.
 pub struct Peers {
@@ -78,9 +90,50 @@ impl FarReads for Peers {
             client.ok_or_else(|| unreachable("this region was not told where it is: give its --peer"))?;
         client.scan(region, &request).await
     }
+
+    async fn forward(&self, region: &str, request: ForwardRequest) -> Result<ForwardReply, FarError> {
+        let unreachable = |reason: String| FarError::Unreachable {
+            region: region.to_owned(),
+            reason,
+        };
+        let client = self.client(region);
+        let client = client
+            .ok_or_else(|| unreachable("this region was not told where it is: give its --peer".into()))?;
+        let mut last = String::new();
+        for _ in 0..FORWARD_ATTEMPTS {
+            match client.forward(&request).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => last = error.to_string(),
+            }
+            tokio::time::sleep(FORWARD_PAUSE).await;
+        }
+        Err(FarError::Unreachable {
+            region: region.to_owned(),
+            reason: format!("{last}; whether the statement was carried out there is not known"),
+        })
+    }
 }
 
 impl Node {
+    /// Carries out a statement for another region.
+    pub(crate) async fn answer_forward(self: &Arc<Self>, request: ForwardRequest) -> ForwardReply {
+        let mut settings = Settings::default();
+        if let Err(error) = settings.set("TimeZone", &request.time_zone) {
+            return ForwardReply::Refused(error.into());
+        }
+        let parsed = match parse(&request.sql).map(|mut parsed| (parsed.pop(), parsed.is_empty())) {
+            Ok((Some(only), true)) if only.statement.is_dml() => only,
+            Ok(_) => {
+                return ForwardReply::Refused(SqlError::internal("not one statement that writes").into());
+            }
+            Err(error) => return ForwardReply::Refused(SqlError::from(error).into()),
+        };
+        let backend = Arc::clone(self) as Arc<dyn Backend>;
+        let memory = ServeOptions::default().statement_memory_bytes_max;
+        let mut session = Session::new(backend, request.user, 0, settings, memory);
+        session.execute_forwarded(&parsed, request.token).await
+    }
+
     /// Begins a scan of own rows for another region.
     pub(crate) fn open_scan(&self, request: &ScanRequest) -> Result<Scan, Opened> {
         owner::open(&self.versions, &self.newest(), request)

@@ -136,6 +136,7 @@ async fn take_portion(
             let writes = WriteSet {
                 tables: [(of.id, change)].into(),
                 source: None,
+                token: None,
                 catalog_version: snapshot.catalog.version,
             };
             match node.submit(writes).await {
@@ -306,6 +307,7 @@ async fn progress_of_sources(node: &Node, past: &Past, joined: &Snapshot) -> Res
         let writes = WriteSet {
             tables: Default::default(),
             source: Some((source, consumed)),
+            token: None,
             catalog_version: joined.catalog.version,
         };
         while let Err(rejected) = node.submit(writes.clone()).await {

@@ -93,7 +93,7 @@ impl Planned {
 /// How a query is to be planned.
 #[derive(Clone, Default)]
 pub struct PlanOptions {
-    /// Rows of this table are wanted with their versions, to be written (DML); without notices.
+    /// The table that is written (UPDATE, DELETE), which the query knows as its target; without notices.
     pub versions: Option<ObjectId>,
     /// Relations that stand in for others of the same name.
     pub replaced: Vec<(String, RecordBatch)>,
@@ -167,13 +167,13 @@ impl Reader {
 
     async fn plan_unanalyzed(&self, mut query: ast::Query, options: &PlanOptions) -> SqlResult<Planned> {
         let names_hidden = |text: &str| text.contains(REGION_COLUMN) || text.contains(ROW_ID);
-        let is_hidden_named = options.versions.is_none() && names_hidden(&query.to_string().to_lowercase());
+        let is_hidden_named = names_hidden(&query.to_string().to_lowercase());
         if is_hidden_named {
             wildcard::expand(&mut query, &self.snapshot.catalog)?;
         }
         let exposed = Exposed {
             hidden: is_hidden_named,
-            versions: options.versions.is_some(),
+            versions: false,
         };
         let (context, public, far) = self.context(exposed, options.versions)?;
         for (name, rows) in &options.replaced {
@@ -208,7 +208,6 @@ impl Reader {
         let far = self.far.clone().map(|reads| FarSource {
             reads,
             scans: Arc::clone(&scans),
-            target,
         });
         let public = PublicSchema::new(
             Arc::clone(&self.snapshot),
@@ -216,7 +215,7 @@ impl Reader {
             exposed,
             self.facts.region.clone(),
         );
-        let public = Arc::new(public.with_far(far));
+        let public = Arc::new(public.with_far(far, target));
         let system = Arc::new(SystemSchema::new(
             Arc::clone(&self.snapshot),
             self.facts.region.clone(),

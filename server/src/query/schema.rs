@@ -12,6 +12,7 @@ use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::Result;
 use tributary_planner::catalog::{Object, ObjectKind, TableLocality};
+use tributary_planner::dml::TARGET;
 use tributary_region::Snapshot;
 use tributary_storage::{ObjectId, OriginId};
 
@@ -27,8 +28,6 @@ pub struct FarSource {
     pub reads: Arc<dyn FarReads>,
     /// The statement's scans.
     pub scans: Arc<FarScans>,
-    /// The table that the statement writes: of it only own rows are read.
-    pub target: Option<ObjectId>,
 }
 
 /// The relations of schema `public`.
@@ -38,6 +37,8 @@ pub struct PublicSchema {
     exposed: Exposed,
     region: String,
     far: Option<FarSource>,
+    /// The table that the statement writes.
+    target: Option<ObjectId>,
     /// Views that the statement reads, planned; and relations that stand in for a table (RETURNING).
     replaced: Mutex<BTreeMap<String, Arc<dyn TableProvider>>>,
 }
@@ -56,13 +57,15 @@ impl PublicSchema {
             exposed,
             region,
             far: None,
+            target: None,
             replaced: Mutex::default(),
         }
     }
 
-    /// The same with rows of other regions.
-    pub fn with_far(mut self, far: Option<FarSource>) -> Self {
+    /// The same with rows of other regions, for a statement that writes a table.
+    pub fn with_far(mut self, far: Option<FarSource>, target: Option<ObjectId>) -> Self {
         self.far = far;
+        self.target = target;
         self
     }
 
@@ -75,9 +78,26 @@ impl PublicSchema {
         }
     }
 
+    /// The table that the statement writes: own rows only, with their versions.
+    fn target(&self) -> Option<Arc<dyn TableProvider>> {
+        let id = self.target?;
+        let table = self.snapshot.tables.get(&id)?;
+        let exposed = Exposed {
+            hidden: true,
+            versions: true,
+        };
+        let pending = self.pending.get(&id).cloned();
+        Some(Arc::new(Relation::table(
+            table,
+            exposed,
+            pending,
+            self.region_names(),
+        )))
+    }
+
     fn far(&self, object: &Object, local: Relation) -> Arc<dyn TableProvider> {
         let table = object.as_table();
-        let Some(far) = self.far.as_ref().filter(|far| far.target != Some(object.id)) else {
+        let Some(far) = &self.far else {
             return Arc::new(local);
         };
         let only = match table.map(|table| table.locality) {
@@ -126,12 +146,7 @@ impl PublicSchema {
             ObjectKind::Table(_) => {
                 let table = self.snapshot.tables.get(&object.id)?;
                 let pending = self.pending.get(&object.id).cloned();
-                let mut exposed = self.exposed;
-                if let Some(target) = self.far.as_ref().and_then(|far| far.target) {
-                    // Versions are wanted of rows that are to be written.
-                    exposed.versions &= target == object.id;
-                }
-                Some(Relation::table(table, exposed, pending, self.region_names()))
+                Some(Relation::table(table, self.exposed, pending, self.region_names()))
             }
             ObjectKind::MaterializedView(_) => {
                 let view = self.snapshot.views.get(&object.id)?;
@@ -197,6 +212,9 @@ impl SchemaProvider for PublicSchema {
         if let Some(replaced) = self.replaced(name) {
             return Ok(Some(replaced));
         }
+        if name == TARGET {
+            return Ok(self.target());
+        }
         Ok(self
             .snapshot
             .catalog
@@ -205,6 +223,6 @@ impl SchemaProvider for PublicSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.replaced(name).is_some() || self.snapshot.catalog.object(name).is_some()
+        name == TARGET || self.replaced(name).is_some() || self.snapshot.catalog.object(name).is_some()
     }
 }

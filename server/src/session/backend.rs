@@ -11,9 +11,12 @@ use async_trait::async_trait;
 use tributary_planner::catalog::PlanSettings;
 use tributary_planner::error::PlanError;
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
-use tributary_storage::{ObjectId, Position};
+use tributary_replication::Epoch;
+use tributary_storage::{ObjectId, OriginId, Position};
 
-use crate::far::FarReads;
+use crate::far::forward::{ForwardReply, ForwardRequest};
+use crate::far::{FarError, FarReads};
+use crate::pgwire::error::SqlResult;
 use crate::source::state::Task;
 
 /// The node, as seen by sessions.
@@ -33,6 +36,23 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The name of this region.
     fn region_name(&self) -> String;
+
+    /// Has another region carry out a statement.
+    async fn forward(&self, region: &str, request: ForwardRequest) -> SqlResult<ForwardReply> {
+        match self.far() {
+            Some(far) => Ok(far.forward(region, request).await?),
+            None => Err(FarError::Unreachable {
+                region: region.to_owned(),
+                reason: "there is no road to other regions".to_owned(),
+            }
+            .into()),
+        }
+    }
+
+    /// Waits until a snapshot knows of an epoch; false when the time was up.
+    async fn wait_for_epoch(&self, _origin: OriginId, _epoch: Epoch, _timeout: Duration) -> bool {
+        false
+    }
 
     /// The road to rows of other regions.
     fn far(&self) -> Option<Arc<dyn FarReads>> {

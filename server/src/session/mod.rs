@@ -210,6 +210,7 @@ impl Session {
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
                 dml::run(self, parsed, scope).await
             }
+            Statement::Truncate(tables) => truncate::run(self, tables, scope).await,
             Statement::Copy(copy) => copy::start(self, copy).await,
             Statement::ExplainCreateMaterializedView(create) => explain::create_view(self, create).await,
             Statement::ExplainMaterializedView(name) => explain::view(self, name).await,

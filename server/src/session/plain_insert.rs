@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::sql::sqlparser::ast::{Expr, SetExpr, Value};
-use tributary_planner::catalog::Catalog;
+use tributary_planner::catalog::{Catalog, TableLocality};
 use tributary_planner::dml::{BoundDml, bind_dml};
 use tributary_planner::parse::Statement;
 use tributary_planner::types::SqlType;
@@ -148,6 +148,10 @@ impl PlainInsert {
             return None;
         };
         let table = catalog.by_id(insert.table)?.as_table()?;
+        if matches!(table.locality, TableLocality::RegionalByTable(_)) {
+            // Its rows may have to go elsewhere.
+            return None;
+        }
         let columns = insert.targets(self.width).ok()?;
         let fits = |(at, &number): (usize, &usize)| {
             types[number] == table.columns[columns[at % self.width]].sql_type

@@ -52,6 +52,7 @@ impl Transaction {
                 .filter(|(_, change)| change.writes.rows.num_rows() > 0)
                 .collect(),
             source: None,
+            token: None,
             catalog_version: self.snapshot.catalog.version,
         }
     }

@@ -130,6 +130,7 @@ async fn try_feed(node: &Node, id: ObjectId, name: &str, source: &SourceDef) -> 
             let writes = WriteSet {
                 tables: tables.clone(),
                 source: Some((id, consumed + count)),
+                token: None,
                 catalog_version: snapshot.catalog.version,
             };
             match node.submit(writes).await {

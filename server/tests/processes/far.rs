@@ -194,3 +194,117 @@ async fn a_region_that_cannot_be_reached_is_named_and_an_old_version_is_gone() {
     );
     cluster.stop().await.expect("all stop cleanly");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_pins_another_region_writes_there_once() {
+    let (mut cluster, clients) = with_orders().await;
+    let (ap, eu, us) = (&clients[0], &clients[1], &clients[2]);
+    let changed = ap
+        .execute(
+            "UPDATE orders SET note = 'x' WHERE tributary_region = 'eu' AND id >= 20",
+            &[],
+        )
+        .await;
+    assert_eq!(changed.expect("eu writes"), 2);
+    let read = "SELECT id, note FROM orders WHERE tributary_region = 'eu' ORDER BY id";
+    let expected = ["1|eu", "20|x", "21|x"];
+    assert_eq!(rows(ap, read).await, expected, "who wrote reads it");
+    assert_eq!(rows(eu, read).await, expected);
+    let gone = "DELETE FROM orders WHERE id = 1 AND tributary_region = 'eu' RETURNING note, id";
+    assert_eq!(rows(us, gone).await, ["eu|1"]);
+    assert_eq!(rows(us, gone).await, Vec::<String>::new());
+    wait_for_rows(ap, "SELECT n FROM n", &["8".to_owned()]).await;
+
+    let refused = async |client: &Client, sql: &str| code(&client.batch_execute(sql).await.expect_err(sql)).0;
+    let nowhere = "DELETE FROM orders WHERE tributary_region = 'moon'";
+    assert_eq!(refused(ap, nowhere).await, SqlState::UNDEFINED_OBJECT);
+    let wrong = "UPDATE orders SET id = NULL WHERE tributary_region = 'us'";
+    assert_eq!(refused(ap, wrong).await, SqlState::NOT_NULL_VIOLATION);
+    run(ap, "BEGIN").await;
+    let within = "UPDATE orders SET note = 'y' WHERE tributary_region = 'us'";
+    assert_eq!(refused(ap, within).await, SqlState::FEATURE_NOT_SUPPORTED);
+    run(ap, "ROLLBACK").await;
+    cluster.set_cut("us", true);
+    assert_eq!(refused(ap, within).await, SqlState::CANNOT_CONNECT_NOW);
+    cluster.set_cut("us", false);
+    // A region that comes back remembers what it has carried out.
+    cluster.kill("eu").await.expect("it can be killed");
+    cluster.restart("eu").await.expect("it comes back");
+    wait_for_rows(
+        ap,
+        "SELECT count(*) FROM orders WHERE tributary_region = 'ap'",
+        &["3".to_owned()],
+    )
+    .await;
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_lives_in_one_region_is_written_from_everywhere() {
+    let (cluster, clients) = with_orders().await;
+    let (ap, eu) = (&clients[0], &clients[1]);
+    run(
+        ap,
+        "CREATE TABLE ledger (id int PRIMARY KEY, note text) LOCALITY REGIONAL BY TABLE IN \"eu\"",
+    )
+    .await;
+    run(ap, "INSERT INTO ledger VALUES (1, 'from ap'), (2, 'it''s')").await;
+    let insert = ap
+        .prepare("INSERT INTO ledger VALUES ($1, $2)")
+        .await
+        .expect("it prepares");
+    let inserted = ap.execute(&insert, &[&3_i32, &"param"]).await.expect("eu writes");
+    assert_eq!(inserted, 1);
+    let twice = ap
+        .batch_execute("INSERT INTO ledger VALUES (1, 'again')")
+        .await
+        .expect_err("the key is taken");
+    assert_eq!(code(&twice).0, SqlState::UNIQUE_VIOLATION);
+    let on_conflict =
+        "INSERT INTO ledger VALUES (1, 'again') ON CONFLICT (id) DO UPDATE SET note = excluded.note";
+    run(ap, on_conflict).await;
+    for client in [ap, eu] {
+        let all = rows(
+            client,
+            "SELECT id, note, tributary_region FROM ledger ORDER BY id",
+        )
+        .await;
+        assert_eq!(all, ["1|again|eu", "2|it's|eu", "3|param|eu"]);
+    }
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn truncate_empties_a_table_in_all_regions_and_joins_say_which_rows_to_write() {
+    let (cluster, clients) = with_orders().await;
+    let (ap, eu, us) = (&clients[0], &clients[1], &clients[2]);
+    // Own rows that meet rows of any region.
+    let marked = "UPDATE orders SET note = k.name FROM kind k WHERE k.id = orders.id";
+    assert_eq!(ap.execute(marked, &[]).await.expect("it writes"), 1);
+    assert_eq!(
+        rows(
+            ap,
+            "SELECT note FROM orders WHERE tributary_region = 'ap' AND id = 1"
+        )
+        .await,
+        ["one"]
+    );
+    let gone =
+        "DELETE FROM orders USING orders o WHERE o.id = orders.id AND o.note = 'us' RETURNING orders.id";
+    assert_eq!(rows(eu, gone).await, ["1"], "the row of eu met one of us, once");
+    wait_for_rows(us, "SELECT n FROM n", &["8".to_owned()]).await;
+
+    run(eu, "TRUNCATE orders, kind").await;
+    for client in &clients {
+        wait_for_rows(client, "SELECT n, total FROM n", &["0|NULL".to_owned()]).await;
+        wait_for_rows(client, "SELECT count(*) FROM orders", &["0".to_owned()]).await;
+        wait_for_rows(client, "SELECT count(*) FROM kind", &["0".to_owned()]).await;
+    }
+    for client in &clients {
+        run(client, "INSERT INTO orders VALUES (1, 'new')").await;
+    }
+    for client in &clients {
+        wait_for_rows(client, "SELECT n, total FROM n", &["3|3".to_owned()]).await;
+    }
+    cluster.stop().await.expect("all stop cleanly");
+}

@@ -82,7 +82,10 @@ async fn strangers_and_damaged_bytes_are_refused_and_counted() {
     drop(socket);
 
     let reason = refusal(&answers(&running, hello("mars")).await);
-    assert!(reason.contains("\"mars\" is not a configured peer"), "{reason}");
+    assert!(
+        reason.contains("\"mars\" is neither a configured peer"),
+        "{reason}"
+    );
     let damaged = {
         let mut bytes = hello("mars").to_vec();
         let last = bytes.len() - 1;

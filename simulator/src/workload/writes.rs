@@ -35,6 +35,7 @@ pub(super) fn draw(rng: &mut Rng, keys: u64, snapshot: &Snapshot) -> Result<Opti
         return Ok(None);
     }
     let mut writes = WriteSet {
+        token: None,
         catalog_version: snapshot.catalog.version,
         ..WriteSet::default()
     };

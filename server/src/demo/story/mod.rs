@@ -1,8 +1,9 @@
-//! The story: agree, be cut, heal, be killed.
+//! The story: agree, be cut, heal, be killed; rows from afar, a slow link, a region more, and one that is wiped.
 
 mod agree;
 mod cut;
 mod kill;
+mod regions;
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,8 @@ pub(super) async fn tell(
 ) -> Result<(), DemoError> {
     agree::tell(args, cluster, progress, report).await?;
     cut::tell(cluster, progress, report).await?;
-    kill::tell(cluster, progress, report).await
+    kill::tell(cluster, progress, report).await?;
+    regions::tell(cluster, progress, report).await
 }
 
 /// Waits until every region's `payment_totals` shows this many payments; the time it took.

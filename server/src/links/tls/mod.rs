@@ -151,7 +151,7 @@ fn show_expiry(credentials: &Credentials) {
     let Some(expires) = credentials.expires else {
         return;
     };
-    metrics::gauge!("tributary_peer_certificate_expiry_timestamp").set(expires.as_secs() as f64);
+    metrics::gauge!("tributary_peer_certificate_expiry_timestamp_seconds").set(expires.as_secs() as f64);
     let left = Duration::from_secs(expires.as_secs().saturating_sub(UnixTime::now().as_secs()));
     tracing::info!(
         days_left = left.as_secs() / (24 * 3600),

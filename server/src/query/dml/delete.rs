@@ -3,7 +3,7 @@
 use datafusion::arrow::array::RecordBatch;
 use tributary_planner::dml::BoundDelete;
 
-use super::rows::KeyedRows;
+use super::rows::{KeyedRows, once_each};
 use super::{Affected, Target};
 use crate::pgwire::error::SqlResult;
 use crate::query::reader::PlanOptions;
@@ -23,7 +23,13 @@ pub(super) async fn run(target: &mut Target<'_>, delete: &BoundDelete) -> SqlRes
         .await?;
     let own: Vec<usize> = (0..table.columns.len()).collect();
     let old = RecordBatch::try_new(table.schema(), found.project(&own)?.columns().to_vec())?;
-    let keyed = KeyedRows::look_up(target, &old)?;
+    let (old, keyed) = match delete.joined {
+        true => once_each(target, old)?,
+        false => {
+            let keyed = KeyedRows::look_up(target, &old)?;
+            (old, keyed)
+        }
+    };
     target.write(old.clone(), true, &keyed.versions);
     let returned = target.returning(&delete.returning, &old).await?;
     let count = old.num_rows();

@@ -262,6 +262,6 @@ impl<'a> Target<'a> {
             "no row of region \"{}\" matched; rows of other regions were not looked at",
             reader.facts.region
         );
-        vec![SqlError::new("00000", message).hint("connect to the region that owns the rows")]
+        vec![SqlError::new("00000", message).hint("WHERE tributary_region = 'r' writes in region r")]
     }
 }

@@ -1,11 +1,12 @@
 //! Rows on their way into a table: completed by defaults, and looked up by their keys.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
     ArrayRef, AsArray, BooleanArray, FixedSizeBinaryBuilder, RecordBatch, UInt32Array, new_null_array,
 };
-use datafusion::arrow::compute::{concat_batches, take, take_record_batch};
+use datafusion::arrow::compute::{concat_batches, filter_record_batch, take, take_record_batch};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::sql::sqlparser::ast::{Expr, Value};
 use tributary_planner::catalog::{ColumnDef, ColumnDefault, ROW_ID, TableDef};
@@ -193,6 +194,22 @@ impl KeyedRows {
     pub fn first_duplicate(&self) -> Option<usize> {
         self.keys.first_repeated()
     }
+}
+
+/// Of rows (the table's columns are at `own`) that come several times, the first ones, in their order.
+pub(crate) fn first_each(target: &Target<'_>, rows: &RecordBatch, own: &[usize]) -> SqlResult<RecordBatch> {
+    let keys = target.pending.keys(&rows.project(own)?);
+    let mut met = BTreeSet::new();
+    let is_first: BooleanArray = keys.iter().map(|key| Some(met.insert(key))).collect();
+    Ok(filter_record_batch(rows, &is_first)?)
+}
+
+/// The same of rows of the table, with their keys.
+pub(crate) fn once_each(target: &Target<'_>, rows: RecordBatch) -> SqlResult<(RecordBatch, KeyedRows)> {
+    let all: Vec<usize> = (0..rows.num_columns()).collect();
+    let rows = first_each(target, &rows, &all)?;
+    let keyed = KeyedRows::look_up(target, &rows)?;
+    Ok((rows, keyed))
 }
 
 /// The error of a key that is taken.

@@ -6,7 +6,7 @@ use datafusion::arrow::array::{BooleanArray, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;
 use tributary_planner::dml::BoundUpdate;
 
-use super::rows::{KeyedRows, key_taken};
+use super::rows::{KeyedRows, first_each, key_taken};
 use super::{Affected, Target, check_constraints};
 use crate::pgwire::error::SqlResult;
 use crate::query::reader::PlanOptions;
@@ -26,8 +26,12 @@ pub(super) async fn run(target: &mut Target<'_>, update: &BoundUpdate) -> SqlRes
         .collect()
         .await?;
     let width = table.columns.len();
-    let old: Vec<usize> = (0..width).collect();
-    let old = RecordBatch::try_new(table.schema(), found.project(&old)?.columns().to_vec())?;
+    let own: Vec<usize> = (0..width).collect();
+    let found = match update.joined {
+        true => first_each(target, &found, &own)?,
+        false => found,
+    };
+    let old = RecordBatch::try_new(table.schema(), found.project(&own)?.columns().to_vec())?;
     let mut columns = old.columns().to_vec();
     for (position, &column) in update.assigned.iter().enumerate() {
         columns[column] = std::sync::Arc::clone(found.column(width + 2 + position));

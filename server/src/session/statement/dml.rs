@@ -1,11 +1,13 @@
 //! INSERT, UPDATE, DELETE. Alone, the statement is a transaction that runs again when it meets a conflict.
 
 use tributary_planner::dml::{BoundDml, bind_dml};
-use tributary_planner::parse::Parsed;
+use tributary_planner::parse::{Parsed, Statement};
+use tributary_region::{CommitToken, Committed};
 
 use super::super::transaction::{AUTOCOMMIT_ATTEMPTS_MAX, Transaction, pause};
 use super::super::{Outcome, Scope, Session};
-use super::rows_of;
+use super::{forward, rows_of};
+use crate::far::forward::other_region;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
 use crate::query::dml::{self, Affected, Change};
@@ -14,8 +16,18 @@ pub(crate) async fn run(session: &mut Session, parsed: &Parsed, scope: Scope) ->
     if session.settings().get("default_transaction_read_only")? == "on" && session.transaction.is_none() {
         return Err(read_only());
     }
+    let catalog = match &session.transaction {
+        Some(transaction) => transaction.snapshot.catalog.clone(),
+        None => session.fresh_snapshot().await?.catalog.clone(),
+    };
+    if let Some(region) = other_region(parsed, &catalog, &session.backend.region_name())? {
+        return forward::run(session, parsed, &region).await;
+    }
     let (affected, verb) = match (&session.transaction, scope) {
-        (None, Scope::Alone) => alone(session, parsed).await?,
+        (None, Scope::Alone) => {
+            let (affected, verb, _) = alone(session, parsed, None).await?;
+            (affected, verb)
+        }
         _ => {
             session.begin_implicit().await?;
             within(session, parsed).await?
@@ -35,6 +47,15 @@ pub(crate) fn read_only() -> SqlError {
         sqlstate::READ_ONLY_TRANSACTION,
         "cannot write in a read-only transaction",
     )
+}
+
+/// The verb of a statement's tag.
+pub(super) fn verb_of(statement: &Statement) -> &'static str {
+    match statement {
+        Statement::Update(_) => "UPDATE",
+        Statement::Delete(_) => "DELETE",
+        _ => "INSERT 0",
+    }
 }
 
 fn verb(bound: &BoundDml) -> &'static str {
@@ -71,7 +92,12 @@ async fn changes_of(
     Ok((affected, changes, verb(&bound)))
 }
 
-async fn alone(session: &mut Session, parsed: &Parsed) -> SqlResult<(Affected, &'static str)> {
+/// Runs the statement as a transaction by itself; with a token only once, however often it is asked for.
+pub(super) async fn alone(
+    session: &mut Session,
+    parsed: &Parsed,
+    token: Option<[u8; 16]>,
+) -> SqlResult<(Affected, &'static str, Option<Committed>)> {
     let mut attempt = 0;
     loop {
         attempt += 1;
@@ -84,15 +110,18 @@ async fn alone(session: &mut Session, parsed: &Parsed) -> SqlResult<(Affected, &
             changes => changes?,
         };
         dml::apply(&mut transaction.writes, changes)?;
-        let done = (affected, verb);
-        let writes = transaction.to_write_set();
+        let mut writes = transaction.to_write_set();
         if writes.tables.is_empty() {
-            return Ok(done);
+            return Ok((affected, verb, None));
         }
+        writes.token = token.map(|id| CommitToken {
+            id,
+            rows: affected.count as u64,
+        });
         match session.submit(writes).await {
             Ok(committed) => {
                 session.committed(committed);
-                return Ok(done);
+                return Ok((affected, verb, Some(committed)));
             }
             Err(rejected) if Session::is_retriable(&rejected) && attempt < AUTOCOMMIT_ATTEMPTS_MAX => {
                 pause(attempt).await

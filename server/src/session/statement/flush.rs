@@ -16,6 +16,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(300);
 pub(crate) async fn run(session: &mut Session) -> SqlResult<Outcome> {
     let snapshot = session.backend.snapshot();
     let mark = WriteSet {
+        token: None,
         catalog_version: snapshot.catalog.version,
         ..WriteSet::default()
     };

@@ -6,12 +6,14 @@ pub(super) mod discard;
 pub(super) mod dml;
 pub(super) mod explain;
 pub(super) mod flush;
+pub(super) mod forward;
 pub(super) mod load;
 pub(super) mod query;
 pub(super) mod set;
 pub(super) mod show;
 pub(super) mod sql;
 pub(super) mod transactions;
+pub(super) mod truncate;
 
 use std::sync::Arc;
 

@@ -1,0 +1,199 @@
+//! Statements that write in another region: sent there as text, carried out there as one commit.
+//!
+//! ```text
+//!   eu: UPDATE t … WHERE tributary_region = 'us' ── text, time zone, token ──▶ us: bind, run, commit with the token
+//!   eu: waits until its own snapshot shows it    ◀── tag, rows, (us, epoch) ── a token that is in: the same answer
+//! ```
+//!
+//! The token makes a repetition harmless: when an answer is lost the statement is sent again, and is not carried out
+//! twice. Everything in the statement is evaluated where the rows are, `gateway_region()` and subqueries too.
+
+use datafusion::arrow::array::RecordBatch;
+use serde::{Deserialize, Serialize};
+use tributary_planner::catalog::{Catalog, TableLocality};
+use tributary_planner::ddl::member;
+use tributary_planner::dml::{pinned_region, writable_table};
+use tributary_planner::parse::{Parsed, Statement, public_name};
+use tributary_replication::Epoch;
+use tributary_replication::bundle::{decode_rows, encode_rows};
+use tributary_storage::OriginId;
+
+use crate::pgwire::error::SqlState;
+use crate::pgwire::error::{SqlError, SqlResult};
+use crate::pgwire::sqlstate;
+
+/// A statement for another region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardRequest {
+    /// The region that asks.
+    pub from: String,
+    /// The session's user.
+    pub user: String,
+    /// The text of one INSERT, UPDATE or DELETE.
+    pub sql: String,
+    /// The session's time zone.
+    pub time_zone: String,
+    /// The same for every repetition of the statement.
+    pub token: [u8; 16],
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardReply {
+    /// It is durable there.
+    Done(Forwarded),
+    /// Nothing was changed.
+    Refused(WireError),
+}
+
+/// A statement that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarded {
+    /// Rows inserted, changed or deleted.
+    pub count: u64,
+    /// What RETURNING gives, as an Arrow stream.
+    pub returned: Option<Vec<u8>>,
+    /// What the client should know.
+    pub notices: Vec<WireError>,
+    /// Where it is in; `None` when nothing was changed.
+    pub committed: Option<(OriginId, Epoch)>,
+    /// It had been carried out before: what it returned then is not known any more.
+    pub repeated: bool,
+}
+
+impl Forwarded {
+    /// What RETURNING gives.
+    ///
+    /// # Errors
+    /// For bytes that are no rows.
+    pub fn rows(&self) -> SqlResult<Option<RecordBatch>> {
+        let read = self.returned.as_deref().map(decode_rows).transpose();
+        read.map_err(|error| SqlError::internal(format!("another region's answer: {error}")))
+    }
+
+    /// Keeps what RETURNING gives.
+    pub fn with_rows(mut self, rows: Option<&RecordBatch>) -> Self {
+        self.returned = rows.map(encode_rows);
+        self
+    }
+}
+
+/// An error or notice on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireError {
+    state: String,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl From<SqlError> for WireError {
+    fn from(error: SqlError) -> Self {
+        Self {
+            state: error.state.to_owned(),
+            message: error.message,
+            detail: error.detail,
+            hint: error.hint,
+        }
+    }
+}
+
+impl From<WireError> for SqlError {
+    fn from(error: WireError) -> Self {
+        let mut sql = SqlError::new(state_named(&error.state), error.message);
+        sql.detail = error.detail;
+        sql.hint = error.hint;
+        sql
+    }
+}
+
+/// The codes that a statement which writes may give; a peer's other texts are an internal error.
+fn state_named(text: &str) -> SqlState {
+    use sqlstate::*;
+    const KNOWN: [SqlState; 30] = [
+        "00000",
+        FEATURE_NOT_SUPPORTED,
+        CARDINALITY_VIOLATION,
+        STRING_TRUNCATION,
+        NUMERIC_OUT_OF_RANGE,
+        INVALID_DATETIME,
+        DATETIME_OVERFLOW,
+        DIVISION_BY_ZERO,
+        INVALID_PARAMETER_VALUE,
+        INVALID_TEXT,
+        INVALID_BINARY,
+        NOT_NULL_VIOLATION,
+        UNIQUE_VIOLATION,
+        SERIALIZATION_FAILURE,
+        SYNTAX_ERROR,
+        AMBIGUOUS_COLUMN,
+        UNDEFINED_COLUMN,
+        UNDEFINED_OBJECT,
+        GROUPING_ERROR,
+        DATATYPE_MISMATCH,
+        WRONG_OBJECT_TYPE,
+        CANNOT_COERCE,
+        UNDEFINED_FUNCTION,
+        UNDEFINED_TABLE,
+        OUT_OF_MEMORY,
+        DISK_FULL,
+        TOO_BUSY,
+        PROGRAM_LIMIT,
+        CANT_CHANGE_NOW,
+        CANNOT_CONNECT_NOW,
+    ];
+    let known = KNOWN.into_iter().find(|known| *known == text);
+    known.unwrap_or(INTERNAL_ERROR)
+}
+
+/// The other region that a statement writes in: the owner of its table, or the one that its condition pins.
+///
+/// # Errors
+/// 42704 for a region that is no member; those of binding.
+pub fn other_region(parsed: &Parsed, catalog: &Catalog, own: &str) -> SqlResult<Option<String>> {
+    let table = match &parsed.statement {
+        Statement::Insert(insert) => match &insert.table {
+            datafusion::sql::sqlparser::ast::TableObject::TableName(name) => {
+                Some(writable_table(catalog, &public_name(name)?)?.1)
+            }
+            _ => None,
+        },
+        statement => {
+            let Some(name) = tributary_planner::dml::target_name(statement)? else {
+                return Ok(None);
+            };
+            Some(writable_table(catalog, &name)?.1)
+        }
+    };
+    let Some(table) = table else { return Ok(None) };
+    let region = match table.locality {
+        TableLocality::Global => None,
+        TableLocality::RegionalByTable(region) => catalog.region_name(region).map(str::to_owned),
+        TableLocality::RegionalByRow => pinned_region(&parsed.statement, catalog)?,
+    };
+    let Some(region) = region.filter(|region| region != own) else {
+        return Ok(None);
+    };
+    member(&region, catalog)?;
+    Ok(Some(region))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_survive_the_wire_and_strange_codes_are_internal() {
+        let error = SqlError::new(sqlstate::UNIQUE_VIOLATION, "taken")
+            .detail("d")
+            .hint("h");
+        assert_eq!(SqlError::from(WireError::from(error.clone())), error);
+        let strange = WireError {
+            state: "ZZZZZ".into(),
+            message: "x".into(),
+            detail: None,
+            hint: None,
+        };
+        assert_eq!(SqlError::from(strange).state, sqlstate::INTERNAL_ERROR);
+    }
+}
