@@ -33,6 +33,8 @@ pub struct ForwardRequest {
     pub sql: String,
     /// The session's time zone.
     pub time_zone: String,
+    /// The catalog by which the session knows what it writes: the region may not have heard of it yet.
+    pub catalog_version: u64,
     /// The same for every repetition of the statement.
     pub token: [u8; 16],
 }

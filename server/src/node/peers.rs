@@ -16,12 +16,15 @@ use crate::far::{FarError, FarReads, FarRows, Opened, ScanRequest};
 use crate::links::{PeerClient, PeerTls};
 use crate::pgwire::ServeOptions;
 use crate::pgwire::error::SqlError;
+use crate::pgwire::sqlstate;
 use crate::session::Session;
 use crate::session::backend::Backend;
 use crate::session::settings::Settings;
 
 /// How often a statement is sent, with pauses: its token makes that harmless.
 const FORWARD_ATTEMPTS: u32 = 4;
+/// How long a region may take to hear of the catalog that a statement for it was written by.
+const CATALOG_MAX: Duration = Duration::from_secs(5);
 const FORWARD_PAUSE: Duration = Duration::from_millis(300);
 
 /// Everything that is known of how to reach other regions: from flags, and from the catalog.
@@ -128,6 +131,12 @@ impl Node {
             }
             Err(error) => return ForwardReply::Refused(SqlError::from(error).into()),
         };
+        let knows = |snapshot: &Snapshot| snapshot.catalog.version >= request.catalog_version;
+        if !matches!(self.wait_until(CATALOG_MAX, knows).await, Ok(Some(_))) {
+            let message = "the region has not heard of what was created elsewhere yet";
+            let late = SqlError::new(sqlstate::CANNOT_CONNECT_NOW, message).hint("run the statement again");
+            return ForwardReply::Refused(late.into());
+        }
         let backend = Arc::clone(self) as Arc<dyn Backend>;
         let memory = ServeOptions::default().statement_memory_bytes_max;
         let mut session = Session::new(backend, request.user, 0, settings, memory);

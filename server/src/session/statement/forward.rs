@@ -30,6 +30,7 @@ pub(crate) async fn run(session: &mut Session, parsed: &Parsed, region: &str) ->
         user: session.user.clone(),
         sql: text_of(parsed),
         time_zone: session.plan_settings().time_zone,
+        catalog_version: session.backend.snapshot().catalog.version,
         token: uuid::Uuid::new_v4().into_bytes(),
     };
     let done = match session.backend.forward(region, request).await? {
