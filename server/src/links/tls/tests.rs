@@ -1,3 +1,6 @@
+//! Links over mutual TLS: bad files are named, recorded or changed traffic is refused, both sides prove their names,
+//! and a reload counts for new connections only.
+
 use std::path::Path;
 use std::time::SystemTime;
 
