@@ -1,7 +1,8 @@
 //! Conditions that go along with a scan: from DataFusion's, and back on the other side.
 //!
 //! Values stand apart, as columns of an Arrow batch of one row. What has no place in this language is left out, which
-//! only means more rows: the gateway checks every condition itself.
+//! only means more rows: the gateway checks every condition itself. A condition is a flat list in postfix order: what a
+//! peer sends is decoded and read without recursion, however it nests.
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::{Field, Schema};
@@ -10,12 +11,22 @@ use datafusion::logical_expr::expr::{InList, Like};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use serde::{Deserialize, Serialize};
 
-/// The deepest nesting that is read from a peer.
+/// The deepest nesting of the expression that is built from a condition: the engine recurses into it.
 const DEPTH_MAX: usize = 64;
 
-/// A condition on the exposed columns of a table.
+/// The most steps of a condition.
+const STEPS_MAX: usize = 4_096;
+
+/// The most values that go along with a condition.
+pub const VALUES_MAX: usize = 100_000;
+
+/// A condition on the exposed columns of a table, in postfix order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Condition {
+pub struct Condition(Vec<Step>);
+
+/// One step: a test of a column, or what joins the results before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Step {
     /// Column, comparison, value.
     Compare(u32, Comparison, u32),
     /// The column is null, or (`true`) is not.
@@ -24,12 +35,58 @@ pub enum Condition {
     OneOf(u32, Vec<u32>, bool),
     /// The column is like this pattern.
     Like(u32, u32),
-    /// All of them hold.
-    All(Vec<Condition>),
-    /// One of them holds.
-    Any(Vec<Condition>),
-    /// It does not hold.
-    Not(Box<Condition>),
+    /// All of the last so many hold.
+    All(u32),
+    /// One of the last so many holds.
+    Any(u32),
+    /// The last does not hold.
+    Not,
+}
+
+impl Condition {
+    fn test(step: Step) -> Self {
+        Self(vec![step])
+    }
+
+    fn all(parts: Vec<Self>) -> Option<Self> {
+        Self::join(parts, Step::All)
+    }
+
+    fn any(parts: Vec<Self>) -> Option<Self> {
+        Self::join(parts, Step::Any)
+    }
+
+    /// Parts of the same kind are taken into it, so that a long chain stays flat. `None` without any part.
+    fn join(mut parts: Vec<Self>, kind: fn(u32) -> Step) -> Option<Self> {
+        if parts.len() <= 1 {
+            return parts.pop();
+        }
+        let mut steps = Vec::new();
+        let mut number = 0;
+        for Self(mut part) in parts {
+            let within = match part.last() {
+                Some(Step::All(within) | Step::Any(within)) if part.last() == Some(&kind(*within)) => {
+                    Some(*within)
+                }
+                _ => None,
+            };
+            if within.is_some() {
+                part.pop();
+            }
+            number += within.unwrap_or(1);
+            match steps.is_empty() {
+                true => steps = part,
+                false => steps.append(&mut part),
+            }
+        }
+        steps.push(kind(number));
+        Some(Self(steps))
+    }
+
+    fn not(mut self) -> Self {
+        self.0.push(Step::Not);
+        self
+    }
 }
 
 /// Comparisons.
@@ -53,6 +110,7 @@ pub enum Comparison {
 pub struct Writer<'a> {
     schema: &'a Schema,
     values: Vec<ArrayRef>,
+    steps: usize,
 }
 
 impl<'a> Writer<'a> {
@@ -61,16 +119,14 @@ impl<'a> Writer<'a> {
         Self {
             schema,
             values: Vec::new(),
+            steps: 0,
         }
     }
 
     /// What of the filters can go along.
     pub fn all(&mut self, filters: &[Expr]) -> Option<Condition> {
-        let conditions: Vec<Condition> = filters
-            .iter()
-            .filter_map(|filter| self.of_conjunct(filter))
-            .collect();
-        (!conditions.is_empty()).then_some(Condition::All(conditions))
+        let parts = filters.iter().filter_map(|filter| self.of_conjunct(filter));
+        Condition::all(parts.collect())
     }
 
     /// The values, as a batch of one row; `None` without any.
@@ -93,55 +149,57 @@ impl<'a> Writer<'a> {
                 op: Operator::And,
                 right,
             }) => {
-                let parts: Vec<Condition> = [left, right]
-                    .into_iter()
-                    .filter_map(|part| self.of_conjunct(part))
-                    .collect();
-                (!parts.is_empty()).then_some(Condition::All(parts))
+                let parts = [left, right].into_iter();
+                Condition::all(parts.filter_map(|part| self.of_conjunct(part)).collect())
             }
-            other => self.of(other),
+            other => self.of_whole(other),
         }
+    }
+
+    /// A conjunct that has its place and stays within the limits of the other side; or nothing, and no value of it.
+    fn of_whole(&mut self, expr: &Expr) -> Option<Condition> {
+        let (values, steps) = (self.values.len(), self.steps);
+        let condition = self.of(expr).filter(|condition| {
+            self.steps += condition.0.len() + 1;
+            self.steps < STEPS_MAX && self.values.len() <= VALUES_MAX && depth(condition).is_some()
+        });
+        if condition.is_none() {
+            self.values.truncate(values);
+            self.steps = steps;
+        }
+        condition
     }
 
     /// The whole condition, or nothing.
     fn of(&mut self, expr: &Expr) -> Option<Condition> {
         Some(match expr {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
-                Operator::And => Condition::All(vec![self.of(left)?, self.of(right)?]),
-                Operator::Or => Condition::Any(vec![self.of(left)?, self.of(right)?]),
+                Operator::And => Condition::all(vec![self.of(left)?, self.of(right)?])?,
+                Operator::Or => Condition::any(vec![self.of(left)?, self.of(right)?])?,
                 op => match (&**left, &**right) {
                     (Expr::Column(column), Expr::Literal(value, _)) => {
-                        Condition::Compare(self.column(column)?, comparison(*op)?, self.value(column, value)?)
+                        self.compare(column, comparison(*op)?, value)?
                     }
-                    (Expr::Literal(value, _), Expr::Column(column)) => Condition::Compare(
-                        self.column(column)?,
-                        comparison(op.swap()?)?,
-                        self.value(column, value)?,
-                    ),
+                    (Expr::Literal(value, _), Expr::Column(column)) => {
+                        self.compare(column, comparison(op.swap()?)?, value)?
+                    }
                     _ => return None,
                 },
             },
-            Expr::IsNull(input) => Condition::IsNull(self.column_of(input)?, false),
-            Expr::IsNotNull(input) => Condition::IsNull(self.column_of(input)?, true),
-            Expr::Not(input) => Condition::Not(Box::new(self.of(input)?)),
+            Expr::IsNull(input) => Condition::test(Step::IsNull(self.column_of(input)?, false)),
+            Expr::IsNotNull(input) => Condition::test(Step::IsNull(self.column_of(input)?, true)),
+            Expr::Not(input) => self.of(input)?.not(),
             Expr::Between(between) => {
                 let Expr::Column(column) = &*between.expr else {
                     return None;
                 };
-                let bound = |writer: &mut Self, comparison, bound: &Expr| {
-                    let Expr::Literal(value, _) = bound else {
-                        return None;
-                    };
-                    Some(Condition::Compare(
-                        writer.column(column)?,
-                        comparison,
-                        writer.value(column, value)?,
-                    ))
+                let (Expr::Literal(low, _), Expr::Literal(high, _)) = (&*between.low, &*between.high) else {
+                    return None;
                 };
-                let low = bound(self, Comparison::GtEq, &between.low)?;
-                let within = Condition::All(vec![low, bound(self, Comparison::LtEq, &between.high)?]);
+                let from = self.compare(column, Comparison::GtEq, low)?;
+                let within = Condition::all(vec![from, self.compare(column, Comparison::LtEq, high)?])?;
                 match between.negated {
-                    true => Condition::Not(Box::new(within)),
+                    true => within.not(),
                     false => within,
                 }
             }
@@ -154,7 +212,7 @@ impl<'a> Writer<'a> {
                     _ => None,
                 });
                 let values = values.collect::<Option<Vec<u32>>>()?;
-                Condition::OneOf(self.column(column)?, values, *negated)
+                Condition::test(Step::OneOf(self.column(column)?, values, *negated))
             }
             Expr::Like(Like {
                 negated,
@@ -166,14 +224,20 @@ impl<'a> Writer<'a> {
                 let (Expr::Column(column), Expr::Literal(pattern, _)) = (&**expr, &**pattern) else {
                     return None;
                 };
-                let like = Condition::Like(self.column(column)?, self.value(column, pattern)?);
+                let like = Step::Like(self.column(column)?, self.value(column, pattern)?);
+                let like = Condition::test(like);
                 match negated {
-                    true => Condition::Not(Box::new(like)),
+                    true => like.not(),
                     false => like,
                 }
             }
             _ => return None,
         })
+    }
+
+    fn compare(&mut self, column: &Column, comparison: Comparison, value: &ScalarValue) -> Option<Condition> {
+        let (place, value) = (self.column(column)?, self.value(column, value)?);
+        Some(Condition::test(Step::Compare(place, comparison, value)))
     }
 
     fn column(&self, column: &Column) -> Option<u32> {
@@ -211,23 +275,74 @@ fn comparison(op: Operator) -> Option<Comparison> {
     })
 }
 
-/// A condition that a peer sent, as DataFusion's, on a relation with these columns. `None` when it names what is not there.
+/// A condition that a peer sent, as DataFusion's, on a relation with these columns. `None` when it names what is not
+/// there, has no result, or exceeds the limits.
 pub fn read(condition: &Condition, schema: &Schema, values: Option<&RecordBatch>) -> Option<Expr> {
-    read_at(condition, schema, values, 0)
+    depth(condition)?;
+    let mut results: Vec<Expr> = Vec::new();
+    for step in &condition.0 {
+        let result = match step {
+            Step::All(number) => balanced(&taken(&mut results, *number)?, Operator::And)?,
+            Step::Any(number) => balanced(&taken(&mut results, *number)?, Operator::Or)?,
+            Step::Not => Expr::Not(Box::new(results.pop()?)),
+            test => tested(test, schema, values)?,
+        };
+        results.push(result);
+    }
+    results.pop().filter(|_| results.is_empty())
 }
 
-fn read_at(
-    condition: &Condition,
-    schema: &Schema,
-    values: Option<&RecordBatch>,
-    depth: usize,
-) -> Option<Expr> {
-    if depth > DEPTH_MAX {
+/// How deep the expression nests that [`read`] makes of it; `None` above the limits, or when steps do not fit together.
+fn depth(condition: &Condition) -> Option<usize> {
+    if condition.0.len() > STEPS_MAX {
         return None;
     }
+    let mut depths: Vec<usize> = Vec::new();
+    for step in &condition.0 {
+        let depth = match step {
+            Step::All(number) | Step::Any(number) => {
+                let parts = taken(&mut depths, *number)?;
+                let levels = parts.len().next_power_of_two().ilog2();
+                parts.into_iter().max()? + usize::try_from(levels).ok()?
+            }
+            Step::Not => depths.pop()? + 1,
+            Step::Compare(..) | Step::IsNull(..) | Step::OneOf(..) | Step::Like(..) => 1,
+        };
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        depths.push(depth);
+    }
+    depths.pop().filter(|_| depths.is_empty())
+}
+
+/// The last so many.
+fn taken<T>(results: &mut Vec<T>, number: u32) -> Option<Vec<T>> {
+    let from = results.len().checked_sub(usize::try_from(number).ok()?)?;
+    Some(results.split_off(from))
+}
+
+/// Joined as a tree of the least depth: the engine recurses into it.
+fn balanced(parts: &[Expr], op: Operator) -> Option<Expr> {
+    match parts {
+        [] => None,
+        [part] => Some(part.clone()),
+        parts => {
+            let (left, right) = parts.split_at(parts.len().div_ceil(2));
+            let (left, right) = (balanced(left, op)?, balanced(right, op)?);
+            Some(Expr::BinaryExpr(BinaryExpr::new(
+                Box::new(left),
+                op,
+                Box::new(right),
+            )))
+        }
+    }
+}
+
+fn tested(test: &Step, schema: &Schema, values: Option<&RecordBatch>) -> Option<Expr> {
     let column = |place: u32| {
         let field = schema.fields().get(usize::try_from(place).ok()?)?;
-        Some(Expr::Column(Column::new_unqualified(field.name())))
+        Some(Box::new(Expr::Column(Column::new_unqualified(field.name()))))
     };
     let value = |of: u32, number: u32| {
         let field = schema.fields().get(usize::try_from(of).ok()?)?;
@@ -236,15 +351,8 @@ fn read_at(
         let value = ScalarValue::try_from_array(column, 0).ok()?;
         Some(Expr::Literal(value, None))
     };
-    let all = |parts: &[Condition], op: Operator| {
-        let parts = parts.iter().map(|part| read_at(part, schema, values, depth + 1));
-        let parts = parts.collect::<Option<Vec<Expr>>>()?;
-        let join =
-            |left: Expr, right: Expr| Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)));
-        parts.into_iter().reduce(join)
-    };
-    Some(match condition {
-        Condition::Compare(of, comparison, number) => {
+    Some(match test {
+        Step::Compare(of, comparison, number) => {
             let op = match comparison {
                 Comparison::Eq => Operator::Eq,
                 Comparison::NotEq => Operator::NotEq,
@@ -253,32 +361,19 @@ fn read_at(
                 Comparison::Gt => Operator::Gt,
                 Comparison::GtEq => Operator::GtEq,
             };
-            Expr::BinaryExpr(BinaryExpr::new(
-                Box::new(column(*of)?),
-                op,
-                Box::new(value(*of, *number)?),
-            ))
+            Expr::BinaryExpr(BinaryExpr::new(column(*of)?, op, Box::new(value(*of, *number)?)))
         }
-        Condition::IsNull(of, false) => Expr::IsNull(Box::new(column(*of)?)),
-        Condition::IsNull(of, true) => Expr::IsNotNull(Box::new(column(*of)?)),
-        Condition::OneOf(of, numbers, negated) => {
+        Step::IsNull(of, false) => Expr::IsNull(column(*of)?),
+        Step::IsNull(of, true) => Expr::IsNotNull(column(*of)?),
+        Step::OneOf(of, numbers, negated) => {
             let list = numbers.iter().map(|number| value(*of, *number));
-            Expr::InList(InList::new(
-                Box::new(column(*of)?),
-                list.collect::<Option<_>>()?,
-                *negated,
-            ))
+            Expr::InList(InList::new(column(*of)?, list.collect::<Option<_>>()?, *negated))
         }
-        Condition::Like(of, number) => Expr::Like(Like::new(
-            false,
-            Box::new(column(*of)?),
-            Box::new(value(*of, *number)?),
-            None,
-            false,
-        )),
-        Condition::All(parts) => all(parts, Operator::And)?,
-        Condition::Any(parts) => all(parts, Operator::Or)?,
-        Condition::Not(inner) => Expr::Not(Box::new(read_at(inner, schema, values, depth + 1)?)),
+        Step::Like(of, number) => {
+            let pattern = Box::new(value(*of, *number)?);
+            Expr::Like(Like::new(false, column(*of)?, pattern, None, false))
+        }
+        Step::All(_) | Step::Any(_) | Step::Not => return None,
     })
 }
 
@@ -352,17 +447,54 @@ mod tests {
     #[test]
     fn conditions_from_outside_are_checked() {
         let schema = schema();
+        let is_null = || Step::IsNull(0, false);
         for bad in [
-            Condition::IsNull(7, false),
-            Condition::Compare(0, Comparison::Eq, 0),
-            Condition::OneOf(0, vec![3], false),
-            Condition::All(Vec::new()),
+            vec![],
+            vec![Step::IsNull(7, false)],
+            vec![Step::Compare(0, Comparison::Eq, 0)],
+            vec![Step::OneOf(0, vec![3], false)],
+            vec![Step::All(0)],
+            vec![is_null(), Step::Any(2)],
+            vec![is_null(), Step::All(u32::MAX)],
+            vec![is_null(), is_null()],
+            vec![Step::Not],
         ] {
+            let bad = Condition(bad);
             assert!(read(&bad, &schema, None).is_none(), "{bad:?}");
         }
-        let deep = (0..100).fold(Condition::IsNull(0, false), |inner, _| {
-            Condition::Not(Box::new(inner))
-        });
-        assert!(read(&deep, &schema, None).is_none());
+    }
+
+    /// From bytes, as a peer sends them: nothing recurses as deep as it is told to.
+    #[test]
+    fn a_condition_from_outside_that_nests_without_end_is_refused() {
+        let schema = schema();
+        for nesting in [DEPTH_MAX, STEPS_MAX, 4_000_000] {
+            let mut steps = vec![Step::IsNull(0, false)];
+            steps.resize(nesting + 1, Step::Not);
+            let bytes = postcard::to_allocvec(&Condition(steps)).expect("plain data");
+            let decoded: Condition = postcard::from_bytes(&bytes).expect("well formed");
+            assert!(read(&decoded, &schema, None).is_none(), "{nesting}");
+        }
+    }
+
+    #[test]
+    fn a_long_chain_goes_along_whole() {
+        let is = |number: i64| col("id").eq(lit(number));
+        let chain = |last: i64| (1..last).map(is).fold(is(0), Expr::or);
+        let read = through(&[chain(1_000)]).expect("it goes along");
+        assert_eq!(read.matches(" OR ").count(), 999);
+        assert!(read.contains("id = Int64(999)"));
+    }
+
+    #[test]
+    fn what_exceeds_the_limits_stays_behind_alone() {
+        let every = (0..=VALUES_MAX).map(|_| lit(1_i64)).collect();
+        let filters = [col("id").in_list(every, false), col("id").gt(lit(1_i64))];
+        assert_eq!(through(&filters).as_deref(), Some("id > Int64(1)"));
+        let nested = (0..DEPTH_MAX).fold(col("id").is_null(), |inner, _| Expr::Not(Box::new(inner)));
+        assert_eq!(
+            through(&[nested, col("id").gt(lit(1_i64))]).as_deref(),
+            Some("id > Int64(1)")
+        );
     }
 }

@@ -19,9 +19,6 @@ use super::window::Versions;
 use super::{Opened, ScanRequest, condition};
 use crate::query::relation::{Exposed, RegionNames, Relation};
 
-/// The most columns of values in a request.
-const VALUES_MAX: usize = 100_000;
-
 /// Rows of one scan.
 pub struct Scan {
     batches: Box<dyn Iterator<Item = Result<RecordBatch, DataFusionError>> + Send>,
@@ -83,7 +80,7 @@ fn filter_of(request: &ScanRequest, schema: &SchemaRef) -> Result<Option<Expr>, 
     };
     if values
         .as_ref()
-        .is_some_and(|values| values.num_columns() > VALUES_MAX || values.num_rows() != 1)
+        .is_some_and(|values| values.num_columns() > condition::VALUES_MAX || values.num_rows() != 1)
     {
         return Err(Opened::Unreadable);
     }
