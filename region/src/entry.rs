@@ -5,7 +5,7 @@
 //!   Joined            the region has an identity   announces
 //!   Commit            own rows                     announces
 //!   Source            offsets of rows read         announces
-//!   Bundles           an applicable set, verbatim  announces if own slots changed
+//!   Bundles           an applicable set, verbatim  announces if own slots or own rows (TRUNCATE) changed
 //!   Attach            a view's backfill is done    announces
 //! ```
 //!

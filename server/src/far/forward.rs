@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!   eu: UPDATE t … WHERE tributary_region = 'us' ── text, time zone, token ──▶ us: bind, run, commit with the token
-//!   eu: waits until its own snapshot shows it    ◀── tag, rows, (us, epoch) ── a token that is in: the same answer
+//!   eu: waits until its own snapshot shows it    ◀── tag, rows, (us, epoch) ── a token that is in: no second commit
 //! ```
 //!
-//! The token makes a repetition harmless: when an answer is lost the statement is sent again, and is not carried out
-//! twice. Everything in the statement is evaluated where the rows are, `gateway_region()` and subqueries too.
+//! The token makes a repetition harmless: when an answer is lost the statement is sent again, and is not committed
+//! twice. It is bound and run again before its token is looked up, though: a repetition may find its own result and
+//! answer so (an INSERT with 23505, a DELETE with no rows). Everything in the statement is evaluated where the rows
+//! are, `gateway_region()` and subqueries too.
 
 use datafusion::arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};

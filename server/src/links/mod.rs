@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   us ── DoExchange (both directions on one stream) ──▶ eu       bundles, acks, heartbeats
-//!   eu ── DoAction "ddl", "cluster" ───────────────────▶ us       one question, one answer
+//!   eu ── DoAction "ddl", "forward", "standing" … ─────▶ us       one question, one answer
+//!   eu ── DoGet ───────────────────────────────────────▶ us       rows of us, as of a version
 //! ```
 //! What is said on a stream is decided by the region's link machine; here are only sockets. Between two regions
 //! there is one stream at a time, dialled by the one whose name sorts first; the other one dials only when it has

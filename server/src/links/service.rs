@@ -1,7 +1,7 @@
 //! The side that is dialled: the Flight service.
 //!
-//! Of Flight only `DoExchange` (the link) and `DoAction` (see [`super::actions`]) are served; the rest answers
-//! `UNIMPLEMENTED`. A stream has [`INTRODUCE_MAX`] to say who it is, and at most [`STRANGERS_MAX`] streams may
+//! Of Flight `DoExchange` (the link), `DoAction` (see [`super::actions`]) and `DoGet` (scans of this region's rows, see
+//! [`crate::far`]) are served; the rest answers `UNIMPLEMENTED`. A stream has [`INTRODUCE_MAX`] to say who it is, and at most [`STRANGERS_MAX`] streams may
 //! be at that point at once. With certificates every request comes with the name that was proven at the handshake,
 //! and what it says of its sender has to be that name.
 

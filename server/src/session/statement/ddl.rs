@@ -1,4 +1,4 @@
-//! CREATE and DROP: forwarded to the primary region; visible here when they return.
+//! CREATE, DROP, TRUNCATE and ALTER DATABASE: forwarded to the primary region; visible here when they return.
 
 use std::time::Duration;
 
