@@ -66,6 +66,10 @@ pub fn validate(
         advances: Vec::new(),
     };
     for received in set {
+        let stage = dataflow.stage(received.bundle.sender);
+        if let Some(stage) = stage.filter(|_| received.bundle.chunk.is_sealing()) {
+            valid.rows.extend(stage.table_rows());
+        }
         for section in &received.bundle.sections {
             check_section(section, &catalog, dataflow).map_err(|reason| (received.peer.clone(), reason))?;
             if let SectionObject::Rows(table) = section.object {
@@ -82,6 +86,34 @@ pub fn validate(
         valid.bundles.push(received.bundle);
     }
     Ok(valid)
+}
+
+/// Checks a chunk of a stage. `staged` is the catalog that came with an earlier one of it. Returns the newest catalog that
+/// is known of its sender, if it is newer than the sealed one.
+///
+/// An error says what is wrong with it.
+pub fn validate_chunk(
+    chunk: &Bundle,
+    staged: Option<Arc<Catalog>>,
+    sealed: &Arc<Catalog>,
+    dataflow: &Dataflow,
+) -> std::result::Result<Option<Arc<Catalog>>, String> {
+    let mut included = chunk.included.iter();
+    if included.any(|part| Some(part.origin) == dataflow.origin()) {
+        return Err("a chunk of this region's own changes".into());
+    }
+    let mut newest = staged;
+    for section in &chunk.sections {
+        if section.object == SectionObject::Blob(CATALOG_BLOB.into()) {
+            let catalog = decode_catalog(&section.rows).map_err(|error| error.to_string())?;
+            newest = (catalog.version > sealed.version).then(|| Arc::new(catalog));
+        }
+    }
+    let catalog = newest.as_ref().unwrap_or(sealed);
+    for section in &chunk.sections {
+        check_section(section, catalog, dataflow)?;
+    }
+    Ok(newest)
 }
 
 fn check_section(

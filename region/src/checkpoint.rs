@@ -112,12 +112,14 @@ impl Dataflow {
                 views.push(id);
             }
         }
+        let (stages, stages_blob, stages_rows) = self.save_stages();
+        rows.extend(stages_rows);
         let checkpoint = Checkpoint {
             position: self.position,
             chain: self.chain,
             traces,
             rows,
-            blobs: BTreeMap::from([(STATE_BLOB.to_owned(), Bytes::from(bytes))]),
+            blobs: BTreeMap::from([(STATE_BLOB.to_owned(), Bytes::from(bytes)), (stages, stages_blob)]),
         };
         Gathering { checkpoint, views }
     }
@@ -190,6 +192,7 @@ impl Dataflow {
                 dataflow.catalog_origin = primary.and_then(|primary| dataflow.catalog.origin_of(primary));
             }
         }
+        dataflow.restore_stages(&mut loaded)?;
         let backfills = dataflow.restore_objects(&mut loaded, &*config.loaders)?;
         dataflow.begin_backfills(&backfills)?;
         Ok(dataflow)

@@ -32,6 +32,8 @@ pub struct RegionConfig {
     pub clock_drift_max_ms: u64,
     /// Rows that one backfill poll feeds to a new view.
     pub backfill_rows_max: usize,
+    /// Slots of a sealed stage that one `Work` merges: in between, commits are taken.
+    pub apply_rows_max: usize,
     /// Computes the partitions of views.
     pub workers: Arc<dyn Workers>,
     /// Takes in the state of a checkpoint, while the region opens.
@@ -86,6 +88,7 @@ impl RegionConfig {
             sealed_records_max: 4096,
             clock_drift_max_ms: 10_000,
             backfill_rows_max: 16_384,
+            apply_rows_max: 16_384,
             workers: Arc::new(Inline::new(1)),
             loaders: Arc::new(Inline::new(1)),
             spill: None,

@@ -7,6 +7,7 @@
 //!   Source            offsets of rows read         announces
 //!   Bundles           an applicable set, verbatim  announces if own slots or own rows (TRUNCATE) changed
 //!   Attach            a view's backfill is done    announces
+//!   Chunk, Unstage    a part of a stage comes, or it is dropped
 //! ```
 //!
 //! Rows travel as Arrow IPC, the envelope as postcard, the catalog as JSON (its plans outlive this version).
@@ -22,7 +23,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tributary_planner::catalog::CatalogChange;
 use tributary_replication::{Hlc, TableWrites};
-use tributary_storage::{ObjectId, Position};
+use tributary_storage::{ObjectId, OriginId, Position};
 
 use crate::error::{RegionError, Result};
 use crate::tokens::CommitToken;
@@ -58,6 +59,10 @@ pub enum Entry {
     Bundles(Vec<Bytes>),
     /// The backfill of a view is complete in this region.
     Attach(ObjectId),
+    /// A chunk of a peer's stage, as received. It changes nothing that is shown.
+    Chunk(Bytes),
+    /// The stage of this sender is dropped.
+    Unstage(OriginId),
 }
 
 impl Entry {
@@ -69,7 +74,12 @@ impl Entry {
                 rows as u64
             }
             Self::Source { from, to, .. } => to - from,
-            Self::Catalog(_) | Self::Joined | Self::Bundles(_) | Self::Attach(_) => 0,
+            Self::Catalog(_)
+            | Self::Joined
+            | Self::Bundles(_)
+            | Self::Attach(_)
+            | Self::Chunk(_)
+            | Self::Unstage(_) => 0,
         }
     }
 }
@@ -132,6 +142,8 @@ enum Stored {
         tables: Vec<(ObjectId, Block)>,
         source: Option<(ObjectId, u64)>,
     },
+    Chunk(Block),
+    Unstage(OriginId),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -171,6 +183,8 @@ impl Timed {
                 Stored::Bundles(bundles.iter().map(|bytes| Block(bytes.to_vec())).collect())
             }
             Entry::Attach(view) => Stored::Attach(*view),
+            Entry::Chunk(bytes) => Stored::Chunk(Block(bytes.to_vec())),
+            Entry::Unstage(sender) => Stored::Unstage(*sender),
             &Entry::Source {
                 source,
                 from,
@@ -190,6 +204,7 @@ impl Timed {
                 tables.iter().map(|(_, block)| block.0.len()).sum()
             }
             Stored::Bundles(blocks) => blocks.iter().map(|block| block.0.len()).sum(),
+            Stored::Chunk(block) => block.0.len(),
             _ => 0,
         };
         let out = Vec::with_capacity(blocks + ENVELOPE_BYTES);
@@ -229,6 +244,8 @@ impl Timed {
                 Entry::Bundles(bundles.into_iter().map(|bytes| Bytes::from(bytes.0)).collect())
             }
             Stored::Attach(view) => Entry::Attach(view),
+            Stored::Chunk(bytes) => Entry::Chunk(Bytes::from(bytes.0)),
+            Stored::Unstage(sender) => Entry::Unstage(sender),
             Stored::Source {
                 source,
                 from,

@@ -18,6 +18,7 @@
 pub mod backfill;
 pub mod bundles;
 pub mod checkpoint;
+mod chunks;
 pub mod commits;
 pub mod config;
 pub mod dataflow;
@@ -33,6 +34,7 @@ pub mod replay;
 pub mod sequencer;
 pub mod snapshot;
 pub mod source;
+mod staging;
 pub mod tokens;
 pub mod writes;
 

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use tributary_planner::catalog::{Catalog, RegionDef};
 use tributary_replication::link::{CutRequest, LinkConfig, LinkEffect, LinkState, LinkStatus, Message, stranger};
 use tributary_replication::{
     Changed, Epoch, Frontier, Identity, Inbox, Link, Local, Member, Offered, SectionObject, Tick,
 };
-use tributary_storage::{OriginId, RegionId};
+use tributary_storage::{OriginId, Position, RegionId};
 
+use crate::chunks::{Chunks, Next};
 use crate::config::RegionConfig;
 use crate::dataflow::Dataflow;
 use crate::effect::Effect;
@@ -25,6 +27,10 @@ pub struct Links {
     inbox: Inbox,
     cut_tick: Tick,
     waiting_since_ms: Option<u64>,
+    /// Ranges on their way in chunks, by peer.
+    chunks: BTreeMap<String, Chunks>,
+    /// Chunks of peers that came and are not looked at yet.
+    arrived: Vec<(String, Bytes)>,
     config: LinkConfig,
 }
 
@@ -83,6 +89,8 @@ impl Links {
             inbox,
             cut_tick: Tick(0),
             waiting_since_ms: None,
+            chunks: BTreeMap::new(),
+            arrived: Vec::new(),
             config: config.link.clone(),
         }
     }
@@ -169,12 +177,15 @@ impl Links {
     }
 
     /// Time has passed.
-    pub fn poll(&mut self, view: &View<'_>, out: &mut Vec<Effect>) {
+    ///
+    /// `is_staged`: whether an origin's changes are on their way here in chunks, so that nobody need pass them on.
+    pub fn poll(&mut self, view: &View<'_>, is_staged: impl Fn(OriginId) -> bool, out: &mut Vec<Effect>) {
         for peer in self.peers() {
             self.with_link(&peer, view, out, |link, local, effects| link.poll(local, effects));
         }
         let mut lacks = self.inbox.lacks(view.frontier);
         lacks.extend(self.last_words(view));
+        lacks.retain(|(_, origin, _)| !is_staged(*origin));
         if lacks.is_empty() {
             self.waiting_since_ms = None;
             return;
@@ -244,6 +255,76 @@ impl Links {
         due
     }
 
+    /// The chunks on their way to a peer.
+    pub(crate) fn chunks_of(&self, peer: &str) -> Option<&Chunks> {
+        self.chunks.get(peer)
+    }
+
+    /// What a link asked for is too large for one bundle: it goes in chunks, from here on.
+    pub(crate) fn stage(&mut self, peer: &str, request: &CutRequest, mut chunks: Chunks) {
+        let stage = self.links.get_mut(peer).and_then(|link| link.stage(request, chunks.included()));
+        let Some(stage) = stage else { return };
+        chunks.begin(stage, self.chunks.get(peer));
+        self.chunks.insert(peer.to_owned(), chunks);
+    }
+
+    /// Sends each peer the chunk that is due, of states that are durable and shown.
+    pub(crate) fn send_chunks(
+        &mut self,
+        persisted: Position,
+        published: &Frontier,
+        config: &LinkConfig,
+        out: &mut Vec<Effect>,
+    ) {
+        let links = &self.links;
+        let staging = |peer: &str| links.get(peer).and_then(Link::staging);
+        self.chunks.retain(|peer, chunks| {
+            let staging = staging(peer).filter(|(stage, _)| *stage == chunks.stage);
+            staging.is_some_and(|(_, acked)| {
+                chunks.acknowledged(acked);
+                true
+            })
+        });
+        for (peer, chunks) in &mut self.chunks {
+            let Some(link) = self.links.get_mut(peer) else { continue };
+            let Some(due) = link.chunk_due() else { continue };
+            if chunks.position > persisted || !published.covers(chunks.frontier()) {
+                continue;
+            }
+            match chunks.chunk(due.1, config.chunk_bytes_max) {
+                Next::Working => {}
+                Next::End => link.walked(due.0),
+                Next::Chunk(bytes) => {
+                    let mut effects = Vec::new();
+                    link.chunk_made(due, bytes, &mut effects);
+                    let sent = effects.into_iter().filter_map(|effect| match effect {
+                        LinkEffect::Send(message) => Some(message),
+                        _ => None,
+                    });
+                    out.extend(sent.map(|message| Effect::Send {
+                        peer: peer.clone(),
+                        message,
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Says how many chunks of a peer's stage are durable here.
+    pub(crate) fn staged(&mut self, peer: &str, stage: u64, chunks: u32, is_full: bool, out: &mut Vec<Effect>) {
+        let Some(link) = self.links.get_mut(peer) else { return };
+        let mut effects = Vec::new();
+        link.staged(stage, chunks, is_full, &mut effects);
+        for effect in effects {
+            self.route(peer, effect, None, out);
+        }
+    }
+
+    /// Chunks of peers that came, and bundles that seal some.
+    pub(crate) fn take_arrived(&mut self) -> Vec<(String, Bytes)> {
+        std::mem::take(&mut self.arrived)
+    }
+
     /// A cut is durable and can go.
     pub fn cut_made(&mut self, cut: crate::outbound::HeldCut, out: &mut Vec<Effect>) {
         let Some(link) = self.links.get_mut(&cut.peer) else {
@@ -294,6 +375,7 @@ impl Links {
         let peer = peer.to_owned();
         match effect {
             LinkEffect::Send(message) => out.push(Effect::Send { peer, message }),
+            LinkEffect::Stage(bytes) => self.arrived.push((peer, bytes)),
             LinkEffect::Deliver(bytes) => {
                 let Some(view) = view else { return };
                 match self.inbox.offer(&peer, bytes, view.frontier) {

@@ -10,6 +10,7 @@ use tributary_storage::checkpoint::Checkpoint;
 
 use crate::effect::Committed;
 use crate::snapshot::Snapshot;
+use crate::staging::HeldStaged;
 
 /// A bundle that was cut and may not be sent yet.
 pub struct HeldCut {
@@ -31,6 +32,7 @@ pub struct Outbound {
     snapshots: VecDeque<Snapshot>,
     snapshot_position: Position,
     cuts: VecDeque<(Position, HeldCut)>,
+    staged: VecDeque<(Position, HeldStaged)>,
     checkpoint: Option<Checkpoint>,
 }
 
@@ -45,6 +47,8 @@ pub struct Released {
     pub kept: Vec<Snapshot>,
     /// Bundles.
     pub cuts: Vec<HeldCut>,
+    /// Chunks of peers that are durable.
+    pub staged: Vec<HeldStaged>,
     /// A checkpoint to write.
     pub checkpoint: Option<Checkpoint>,
 }
@@ -85,6 +89,11 @@ impl Outbound {
         self.cuts.push_back((position, cut));
     }
 
+    /// Holds the answer to a chunk until its record is durable.
+    pub fn staged(&mut self, position: Position, staged: HeldStaged) {
+        self.staged.push_back((position, staged));
+    }
+
     /// Holds a checkpoint until its position is durable; a newer one replaces it.
     pub fn checkpoint(&mut self, checkpoint: Checkpoint) {
         self.checkpoint = Some(checkpoint);
@@ -120,6 +129,9 @@ impl Outbound {
         }
         while self.cuts.front().is_some_and(|(at, _)| *at <= self.persisted) {
             released.cuts.extend(self.cuts.pop_front().map(|(_, cut)| cut));
+        }
+        while self.staged.front().is_some_and(|(at, _)| *at <= self.persisted) {
+            released.staged.extend(self.staged.pop_front().map(|(_, staged)| staged));
         }
         let cuts = &released.cuts;
         let is_shown = |frontier: &Frontier| cuts.iter().any(|cut| cut.bundle.frontier == *frontier);

@@ -22,18 +22,21 @@ use crate::outbound::{HeldCut, Outbound};
 use crate::replay::{KeptResults, replay};
 use crate::sequencer::Sequencer;
 use crate::snapshot::{RegionStatus, Snapshot};
+use crate::staging::Stages;
 
 /// How often the state of links and freshness is published while no record changes anything, in milliseconds.
 const STATUS_PERIOD_MS: u64 = 100;
 
 /// See the crate's documentation.
 pub struct Region {
-    config: RegionConfig,
-    sequencer: Sequencer,
-    dataflow: Dataflow,
-    links: Links,
-    outbound: Outbound,
-    published: Arc<Snapshot>,
+    pub(crate) config: RegionConfig,
+    pub(crate) sequencer: Sequencer,
+    pub(crate) dataflow: Dataflow,
+    pub(crate) links: Links,
+    pub(crate) outbound: Outbound,
+    pub(crate) published: Arc<Snapshot>,
+    /// Chunks of peers.
+    pub(crate) stages: Stages,
     kept: KeptResults,
     status_ms: u64,
     /// The version of the catalog by whose members there are links.
@@ -75,6 +78,7 @@ impl Region {
             dataflow.sources.clone(),
             dataflow.tokens.clone(),
         );
+        let stages = Stages::of(&dataflow);
         let published = Arc::new(dataflow.snapshot());
         let mut region = Self {
             links: Links::new(&config),
@@ -82,6 +86,7 @@ impl Region {
             sequencer,
             dataflow,
             published,
+            stages,
             kept,
             status_ms: 0,
             members_version: 0,
@@ -130,12 +135,17 @@ impl Region {
             .views
             .values()
             .any(|view| matches!(view, ViewState::Backfilling(job) if job.failure().is_none()));
-        !self.sequencer.is_level() || (backfilling && self.dataflow.origin().is_some())
+        !self.sequencer.is_level() || self.dataflow.is_applying() || (backfilling && self.dataflow.origin().is_some())
     }
 
     /// Whether `Gather` would do something at once.
     pub fn has_checkpoint_work(&self) -> bool {
-        self.gathering.is_some() || (self.checkpoint_due && self.sequencer.is_level())
+        self.gathering.is_some() || (self.checkpoint_due && self.is_level())
+    }
+
+    /// Whether the dataflow is where the log is.
+    fn is_level(&self) -> bool {
+        self.sequencer.is_level() && !self.dataflow.is_applying()
     }
 
     /// What happened so far.
@@ -182,12 +192,18 @@ impl Region {
             Input::Message { peer, message } => {
                 let view = view(&self.dataflow, &self.published.frontier, now_ms);
                 self.links.receive(&peer, message, &view, out);
+                for (peer, bytes) in self.links.take_arrived() {
+                    self.take_chunk(&peer, bytes, now_ms, out);
+                }
                 self.take_bundles(now_ms, out);
+                self.send_chunks(out);
             }
             Input::Persisted { position } => self.outbound.persist(position),
             Input::Timer => {
                 let view = view(&self.dataflow, &self.published.frontier, now_ms);
-                self.links.poll(&view, out);
+                let stages = &self.stages;
+                self.links.poll(&view, |origin| stages.covers(origin, now_ms), out);
+                self.send_chunks(out);
                 self.cut_if_level(now_ms)?;
                 if now_ms.saturating_sub(self.status_ms) >= STATUS_PERIOD_MS || now_ms < self.status_ms {
                     self.publish_status(now_ms, out);
@@ -273,12 +289,18 @@ impl Region {
 
     /// Seals the bundles that have become applicable.
     fn take_bundles(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        if !self.takes_bundles() {
+            return;
+        }
         let mut reach = self.sequencer.frontier().clone();
         if let Some(origin) = self.dataflow.origin() {
             reach.advance(origin, self.dataflow.frontier().get(origin));
         }
-        let set = self.links.inbox().take_applicable(&reach);
-        if set.is_empty() {
+        let mut set = self.links.inbox().take_applicable(&reach);
+        // What came before its stage was lost here comes again, as chunks.
+        let complete = set.len();
+        set.retain(|received| !received.bundle.chunk.is_sealing() || self.has_stage(&received.peer, &received.bundle, out));
+        if set.is_empty() || set.len() < complete {
             return;
         }
         let peers: Vec<String> = set.iter().map(|received| received.peer.clone()).collect();
@@ -294,6 +316,9 @@ impl Region {
                 }
             }
             Ok(valid) => {
+                for bundle in valid.bundles.iter().filter(|bundle| bundle.chunk.is_sealing()) {
+                    self.stages.applied(bundle.sender);
+                }
                 let record = self
                     .sequencer
                     .bundles(now_ms, valid, |table| self.dataflow.key_encoder(table));
@@ -328,7 +353,7 @@ impl Region {
 
     /// Steps over everything sealed, cutting at each tick on the way; then a portion of each backfill.
     fn work(&mut self, now_ms: u64, out: &mut Vec<Effect>) -> Result<()> {
-        loop {
+        while !self.dataflow.is_applying() || self.sequencer.is_own_next() {
             let step = self.sequencer.take_step(self.config.tick_ms);
             let Some(first) = step.first() else { break };
             let tick = first.timed.hlc.tick(self.config.tick_ms);
@@ -341,6 +366,17 @@ impl Region {
             self.sequencer.stepped(position);
             if stepped.announced {
                 self.links.changed(Epoch(position.0), &stepped.changes);
+            }
+        }
+        if self.dataflow.is_applying() {
+            let stepped = self.dataflow.apply_portion(self.config.apply_rows_max)?;
+            let position = self.dataflow.position();
+            if stepped.announced {
+                self.links.changed(Epoch(position.0), &stepped.changes);
+            }
+            if self.dataflow.is_applying() || !self.sequencer.is_level() {
+                // The rest comes with the next turn.
+                return Ok(());
             }
         }
         self.heed_catalog(out)?;
@@ -402,7 +438,7 @@ impl Region {
     fn gather(&mut self, rows_max: usize) {
         let gathering = match self.gathering.take() {
             Some(gathering) => gathering,
-            None if self.checkpoint_due && self.sequencer.is_level() => {
+            None if self.checkpoint_due && self.is_level() => {
                 self.checkpoint_due = false;
                 self.dataflow.begin_checkpoint()
             }
@@ -437,7 +473,7 @@ impl Region {
 
     /// Cuts at the present tick, unless something sealed has not been stepped: then the next `Work` does.
     fn cut_if_level(&mut self, now_ms: u64) -> Result<()> {
-        if !self.sequencer.is_level() {
+        if !self.is_level() {
             return Ok(());
         }
         self.cut(self.sequencer.time(now_ms).tick(self.config.tick_ms), now_ms)
@@ -445,7 +481,7 @@ impl Region {
 
     /// Makes the bundles that are due at a tick, from the state of all records before it.
     fn cut(&mut self, tick: tributary_replication::Tick, now_ms: u64) -> Result<()> {
-        if !self.dataflow.has_joined() {
+        if !self.dataflow.has_joined() || self.dataflow.is_applying() {
             return Ok(());
         }
         let view = view(&self.dataflow, self.dataflow.frontier(), now_ms);
@@ -456,6 +492,11 @@ impl Region {
             self.hold_snapshot();
         }
         for (peer, tick, request) in due {
+            if self.dataflow.is_too_large(&request, self.config.link.bundle_bytes_max) {
+                let chunks = self.dataflow.chunks(&request, tick, self.links.chunks_of(&peer))?;
+                self.links.stage(&peer, &request, chunks);
+                continue;
+            }
             let bundle = self.dataflow.bundle(&request, tick)?;
             let bytes = bundle.encode();
             let position = self.dataflow.position();
@@ -499,6 +540,10 @@ impl Region {
             let view = view(&self.dataflow, &self.published.frontier, now_ms);
             self.links.applied(&view, out);
         }
+        for held in released.staged {
+            self.stages.is_durable(&held);
+            self.links.staged(&held.peer, held.stage, held.chunks, false, out);
+        }
         for cut in released.cuts {
             assert!(
                 self.published.frontier.covers(&cut.bundle.frontier),
@@ -527,7 +572,7 @@ impl Region {
 }
 
 /// A record that answers nobody.
-fn append(record: Record) -> Effect {
+pub(crate) fn append(record: Record) -> Effect {
     Effect::Append {
         record,
         tokens: Vec::new(),

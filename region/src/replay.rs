@@ -51,6 +51,9 @@ pub fn replay(
             bundles: Vec::new(),
             rows: Vec::new(),
         }])?;
+        while dataflow.is_applying() {
+            dataflow.apply_portion(usize::MAX)?;
+        }
         keep(dataflow, keep_at, &mut kept);
     }
     Ok(kept)

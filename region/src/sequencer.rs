@@ -98,6 +98,17 @@ impl Sequencer {
         Hlc::from_ms(now_ms).max(self.clock.last())
     }
 
+    /// Whether there is no room for records that can as well come later: the disk is full, or too many wait.
+    pub fn is_crowded(&self, config: &RegionConfig) -> bool {
+        self.disk_full || self.sealed.len() >= config.sealed_records_max
+    }
+
+    /// Whether the next record to step is one of own rows.
+    pub fn is_own_next(&self) -> bool {
+        let next = self.sealed.front();
+        next.is_some_and(|next| !stands_alone(&next.timed.entry))
+    }
+
     /// Whether nothing waits for the dataflow.
     pub fn is_level(&self) -> bool {
         self.sealed.is_empty()

@@ -12,8 +12,8 @@
 //! Bytes from a peer are never trusted: the checksum comes first, then the header with its limits, then each
 //! section behind one boundary that turns a panic of the Arrow reader into `Corrupt`.
 //!
-//! Left out for now: bundles in several chunks. The chunk number is in the format; anything but one single
-//! chunk is refused.
+//! A bundle that is too large for one message comes as a *stage*: chunks that are held outside the frontier, and a
+//! sealing chunk with the frontier, which alone applies all. Chunks name their stage behind the header (format 2).
 
 mod ipc;
 #[cfg(test)]
@@ -35,6 +35,9 @@ pub use ipc::{decode as decode_rows, encode as encode_rows};
 
 /// The version of the bundle format spoken here.
 pub const BUNDLE_FORMAT: u16 = 1;
+
+/// The format of a chunk of a stage: the stage's name, a u64, stands behind the header.
+pub const CHUNK_FORMAT: u16 = 2;
 
 /// The most bytes of one message. A link with more to send at once stops with an error.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -86,6 +89,9 @@ pub struct Included {
 /// A place among the chunks of one cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
+    /// The stage that it belongs to, chosen by its sender; 0 for a bundle that is whole in itself.
+    #[serde(skip)]
+    pub stage: u64,
     /// From 0.
     pub number: u32,
     /// The last one seals all of them.
@@ -95,9 +101,20 @@ pub struct Chunk {
 impl Chunk {
     /// The chunk of a cut that fits into one message.
     pub const ONLY: Chunk = Chunk {
+        stage: 0,
         number: 0,
         last: true,
     };
+
+    /// Whether it is held until the sealing chunk comes.
+    pub fn is_staged(&self) -> bool {
+        self.stage != 0 && !self.last
+    }
+
+    /// Whether it applies a stage.
+    pub fn is_sealing(&self) -> bool {
+        self.stage != 0 && self.last
+    }
 }
 
 /// Changed values of one object, of one origin.
@@ -184,11 +201,18 @@ impl Bundle {
         header
             .check()
             .expect("a region sends only bundles that another takes");
-        let header = postcard::to_stdvec(&header).expect("plain data serializes");
+        let mut header = postcard::to_stdvec(&header).expect("plain data serializes");
+        let stage = self.chunk.stage;
+        if stage != 0 {
+            header = postcard::to_extend(&stage, header).expect("plain data serializes");
+        }
         let sections_bytes: usize = encoded.iter().map(Vec::len).sum();
         let mut out = BytesMut::with_capacity(PREFIX_BYTES + header.len() + sections_bytes);
         out.put_slice(&MAGIC);
-        out.put_u16_le(BUNDLE_FORMAT);
+        out.put_u16_le(match stage {
+            0 => BUNDLE_FORMAT,
+            _ => CHUNK_FORMAT,
+        });
         out.put_u32_le(0);
         out.put_u32_le(u32::try_from(header.len()).expect("a header is far smaller than 4 GiB"));
         out.put_slice(&header);
@@ -282,11 +306,8 @@ impl Bundle {
 impl BundleHeader {
     /// Refuses headers that no sender makes.
     fn check(&self) -> Result<()> {
-        if self.chunk != Chunk::ONLY {
-            return Err(corrupt(format!(
-                "chunk {} of a bundle in several chunks",
-                self.chunk.number
-            )));
+        if self.chunk.stage == 0 && self.chunk != Chunk::ONLY {
+            return Err(corrupt(format!("chunk {} of no stage", self.chunk.number)));
         }
         if self.included.is_empty() || self.included.len() > ORIGINS_MAX || self.frontier.len() > ORIGINS_MAX
         {
@@ -346,7 +367,7 @@ fn split(bytes: &[u8]) -> Result<(BundleHeader, &[u8])> {
         return Err(corrupt("it does not begin as one"));
     }
     let format = u16::from_le_bytes([prefix[4], prefix[5]]);
-    if format != BUNDLE_FORMAT {
+    if format != BUNDLE_FORMAT && format != CHUNK_FORMAT {
         return Err(ReplicationError::Format {
             what: "a bundle".into(),
             found: format,
@@ -361,8 +382,15 @@ fn split(bytes: &[u8]) -> Result<(BundleHeader, &[u8])> {
     let (header, sections) = rest
         .split_at_checked(length)
         .ok_or_else(|| corrupt("its header is cut short"))?;
-    let (header, left): (BundleHeader, &[u8]) =
+    let (mut header, mut left): (BundleHeader, &[u8]) =
         postcard::take_from_bytes(header).map_err(|error| corrupt(format!("header: {error}")))?;
+    if format == CHUNK_FORMAT {
+        (header.chunk.stage, left) =
+            postcard::take_from_bytes(left).map_err(|error| corrupt(format!("stage: {error}")))?;
+        if header.chunk.stage == 0 {
+            return Err(corrupt("a chunk of stage 0"));
+        }
+    }
     if !left.is_empty() {
         return Err(corrupt("bytes follow its header"));
     }

@@ -10,4 +10,6 @@ pub struct Defects {
     pub skip_duplicate_check: bool,
     /// The inbox applies any bundle, whether or not its causes have arrived.
     pub ignore_causes: bool,
+    /// A stage is applied whatever is missing of it.
+    pub torn_stages: bool,
 }

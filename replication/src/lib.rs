@@ -26,6 +26,7 @@ pub mod partials;
 pub mod rows;
 mod section;
 pub mod slots;
+pub mod walk;
 
 pub use bundle::{Bundle, Chunk, Included, Section, SectionObject};
 pub use changes::{Changed, Changes, KeySet};
@@ -42,3 +43,4 @@ pub use link::{
 pub use partials::{ArrowPartials, PartialOps};
 pub use rows::{MergedRows, RowVersion, RowVersions, TableWrites};
 pub use slots::{LiveSlots, SlotChanges, SlotDelta, SlotLayout, SlotSet};
+pub use walk::Walk;

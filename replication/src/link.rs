@@ -18,7 +18,7 @@
 //!
 //! Invariants: nothing is sent that is not durable (the caller's promise); the peer's frontier never goes
 //! back within a session; keys in flight are kept until acknowledged. Messages may be lost, repeated and
-//! reordered. Left out: sockets, reconnecting, chunks of large bundles.
+//! reordered. A range too large for one message goes in chunks ([`staging`]). Left out: sockets, reconnecting.
 
 mod config;
 mod freshness;
@@ -27,6 +27,8 @@ mod incoming;
 mod message;
 mod outgoing;
 mod session;
+mod stages;
+mod staging;
 mod status;
 
 use std::collections::BTreeMap;
@@ -92,6 +94,9 @@ pub struct Local<'a> {
 pub struct CutRequest {
     /// For each origin to include: the epoch after which, and which values.
     pub origins: Vec<(OriginId, Epoch, OriginChanges)>,
+    /// The stage that the bundle seals, and how many chunks it has. The changes asked for are those that are not in
+    /// them; blobs are wanted since the epochs named beside the origins.
+    pub seal: Option<(u64, u32)>,
     /// Ties the answer to the question.
     pub number: u64,
 }
@@ -112,6 +117,8 @@ pub enum LinkEffect {
     Send(Message),
     /// Offer this bundle to the inbox.
     Deliver(Bytes),
+    /// Hold this chunk of a stage, and say how many of them are durable.
+    Stage(Bytes),
     /// One of the two does not want to talk to the other. A `Close` follows, unless the other is to be told that it must
     /// stop.
     Refused {
@@ -157,6 +164,11 @@ pub struct Link {
     heard_ms: u64,
     spoke_ms: u64,
     rewound_ms: Option<u64>,
+    /// Without a connection since then.
+    gone_ms: u64,
+    /// The peer had no room for a stage: none is begun before.
+    full_until_ms: u64,
+    stages: u64,
     resends: u32,
     counts: status::Counts,
     last_error: Option<String>,
@@ -189,6 +201,9 @@ impl Link {
             heard_ms: 0,
             spoke_ms: 0,
             rewound_ms: None,
+            gone_ms: 0,
+            full_until_ms: 0,
+            stages: 0,
             resends: 0,
             counts: status::Counts::default(),
             last_error: None,
@@ -214,6 +229,7 @@ impl Link {
         if self.state != LinkState::Stopped {
             self.state = LinkState::Disconnected;
         }
+        self.gone_ms = self.now_ms;
         self.peer_session = None;
         self.outgoing.stop();
         self.incoming.restart();
@@ -240,6 +256,14 @@ impl Link {
             (Message::Ack { frontier }, _) => self.learn(frontier),
             (Message::Lack { need, frontier }, _) => self.peer_lacks(&need, frontier, local),
             (Message::Heartbeat(heartbeat), _) => self.heartbeat(*heartbeat, local, out),
+            (
+                Message::Staged {
+                    stage,
+                    chunks,
+                    is_full,
+                },
+                _,
+            ) => self.peer_staged(stage, chunks, is_full),
         }
     }
 
@@ -261,7 +285,8 @@ impl Link {
             && self.outgoing.in_flight_bytes() < self.config.window_bytes_max;
         // Cutting again before the peer has heard of a new identity would be in the old one's name.
         let known = local.identity.map(|identity| identity.origin) == self.greeted_as;
-        if self.state != LinkState::Up || !due || !room || !known || self.outgoing.is_cutting() {
+        let full = self.now_ms < self.full_until_ms;
+        if self.state != LinkState::Up || !due || !room || !known || full || self.outgoing.is_cutting() {
             return None;
         }
         let peer_origin = self.peer_identity.as_ref().and_then(|peer| peer.origin);
@@ -332,6 +357,7 @@ impl Link {
     pub fn poll(&mut self, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
         self.now_ms = local.now_ms;
         if !matches!(self.state, LinkState::Greeting | LinkState::Up) {
+            self.forget_stage_when_gone();
             return;
         }
         let silent_ms = local.now_ms.saturating_sub(self.heard_ms.max(self.connected_ms));
@@ -358,6 +384,7 @@ impl Link {
             }
             self.ask(local, out);
             self.resend_when_lost();
+            self.resend_chunks_when_lost();
             self.settle_freshness(local);
         }
     }

@@ -41,6 +41,7 @@ use crate::hlc::Hlc;
 use crate::section::{
     Expected, boolean, changed_since, check_columns, check_distinct, int64, of_origin_since, pick,
 };
+use crate::walk::{RowsWalk, Walk};
 use version::{Arriving, Context, Held, context_bytes, see, seen};
 
 /// The most bytes of a row context that are read from a peer: several thousand origins.
@@ -328,6 +329,28 @@ impl RowVersions {
             .filter(|column| *column != origin_column)
             .collect();
         rows.project(&shipped).expect("the columns exist")
+    }
+
+    /// As [`RowVersions::section`] of everything since an epoch, in portions of at most so many rows.
+    pub fn walk(&self, origin: OriginId, since: Epoch, rows_max: usize) -> Walk {
+        let snapshot = self.trace.snapshot();
+        let scan = match self.own == Some(origin) {
+            true => snapshot.scan_since(since.0, rows_max),
+            false => snapshot.scan(rows_max),
+        };
+        Walk::Rows(RowsWalk {
+            scan,
+            since,
+            origin,
+            origin_column: self.columns.fields().len(),
+        })
+    }
+
+    /// The columns of a section.
+    pub fn section_schema(&self) -> SchemaRef {
+        let mut shipped: Vec<usize> = (0..self.trace_schema().fields().len()).collect();
+        shipped.remove(self.columns.fields().len());
+        Arc::new(self.trace_schema().project(&shipped).expect("the columns exist"))
     }
 
     /// The newest version of each key, tombstones included; `None` where there never was a row.

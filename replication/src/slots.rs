@@ -38,6 +38,7 @@ use crate::error::{ReplicationError, Result};
 use crate::frontier::Epoch;
 use crate::partials::{ArrowPartials, PartialOps};
 use crate::section::{Expected, boolean, check_columns, stamps};
+use crate::walk::{SlotsWalk, Walk};
 use of_origin::OfOrigin;
 use picks::Picks;
 
@@ -268,6 +269,23 @@ impl SlotSet {
         RecordBatch::try_new(self.section_schema(), columns).expect("slots are stored as they are shipped")
     }
 
+    /// As [`SlotSet::section`], in portions of at most so many rows.
+    pub fn walk(&self, origin: OriginId, since: Epoch, rows_max: usize) -> Option<Walk> {
+        let slots = self.origins.get(&origin)?;
+        Some(Walk::Slots(SlotsWalk {
+            scan: slots.snapshot().scan_from(slots.first_since(since), rows_max),
+            since,
+            key_count: self.layout.key_types.len(),
+            partials: self.partials.clone(),
+            shipped: self.section_schema(),
+        }))
+    }
+
+    /// About how many bytes the values are that are stamped later than an epoch; not less by much.
+    pub fn bytes_since(&self, origin: OriginId, since: Epoch) -> usize {
+        self.origins.get(&origin).map_or(0, |slots| slots.bytes_since(since))
+    }
+
     /// What is held of each origin, tombstones included, in the columns of [`SlotSet::row_schema`].
     pub fn snapshots(&self) -> impl Iterator<Item = (OriginId, Arc<RowsSnapshot>)> + '_ {
         let of_origin = |(origin, slots): (&OriginId, &OfOrigin)| (*origin, slots.snapshot());
@@ -290,7 +308,8 @@ impl SlotSet {
         self.origins.values().map(OfOrigin::row_count).sum()
     }
 
-    fn section_schema(&self) -> SchemaRef {
+    /// The columns of a section.
+    pub fn section_schema(&self) -> SchemaRef {
         let own = &self.schema.fields()[..self.layout.key_types.len() + 2];
         let shipped = self.partials.shipped_types().into_iter().enumerate();
         let shipped = shipped.map(|(i, data_type)| Arc::new(Field::new(format!("p{i}"), data_type, true)));

@@ -23,13 +23,15 @@ pub enum Control {
     KeepSuperseded,
     /// A region takes part before its views are computed.
     JoinEarly,
+    /// A stage is applied although chunks of it are missing.
+    TornStage,
     /// A sync that leaves one family out.
     LoseFlush(Family),
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Control; 10] = [
+    pub const ALL: [Control; 11] = [
         Control::AckBeforeSync,
         Control::SkipDuplicateCheck,
         Control::MergeByAdding,
@@ -37,6 +39,7 @@ impl Control {
         Control::ReuseIncarnation,
         Control::KeepSuperseded,
         Control::JoinEarly,
+        Control::TornStage,
         Control::LoseFlush(Family::Log),
         Control::LoseFlush(Family::Runs),
         Control::LoseFlush(Family::Manifest),
@@ -52,6 +55,7 @@ impl Control {
             Control::ReuseIncarnation => "reuse-incarnation",
             Control::KeepSuperseded => "keep-superseded",
             Control::JoinEarly => "join-early",
+            Control::TornStage => "torn-stage",
             Control::LoseFlush(Family::Log) => "lose-log-flush",
             Control::LoseFlush(Family::Runs) => "lose-runs-flush",
             Control::LoseFlush(Family::Manifest) => "lose-manifest-flush",
@@ -176,6 +180,16 @@ pub struct Limits {
     pub pending_keys_max: usize,
     /// Bundles that a link has under way.
     pub window_bundles_max: usize,
+    /// Bytes of rows beyond which a bundle goes in chunks.
+    pub bundle_bytes_max: usize,
+    /// Bytes of rows in each chunk.
+    pub chunk_bytes_max: usize,
+    /// Chunks that a link has under way.
+    pub window_chunks_max: usize,
+    /// Slots of a stage that are merged at once.
+    pub apply_rows_max: usize,
+    /// How long a half-sent stage is kept, in milliseconds.
+    pub stage_keep_ms: u64,
 }
 
 /// Everything a run depends on.
@@ -239,6 +253,7 @@ impl Options {
         let calm = rng.percent(15);
         let unless_calm = |value: u64| if calm { 0 } else { value };
         let far = rng.percent(30);
+        let mut stages = Rng::new(seed).fork("stages");
         Self {
             seed,
             regions,
@@ -282,6 +297,11 @@ impl Options {
                 sealed_records_max: *rng.pick(&[8, 4_096, 4_096]),
                 pending_keys_max: *rng.pick(&[4, 1_000_000, 1_000_000]),
                 window_bundles_max: *rng.pick(&[1, 8, 8]),
+                bundle_bytes_max: *stages.pick(&[300, 1_000, 5_000, 32 << 20]),
+                chunk_bytes_max: *stages.pick(&[200, 1_000]),
+                window_chunks_max: *stages.pick(&[4, 16]),
+                apply_rows_max: *stages.pick(&[1, 5, 16_384]),
+                stage_keep_ms: *stages.pick(&[100, 600_000]),
             },
             sql_views: *rng.pick(&[60, 90, 100]),
             compared: 6,
@@ -302,6 +322,12 @@ impl Options {
         if let Control::ReuseIncarnation | Control::KeepSuperseded | Control::JoinEarly = control {
             self.members.wipe_every_ms = 1_000;
             self.members.wipe_primary_every_ms = 2_000;
+        }
+        if control == Control::TornStage {
+            self.link.loss = 150;
+            self.limits.bundle_bytes_max = 100;
+            self.limits.chunk_bytes_max = 1;
+            self.limits.window_chunks_max = 16;
         }
         if control == Control::JoinEarly {
             // A view takes several turns to compute.

@@ -155,11 +155,14 @@ impl Report {
     }
 
     /// What a suite must have seen, with how often it did.
-    pub fn required(&self) -> [(&'static str, u64); 24] {
+    pub fn required(&self) -> [(&'static str, u64); 27] {
         [
             ("relays", self.regions.relayed),
             ("joint applications", self.regions.joint_applications),
             ("rewinds", self.rewinds),
+            ("chunks", self.regions.chunks),
+            ("stages applied", self.regions.stages),
+            ("steps between portions of a stage", self.regions.beside_stages),
             ("lost flushes", self.lost_writes),
             ("conflicts", self.regions.conflicts),
             ("retractions", self.regions.retractions),
@@ -269,6 +272,9 @@ fn add_counts(sum: &mut Counts, part: &Counts) {
     sum.bundles += part.bundles;
     sum.joint_applications += part.joint_applications;
     sum.relayed += part.relayed;
+    sum.chunks += part.chunks;
+    sum.stages += part.stages;
+    sum.beside_stages += part.beside_stages;
     sum.conflicts += part.conflicts;
     sum.retractions += part.retractions;
     sum.spills += part.spills;

@@ -31,6 +31,11 @@ impl Dataflow {
             return Ok(Stepped::default());
         };
         let mut gathered = Gathered::default();
+        if let Some(applying) = &self.applying {
+            // Their jobs begin with the state after the stage.
+            gathered.stepped.backfills.clone_from(&applying.backfills);
+            self.counts.beside_stages += 1;
+        }
         for record in records {
             self.note_own_chain(record);
             self.apply(record, &mut gathered)?;
@@ -46,7 +51,10 @@ impl Dataflow {
         }
         self.seal_traces();
         self.spill();
-        self.begin_backfills(&stepped.backfills)?;
+        match &mut self.applying {
+            Some(applying) => applying.backfills = std::mem::take(&mut stepped.backfills),
+            None => self.begin_backfills(&stepped.backfills)?,
+        }
         self.counts.steps += 1;
         Ok(stepped)
     }
@@ -118,6 +126,11 @@ impl Dataflow {
                 };
                 self.apply_bundles(bundles, record, gathered)?;
             }
+            Entry::Chunk(bytes) => {
+                self.apply_chunk(bytes)?;
+                self.counts.chunks += 1;
+            }
+            Entry::Unstage(sender) => drop(self.stages.remove(sender)),
             Entry::Attach(view) => {
                 self.attach(*view, stamp, gathered)?;
                 gathered.stepped.announced = true;
@@ -175,11 +188,18 @@ impl Dataflow {
             self.counts.relayed += u64::from(bundle.included.iter().any(|part| part.origin != bundle.sender));
         }
         self.counts.joint_applications += u64::from(set.len() > 1);
+        self.prune_stages();
         self.identify();
         Ok(())
     }
 
     fn apply_bundle(&mut self, bundle: &Bundle, gathered: &mut Gathered) -> Result<()> {
+        let mut stage = None;
+        if bundle.chunk.is_sealing() {
+            let stages = &mut self.stages;
+            stage = stages.remove(&bundle.sender).filter(|stage| stage.id == bundle.chunk.stage);
+            self.counts.stages += u64::from(stage.is_some());
+        }
         for part in &bundle.included {
             if Some(part.origin) == self.origin {
                 continue;
@@ -191,11 +211,18 @@ impl Dataflow {
             if known == Epoch(0) {
                 self.supersede(part.origin, gathered);
             }
+            if let Some(stage) = &mut stage {
+                self.apply_stage(stage, part.origin, gathered)?;
+            }
             for section in bundle
                 .sections
                 .iter()
                 .filter(|section| section.origin == part.origin)
             {
+                if let (SectionObject::Slots(id), true) = (&section.object, stage.is_some()) {
+                    self.queue_slots(*id, part.origin, &section.rows);
+                    continue;
+                }
                 self.apply_section(part.origin, part.to, section, gathered)?;
             }
             self.frontier.advance(part.origin, part.to);
@@ -325,13 +352,14 @@ impl Dataflow {
 
     /// Moves rows of views and slots out of memory when there are more than the budget allows, and somewhat more than
     /// needed, so that not every step moves some.
-    fn spill(&mut self) {
+    pub(super) fn spill(&mut self) {
         let Some(area) = self.spill.clone() else {
             return;
         };
         let views = self.views.values_mut().flat_map(ViewState::spillable);
         let slots = self.slots.values_mut().flat_map(|slots| slots.set.spillable());
-        let mut rows: Vec<&mut dyn Spill> = views.chain(slots).collect();
+        let stages = self.stages.values_mut().flat_map(super::Stage::spillable);
+        let mut rows: Vec<&mut dyn Spill> = views.chain(slots).chain(stages).collect();
         if area.budget() == 0 {
             let moved = rows.iter_mut().try_for_each(|rows| rows.spill_all(&*area));
             self.counts.spills += u64::from(moved.is_ok());
@@ -356,7 +384,7 @@ impl Dataflow {
         }
     }
 
-    fn seal_traces(&mut self) {
+    pub(super) fn seal_traces(&mut self) {
         let stamp = self.position.0;
         self.tables.values_mut().for_each(|table| table.rows.seal(stamp));
         for view in self.views.values_mut() {

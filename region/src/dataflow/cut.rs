@@ -1,5 +1,6 @@
 //! What leaves: snapshots for readers and bundles for peers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -9,6 +10,7 @@ use tributary_storage::{Fingerprint, FragmentId, ObjectId, OriginId};
 
 use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, ViewState};
 use crate::bundles;
+use crate::chunks::{Chunks, PORTION_ROWS, Part, bytes_of};
 use crate::error::{RegionError, Result};
 use crate::snapshot::{Snapshot, TableSnapshot, ViewSnapshot};
 
@@ -76,6 +78,131 @@ impl Dataflow {
 
     /// Builds the bundle that a link asks for, from the state as of the last step.
     pub fn bundle(&self, request: &CutRequest, tick: Tick) -> Result<Bundle> {
+        let mut bundle = self.head(request, tick)?;
+        for (origin, from, changes) in &request.origins {
+            let sections = &mut bundle.sections;
+            for name in [CATALOG_BLOB, ATTACHED_BLOB] {
+                let blob = SectionObject::Blob(name.into());
+                sections.extend(self.section(*origin, &blob, &Changes::Since(*from))?);
+            }
+            match changes {
+                OriginChanges::Of(objects) => {
+                    let objects = objects.iter().filter(|(object, _)| !is_blob(object));
+                    for (object, changes) in objects {
+                        sections.extend(self.section(*origin, object, changes)?);
+                    }
+                }
+                OriginChanges::Since(epoch) => {
+                    for object in self.shipped() {
+                        sections.extend(self.section(*origin, &object, &Changes::Since(*epoch))?);
+                    }
+                }
+            }
+        }
+        Ok(bundle)
+    }
+
+    /// Whether what a link asks for is too much for one bundle: more than about so many bytes of rows.
+    pub fn is_too_large(&self, request: &CutRequest, bytes_max: usize) -> bool {
+        let mut bytes = 0;
+        for (origin, _, changes) in &request.origins {
+            match changes {
+                OriginChanges::Of(objects) => {
+                    for (object, changes) in objects {
+                        bytes += self.bytes_of(*origin, object, changes, bytes_max);
+                    }
+                }
+                OriginChanges::Since(epoch) => {
+                    let changes = Changes::Since(*epoch);
+                    let of = |object| self.bytes_of(*origin, &object, &changes, bytes_max);
+                    bytes += self.shipped().map(of).sum::<usize>();
+                }
+            }
+        }
+        bytes > bytes_max
+    }
+
+    /// About how many bytes of an object would be sent; not counted beyond `bytes_max`.
+    fn bytes_of(&self, origin: OriginId, object: &SectionObject, changes: &Changes, bytes_max: usize) -> usize {
+        match (object, changes) {
+            (SectionObject::Slots(id), Changes::Since(since)) => {
+                self.slots.get(id).map_or(0, |slots| slots.set.bytes_since(origin, *since))
+            }
+            (SectionObject::Rows(id), Changes::Keys(keys)) => self.tables.get(id).map_or(0, |table| {
+                let rows = table.rows.row_count().max(1);
+                keys.len().min(rows) * table.rows.bytes().div_ceil(rows)
+            }),
+            (SectionObject::Rows(id), Changes::Since(since)) => self.tables.get(id).map_or(0, |table| {
+                let mut bytes = 0;
+                for rows in table.rows.walk(origin, *since, PORTION_ROWS) {
+                    bytes += bytes_of(&rows);
+                    if bytes > bytes_max {
+                        break;
+                    }
+                }
+                bytes
+            }),
+            _ => 0,
+        }
+    }
+
+    /// Begins to read what a link asks for piece by piece. The catalog comes first: the rows may speak of what only it
+    /// names.
+    /// `earlier` are those of the stage that the bundle was to seal.
+    pub(crate) fn chunks(&self, request: &CutRequest, tick: Tick, earlier: Option<&Chunks>) -> Result<Chunks> {
+        let mut head = self.head(request, tick)?;
+        let mut parts = VecDeque::new();
+        for (origin, from, changes) in &request.origins {
+            if head.sections.is_empty() {
+                // Of whoever made it: it is not adopted from a chunk.
+                head.sections.push(Section {
+                    object: SectionObject::Blob(CATALOG_BLOB.into()),
+                    origin: *origin,
+                    fingerprint: Fingerprint([0; 16]),
+                    rows: bundles::encode_catalog(&self.catalog),
+                });
+            }
+            let earlier = earlier.filter(|earlier| request.seal.is_some_and(|(stage, _)| stage == earlier.stage));
+            let mut staged = earlier.iter().flat_map(|earlier| earlier.included());
+            let staged = staged.find(|part| part.origin == *origin).map_or(*from, |part| part.to);
+            for object in self.shipped() {
+                let since = match changes {
+                    OriginChanges::Since(epoch) => *epoch,
+                    OriginChanges::Of(objects) => match objects.get(&object) {
+                        Some(Changes::Since(epoch)) => *epoch,
+                        // Reading all since then costs less than holding so many keys.
+                        Some(Changes::Keys(_)) => staged,
+                        None => continue,
+                    },
+                };
+                let walk = match &object {
+                    SectionObject::Rows(id) => {
+                        let table = &self.tables[id];
+                        let walk = table.rows.walk(*origin, since, PORTION_ROWS);
+                        Some((table.fingerprint, walk))
+                    }
+                    SectionObject::Slots(id) => {
+                        let slots = &self.slots[id];
+                        let walk = slots.set.walk(*origin, since, PORTION_ROWS);
+                        walk.map(|walk| (slots.fingerprint, walk))
+                    }
+                    SectionObject::Blob(_) => None,
+                };
+                parts.extend(walk.map(|(fingerprint, walk)| Part::new(object, *origin, fingerprint, walk)));
+            }
+        }
+        Ok(Chunks::new(self.position, head, parts))
+    }
+
+    /// What travels by rows.
+    fn shipped(&self) -> impl Iterator<Item = SectionObject> + '_ {
+        let rows = self.tables.iter().filter(|(_, table)| table.def.is_global());
+        let rows = rows.map(|(&id, _)| SectionObject::Rows(id));
+        rows.chain(self.slots.keys().map(|&id| SectionObject::Slots(id)))
+    }
+
+    /// A bundle without sections.
+    fn head(&self, request: &CutRequest, tick: Tick) -> Result<Bundle> {
         let sender = self
             .origin
             .ok_or_else(|| RegionError::Invariant("a cut before joining".into()))?;
@@ -84,8 +211,7 @@ impl Dataflow {
             .cluster
             .ok_or_else(|| RegionError::Invariant("no cluster".into()))?;
         let mut included = Vec::new();
-        let mut sections = Vec::new();
-        for (origin, from, changes) in &request.origins {
+        for (origin, from, _) in &request.origins {
             let to = self.frontier.get(*origin);
             let chain = self.chain_at(*origin, to).ok_or_else(|| {
                 RegionError::Invariant(format!("the log hash of {origin} at {} is unknown", to.0))
@@ -96,14 +222,6 @@ impl Dataflow {
                 to,
                 chain,
             });
-            match changes {
-                OriginChanges::Of(objects) => {
-                    for (object, changes) in objects {
-                        sections.extend(self.section(*origin, object, changes)?);
-                    }
-                }
-                OriginChanges::Since(epoch) => sections.extend(self.everything_since(*origin, *epoch)?),
-            }
         }
         Ok(Bundle {
             sender,
@@ -111,27 +229,13 @@ impl Dataflow {
             tick,
             frontier: self.frontier.clone(),
             included,
-            chunk: Chunk {
-                number: 0,
+            chunk: request.seal.map_or(Chunk::ONLY, |(stage, number)| Chunk {
+                stage,
+                number,
                 last: true,
-            },
-            sections,
+            }),
+            sections: Vec::new(),
         })
-    }
-
-    fn everything_since(&self, origin: OriginId, epoch: Epoch) -> Result<Vec<Section>> {
-        let changes = Changes::Since(epoch);
-        let mut sections = Vec::new();
-        let blobs = [CATALOG_BLOB, ATTACHED_BLOB].map(|name| SectionObject::Blob(name.into()));
-        let rows = self.tables.iter().filter(|(_, table)| table.def.is_global());
-        let objects = blobs
-            .into_iter()
-            .chain(rows.map(|(&id, _)| SectionObject::Rows(id)))
-            .chain(self.slots.keys().map(|&id| SectionObject::Slots(id)));
-        for object in objects {
-            sections.extend(self.section(origin, &object, &changes)?);
-        }
-        Ok(sections)
     }
 
     /// One section; `None` when there is nothing to say or the object was dropped meanwhile.
@@ -186,4 +290,8 @@ impl Dataflow {
     pub fn slots(&self) -> impl Iterator<Item = (FragmentId, &tributary_replication::SlotSet)> {
         self.slots.iter().map(|(id, slots)| (*id, &slots.set))
     }
+}
+
+fn is_blob(object: &SectionObject) -> bool {
+    matches!(object, SectionObject::Blob(_))
 }

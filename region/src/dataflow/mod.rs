@@ -17,6 +17,7 @@ mod cut;
 mod members;
 mod relation;
 mod sources;
+mod stages;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,8 @@ use tributary_storage::{
 
 pub(crate) use apply::fragment_number;
 pub use relation::{Slots, Table};
+pub(crate) use stages::is_over as is_stage_over;
+pub use stages::Stage;
 pub use views::ViewState;
 pub(crate) use views::step_global;
 
@@ -76,6 +79,10 @@ pub struct Dataflow {
     pub(crate) sources: BTreeMap<ObjectId, u64>,
     /// Of the sources whose rows are not stored, what the log says.
     pub(crate) source_logs: BTreeMap<ObjectId, SourceLog>,
+    /// Per sender what it has sent of a range that is too large for one bundle.
+    pub(crate) stages: BTreeMap<OriginId, Stage>,
+    /// A sealed stage that is not applied in full.
+    pub(crate) applying: Option<stages::Applying>,
     /// Commits that may come again.
     pub(crate) tokens: Tokens,
     pub(crate) reader: Arc<dyn SourceReader>,
@@ -91,6 +98,12 @@ pub struct Counts {
     pub steps: u64,
     /// Bundles applied.
     pub bundles: u64,
+    /// Chunks of stages held.
+    pub chunks: u64,
+    /// Stages applied.
+    pub stages: u64,
+    /// Steps over own rows between portions of a stage.
+    pub beside_stages: u64,
     /// Steps that applied more than one bundle together.
     pub joint_applications: u64,
     /// Bundles that carried an origin other than their sender.
@@ -136,6 +149,8 @@ impl Dataflow {
             catalog_stamp: Epoch(0),
             sources: BTreeMap::new(),
             source_logs: BTreeMap::new(),
+            stages: BTreeMap::new(),
+            applying: None,
             tokens: Tokens::default(),
             reader: config.sources.clone(),
             workers: config.workers.clone(),

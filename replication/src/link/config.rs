@@ -18,6 +18,17 @@ pub struct LinkConfig {
     pub pending_keys_max: usize,
     /// The most bytes of one bundle; a larger one stops the link.
     pub message_bytes_max: usize,
+    /// The most bytes of rows, unpacked, that are cut for one bundle; more goes as a stage.
+    pub bundle_bytes_max: usize,
+    /// About so many bytes of rows, unpacked, are in each chunk of a stage.
+    pub chunk_bytes_max: usize,
+    /// Chunks sent and not yet known to be durable.
+    pub window_chunks_max: usize,
+    /// How long a stage that is half sent is kept for a peer without a connection; it holds what was there when it
+    /// began.
+    pub stage_keep_ms: u64,
+    /// The most bytes of chunks, encoded, that are held for all peers together; whose chunk is beyond it starts again.
+    pub stage_bytes_max: u64,
     /// The time between heartbeats.
     pub heartbeat_ms: u64,
     /// A peer that said nothing for so long is down.
@@ -44,6 +55,11 @@ impl Default for LinkConfig {
             window_bytes_max: MESSAGE_BYTES_MAX,
             pending_keys_max: 1_000_000,
             message_bytes_max: MESSAGE_BYTES_MAX,
+            bundle_bytes_max: 32 << 20,
+            chunk_bytes_max: 1 << 20,
+            window_chunks_max: 4,
+            stage_keep_ms: 600_000,
+            stage_bytes_max: 64 << 30,
             heartbeat_ms: 250,
             timeout_ms: 5_000,
             hello_retry_ms: 500,

@@ -17,7 +17,7 @@ use crate::frontier::{ClusterId, Epoch, Frontier};
 use crate::hlc::Tick;
 
 /// The version of the link protocol spoken here.
-pub const LINK_FORMAT: u16 = 2;
+pub const LINK_FORMAT: u16 = 3;
 
 /// The most bytes of a message that is not a bundle.
 pub const CONTROL_BYTES_MAX: usize = 1 << 20;
@@ -57,6 +57,15 @@ pub enum Message {
     },
     /// A sign of life; see [`Heartbeat`].
     Heartbeat(Box<Heartbeat>),
+    /// How much of a stage is held: an answer to its chunks.
+    Staged {
+        /// The stage, as its sender named it.
+        stage: u64,
+        /// The chunks before this one are durable; it is the next that is wanted.
+        chunks: u32,
+        /// There is no room for it: it was dropped, and may be tried again later.
+        is_full: bool,
+    },
 }
 
 /// Who is there, and how far it is.
@@ -150,6 +159,11 @@ impl Message {
                 }),
             ),
             Self::Heartbeat(heartbeat) => (6, to_bytes(heartbeat)),
+            Self::Staged {
+                stage,
+                chunks,
+                is_full,
+            } => (7, to_bytes(&(*stage, *chunks, *is_full))),
         };
         let mut out = BytesMut::with_capacity(PREFIX_BYTES + 1 + body.len());
         out.put_slice(&MAGIC);
@@ -216,6 +230,14 @@ impl Message {
                 Self::Lack { need, frontier }
             }
             6 => Self::Heartbeat(from_bytes(&body)?),
+            7 => {
+                let (stage, chunks, is_full) = from_bytes(&body)?;
+                Self::Staged {
+                    stage,
+                    chunks,
+                    is_full,
+                }
+            }
             other => return Err(corrupt(format!("there is no kind {other}"))),
         };
         message.check()?;
@@ -232,7 +254,7 @@ impl Message {
                     && hello.cluster.is_some() == hello.origin.is_some()
             }
             Self::Refuse { reason } => reason.len() <= REASON_BYTES_MAX,
-            Self::Bundle(_) => true,
+            Self::Bundle(_) | Self::Staged { .. } => true,
             Self::Ack { frontier } => frontier.len() <= ORIGINS_MAX,
             Self::Lack { need, frontier } => need.len() <= ORIGINS_MAX && frontier.len() <= ORIGINS_MAX,
             Self::Heartbeat(heartbeat) => {
@@ -269,7 +291,11 @@ impl fmt::Display for Message {
             Self::Refuse { reason } => write!(f, "refuse: {reason}"),
             Self::Bundle(bytes) => match crate::Bundle::decode_header(bytes) {
                 Ok(header) => {
-                    write!(f, "bundle")?;
+                    match header.chunk {
+                        chunk if chunk.is_staged() => write!(f, "chunk {} of", chunk.number)?,
+                        chunk if chunk.is_sealing() => write!(f, "seal of {} chunks:", chunk.number)?,
+                        _ => write!(f, "bundle")?,
+                    }
                     for included in &header.included {
                         write!(f, " {} {}->{}", included.origin, included.from, included.to)?;
                     }
@@ -290,6 +316,9 @@ impl fmt::Display for Message {
                 need.iter()
                     .try_for_each(|(origin, epoch)| write!(f, " {origin}>={epoch}"))?;
                 write!(f, " at {frontier}")
+            }
+            Self::Staged { chunks, is_full, .. } => {
+                write!(f, "staged {chunks} chunks{}", if *is_full { ", no room" } else { "" })
             }
             Self::Heartbeat(heartbeat) => {
                 write!(f, "heartbeat tick {} {}", heartbeat.tick, heartbeat.frontier)?;
@@ -380,6 +409,11 @@ mod tests {
                 pressure: 50,
                 direct: vec![origin],
             })),
+            Message::Staged {
+                stage: 7 << 40,
+                chunks: 12,
+                is_full: true,
+            },
         ]
     }
 

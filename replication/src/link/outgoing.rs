@@ -23,6 +23,7 @@ use crate::bundle::{Included, SectionObject};
 use crate::changes::{Changed, Changes, KeySet};
 use crate::frontier::{Epoch, Frontier};
 use crate::lattice::Lattice;
+use crate::link::staging::Staging;
 use crate::link::{CutRequest, OriginChanges};
 
 /// Changed keys.
@@ -77,6 +78,8 @@ struct Outstanding {
     number: u64,
     keys: Option<ChangedKeys>,
     changed_to: Epoch,
+    /// Whether it seals the stage.
+    seals: bool,
 }
 
 /// What one peer has not acknowledged.
@@ -95,6 +98,8 @@ pub(crate) struct Outgoing {
     peer: Frontier,
     in_flight: VecDeque<InFlight>,
     outstanding: Option<Outstanding>,
+    /// A range on its way in chunks: then nothing else goes before it is sealed.
+    staging: Option<Staging>,
     /// Origins passed on at the peer's request, and how far they were sent.
     relays: BTreeMap<OriginId, Epoch>,
     cuts: u64,
@@ -114,6 +119,7 @@ impl Outgoing {
             peer: Frontier::new(),
             in_flight: VecDeque::new(),
             outstanding: None,
+            staging: None,
             relays: BTreeMap::new(),
             cuts: 0,
         }
@@ -125,10 +131,15 @@ impl Outgoing {
         self.relays.clear();
         if self.own != own {
             self.own = own;
+            self.staging = None;
             self.forget();
         }
         self.peer = peer;
-        self.sent = self.acked();
+        if self.staging.as_ref().is_some_and(|staging| !staging.fits(&self.peer)) {
+            self.drop_staging();
+        }
+        self.staging.take_if(|staging| staging.is_known(&self.peer));
+        self.sent = self.sent_at_least();
         if self.sent >= own_epoch.max(self.changed_to) {
             self.pending = ChangedKeys::none();
             self.pending_count = 0;
@@ -142,6 +153,53 @@ impl Outgoing {
     pub(crate) fn stop(&mut self) {
         self.take_back();
         self.relays.clear();
+        if let Some(staging) = &mut self.staging {
+            staging.rewind(0);
+            staging.sealed = false;
+        }
+    }
+
+    pub(crate) fn staging(&self) -> Option<&Staging> {
+        self.staging.as_ref()
+    }
+
+    pub(crate) fn staging_mut(&mut self) -> Option<&mut Staging> {
+        self.staging.as_mut()
+    }
+
+    /// What was to be cut goes in chunks, as the stage of this name or as more of the one there is: all of `included`.
+    /// Returns the stage; `None` when the cut was asked for before a rewind or in another session.
+    pub(crate) fn stage(&mut self, number: u64, included: &[Included], name: u64) -> Option<u64> {
+        let cut = self.outstanding.take_if(|cut| cut.number == number)?;
+        let own = included.iter().find(|included| Some(included.origin) == self.own);
+        if let Some(keys) = cut.keys
+            && own.is_none_or(|own| own.to < cut.changed_to)
+        {
+            self.put_back(keys);
+        }
+        let staging = self.staging.get_or_insert_with(|| Staging::new(name));
+        staging.extend(included);
+        let stage = staging.stage;
+        if let Some(own) = own {
+            (self.sent, self.reaches_to) = (own.to, own.to);
+        }
+        Some(stage)
+    }
+
+    /// The stage is of no use any more: what it held is sent anew.
+    pub(crate) fn drop_staging(&mut self) {
+        if self.staging.take().is_some() {
+            self.take_back();
+            self.forget();
+            self.sent = self.acked();
+        }
+    }
+
+    /// How far the peer has our own epochs, or will have once the stage is sealed.
+    fn sent_at_least(&self) -> Epoch {
+        let ranges = self.staging.iter().flat_map(|staging| &staging.ranges);
+        let own = ranges.filter(|(origin, ..)| Some(*origin) == self.own);
+        own.map(|(_, _, to)| *to).fold(self.acked(), Epoch::max)
     }
 
     /// The peer's acknowledged epoch of our own log.
@@ -224,6 +282,7 @@ impl Outgoing {
         // What it has beyond what we passed on came from somewhere else: the relay is not needed any more.
         self.relays.retain(|origin, sent| peer.get(*origin) <= *sent);
         let before = self.in_flight.len();
+        self.staging.take_if(|staging| staging.is_known(&self.peer));
         while let Some(bundle) = self.in_flight.front()
             && bundle
                 .included
@@ -261,13 +320,21 @@ impl Outgoing {
 
     /// Whether something of our own was sent beyond what is acknowledged.
     pub(crate) fn has_unacked(&self) -> bool {
-        self.sent > self.acked() || !self.in_flight.is_empty()
+        let staged = self.staging.as_ref().is_some_and(|staging| !staging.sealed);
+        (self.sent > self.acked() && !staged) || !self.in_flight.is_empty()
     }
 
     /// Sends again from where the peer is.
     pub(crate) fn rewind(&mut self) {
         self.take_back();
-        self.sent = self.acked();
+        if self.staging.as_ref().is_some_and(|staging| !staging.fits(&self.peer)) {
+            // What was sent before it is lost.
+            self.drop_staging();
+        }
+        if let Some(staging) = &mut self.staging {
+            staging.sealed = false;
+        }
+        self.sent = self.sent_at_least();
         for (origin, sent) in &mut self.relays {
             *sent = self.peer.get(*origin);
         }
@@ -276,9 +343,19 @@ impl Outgoing {
     /// What to cut now, if there is anything to say.
     pub(crate) fn cut(&mut self, known: &Frontier, peer_origin: Option<OriginId>) -> Option<CutRequest> {
         let own = self.own?;
+        let staging = self.staging.as_ref().filter(|staging| !staging.sealed);
+        if staging.is_some_and(|staging| !staging.is_ready()) {
+            return None;
+        }
+        let ranges = staging.map_or(Vec::new(), |staging| staging.ranges.clone());
+        let seal = staging
+            .filter(|staging| staging.made > 0)
+            .map(|staging| (staging.stage, staging.made));
+        let seals = staging.is_some();
         let mut origins = Vec::new();
         let mut keys = None;
-        if known.get(own) > self.sent {
+        let own_from = ranges.iter().find(|(origin, ..)| *origin == own).map(|(_, from, _)| *from);
+        if known.get(own) > self.sent || own_from.is_some() {
             let taken = std::mem::replace(&mut self.pending, ChangedKeys::none());
             self.pending_count = 0;
             let changes = match &taken {
@@ -290,10 +367,16 @@ impl Outgoing {
                 ),
                 ChangedKeys::Forgotten => OriginChanges::Since(self.sent),
             };
-            origins.push((own, self.sent, changes));
+            origins.push((own, own_from.unwrap_or(self.sent), changes));
             keys = Some(taken);
         }
+        for (origin, from, to) in ranges.into_iter().filter(|(origin, ..)| *origin != own) {
+            origins.push((origin, from, OriginChanges::Since(to)));
+        }
         for (origin, sent) in &self.relays {
+            if origins.iter().any(|(included, ..)| included == origin) {
+                continue;
+            }
             let from = (*sent).max(self.peer.get(*origin));
             let someone_else = *origin != own && Some(*origin) != peer_origin;
             if someone_else && known.get(*origin) > from {
@@ -308,9 +391,11 @@ impl Outgoing {
             number: self.cuts,
             keys,
             changed_to: self.changed_to,
+            seals,
         });
         Some(CutRequest {
             origins,
+            seal,
             number: self.cuts,
         })
     }
@@ -339,6 +424,9 @@ impl Outgoing {
             } else if let Some(sent) = self.relays.get_mut(&included.origin) {
                 *sent = included.to;
             }
+        }
+        if let Some(staging) = self.staging.as_mut().filter(|_| cut.seals) {
+            staging.sealed = true;
         }
         let keys = cut.keys.filter(|_| own.is_some());
         self.in_flight.push_back(InFlight {

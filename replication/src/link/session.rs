@@ -10,7 +10,7 @@ use crate::link::message::{Heartbeat, Hello, Message};
 use crate::link::{Link, LinkEffect, LinkState, Local, PeerIdentity, handshake};
 
 /// How often, at most, an unacknowledged bundle's delay doubles.
-const RESEND_DOUBLINGS_MAX: u32 = 5;
+pub(super) const RESEND_DOUBLINGS_MAX: u32 = 5;
 
 impl Link {
     pub(super) fn greet(&mut self, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
@@ -132,6 +132,10 @@ impl Link {
                 self.peer, header.sender, header.cluster
             );
             return self.refuse(reason, out);
+        }
+        if header.chunk.is_staged() && !self.incoming.is_known(&header.included, local.frontier) {
+            out.push(LinkEffect::Stage(bytes));
+            return;
         }
         self.incoming
             .relayed(&header.included, Some(header.sender), local.frontier);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use tributary_storage::{ABSENT, KeyIndex, RowStore, RowsSnapshot, Spill};
@@ -105,13 +105,26 @@ impl OfOrigin {
 
     /// The slots stamped later than an epoch, in the order in which they were written.
     pub(super) fn since(&self, since: Epoch) -> RecordBatch {
-        let first = match self.ascending {
-            true => self.stamps.partition_point(|stamp| *stamp <= since.0),
-            false => 0,
-        };
+        let first = self.first_since(since);
         let wanted = |row: &u32| self.stamps[*row as usize] > since.0 && self.rows.weight(*row) != 0;
         let rows: Vec<u32> = (first as u32..self.stamps.len() as u32).filter(wanted).collect();
         self.rows.take(&rows)
+    }
+
+    /// The first row that can be stamped later than an epoch.
+    pub(super) fn first_since(&self, since: Epoch) -> usize {
+        match self.ascending {
+            true => self.stamps.partition_point(|stamp| *stamp <= since.0),
+            false => 0,
+        }
+    }
+
+    /// The bytes of rows stamped later than an epoch, by their number and the mean of the newest ones.
+    pub(super) fn bytes_since(&self, since: Epoch) -> usize {
+        let wanted = |row: usize| self.stamps[row] > since.0 && self.rows.weight(row as u32) != 0;
+        let rows = (self.first_since(since)..self.stamps.len()).filter(|row| wanted(*row)).count();
+        let newest = self.rows.batches().last();
+        newest.map_or(0, |(_, newest)| rows * row_bytes(newest))
     }
 
     /// Writes values, each over the one of its key. `keep_unknown_tombstones`: see [`super::SlotSet`].
@@ -203,4 +216,10 @@ impl OfOrigin {
     pub(super) fn bytes(&self) -> usize {
         self.rows.bytes() + self.row_of.capacity() * 4 + self.stamps.capacity() * 8 + self.deleted.capacity()
     }
+}
+
+/// The mean size of a row.
+fn row_bytes(rows: &RecordBatch) -> usize {
+    let bytes: usize = rows.columns().iter().map(|column| column.get_buffer_memory_size()).sum();
+    bytes.div_ceil(rows.num_rows().max(1))
 }

@@ -226,6 +226,7 @@ impl Region {
                         .offer(&peer, bytes, &self.frontier)
                         .expect("the link looked at it");
                 }
+                LinkEffect::Stage(_) => panic!("nothing here is too large for one message"),
                 effect => out.push((peer, effect)),
             }
         }

@@ -108,6 +108,11 @@ impl Node {
         config.sealed_records_max = options.limits.sealed_records_max;
         config.link.pending_keys_max = options.limits.pending_keys_max;
         config.link.window_bundles_max = options.limits.window_bundles_max;
+        config.link.bundle_bytes_max = options.limits.bundle_bytes_max;
+        config.link.chunk_bytes_max = options.limits.chunk_bytes_max;
+        config.link.window_chunks_max = options.limits.window_chunks_max;
+        config.link.stage_keep_ms = options.limits.stage_keep_ms;
+        config.apply_rows_max = options.limits.apply_rows_max;
         config.defects = defects(options.control);
         config.workers = Arc::new(Inline::new(options.partitions));
         if options.spilled {
@@ -223,6 +228,7 @@ fn defects(control: Option<Control>) -> Defects {
         Some(Control::ReuseIncarnation) => defects.reuse_incarnation = true,
         Some(Control::KeepSuperseded) => defects.keep_superseded = true,
         Some(Control::JoinEarly) => defects.join_early = true,
+        Some(Control::TornStage) => defects.replication.torn_stages = true,
         Some(Control::LoseFlush(_)) | None => {}
     }
     defects

@@ -363,6 +363,8 @@ fn describe_record(record: &Record) -> String {
         Ok(Entry::Attach(view)) => format!(": view {view} attached"),
         Ok(Entry::Joined) => ": joined".to_owned(),
         Ok(Entry::Catalog(_)) => ": catalog".to_owned(),
+        Ok(Entry::Chunk(_)) => ": chunk".to_owned(),
+        Ok(Entry::Unstage(sender)) => format!(": stage of {sender} dropped"),
         Ok(Entry::Bundles(bundles)) => format!(": {} bundles", bundles.len()),
         Ok(Entry::Commit { .. } | Entry::Source { .. }) | Err(_) => String::new(),
     }
@@ -395,6 +397,7 @@ fn describe(message: &Message) -> String {
                 .collect();
             format!("lack {} at {frontier}", need.join(" "))
         }
+        Message::Staged { stage, chunks, is_full } => format!("staged {stage}: {chunks} {is_full}"),
         Message::Heartbeat(beat) => format!("heartbeat {} at {}", beat.tick, beat.frontier),
     }
 }

@@ -87,6 +87,22 @@ impl RowsSnapshot {
         }
     }
 
+    /// As [`RowsSnapshot::scan`], without the first so many rows, dead ones counted.
+    ///
+    /// # Panics
+    /// When `batch_rows_max` is zero.
+    pub fn scan_from(self: &Arc<Self>, first: usize, batch_rows_max: usize) -> RowScan {
+        let mut scan = self.scan(batch_rows_max);
+        scan.row = first;
+        while let Some(part) = self.parts.get(scan.part)
+            && scan.row >= part.rows.rows().num_rows()
+        {
+            scan.row -= part.rows.rows().num_rows();
+            scan.part += 1;
+        }
+        scan
+    }
+
     /// The live rows whose values in `columns` are those of one of `rows` keys, and perhaps a few others: hashes are
     /// compared, values are not. Values are equal when their bits are, and null is null. A segment is looked at when its
     /// rows are asked for.

@@ -1,0 +1,111 @@
+//! A link's part in stages: when the next chunk goes, what the peer says of them, and the same about the peer's.
+
+use bytes::Bytes;
+
+use crate::bundle::Included;
+use crate::link::message::Message;
+use crate::link::session::RESEND_DOUBLINGS_MAX;
+use crate::link::{CutRequest, Link, LinkEffect, LinkState};
+
+impl Link {
+    /// What was asked for is too large for one message: all of `included` goes in chunks, and what changes meanwhile
+    /// with the bundle that seals them. Returns the stage that the chunks belong to; `None` when the cut comes too late.
+    pub fn stage(&mut self, request: &CutRequest, included: &[Included]) -> Option<u64> {
+        let name = (self.now_ms << 16) | ((self.stages + 1) & 0xffff);
+        let stage = self.outgoing.stage(request.number, included, name)?;
+        self.stages += u64::from(stage == name);
+        Some(stage)
+    }
+
+    /// The stage under way, and how many of its chunks are durable at the peer.
+    pub fn staging(&self) -> Option<(u64, u32)> {
+        let staging = self.outgoing.staging()?;
+        Some((staging.stage, staging.acked))
+    }
+
+    /// The chunk to send now, if any.
+    pub fn chunk_due(&self) -> Option<(u64, u32)> {
+        let staging = self.outgoing.staging()?;
+        let room = staging.in_flight() < self.config.window_chunks_max;
+        let more = !staging.whole || staging.next < staging.made;
+        let due = self.state == LinkState::Up && room && more && self.now_ms >= self.full_until_ms;
+        due.then_some((staging.stage, staging.next))
+    }
+
+    /// The chunk that was due.
+    pub fn chunk_made(&mut self, (stage, number): (u64, u32), bytes: Bytes, out: &mut Vec<LinkEffect>) {
+        let now_ms = self.now_ms;
+        let staging = self.outgoing.staging_mut();
+        if let Some(staging) = staging.filter(|staging| staging.stage == stage && staging.next == number) {
+            staging.sent(now_ms);
+            self.send(Message::Bundle(bytes), out);
+        }
+    }
+
+    /// There are no more chunks: what is missing goes with the sealing one.
+    pub fn walked(&mut self, stage: u64) {
+        let staging = self.outgoing.staging_mut();
+        if let Some(staging) = staging.filter(|staging| staging.stage == stage) {
+            staging.whole = true;
+        }
+    }
+
+    /// Says how many chunks of one of the peer's stages are durable here.
+    pub fn staged(&mut self, stage: u64, chunks: u32, is_full: bool, out: &mut Vec<LinkEffect>) {
+        if self.state == LinkState::Up {
+            let message = Message::Staged {
+                stage,
+                chunks,
+                is_full,
+            };
+            self.send(message, out);
+        }
+    }
+
+    pub(super) fn peer_staged(&mut self, stage: u64, chunks: u32, is_full: bool) {
+        let round_trip_ms = self.freshness.round_trip_ms().unwrap_or(0);
+        let now_ms = self.now_ms;
+        let Some(staging) = self.outgoing.staging_mut().filter(|staging| staging.stage == stage) else {
+            return;
+        };
+        if is_full {
+            self.full_until_ms = now_ms + self.config.lack_ms_max;
+            self.last_error = Some(format!("{} has no room for a stage", self.peer));
+            self.outgoing.drop_staging();
+            return;
+        }
+        let progress = chunks > staging.acked;
+        if !staging.learn(chunks, now_ms, round_trip_ms) {
+            self.outgoing.drop_staging();
+        } else if progress {
+            self.resends = 0;
+        }
+    }
+
+    /// As for bundles: a chunk is sent again when the peer has answered something said after it, and still does not
+    /// say that it has it.
+    pub(super) fn resend_chunks_when_lost(&mut self) {
+        let round_trip_ms = self.freshness.round_trip_ms().unwrap_or(0);
+        let patience_ms = self.config.resend_ms_min.max(round_trip_ms * 4) << self.resends;
+        let (now_ms, echoed_ms) = (self.now_ms, self.freshness.echoed_ms());
+        let Some(staging) = self.outgoing.staging_mut() else {
+            return;
+        };
+        let Some(sent_ms) = staging.oldest_sent_ms() else {
+            return;
+        };
+        let answered_later = echoed_ms.is_some_and(|echoed_ms| echoed_ms > sent_ms);
+        if answered_later && now_ms.saturating_sub(sent_ms) >= patience_ms {
+            staging.rewind(now_ms);
+            self.resends = (self.resends + 1).min(RESEND_DOUBLINGS_MAX);
+            self.counts.rewinds += 1;
+        }
+    }
+
+    /// What a stage holds is not held for ever for a peer that is away.
+    pub(super) fn forget_stage_when_gone(&mut self) {
+        if self.now_ms.saturating_sub(self.gone_ms) > self.config.stage_keep_ms {
+            self.outgoing.drop_staging();
+        }
+    }
+}
