@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tributary_planner::catalog::{Catalog, RegionDef};
-use tributary_replication::link::{CutRequest, LinkConfig, LinkEffect, LinkState, LinkStatus, Message, stranger};
+use tributary_replication::link::{
+    CutRequest, LinkConfig, LinkEffect, LinkState, LinkStatus, Message, stranger,
+};
 use tributary_replication::{
     Changed, Epoch, Frontier, Identity, Inbox, Link, Local, Member, Offered, SectionObject, Tick,
 };
@@ -262,7 +264,10 @@ impl Links {
 
     /// What a link asked for is too large for one bundle: it goes in chunks, from here on.
     pub(crate) fn stage(&mut self, peer: &str, request: &CutRequest, mut chunks: Chunks) {
-        let stage = self.links.get_mut(peer).and_then(|link| link.stage(request, chunks.included()));
+        let stage = self
+            .links
+            .get_mut(peer)
+            .and_then(|link| link.stage(request, chunks.included()));
         let Some(stage) = stage else { return };
         chunks.begin(stage, self.chunks.get(peer));
         self.chunks.insert(peer.to_owned(), chunks);
@@ -286,7 +291,9 @@ impl Links {
             })
         });
         for (peer, chunks) in &mut self.chunks {
-            let Some(link) = self.links.get_mut(peer) else { continue };
+            let Some(link) = self.links.get_mut(peer) else {
+                continue;
+            };
             let Some(due) = link.chunk_due() else { continue };
             if chunks.position > persisted || !published.covers(chunks.frontier()) {
                 continue;
@@ -311,8 +318,17 @@ impl Links {
     }
 
     /// Says how many chunks of a peer's stage are durable here.
-    pub(crate) fn staged(&mut self, peer: &str, stage: u64, chunks: u32, is_full: bool, out: &mut Vec<Effect>) {
-        let Some(link) = self.links.get_mut(peer) else { return };
+    pub(crate) fn staged(
+        &mut self,
+        peer: &str,
+        stage: u64,
+        chunks: u32,
+        is_full: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(link) = self.links.get_mut(peer) else {
+            return;
+        };
         let mut effects = Vec::new();
         link.staged(stage, chunks, is_full, &mut effects);
         for effect in effects {

@@ -131,7 +131,9 @@ impl Outbound {
             released.cuts.extend(self.cuts.pop_front().map(|(_, cut)| cut));
         }
         while self.staged.front().is_some_and(|(at, _)| *at <= self.persisted) {
-            released.staged.extend(self.staged.pop_front().map(|(_, staged)| staged));
+            released
+                .staged
+                .extend(self.staged.pop_front().map(|(_, staged)| staged));
         }
         let cuts = &released.cuts;
         let is_shown = |frontier: &Frontier| cuts.iter().any(|cut| cut.bundle.frontier == *frontier);

@@ -135,7 +135,9 @@ impl Region {
             .views
             .values()
             .any(|view| matches!(view, ViewState::Backfilling(job) if job.failure().is_none()));
-        !self.sequencer.is_level() || self.dataflow.is_applying() || (backfilling && self.dataflow.origin().is_some())
+        !self.sequencer.is_level()
+            || self.dataflow.is_applying()
+            || (backfilling && self.dataflow.origin().is_some())
     }
 
     /// Whether `Gather` would do something at once.
@@ -202,7 +204,8 @@ impl Region {
             Input::Timer => {
                 let view = view(&self.dataflow, &self.published.frontier, now_ms);
                 let stages = &self.stages;
-                self.links.poll(&view, |origin| stages.covers(origin, now_ms), out);
+                self.links
+                    .poll(&view, |origin| stages.covers(origin, now_ms), out);
                 self.send_chunks(out);
                 self.cut_if_level(now_ms)?;
                 if now_ms.saturating_sub(self.status_ms) >= STATUS_PERIOD_MS || now_ms < self.status_ms {
@@ -299,7 +302,9 @@ impl Region {
         let mut set = self.links.inbox().take_applicable(&reach);
         // What came before its stage was lost here comes again, as chunks.
         let complete = set.len();
-        set.retain(|received| !received.bundle.chunk.is_sealing() || self.has_stage(&received.peer, &received.bundle, out));
+        set.retain(|received| {
+            !received.bundle.chunk.is_sealing() || self.has_stage(&received.peer, &received.bundle, out)
+        });
         if set.is_empty() || set.len() < complete {
             return;
         }
@@ -492,8 +497,13 @@ impl Region {
             self.hold_snapshot();
         }
         for (peer, tick, request) in due {
-            if self.dataflow.is_too_large(&request, self.config.link.bundle_bytes_max) {
-                let chunks = self.dataflow.chunks(&request, tick, self.links.chunks_of(&peer))?;
+            if self
+                .dataflow
+                .is_too_large(&request, self.config.link.bundle_bytes_max)
+            {
+                let chunks = self
+                    .dataflow
+                    .chunks(&request, tick, self.links.chunks_of(&peer))?;
                 self.links.stage(&peer, &request, chunks);
                 continue;
             }

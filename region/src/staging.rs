@@ -122,8 +122,13 @@ impl Region {
             Err(error) => return self.refuse_peer(peer, error.to_string(), out),
         };
         let (sender, chunk) = (bundle.sender, bundle.chunk);
-        self.stages.prune(self.sequencer.frontier(), self.sequencer.catalog());
-        let known = self.stages.sealed.get(&sender).filter(|stage| stage.id == chunk.stage);
+        self.stages
+            .prune(self.sequencer.frontier(), self.sequencer.catalog());
+        let known = self
+            .stages
+            .sealed
+            .get(&sender)
+            .filter(|stage| stage.id == chunk.stage);
         let next = known.map_or(0, |stage| stage.chunks);
         let torn = self.config.defects.replication.torn_stages;
         if chunk.number != next && !(torn && chunk.number > next) {
@@ -134,7 +139,10 @@ impl Region {
         let held = known.map_or(0, |stage| stage.bytes);
         let others = self.stages.bytes() - self.stages.sealed.get(&sender).map_or(0, |stage| stage.bytes);
         if others + held + bytes.len() as u64 > self.config.link.stage_bytes_max {
-            let reason = format!("a stage that is beyond the {} bytes for all", self.config.link.stage_bytes_max);
+            let reason = format!(
+                "a stage that is beyond the {} bytes for all",
+                self.config.link.stage_bytes_max
+            );
             out.push(Effect::Refused {
                 peer: peer.to_owned(),
                 reason,
@@ -145,10 +153,11 @@ impl Region {
             }
             return self.links.staged(peer, chunk.stage, 0, true, out);
         }
-        let catalog = match bundles::validate_chunk(&bundle, catalog, self.sequencer.catalog(), &self.dataflow) {
-            Ok(catalog) => catalog,
-            Err(reason) => return self.refuse_peer(peer, reason, out),
-        };
+        let catalog =
+            match bundles::validate_chunk(&bundle, catalog, self.sequencer.catalog(), &self.dataflow) {
+                Ok(catalog) => catalog,
+                Err(reason) => return self.refuse_peer(peer, reason, out),
+            };
         let mut ranges = known.map_or(BTreeMap::new(), |stage| stage.ranges.clone());
         ranges.extend(bundle.included.iter().map(|part| (part.origin, part.to)));
         let sealed = SealedStage {
@@ -186,7 +195,8 @@ impl Region {
 
     /// Whether bundles can be sealed now: a stage that one of them may seal is stepped, and none is being applied.
     pub(crate) fn takes_bundles(&mut self) -> bool {
-        self.stages.prune(self.sequencer.frontier(), self.sequencer.catalog());
+        self.stages
+            .prune(self.sequencer.frontier(), self.sequencer.catalog());
         let torn = self.config.defects.replication.torn_stages;
         !self.dataflow.is_applying() && (torn || self.stages.is_level(&self.dataflow))
     }

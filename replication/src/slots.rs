@@ -283,7 +283,9 @@ impl SlotSet {
 
     /// About how many bytes the values are that are stamped later than an epoch; not less by much.
     pub fn bytes_since(&self, origin: OriginId, since: Epoch) -> usize {
-        self.origins.get(&origin).map_or(0, |slots| slots.bytes_since(since))
+        self.origins
+            .get(&origin)
+            .map_or(0, |slots| slots.bytes_since(since))
     }
 
     /// What is held of each origin, tombstones included, in the columns of [`SlotSet::row_schema`].

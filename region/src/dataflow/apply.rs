@@ -197,7 +197,9 @@ impl Dataflow {
         let mut stage = None;
         if bundle.chunk.is_sealing() {
             let stages = &mut self.stages;
-            stage = stages.remove(&bundle.sender).filter(|stage| stage.id == bundle.chunk.stage);
+            stage = stages
+                .remove(&bundle.sender)
+                .filter(|stage| stage.id == bundle.chunk.stage);
             self.counts.stages += u64::from(stage.is_some());
         }
         for part in &bundle.included {

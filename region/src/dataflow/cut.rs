@@ -123,11 +123,18 @@ impl Dataflow {
     }
 
     /// About how many bytes of an object would be sent; not counted beyond `bytes_max`.
-    fn bytes_of(&self, origin: OriginId, object: &SectionObject, changes: &Changes, bytes_max: usize) -> usize {
+    fn bytes_of(
+        &self,
+        origin: OriginId,
+        object: &SectionObject,
+        changes: &Changes,
+        bytes_max: usize,
+    ) -> usize {
         match (object, changes) {
-            (SectionObject::Slots(id), Changes::Since(since)) => {
-                self.slots.get(id).map_or(0, |slots| slots.set.bytes_since(origin, *since))
-            }
+            (SectionObject::Slots(id), Changes::Since(since)) => self
+                .slots
+                .get(id)
+                .map_or(0, |slots| slots.set.bytes_since(origin, *since)),
             (SectionObject::Rows(id), Changes::Keys(keys)) => self.tables.get(id).map_or(0, |table| {
                 let rows = table.rows.row_count().max(1);
                 keys.len().min(rows) * table.rows.bytes().div_ceil(rows)
@@ -149,7 +156,12 @@ impl Dataflow {
     /// Begins to read what a link asks for piece by piece. The catalog comes first: the rows may speak of what only it
     /// names.
     /// `earlier` are those of the stage that the bundle was to seal.
-    pub(crate) fn chunks(&self, request: &CutRequest, tick: Tick, earlier: Option<&Chunks>) -> Result<Chunks> {
+    pub(crate) fn chunks(
+        &self,
+        request: &CutRequest,
+        tick: Tick,
+        earlier: Option<&Chunks>,
+    ) -> Result<Chunks> {
         let mut head = self.head(request, tick)?;
         let mut parts = VecDeque::new();
         for (origin, from, changes) in &request.origins {
@@ -162,9 +174,12 @@ impl Dataflow {
                     rows: bundles::encode_catalog(&self.catalog),
                 });
             }
-            let earlier = earlier.filter(|earlier| request.seal.is_some_and(|(stage, _)| stage == earlier.stage));
+            let earlier =
+                earlier.filter(|earlier| request.seal.is_some_and(|(stage, _)| stage == earlier.stage));
             let mut staged = earlier.iter().flat_map(|earlier| earlier.included());
-            let staged = staged.find(|part| part.origin == *origin).map_or(*from, |part| part.to);
+            let staged = staged
+                .find(|part| part.origin == *origin)
+                .map_or(*from, |part| part.to);
             for object in self.shipped() {
                 let since = match changes {
                     OriginChanges::Since(epoch) => *epoch,

@@ -34,8 +34,8 @@ use tributary_storage::{
 
 pub(crate) use apply::fragment_number;
 pub use relation::{Slots, Table};
-pub(crate) use stages::is_over as is_stage_over;
 pub use stages::Stage;
+pub(crate) use stages::is_over as is_stage_over;
 pub use views::ViewState;
 pub(crate) use views::step_global;
 

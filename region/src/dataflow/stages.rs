@@ -77,7 +77,11 @@ impl Staged {
 
     fn portion(&self, number: usize) -> Option<RecordBatch> {
         let start = *self.starts.get(number)?;
-        let end = self.starts.get(number + 1).copied().unwrap_or(self.store.len() as u32);
+        let end = self
+            .starts
+            .get(number + 1)
+            .copied()
+            .unwrap_or(self.store.len() as u32);
         Some(self.store.take(&(start..end).collect::<Vec<_>>()))
     }
 }
@@ -116,13 +120,17 @@ impl Stage {
                 SectionObject::Rows(table) => Some(*table),
                 _ => None,
             };
-            let batches = table.into_iter().flat_map(|table| staged.store.batches().map(move |(_, rows)| (table, rows)));
+            let batches = table
+                .into_iter()
+                .flat_map(|table| staged.store.batches().map(move |(_, rows)| (table, rows)));
             batches.map(|(table, rows)| (table, rows.clone()))
         })
     }
 
     pub(super) fn spillable(&mut self) -> impl Iterator<Item = &mut dyn Spill> {
-        self.rows.values_mut().map(|staged| &mut staged.store as &mut dyn Spill)
+        self.rows
+            .values_mut()
+            .map(|staged| &mut staged.store as &mut dyn Spill)
     }
 }
 
@@ -171,7 +179,10 @@ impl Dataflow {
         self.prune_stages();
         let bundle = Bundle::decode(bytes)?;
         let (sender, chunk) = (bundle.sender, bundle.chunk);
-        let is_other = self.stages.get(&sender).is_none_or(|stage| stage.id != chunk.stage);
+        let is_other = self
+            .stages
+            .get(&sender)
+            .is_none_or(|stage| stage.id != chunk.stage);
         if is_other {
             self.stages.insert(sender, Stage::new(chunk.stage));
         }
@@ -195,7 +206,9 @@ impl Dataflow {
                 continue;
             };
             let staged = stage.rows.entry(key);
-            staged.or_insert_with(|| Staged::new(RowStore::new(schema))).push(&section.rows);
+            staged
+                .or_insert_with(|| Staged::new(RowStore::new(schema)))
+                .push(&section.rows);
         }
         for part in &bundle.included {
             stage.ranges.insert(part.origin, part.to);
@@ -213,13 +226,27 @@ impl Dataflow {
     }
 
     /// The rows of tables that a sealed stage brings are merged, its slots are queued: those of `origin`.
-    pub(super) fn apply_stage(&mut self, stage: &mut Stage, origin: OriginId, gathered: &mut Gathered) -> Result<()> {
-        let keys: Vec<_> = stage.rows.keys().filter(|(_, of)| *of == origin).cloned().collect();
+    pub(super) fn apply_stage(
+        &mut self,
+        stage: &mut Stage,
+        origin: OriginId,
+        gathered: &mut Gathered,
+    ) -> Result<()> {
+        let keys: Vec<_> = stage
+            .rows
+            .keys()
+            .filter(|(_, of)| *of == origin)
+            .cloned()
+            .collect();
         for key in keys {
-            let Some(staged) = stage.rows.remove(&key) else { continue };
+            let Some(staged) = stage.rows.remove(&key) else {
+                continue;
+            };
             match key.0 {
                 SectionObject::Rows(id) => {
-                    let Some(table) = self.tables.get_mut(&id) else { continue };
+                    let Some(table) = self.tables.get_mut(&id) else {
+                        continue;
+                    };
                     let mut number = 0;
                     while let Some(rows) = staged.portion(number) {
                         let merged = table.rows.merge_foreign(origin, &rows)?;
@@ -337,7 +364,9 @@ impl Dataflow {
                 id: saved.id,
                 chunks: saved.chunks,
                 bytes: saved.bytes,
-                catalog: catalog.map_err(|error| unreadable(error.to_string()))?.map(Arc::new),
+                catalog: catalog
+                    .map_err(|error| unreadable(error.to_string()))?
+                    .map(Arc::new),
                 ranges: saved.ranges,
                 rows: BTreeMap::new(),
             };

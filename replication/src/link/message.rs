@@ -318,7 +318,11 @@ impl fmt::Display for Message {
                 write!(f, " at {frontier}")
             }
             Self::Staged { chunks, is_full, .. } => {
-                write!(f, "staged {chunks} chunks{}", if *is_full { ", no room" } else { "" })
+                write!(
+                    f,
+                    "staged {chunks} chunks{}",
+                    if *is_full { ", no room" } else { "" }
+                )
             }
             Self::Heartbeat(heartbeat) => {
                 write!(f, "heartbeat tick {} {}", heartbeat.tick, heartbeat.frontier)?;

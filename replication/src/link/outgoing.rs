@@ -135,7 +135,11 @@ impl Outgoing {
             self.forget();
         }
         self.peer = peer;
-        if self.staging.as_ref().is_some_and(|staging| !staging.fits(&self.peer)) {
+        if self
+            .staging
+            .as_ref()
+            .is_some_and(|staging| !staging.fits(&self.peer))
+        {
             self.drop_staging();
         }
         self.staging.take_if(|staging| staging.is_known(&self.peer));
@@ -327,7 +331,11 @@ impl Outgoing {
     /// Sends again from where the peer is.
     pub(crate) fn rewind(&mut self) {
         self.take_back();
-        if self.staging.as_ref().is_some_and(|staging| !staging.fits(&self.peer)) {
+        if self
+            .staging
+            .as_ref()
+            .is_some_and(|staging| !staging.fits(&self.peer))
+        {
             // What was sent before it is lost.
             self.drop_staging();
         }
@@ -354,7 +362,10 @@ impl Outgoing {
         let seals = staging.is_some();
         let mut origins = Vec::new();
         let mut keys = None;
-        let own_from = ranges.iter().find(|(origin, ..)| *origin == own).map(|(_, from, _)| *from);
+        let own_from = ranges
+            .iter()
+            .find(|(origin, ..)| *origin == own)
+            .map(|(_, from, _)| *from);
         if known.get(own) > self.sent || own_from.is_some() {
             let taken = std::mem::replace(&mut self.pending, ChangedKeys::none());
             self.pending_count = 0;

@@ -65,7 +65,11 @@ impl Link {
     pub(super) fn peer_staged(&mut self, stage: u64, chunks: u32, is_full: bool) {
         let round_trip_ms = self.freshness.round_trip_ms().unwrap_or(0);
         let now_ms = self.now_ms;
-        let Some(staging) = self.outgoing.staging_mut().filter(|staging| staging.stage == stage) else {
+        let Some(staging) = self
+            .outgoing
+            .staging_mut()
+            .filter(|staging| staging.stage == stage)
+        else {
             return;
         };
         if is_full {

@@ -70,7 +70,9 @@ impl Staging {
 
     /// Whether the peer, being there, can still use it.
     pub(crate) fn fits(&self, peer: &Frontier) -> bool {
-        self.ranges.iter().all(|(origin, from, _)| *from <= peer.get(*origin))
+        self.ranges
+            .iter()
+            .all(|(origin, from, _)| *from <= peer.get(*origin))
     }
 
     /// Whether the peer knows everything in it.
@@ -99,7 +101,8 @@ impl Staging {
         }
         if chunks == self.acked {
             // One of those after it seems to be missing there, unless it is still under way.
-            let recently = |at_ms: Option<u64>| at_ms.is_some_and(|at_ms| now_ms < at_ms + round_trip_ms.max(1));
+            let recently =
+                |at_ms: Option<u64>| at_ms.is_some_and(|at_ms| now_ms < at_ms + round_trip_ms.max(1));
             if self.in_flight() > 0 && !recently(self.rewound_ms) && !recently(self.oldest_sent_ms()) {
                 self.rewind(now_ms);
             }

@@ -122,7 +122,9 @@ impl OfOrigin {
     /// The bytes of rows stamped later than an epoch, by their number and the mean of the newest ones.
     pub(super) fn bytes_since(&self, since: Epoch) -> usize {
         let wanted = |row: usize| self.stamps[row] > since.0 && self.rows.weight(row as u32) != 0;
-        let rows = (self.first_since(since)..self.stamps.len()).filter(|row| wanted(*row)).count();
+        let rows = (self.first_since(since)..self.stamps.len())
+            .filter(|row| wanted(*row))
+            .count();
         let newest = self.rows.batches().last();
         newest.map_or(0, |(_, newest)| rows * row_bytes(newest))
     }
@@ -220,6 +222,10 @@ impl OfOrigin {
 
 /// The mean size of a row.
 fn row_bytes(rows: &RecordBatch) -> usize {
-    let bytes: usize = rows.columns().iter().map(|column| column.get_buffer_memory_size()).sum();
+    let bytes: usize = rows
+        .columns()
+        .iter()
+        .map(|column| column.get_buffer_memory_size())
+        .sum();
     bytes.div_ceil(rows.num_rows().max(1))
 }

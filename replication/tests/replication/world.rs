@@ -182,7 +182,9 @@ impl World {
         for (peer, effect) in effects {
             match effect {
                 LinkEffect::Send(message) => self.send(name, &peer, &message),
-                LinkEffect::Deliver(_) | LinkEffect::Stage(_) => unreachable!("the region takes its bundles itself"),
+                LinkEffect::Deliver(_) | LinkEffect::Stage(_) => {
+                    unreachable!("the region takes its bundles itself")
+                }
                 LinkEffect::Refused { reason } => {
                     self.refused += 1;
                     self.say(format!("{name} refuses {peer}: {reason}"));

@@ -397,7 +397,11 @@ fn describe(message: &Message) -> String {
                 .collect();
             format!("lack {} at {frontier}", need.join(" "))
         }
-        Message::Staged { stage, chunks, is_full } => format!("staged {stage}: {chunks} {is_full}"),
+        Message::Staged {
+            stage,
+            chunks,
+            is_full,
+        } => format!("staged {stage}: {chunks} {is_full}"),
         Message::Heartbeat(beat) => format!("heartbeat {} at {}", beat.tick, beat.frontier),
     }
 }
