@@ -35,8 +35,8 @@ pub enum Effect {
     },
     /// A new snapshot for readers; durable up to its position.
     Publish(Arc<Snapshot>),
-    /// A snapshot that is not the newest any more, and that a bundle which left shows the end of: others may ask for its
-    /// rows.
+    /// A published snapshot, or one that was passed over, which a bundle that leaves now shows the end of: others may ask
+    /// for its rows.
     Keep(Arc<Snapshot>),
     /// Write this checkpoint, then say `Checkpointed`.
     Checkpoint(Checkpoint),
@@ -124,6 +124,9 @@ pub enum Rejected {
     /// The rows submitted do not have the source's columns.
     #[error("rows without the columns of source {0}")]
     SourceColumns(ObjectId),
+    /// No commit with the token that was asked for is in.
+    #[error("no commit with this token is known")]
+    NotCommitted,
     /// Rows of this table are written in another region.
     #[error("rows of table {0} are written in another region")]
     OtherRegion(ObjectId),

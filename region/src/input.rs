@@ -29,6 +29,14 @@ pub enum Input {
         /// The catalog version they were planned against.
         base_version: u64,
     },
+    /// Asks for the commit that carries a token. Answered like that commit when it is durable, and otherwise with
+    /// [`crate::Rejected::NotCommitted`].
+    Find {
+        /// Chosen by the shell.
+        token: u64,
+        /// The commit's token.
+        id: [u8; 16],
+    },
     /// A connection to the peer of this name is up.
     Connected {
         /// The peer's configured name.

@@ -162,6 +162,10 @@ impl Region {
                     .source(now_ms, append, &self.config, &self.dataflow);
                 self.answer(token, sealed, out);
             }
+            Input::Find { token, id } => {
+                let found = self.sequencer.find(token, &id);
+                self.answer_all(found, out);
+            }
             Input::Ddl {
                 token,
                 changes,
@@ -498,6 +502,10 @@ impl Region {
             self.publish(snapshot, now_ms, out);
             let view = view(&self.dataflow, &self.published.frontier, now_ms);
             self.links.applied(&view, out);
+        }
+        let mut cuts = released.cuts.iter();
+        if cuts.any(|cut| cut.bundle.frontier == self.published.frontier) {
+            out.push(Effect::Keep(self.published.clone()));
         }
         for cut in released.cuts {
             assert!(

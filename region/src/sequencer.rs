@@ -108,6 +108,16 @@ impl Sequencer {
         self.disk_full = full;
     }
 
+    /// The commit that carries a token, if it is in.
+    pub fn find(&self, token: u64, id: &[u8; 16]) -> Decided {
+        let mut decided = Decided::default();
+        match self.tokens.get(id) {
+            Some((position, rows)) => decided.repeated.push((token, position, rows)),
+            None => decided.refused.push((token, Rejected::NotCommitted)),
+        }
+        decided
+    }
+
     /// Checks the transactions of a group, each by itself, and seals those that may be in as one record.
     pub fn commit(
         &mut self,

@@ -65,6 +65,8 @@ pub struct StandingReply {
     pub primary: Option<String>,
     /// The incarnation that counts; `None` for a region that is no member.
     pub incarnation: Option<u32>,
+    /// The names of all members.
+    pub members: Vec<String>,
     /// How far each of its incarnations is known.
     pub known: Vec<KnownLog>,
 }

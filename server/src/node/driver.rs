@@ -220,6 +220,10 @@ impl Driver {
                     effects,
                 );
             }
+            Request::Find { id, reply } => {
+                let token = self.expect_reply(reply);
+                self.step(Input::Find { token, id }, effects);
+            }
             Request::Link(event) => self.take_link_event(event, effects),
             // Commits are handed over together, and a stop is a matter of the loop.
             Request::Commit { .. } | Request::Stop => {}
@@ -319,9 +323,9 @@ impl Driver {
                             let _ = reply.send(outcome);
                         }
                     }
-                    Effect::Keep(snapshot) => self.versions.keep(&snapshot, Instant::now()),
+                    Effect::Keep(snapshot) => self.versions.keep(&snapshot),
                     Effect::Publish(snapshot) => {
-                        self.versions.keep(&snapshot, Instant::now());
+                        self.versions.publish(&snapshot, Instant::now());
                         self.snapshots.send_replace(snapshot);
                     }
                     Effect::Checkpoint(checkpoint) => self.checkpoints.write(checkpoint),

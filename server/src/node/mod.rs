@@ -8,6 +8,7 @@
 //! Nothing here decides anything about data: the region does. What the shell decides is when to sync, when to
 //! checkpoint, and when to stop.
 
+mod aside;
 mod backend;
 mod checkpoints;
 mod clock;
@@ -43,6 +44,7 @@ pub use peers::Peers;
 pub use reincarnation::{ReincarnateError, prepare};
 pub use request::{LinkEvent, LinkNews, Outbox, Request};
 
+use crate::far::once::Once;
 use crate::far::window::Versions;
 use crate::links::{PeerClient, PeerTls};
 use crate::sink::state::SinkState;
@@ -79,6 +81,8 @@ pub struct Node {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     /// What other regions may still read of this one.
     versions: Arc<Versions>,
+    /// What this region carries out for others.
+    forwarded: Arc<Once>,
     /// Where the log ended when the region was opened.
     opened_at: Position,
     /// DDL is planned and submitted one at a time, or statements would keep overtaking each other's catalog.
@@ -104,6 +108,7 @@ impl Node {
             requests,
             snapshots,
             versions,
+            forwarded: Arc::default(),
             opened_at,
             ddl: tokio::sync::Mutex::new(()),
             sources: SourceState::default(),
@@ -162,6 +167,16 @@ impl Node {
     pub async fn submit(&self, writes: WriteSet) -> Result<Committed, Rejected> {
         let (reply, outcome) = oneshot::channel();
         self.ask(Request::Commit { writes, reply }, outcome).await
+    }
+
+    /// The commit that carries a token, once it is durable; `None` when there is none.
+    pub(crate) async fn find(&self, id: [u8; 16]) -> Result<Option<Committed>, Rejected> {
+        let (reply, outcome) = oneshot::channel();
+        match self.ask(Request::Find { id, reply }, outcome).await {
+            Ok(committed) => Ok(Some(committed)),
+            Err(Rejected::NotCommitted) => Ok(None),
+            Err(rejected) => Err(rejected),
+        }
     }
 
     /// What the tasks of sources are doing.

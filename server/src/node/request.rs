@@ -36,6 +36,13 @@ pub enum Request {
         /// The outcome, once durable.
         reply: Reply,
     },
+    /// Asks for the commit that carries a token.
+    Find {
+        /// The token.
+        id: [u8; 16],
+        /// The commit, once durable, or [`Rejected::NotCommitted`].
+        reply: Reply,
+    },
     /// Something happened on a connection to a peer.
     Link(LinkEvent),
     /// Checkpoint and end.

@@ -50,6 +50,7 @@ pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
         Rejected::SourceMoved { .. } | Rejected::SourceColumns(_) => {
             SqlError::new(SERIALIZATION_FAILURE, rejected.to_string())
         }
+        Rejected::NotCommitted => SqlError::internal(rejected.to_string()),
         Rejected::OtherRegion(id) => {
             SqlError::unsupported(format!("rows of \"{}\" are written in another region", name(*id)))
                 .hint("connect to the table's region")

@@ -202,13 +202,21 @@ async fn a_fenced_region_comes_back_with_what_it_wrote_meanwhile() {
     let eu = cluster.connect("eu").await.expect("eu answers");
     run(&eu, "INSERT INTO product VALUES (2, 'milk'), (3, 'ale')").await;
     expect(&cluster, &["us", "ap"], "SELECT count(*) FROM product", "3").await;
+    let us = cluster.connect("us").await.expect("us answers");
+    for table in ["emptied", "dropped"] {
+        run(&us, &format!("CREATE TABLE {table} (id int PRIMARY KEY)")).await;
+        wait_for_rows(&eu, &format!("SELECT count(*) FROM {table}"), &["0".to_owned()]).await;
+    }
     cluster.set_cut("eu", true);
     run(&eu, "INSERT INTO orders VALUES (7, 1)").await;
+    run(&eu, "INSERT INTO emptied VALUES (1), (2)").await;
+    run(&eu, "INSERT INTO dropped VALUES (1), (2)").await;
     run(&eu, "INSERT INTO product VALUES (4, 'gin')").await;
     run(&eu, "UPDATE product SET name = 'oat milk' WHERE id = 2").await;
     run(&eu, "UPDATE product SET name = 'porter' WHERE id = 3").await;
-    let us = cluster.connect("us").await.expect("us answers");
     run(&us, "UPDATE product SET name = 'stout' WHERE id = 3").await;
+    run(&us, "TRUNCATE emptied").await;
+    run(&us, "DROP TABLE dropped").await;
     run(&us, "ALTER DATABASE tributary FENCE REGION eu").await;
     expect(
         &cluster,
@@ -227,6 +235,7 @@ async fn a_fenced_region_comes_back_with_what_it_wrote_meanwhile() {
     expect(&cluster, &["us", "eu", "ap"], VIEW, "tea|4").await;
     let names = "SELECT string_agg(name, ',' ORDER BY id) FROM product";
     expect(&cluster, &["us", "eu", "ap"], names, "tea,oat milk,stout,gin").await;
+    expect(&cluster, &["us", "eu"], "SELECT count(*) FROM emptied", "0").await;
     // What had been acknowledged and lost to another write is reported.
     let report = std::fs::read_to_string(cluster.data("eu").join("superseded-1/REPORT.txt"));
     assert!(report.is_ok_and(|report| report.contains("porter")));
