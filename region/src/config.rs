@@ -9,6 +9,9 @@ use tributary_storage::{Position, SpillArea};
 
 use crate::source::{NoSources, SourceReader};
 
+/// Longer than a restart takes.
+const MEMBERS_WAIT_MS: u64 = 30_000;
+
 /// The configuration of one region.
 #[derive(Clone, Debug)]
 pub struct RegionConfig {
@@ -30,6 +33,9 @@ pub struct RegionConfig {
     /// How far the hybrid clock may run ahead of the wall clock before the region refuses its own writes to
     /// GLOBAL tables.
     pub clock_drift_max_ms: u64,
+    /// How long a primary that lost its log waits for members that are away before it goes on: they may know of DDL that
+    /// the others have not heard of.
+    pub members_wait_ms: u64,
     /// Rows that one backfill poll feeds to a new view.
     pub backfill_rows_max: usize,
     /// Computes the partitions of views.
@@ -85,6 +91,7 @@ impl RegionConfig {
             incarnation_min: 0,
             sealed_records_max: 4096,
             clock_drift_max_ms: 10_000,
+            members_wait_ms: MEMBERS_WAIT_MS,
             backfill_rows_max: 16_384,
             workers: Arc::new(Inline::new(1)),
             loaders: Arc::new(Inline::new(1)),

@@ -17,7 +17,7 @@ use crate::effect::{Committed, Effect, Rejected};
 use crate::entry::Entry;
 use crate::error::{RegionError, Result};
 use crate::input::Input;
-use crate::links::{Links, View};
+use crate::links::{Agreement, Links, View};
 use crate::outbound::{HeldCut, Outbound};
 use crate::replay::{KeptResults, replay};
 use crate::sequencer::Sequencer;
@@ -38,6 +38,8 @@ pub struct Region {
     status_ms: u64,
     /// The version of the catalog by whose members there are links.
     members_version: u64,
+    /// Of a primary that lost its log: since when those that are connected know no more than it does.
+    agreed_since_ms: Option<u64>,
     checkpoint_due: bool,
     gathering: Option<Gathering>,
     stopped: bool,
@@ -85,6 +87,7 @@ impl Region {
             kept,
             status_ms: 0,
             members_version: 0,
+            agreed_since_ms: None,
             checkpoint_due: false,
             gathering: None,
             stopped: false,
@@ -391,7 +394,7 @@ impl Region {
                     region,
                     incarnation: incarnation - 1,
                 };
-                if !self.links.agree_on(before, &self.published.frontier) {
+                if !self.all_agree_on(before, now_ms) {
                     return;
                 }
                 let change = MemberChange::Reincarnate { incarnation };
@@ -400,6 +403,22 @@ impl Region {
             }
         };
         out.push(append(record));
+    }
+
+    /// Whether every member knows no more of an origin; members that are away are waited for, but not for ever.
+    fn all_agree_on(&mut self, origin: OriginId, now_ms: u64) -> bool {
+        let (name, catalog) = (&self.config.name, self.dataflow.catalog());
+        match self.links.agree_on(origin, &self.published.frontier, name, catalog) {
+            Agreement::All => true,
+            Agreement::Connected => {
+                let since_ms = *self.agreed_since_ms.get_or_insert(now_ms);
+                now_ms.saturating_sub(since_ms) >= self.config.members_wait_ms
+            }
+            Agreement::None => {
+                self.agreed_since_ms = None;
+                false
+            }
+        }
     }
 
     /// Begins the checkpoint that is due, or gathers a portion of the one that was begun.

@@ -147,7 +147,7 @@ impl MemberProfile {
             return Self::default();
         }
         let mut often = |every_ms: u64| *rng.pick(&[0, every_ms, 2 * every_ms]);
-        let mut drawn = Self {
+        Self {
             wipe_every_ms: often(1_500),
             wipe_primary_every_ms: often(2_500),
             restore_every_ms: often(1_500),
@@ -155,13 +155,7 @@ impl MemberProfile {
             add_every_ms: often(1_000),
             drop_every_ms: often(2_500),
             set_primary_every_ms: often(1_500),
-        };
-        if drawn.wipe_primary_every_ms > 0 {
-            // What only a lost primary knew is lost with it: a region that it had dropped would be a member again, and
-            // the operator, who knows better, would not start it (seed 55, before this).
-            drawn.drop_every_ms = 0;
         }
-        drawn
     }
 }
 

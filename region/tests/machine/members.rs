@@ -509,6 +509,44 @@ fn a_primary_that_lost_its_log_finds_its_cluster_and_goes_on() {
 }
 
 #[test]
+fn a_primary_that_lost_its_log_waits_for_members_that_are_away() {
+    for is_late in [false, true] {
+        let mut cluster = Cluster::new(&["us", "eu", "ap"]);
+        cluster.with_view("us");
+        cluster.run(400);
+        // What only ap hears of.
+        let eu = cluster.stop("eu");
+        cluster
+            .ddl("us", "CREATE TABLE last (id INT PRIMARY KEY, v INT)")
+            .expect("made");
+        cluster.run(400);
+        cluster.stop("us");
+        let ap = cluster.stop("ap");
+        cluster.start("eu", &["us", "ap"], eu, |_| {});
+        cluster.start("us", &["eu", "ap"], Vec::new(), |config| {
+            config.reincarnate = true;
+            config.members_wait_ms = 2_000;
+        });
+        cluster.run(1_000);
+        let writes_as = |cluster: &Cluster| cluster.snapshot("us").origin;
+        assert_eq!(writes_as(&cluster), None, "ap may know more");
+        if is_late {
+            cluster.run(2_500);
+            assert!(writes_as(&cluster).is_some(), "it does not wait for ever");
+            continue;
+        }
+        cluster.start("ap", &["us", "eu"], ap, |_| {});
+        cluster.run(1_500);
+        for name in ["us", "eu", "ap"] {
+            let snapshot = cluster.snapshot(name);
+            assert!(snapshot.catalog.object("last").is_some(), "{name}");
+            let us = snapshot.catalog.region_named("us").expect("a member");
+            assert_eq!(snapshot.catalog.regions[&us].incarnation, 2, "{name}");
+        }
+    }
+}
+
+#[test]
 fn the_primary_is_handed_over_and_the_old_one_is_dropped() {
     let mut cluster = Cluster::new(&["us", "eu", "ap"]);
     cluster.with_view("us");

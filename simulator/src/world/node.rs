@@ -108,6 +108,8 @@ impl Node {
         config.sealed_records_max = options.limits.sealed_records_max;
         config.link.pending_keys_max = options.limits.pending_keys_max;
         config.link.window_bundles_max = options.limits.window_bundles_max;
+        // Longer than most regions are away.
+        config.members_wait_ms = 2_000;
         config.defects = defects(options.control);
         config.workers = Arc::new(Inline::new(options.partitions));
         if options.spilled {
