@@ -408,7 +408,10 @@ impl Region {
     /// Whether every member knows no more of an origin; members that are away are waited for, but not for ever.
     fn all_agree_on(&mut self, origin: OriginId, now_ms: u64) -> bool {
         let (name, catalog) = (&self.config.name, self.dataflow.catalog());
-        match self.links.agree_on(origin, &self.published.frontier, name, catalog) {
+        match self
+            .links
+            .agree_on(origin, &self.published.frontier, name, catalog)
+        {
             Agreement::All => true,
             Agreement::Connected => {
                 let since_ms = *self.agreed_since_ms.get_or_insert(now_ms);
