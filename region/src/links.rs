@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_planner::catalog::{Catalog, RegionDef};
-use tributary_replication::link::{CutRequest, LinkConfig, LinkEffect, LinkState, LinkStatus, Message};
+use tributary_replication::link::{CutRequest, LinkConfig, LinkEffect, LinkState, LinkStatus, Message, stranger};
 use tributary_replication::{
     Changed, Epoch, Frontier, Identity, Inbox, Link, Local, Member, Offered, SectionObject, Tick,
 };
@@ -290,10 +290,19 @@ impl Links {
         f: impl FnOnce(&mut Link, &Local<'_>, &mut Vec<LinkEffect>),
     ) {
         let Some(link) = self.links.get_mut(peer) else {
-            out.push(Effect::Close {
-                peer: peer.to_owned(),
-                reason: "it is no member of the cluster".into(),
+            let (peer, reason) = (peer.to_owned(), stranger(peer));
+            let message = Message::Refuse {
+                reason: reason.clone(),
+            };
+            out.push(Effect::Send {
+                peer: peer.clone(),
+                message,
             });
+            out.push(Effect::Refused {
+                peer: peer.clone(),
+                reason: reason.clone(),
+            });
+            out.push(Effect::Close { peer, reason });
             return;
         };
         let mut effects = Vec::new();

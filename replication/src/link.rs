@@ -43,6 +43,7 @@ use incoming::Incoming;
 use outgoing::Outgoing;
 
 pub use config::LinkConfig;
+pub use handshake::stranger;
 pub use message::{CONTROL_BYTES_MAX, Echo, Heartbeat, Hello, LINK_FORMAT, Message, Standing};
 pub use status::{LinkState, LinkStatus, PeerIdentity};
 

@@ -2,8 +2,7 @@
 //!
 //! Real links are TCP streams. This network is worse on purpose (it loses, doubles, reorders and damages
 //! single messages), because the protocol promises to survive that; only a damaged message costs the connection,
-//! as it would in the server. Greetings come in order: one that is older than the last would be taken for a new session,
-//! and nothing would tell the peer (seed 143, before this; no stream does that).
+//! as it would in the server.
 
 use std::collections::BTreeMap;
 
@@ -171,14 +170,8 @@ impl Network {
         let mut arriving = Vec::new();
         for _ in 0..copies {
             let mut at_ms = now_ms + delay_ms + self.rng.between(0, jitter_ms);
-            let overtaken = chance(&mut self.rng, reordering);
-            let later_ms = if overtaken {
-                self.rng.between(0, 3 * (delay_ms + 10))
-            } else {
-                0
-            };
-            if overtaken && !is_greeting(&bytes) {
-                at_ms += later_ms;
+            if chance(&mut self.rng, reordering) {
+                at_ms += self.rng.between(0, 3 * (delay_ms + 10));
                 self.counts.reordered += 1;
             } else {
                 at_ms = at_ms.max(link.last_arrival_ms);
@@ -201,9 +194,4 @@ impl Network {
         }
         arriving
     }
-}
-
-/// Whether a message opens a session: its kind stands behind the prefix.
-fn is_greeting(bytes: &Bytes) -> bool {
-    bytes.get(10) == Some(&1)
 }

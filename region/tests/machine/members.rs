@@ -595,3 +595,20 @@ fn the_primary_is_handed_over_and_the_old_one_is_dropped() {
     cluster.run(400);
     assert_eq!(cluster.view("ap", "n"), rows(&[[1, 1]]));
 }
+
+#[test]
+fn a_stranger_is_told_why_nobody_talks_to_it() {
+    let mut cluster = Cluster::new(&["us", "eu"]);
+    let mut out = Vec::new();
+    let region = &mut cluster.nodes.get_mut("us").expect("it runs").region;
+    let peer = "br".to_owned();
+    region.step(START_MS + 1_000, Input::Connected { peer }, &mut out);
+    let told = out.iter().position(|effect| {
+        matches!(effect, Effect::Send { peer, message: Message::Refuse { reason } }
+            if peer == "br" && reason.contains("ADD REGION \"br\" first"))
+    });
+    let closed = out
+        .iter()
+        .position(|effect| matches!(effect, Effect::Close { peer, .. } if peer == "br"));
+    assert!(told.is_some() && told < closed, "it is told, and then left");
+}

@@ -48,6 +48,11 @@ fn standing((region, member): (&RegionId, &Member)) -> Standing {
     }
 }
 
+/// Why somebody who is no member is not talked to.
+pub fn stranger(name: &str) -> String {
+    format!("no member of this cluster is named {name}: ALTER DATABASE tributary ADD REGION \"{name}\" first")
+}
+
 /// Whether the catalog says that an origin's log is continued no more.
 pub(crate) fn is_over(origin: OriginId, local: &Local<'_>) -> bool {
     let member = local.members.get(&origin.region);
@@ -108,10 +113,7 @@ fn judge_names(hello: &Hello, local: &Local<'_>, peer: &str) -> Result<(), Verdi
     else {
         return match named.next() {
             Some(_) => outdated(format!("region {} was dropped from this cluster", hello.name)),
-            None => refuse(format!(
-                "no member of this cluster is named {name}: ALTER DATABASE tributary ADD REGION \"{name}\" first",
-                name = hello.name
-            )),
+            None => refuse(stranger(&hello.name)),
         };
     };
     match hello.region() {

@@ -27,6 +27,10 @@ impl Link {
     }
 
     pub(super) fn hello(&mut self, hello: &Hello, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
+        if self.peer_session.is_some_and(|known| is_earlier(hello.session, known)) {
+            // Overtaken by the greeting of a later session, which says who the peer is by now.
+            return;
+        }
         match handshake::judge(hello, local, &self.peer) {
             Ok(()) => {}
             Err(handshake::Verdict::Refuse(reason)) => {
@@ -258,4 +262,10 @@ impl Link {
             self.freshness.covered(local.frontier.get(origin));
         }
     }
+}
+
+/// Whether a session of a peer began before another one of the same connection. Sessions are numbered in their low 16
+/// bits; the time above them is that of a clock that may jump.
+fn is_earlier(session: u64, known: u64) -> bool {
+    (session.wrapping_sub(known) & 0xffff) > 0x8000
 }

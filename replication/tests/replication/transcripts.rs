@@ -2,7 +2,7 @@
 //! them. `BLESS=1` writes the second part anew; it is then reviewed like code.
 //!
 //! Commands: `regions a b c` (always first), `connect a b`, `disconnect a b`, `run MS`, `write a key=value`
-//! (`key=` deletes), `lose a b COUNT` (messages that are no heartbeats), `mute a b` (everything), `restart a`, `joining a`, `join a`,
+//! (`key=` deletes), `lose a b COUNT` (messages that are no heartbeats), `late a b MS` (the next that is no heartbeat), `mute a b` (everything), `restart a`, `joining a`, `join a`,
 //! `rename a NAME`, `cluster a BYTE`, `epoch a EPOCH`, `fork a`, `fence a b` and `drop a b` (what the catalog of a says of b), `small-messages` and `few-keys` (before
 //! `regions`), `heartbeats`, `state a`, `status a b`.
 
@@ -89,6 +89,9 @@ fn command(world: &mut World, words: &[&str]) {
         }
         ["lose", a, b, count] => {
             world.lose.insert((a.to_string(), b.to_string()), number(count));
+        }
+        ["late", a, b, ms] => {
+            world.late.insert((a.to_string(), b.to_string()), number(ms));
         }
         ["mute", a, b] => {
             world.mute.insert((a.to_string(), b.to_string()));

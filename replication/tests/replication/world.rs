@@ -42,6 +42,8 @@ pub struct World {
     pub show_heartbeats: bool,
     /// The next messages from one region to another that get lost.
     pub lose: BTreeMap<(String, String), u64>,
+    /// How much later than others the next message that is no heartbeat arrives.
+    pub late: BTreeMap<(String, String), u64>,
     /// Directions in which nothing arrives.
     pub mute: BTreeSet<(String, String)>,
     pub transcript: Vec<String>,
@@ -93,6 +95,7 @@ impl World {
             now_ms: 0,
             show_heartbeats: false,
             lose: BTreeMap::new(),
+            late: BTreeMap::new(),
             mute: BTreeSet::new(),
             transcript: vec![],
             refused: 0,
@@ -225,12 +228,21 @@ impl World {
         if lost_on_purpose && let Some(count) = lose {
             *count -= 1;
         }
+        let late = (from.to_string(), to.to_string());
+        let late_ms = match is_heartbeat {
+            true => 0,
+            false => self.late.remove(&late).unwrap_or(0),
+        };
         let mute = self.mute.contains(&(from.to_string(), to.to_string()));
         let lost = lost_on_purpose || mute || self.dice.roll(100) < self.weather.loss_percent;
         if shown {
             self.say(format!(
                 "{from} -> {to}: {message}{}",
-                if lost { " (lost)" } else { "" }
+                match (lost, late_ms) {
+                    (true, _) => " (lost)",
+                    (false, 0) => "",
+                    (false, _) => " (late)",
+                }
             ));
         }
         if lost || !self.connected.contains(&pair(from, to)) {
@@ -250,7 +262,7 @@ impl World {
                 bytes[at] ^= 1 << self.dice.roll(8);
             }
             self.messages += 1;
-            let due = (self.now_ms + delay_ms.max(1), self.messages);
+            let due = (self.now_ms + late_ms + delay_ms.max(1), self.messages);
             self.under_way
                 .insert(due, (from.into(), to.into(), Bytes::from(bytes)));
         }
