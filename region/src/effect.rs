@@ -124,6 +124,16 @@ pub enum Rejected {
     /// The rows submitted do not have the source's columns.
     #[error("rows without the columns of source {0}")]
     SourceColumns(ObjectId),
+    /// A GLOBAL table holds as many tombstones as it may, since members have not acknowledged them.
+    #[error("table {table} has reached its maximum of {tombstones_max} tombstones")]
+    Tombstones {
+        /// The table.
+        table: ObjectId,
+        /// How many it may hold.
+        tombstones_max: usize,
+        /// The members that have not acknowledged the oldest ones, by name.
+        kept_by: Vec<String>,
+    },
     /// Rows of this table are written in another region.
     #[error("rows of table {0} are written in another region")]
     OtherRegion(ObjectId),

@@ -88,6 +88,9 @@ pub struct Node {
     pub suspect: Option<Suspect>,
     /// An earlier state of its disks.
     pub copy: Option<Copy>,
+    /// Whether its disks were put back to an earlier state that nobody knows more of than it does itself: it may still
+    /// lack what it had acknowledged of others.
+    pub put_back: bool,
 }
 
 /// The name of region number `index`.
@@ -108,6 +111,7 @@ impl Node {
         config.sealed_records_max = options.limits.sealed_records_max;
         config.link.pending_keys_max = options.limits.pending_keys_max;
         config.link.window_bundles_max = options.limits.window_bundles_max;
+        config.collect_every_ms = options.limits.collect_every_ms;
         config.defects = defects(options.control);
         config.workers = Arc::new(Inline::new(options.partitions));
         if options.spilled {
@@ -142,6 +146,7 @@ impl Node {
             lost: None,
             suspect: None,
             copy: None,
+            put_back: false,
         }
     }
 
@@ -164,7 +169,7 @@ impl Node {
         self.state_disk.set_full(self.full);
         self.log_disk.set_full(self.full);
         (self.copy, self.lost) = (None, None);
-        self.is_held = false;
+        (self.is_held, self.put_back) = (false, false);
     }
 
     /// The log of its present life.
@@ -223,6 +228,7 @@ fn defects(control: Option<Control>) -> Defects {
         Some(Control::ReuseIncarnation) => defects.reuse_incarnation = true,
         Some(Control::KeepSuperseded) => defects.keep_superseded = true,
         Some(Control::JoinEarly) => defects.join_early = true,
+        Some(Control::CollectEarly) => defects.collect_early = true,
         Some(Control::LoseFlush(_)) | None => {}
     }
     defects
