@@ -49,6 +49,11 @@ pub struct RegionConfig {
     /// Positions of the log at which the results of all views are kept, to be taken with `Region::take_kept`, when a
     /// replay comes past them: what a sink had written when the process ended.
     pub keep_results_at: BTreeSet<Position>,
+    /// How often, at most, stable tombstones are looked for, in milliseconds.
+    pub collect_every_ms: u64,
+    /// Tombstones that a GLOBAL table may hold: while others have not acknowledged so many, this region deletes no more of
+    /// its rows.
+    pub tombstones_max: usize,
     /// Settings of every link.
     pub link: LinkConfig,
     /// Deliberate faults, for negative controls only.
@@ -73,6 +78,8 @@ pub struct Defects {
     pub keep_superseded: bool,
     /// Take part before every view is computed.
     pub join_early: bool,
+    /// Drop tombstones that others have not acknowledged, and do not tell.
+    pub collect_early: bool,
     /// Faults of replication.
     pub replication: tributary_replication::Defects,
     /// Faults of the operators.
@@ -98,6 +105,8 @@ impl RegionConfig {
             spill: None,
             sources: Arc::new(NoSources),
             keep_results_at: BTreeSet::new(),
+            collect_every_ms: 1_000,
+            tombstones_max: 1_000_000,
             link: LinkConfig::default(),
             defects: Defects::default(),
         }

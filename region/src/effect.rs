@@ -127,6 +127,16 @@ pub enum Rejected {
     /// No commit with the token that was asked for is in.
     #[error("no commit with this token is known")]
     NotCommitted,
+    /// A GLOBAL table holds as many tombstones as it may, since members have not acknowledged them.
+    #[error("table {table} has reached its maximum of {tombstones_max} tombstones")]
+    Tombstones {
+        /// The table.
+        table: ObjectId,
+        /// How many it may hold.
+        tombstones_max: usize,
+        /// The members that have not acknowledged the oldest ones, by name.
+        kept_by: Vec<String>,
+    },
     /// Rows of this table are written in another region.
     #[error("rows of table {0} are written in another region")]
     OtherRegion(ObjectId),

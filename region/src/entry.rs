@@ -7,6 +7,7 @@
 //!   Source            offsets of rows read         announces
 //!   Bundles           an applicable set, verbatim  announces if own slots or own rows (TRUNCATE) changed
 //!   Attach            a view's backfill is done    announces
+//!   Collect           stable tombstones go         announces nothing: others see no difference
 //! ```
 //!
 //! Rows travel as Arrow IPC, the envelope as postcard, the catalog as JSON (its plans outlive this version).
@@ -21,7 +22,7 @@ use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tributary_planner::catalog::CatalogChange;
-use tributary_replication::{Hlc, TableWrites};
+use tributary_replication::{Frontier, Hlc, TableWrites};
 use tributary_storage::{ObjectId, Position};
 
 use crate::error::{RegionError, Result};
@@ -58,6 +59,11 @@ pub enum Entry {
     Bundles(Vec<Bytes>),
     /// The backfill of a view is complete in this region.
     Attach(ObjectId),
+    /// Every member has acknowledged everything up to `stable`: tombstones of writes up to there go.
+    Collect {
+        /// Up to where.
+        stable: Frontier,
+    },
 }
 
 impl Entry {
@@ -69,7 +75,7 @@ impl Entry {
                 rows as u64
             }
             Self::Source { from, to, .. } => to - from,
-            Self::Catalog(_) | Self::Joined | Self::Bundles(_) | Self::Attach(_) => 0,
+            Self::Catalog(_) | Self::Joined | Self::Bundles(_) | Self::Attach(_) | Self::Collect { .. } => 0,
         }
     }
 }
@@ -132,6 +138,9 @@ enum Stored {
         tables: Vec<(ObjectId, Block)>,
         source: Option<(ObjectId, u64)>,
     },
+    Collect {
+        stable: Frontier,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -171,6 +180,9 @@ impl Timed {
                 Stored::Bundles(bundles.iter().map(|bytes| Block(bytes.to_vec())).collect())
             }
             Entry::Attach(view) => Stored::Attach(*view),
+            Entry::Collect { stable } => Stored::Collect {
+                stable: stable.clone(),
+            },
             &Entry::Source {
                 source,
                 from,
@@ -229,6 +241,7 @@ impl Timed {
                 Entry::Bundles(bundles.into_iter().map(|bytes| Bytes::from(bytes.0)).collect())
             }
             Stored::Attach(view) => Entry::Attach(view),
+            Stored::Collect { stable } => Entry::Collect { stable },
             Stored::Source {
                 source,
                 from,
@@ -313,6 +326,8 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{Int64Array, StringArray};
+    use tributary_replication::Epoch;
+    use tributary_storage::{OriginId, RegionId};
 
     use super::*;
 
@@ -392,6 +407,19 @@ mod tests {
                 mark: 3
             }
         ));
+    }
+
+    #[test]
+    fn a_collection_survives_the_log() {
+        let stable = Frontier::from_iter([(OriginId::first(RegionId(3)), Epoch(70))]);
+        let timed = Timed {
+            hlc: Hlc::from_ms(79),
+            entry: Entry::Collect {
+                stable: stable.clone(),
+            },
+        };
+        let read = Timed::decode(Position(1), &timed.encode()).expect("just written");
+        assert!(matches!(read.entry, Entry::Collect { stable: read } if read == stable));
     }
 
     #[test]

@@ -18,6 +18,7 @@
 pub mod backfill;
 pub mod bundles;
 pub mod checkpoint;
+mod collection;
 pub mod commits;
 pub mod config;
 pub mod dataflow;

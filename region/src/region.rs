@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tributary_executor::Inline;
 use tributary_planner::catalog::{CatalogChange, MemberChange, RegionDef};
-use tributary_replication::{Epoch, Frontier, Hlc, LinkState};
+use tributary_replication::{Epoch, Frontier, Hlc, LinkState, ReceivedBundle};
 use tributary_storage::checkpoint::Loaded;
 use tributary_storage::{ObjectId, OriginId, Position, Record, RegionId};
 
 use crate::bundles;
 use crate::checkpoint::{Gathered, Gathering};
+use crate::collection::{Collection, standings};
 use crate::commits::{self, Decided};
 use crate::config::RegionConfig;
 use crate::dataflow::{Counts, Dataflow, ViewState};
@@ -40,6 +41,7 @@ pub struct Region {
     members_version: u64,
     /// Of a primary that lost its log: since when those that are connected know no more than it does.
     agreed_since_ms: Option<u64>,
+    collection: Collection,
     checkpoint_due: bool,
     gathering: Option<Gathering>,
     stopped: bool,
@@ -88,6 +90,7 @@ impl Region {
             status_ms: 0,
             members_version: 0,
             agreed_since_ms: None,
+            collection: Collection::default(),
             checkpoint_due: false,
             gathering: None,
             stopped: false,
@@ -189,12 +192,13 @@ impl Region {
             Input::Message { peer, message } => {
                 let view = view(&self.dataflow, &self.published.frontier, now_ms);
                 self.links.receive(&peer, message, &view, out);
-                self.take_bundles(now_ms, out);
+                self.take_bundles(now_ms, out)?;
             }
             Input::Persisted { position } => self.outbound.persist(position),
             Input::Timer => {
                 let view = view(&self.dataflow, &self.published.frontier, now_ms);
                 self.links.poll(&view, out);
+                self.collect(now_ms, out);
                 self.cut_if_level(now_ms)?;
                 if now_ms.saturating_sub(self.status_ms) >= STATUS_PERIOD_MS || now_ms < self.status_ms {
                     self.publish_status(now_ms, out);
@@ -250,7 +254,12 @@ impl Region {
         self.answer_all(decided, out);
     }
 
-    fn answer_all(&mut self, decided: Decided, out: &mut Vec<Effect>) {
+    fn answer_all(&mut self, mut decided: Decided, out: &mut Vec<Effect>) {
+        for (_, rejected) in &mut decided.refused {
+            if let Rejected::Tombstones { table, kept_by, .. } = rejected {
+                *kept_by = self.published.tombstones_kept_by(*table);
+            }
+        }
         let refusals = decided.refused.into_iter();
         out.extend(refusals.map(|(token, rejected)| Effect::Reply {
             token,
@@ -279,14 +288,35 @@ impl Region {
     }
 
     /// Seals the bundles that have become applicable.
-    fn take_bundles(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+    ///
+    /// # Errors
+    /// When tombstones are gone that this region has never heard of.
+    fn take_bundles(&mut self, now_ms: u64, out: &mut Vec<Effect>) -> Result<()> {
         let mut reach = self.sequencer.frontier().clone();
         if let Some(origin) = self.dataflow.origin() {
             reach.advance(origin, self.dataflow.frontier().get(origin));
         }
         let set = self.links.inbox().take_applicable(&reach);
         if set.is_empty() {
-            return;
+            return Ok(());
+        }
+        match lacking(&set, &reach) {
+            Some(_) if reach.is_empty() => {
+                // Nothing is here yet. Those who had seen a tombstone have dropped it, another had not seen it when it cut
+                // its bundle: by now it has.
+                let inbox = self.links.inbox();
+                set.iter()
+                    .for_each(|received| inbox.ask_again(&received.peer, &received.bundle));
+                return Ok(());
+            }
+            Some((peer, origin, epoch)) => {
+                return Err(RegionError::TooFarBehind {
+                    peer,
+                    lacks: format!("{origin}:{epoch}"),
+                    joined: self.dataflow.has_joined(),
+                });
+            }
+            None => {}
         }
         let peers: Vec<String> = set.iter().map(|received| received.peer.clone()).collect();
         match bundles::validate(set, self.sequencer.catalog(), &self.dataflow, self.config.tick_ms) {
@@ -314,6 +344,7 @@ impl Region {
                 out.push(Effect::Close { peer, reason });
             }
         }
+        Ok(())
     }
 
     /// Whether a region that joins would take an incarnation that was given out before, since those who sent this have
@@ -358,7 +389,7 @@ impl Region {
         self.join(now_ms, out);
         self.hold_snapshot();
         // A bundle that waited for one that has just been sealed by an earlier call.
-        self.take_bundles(now_ms, out);
+        self.take_bundles(now_ms, out)?;
         self.cut_if_level(now_ms)
     }
 
@@ -376,6 +407,37 @@ impl Region {
             self.links.keep_to_members(&self.config.name, catalog, out);
         }
         Ok(())
+    }
+
+    /// Has tombstones dropped that everybody has acknowledged, from time to time.
+    fn collect(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        let Some(own) = self.dataflow.writes_as() else {
+            return;
+        };
+        let is_due = self.collection.is_due(now_ms, self.config.collect_every_ms);
+        if !is_due || !self.sequencer.is_level() || self.sequencer.is_disk_full() {
+            return;
+        }
+        let links = self.links.status();
+        let durable = &self.published.frontier;
+        let stable = match self.config.defects.collect_early {
+            true => Some(durable.clone()),
+            false => {
+                let standings = standings(own, self.dataflow.catalog(), &links);
+                self.collection.look(now_ms, durable, &standings)
+            }
+        };
+        let at = self.sequencer.time(now_ms);
+        if let Some(stable) = stable.filter(|stable| self.dataflow.has_stable(stable, at)) {
+            // What still waits from a log that is continued no more was not asked for above.
+            let catalog = self.dataflow.catalog().clone();
+            self.links.inbox().keep_senders(|sender| {
+                let region = catalog.regions.get(&sender.region);
+                region.is_some_and(|def| def.is_member() && def.incarnation == sender.incarnation)
+            });
+            let (record, _) = self.sequencer.seal(now_ms, Entry::Collect { stable });
+            out.push(append(record));
+        }
     }
 
     /// Takes part once everything that a peer had when it spoke is here and every view is computed from it.
@@ -554,6 +616,22 @@ impl Region {
         self.published = Arc::new(snapshot);
         out.push(Effect::Publish(self.published.clone()));
     }
+}
+
+/// What a region at `reach` would have to know to take in a set of bundles: up to where one of the senders has dropped
+/// tombstones. A region that holds nothing at all holds nothing that was deleted; then all parts of the set must have been
+/// cut by regions that had seen what others of them have dropped.
+fn lacking(set: &[ReceivedBundle], reach: &Frontier) -> Option<(String, OriginId, Epoch)> {
+    let cuts = || set.iter().map(|received| &received.bundle.frontier);
+    set.iter().find_map(|received| {
+        let mut collected = received.bundle.collected.iter();
+        let is_lacking = |(origin, epoch): &(OriginId, Epoch)| match reach.is_empty() {
+            true => cuts().any(|cut| cut.get(*origin) < *epoch),
+            false => reach.get(*origin) < *epoch,
+        };
+        let (origin, epoch) = collected.find(is_lacking)?;
+        Some((received.peer.clone(), origin, epoch))
+    })
 }
 
 /// A record that answers nobody.

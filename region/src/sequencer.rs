@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use tributary_planner::catalog::{Catalog, CatalogChange, Standing, TableLocality};
+use tributary_planner::catalog::{Catalog, CatalogChange, Standing, TableDef, TableLocality};
 use tributary_replication::{Bundle, Epoch, Frontier, Hlc, HlcClock};
 use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Record};
 
@@ -19,7 +19,7 @@ use crate::entry::{Entry, Timed};
 use crate::overlay::{Overlay, OverlayVersion};
 use crate::source::SourceAppend;
 use crate::tokens::{CommitToken, Tokens};
-use crate::writes::WriteSet;
+use crate::writes::{TableChange, WriteSet};
 
 /// A record that is sealed and not yet stepped.
 #[derive(Clone, Debug)]
@@ -118,6 +118,11 @@ impl Sequencer {
         decided
     }
 
+    /// Whether the disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full
+    }
+
     /// Checks the transactions of a group, each by itself, and seals those that may be in as one record.
     pub fn commit(
         &mut self,
@@ -129,6 +134,7 @@ impl Sequencer {
         let mut decided = Decided::default();
         let mut admitted = Vec::with_capacity(group.len());
         let mut once = BTreeSet::new();
+        let mut deletes = BTreeMap::new();
         for submission in group {
             let token = submission.writes.token;
             if let Some((position, rows)) = token.and_then(|token| self.tokens.get(&token.id)) {
@@ -140,7 +146,10 @@ impl Sequencer {
                 decided.refused.push((submission.token, Rejected::Overloaded));
                 continue;
             }
-            match self.admit(now_ms, &submission.writes, config, dataflow) {
+            let room = self
+                .admit(now_ms, &submission.writes, config, dataflow)
+                .and_then(|()| self.admit_deletes(&submission.writes, &mut deletes, config, dataflow));
+            match room {
                 Ok(()) => admitted.push(submission),
                 Err(rejected) => decided.refused.push((submission.token, rejected)),
             }
@@ -300,6 +309,47 @@ impl Sequencer {
             }
         }
         Ok(())
+    }
+
+    /// Whether the rows that are to be deleted have room for their tombstones. `deletes` counts those of the submissions
+    /// that go into the same record.
+    fn admit_deletes(
+        &self,
+        writes: &WriteSet,
+        deletes: &mut BTreeMap<ObjectId, usize>,
+        config: &RegionConfig,
+        dataflow: &Dataflow,
+    ) -> Result<(), Rejected> {
+        let deleting = |(table, change): (&ObjectId, &TableChange)| {
+            let is_global = self.catalog.table(*table).is_some_and(TableDef::is_global);
+            let count = change.writes.deleted.true_count();
+            (is_global && count > 0).then_some((*table, count))
+        };
+        for (table, count) in writes.tables.iter().filter_map(deleting) {
+            let tombstones_max = config.tombstones_max;
+            let here = deletes.entry(table).or_default();
+            let held = dataflow.tombstones_of(table) + self.sealed_deletes(table);
+            if held + *here + count > tombstones_max {
+                return Err(Rejected::Tombstones {
+                    table,
+                    tombstones_max,
+                    kept_by: Vec::new(),
+                });
+            }
+            *here += count;
+        }
+        Ok(())
+    }
+
+    /// Rows of a table that are deleted by what is sealed and not stepped.
+    fn sealed_deletes(&self, table: ObjectId) -> usize {
+        let deletes = |sealed: &Sealed| match &sealed.timed.entry {
+            Entry::Commit { tables, .. } => {
+                tables.get(&table).map_or(0, |writes| writes.deleted.true_count())
+            }
+            _ => 0,
+        };
+        self.sealed.iter().map(deletes).sum()
     }
 
     /// Checks catalog changes and seals them.

@@ -34,7 +34,10 @@ use crate::hlc::Tick;
 pub use ipc::{decode as decode_rows, encode as encode_rows};
 
 /// The version of the bundle format spoken here.
-pub const BUNDLE_FORMAT: u16 = 1;
+pub const BUNDLE_FORMAT: u16 = 2;
+
+/// The version before tombstones were dropped: such bundles stand in older logs.
+const FORMAT_BEFORE_COLLECTION: u16 = 1;
 
 /// The most bytes of one message. A link with more to send at once stops with an error.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -62,6 +65,9 @@ pub struct Bundle {
     pub tick: Tick,
     /// The sender's whole frontier at the cut.
     pub frontier: Frontier,
+    /// Up to where the sender, and those it heard of, have dropped tombstones. Whoever has not heard of everything up to
+    /// there may hold rows that were deleted, and must not take this in (RFC 0010).
+    pub collected: Frontier,
     /// The origins whose changes it carries, each once.
     pub included: Vec<Included>,
     /// Its place among the chunks of one cut.
@@ -146,6 +152,9 @@ pub struct BundleHeader {
     pub tick: Tick,
     /// See [`Bundle::frontier`].
     pub frontier: Frontier,
+    /// See [`Bundle::collected`]. It stands behind the rest of the header, and is missing in format 1.
+    #[serde(skip)]
+    pub collected: Frontier,
     /// See [`Bundle::included`].
     pub included: Vec<Included>,
     /// See [`Bundle::chunk`].
@@ -184,7 +193,7 @@ impl Bundle {
         header
             .check()
             .expect("a region sends only bundles that another takes");
-        let header = postcard::to_stdvec(&header).expect("plain data serializes");
+        let header = postcard::to_stdvec(&(&header, &self.collected)).expect("plain data serializes");
         let sections_bytes: usize = encoded.iter().map(Vec::len).sum();
         let mut out = BytesMut::with_capacity(PREFIX_BYTES + header.len() + sections_bytes);
         out.put_slice(&MAGIC);
@@ -236,6 +245,7 @@ impl Bundle {
             cluster,
             tick,
             frontier,
+            collected,
             included,
             chunk,
             ..
@@ -245,6 +255,7 @@ impl Bundle {
             cluster,
             tick,
             frontier,
+            collected,
             included,
             chunk,
             sections,
@@ -272,6 +283,7 @@ impl Bundle {
             cluster: self.cluster,
             tick: self.tick,
             frontier: self.frontier.clone(),
+            collected: self.collected.clone(),
             included: self.included.clone(),
             chunk: self.chunk,
             sections: self.sections.iter().zip(encoded).map(section_header).collect(),
@@ -291,6 +303,14 @@ impl BundleHeader {
         if self.included.is_empty() || self.included.len() > ORIGINS_MAX || self.frontier.len() > ORIGINS_MAX
         {
             return Err(corrupt(format!("it includes {} origins", self.included.len())));
+        }
+        if !self.frontier.covers(&self.collected) {
+            let Self {
+                frontier, collected, ..
+            } = self;
+            return Err(corrupt(format!(
+                "tombstones up to {collected} were dropped at {frontier}"
+            )));
         }
         if self.sections.len() > SECTIONS_MAX {
             return Err(corrupt(format!("it has {} sections", self.sections.len())));
@@ -346,7 +366,7 @@ fn split(bytes: &[u8]) -> Result<(BundleHeader, &[u8])> {
         return Err(corrupt("it does not begin as one"));
     }
     let format = u16::from_le_bytes([prefix[4], prefix[5]]);
-    if format != BUNDLE_FORMAT {
+    if ![BUNDLE_FORMAT, FORMAT_BEFORE_COLLECTION].contains(&format) {
         return Err(ReplicationError::Format {
             what: "a bundle".into(),
             found: format,
@@ -361,8 +381,11 @@ fn split(bytes: &[u8]) -> Result<(BundleHeader, &[u8])> {
     let (header, sections) = rest
         .split_at_checked(length)
         .ok_or_else(|| corrupt("its header is cut short"))?;
-    let (header, left): (BundleHeader, &[u8]) =
-        postcard::take_from_bytes(header).map_err(|error| corrupt(format!("header: {error}")))?;
+    let damaged = |error| corrupt(format!("header: {error}"));
+    let (mut header, mut left): (BundleHeader, &[u8]) = postcard::take_from_bytes(header).map_err(damaged)?;
+    if format != FORMAT_BEFORE_COLLECTION {
+        (header.collected, left) = postcard::take_from_bytes(left).map_err(damaged)?;
+    }
     if !left.is_empty() {
         return Err(corrupt("bytes follow its header"));
     }

@@ -23,13 +23,15 @@ pub enum Control {
     KeepSuperseded,
     /// A region takes part before its views are computed.
     JoinEarly,
+    /// Tombstones are dropped before everybody has acknowledged them.
+    CollectEarly,
     /// A sync that leaves one family out.
     LoseFlush(Family),
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Control; 10] = [
+    pub const ALL: [Control; 11] = [
         Control::AckBeforeSync,
         Control::SkipDuplicateCheck,
         Control::MergeByAdding,
@@ -37,6 +39,7 @@ impl Control {
         Control::ReuseIncarnation,
         Control::KeepSuperseded,
         Control::JoinEarly,
+        Control::CollectEarly,
         Control::LoseFlush(Family::Log),
         Control::LoseFlush(Family::Runs),
         Control::LoseFlush(Family::Manifest),
@@ -52,6 +55,7 @@ impl Control {
             Control::ReuseIncarnation => "reuse-incarnation",
             Control::KeepSuperseded => "keep-superseded",
             Control::JoinEarly => "join-early",
+            Control::CollectEarly => "collect-early",
             Control::LoseFlush(Family::Log) => "lose-log-flush",
             Control::LoseFlush(Family::Runs) => "lose-runs-flush",
             Control::LoseFlush(Family::Manifest) => "lose-manifest-flush",
@@ -170,6 +174,8 @@ pub struct Limits {
     pub pending_keys_max: usize,
     /// Bundles that a link has under way.
     pub window_bundles_max: usize,
+    /// Milliseconds between two looks for stable tombstones, at least.
+    pub collect_every_ms: u64,
 }
 
 /// Everything a run depends on.
@@ -276,6 +282,7 @@ impl Options {
                 sealed_records_max: *rng.pick(&[8, 4_096, 4_096]),
                 pending_keys_max: *rng.pick(&[4, 1_000_000, 1_000_000]),
                 window_bundles_max: *rng.pick(&[1, 8, 8]),
+                collect_every_ms: *room.pick(&[20, 100, 1_000]),
             },
             sql_views: *rng.pick(&[60, 90, 100]),
             compared: 6,
@@ -296,6 +303,9 @@ impl Options {
         if let Control::ReuseIncarnation | Control::KeepSuperseded | Control::JoinEarly = control {
             self.members.wipe_every_ms = 1_000;
             self.members.wipe_primary_every_ms = 2_000;
+        }
+        if control == Control::CollectEarly {
+            self.limits.collect_every_ms = 20;
         }
         if control == Control::JoinEarly {
             // A view takes several turns to compute.

@@ -155,7 +155,7 @@ impl Report {
     }
 
     /// What a suite must have seen, with how often it did.
-    pub fn required(&self) -> [(&'static str, u64); 24] {
+    pub fn required(&self) -> [(&'static str, u64); 25] {
         [
             ("relays", self.regions.relayed),
             ("joint applications", self.regions.joint_applications),
@@ -163,6 +163,7 @@ impl Report {
             ("lost flushes", self.lost_writes),
             ("conflicts", self.regions.conflicts),
             ("retractions", self.regions.retractions),
+            ("tombstones dropped", self.regions.collected),
             ("damaged messages refused", self.damaged_refused),
             ("views compared with the oracle", self.views_compared),
             ("comparisons in regions that are alone", self.alone_compared),
@@ -257,8 +258,14 @@ impl Report {
                 self.unknown_to_oracle
             ),
             format!(
-                "publications {}, checkpoints {}, bundles {}, refusals {}, longest way to agreement {} ms",
-                self.publications, self.checkpoints, self.regions.bundles, self.refused, self.settle_ms_max
+                "publications {}, checkpoints {}, bundles {}, refusals {}, too far behind {}, longest way to \
+                 agreement {} ms",
+                self.publications,
+                self.checkpoints,
+                self.regions.bundles,
+                self.refused,
+                self.members.too_far_behind,
+                self.settle_ms_max
             ),
         ]
     }
@@ -272,4 +279,5 @@ fn add_counts(sum: &mut Counts, part: &Counts) {
     sum.conflicts += part.conflicts;
     sum.retractions += part.retractions;
     sum.spills += part.spills;
+    sum.collected += part.collected;
 }

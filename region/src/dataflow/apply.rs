@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::BooleanArray;
 
 use tributary_planner::catalog::{Catalog, ObjectKind};
-use tributary_replication::{Bundle, Changed, Epoch, Hlc, SectionObject, SlotDelta, TableWrites};
+use tributary_replication::{Bundle, Changed, Epoch, Hlc, Lattice, SectionObject, SlotDelta, TableWrites};
 use tributary_storage::{Delta, FragmentId, ObjectId, OriginId, Position, Spill};
 
 use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, Deltas, Slots, Stepped, Table, ViewState};
@@ -118,6 +118,7 @@ impl Dataflow {
                 };
                 self.apply_bundles(bundles, record, gathered)?;
             }
+            Entry::Collect { stable } => self.collect(stable, record.timed.hlc),
             Entry::Attach(view) => {
                 self.attach(*view, stamp, gathered)?;
                 gathered.stepped.announced = true;
@@ -171,6 +172,7 @@ impl Dataflow {
         }
         for bundle in set {
             self.apply_bundle(bundle, gathered)?;
+            self.collected.merge(bundle.collected.clone());
             self.counts.bundles += 1;
             self.counts.relayed += u64::from(bundle.included.iter().any(|part| part.origin != bundle.sender));
         }

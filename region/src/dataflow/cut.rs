@@ -19,6 +19,8 @@ impl Dataflow {
         Some(TableSnapshot {
             def: table.def.clone(),
             rows: table.rows.snapshot(),
+            tombstones: table.rows.tombstones(),
+            oldest_tombstones: table.rows.oldest_tombstones(),
         })
     }
 
@@ -110,6 +112,7 @@ impl Dataflow {
             cluster: tributary_replication::ClusterId(cluster),
             tick,
             frontier: self.frontier.clone(),
+            collected: self.collected.clone(),
             included,
             chunk: Chunk {
                 number: 0,

@@ -13,6 +13,7 @@
 //! that changed them.
 
 mod apply;
+mod collect;
 mod cut;
 mod members;
 mod relation;
@@ -60,6 +61,8 @@ pub struct Dataflow {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) origin: Option<OriginId>,
     pub(crate) frontier: Frontier,
+    /// Up to where tombstones were dropped, here or by those whose bundles were applied.
+    pub(crate) collected: Frontier,
     /// Log hashes by origin and epoch, for handshakes and for relaying.
     pub(crate) chains: BTreeMap<OriginId, BTreeMap<Epoch, ChainHash>>,
     pub(crate) tables: BTreeMap<ObjectId, Table>,
@@ -101,6 +104,8 @@ pub struct Counts {
     pub retractions: u64,
     /// How often rows went out of memory.
     pub spills: u64,
+    /// Tombstones of rows and slots that were dropped.
+    pub collected: u64,
 }
 
 /// The outcome of a step.
@@ -126,6 +131,7 @@ impl Dataflow {
             catalog: Arc::new(Catalog::default()),
             origin: None,
             frontier: Frontier::default(),
+            collected: Frontier::default(),
             chains: BTreeMap::new(),
             tables: BTreeMap::new(),
             slots: BTreeMap::new(),

@@ -331,6 +331,7 @@ impl Region {
             cluster: CLUSTER,
             tick,
             frontier: self.frontier.clone(),
+            collected: Frontier::new(),
             included,
             chunk: Chunk::ONLY,
             sections,

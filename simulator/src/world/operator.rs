@@ -127,7 +127,15 @@ impl World {
         let log = self.nodes[node].log();
         self.trace
             .add(self.now_ms, node, format_args!("stop: {reason}"), &[]);
-        let is_told = self.nodes[node].suspect.is_some() || self.model.is_superseded(log);
+        let has_joined = self.model.writes_as(log, self.model.last(log)).is_some();
+        let may_lack = self.nodes[node].put_back || !has_joined;
+        let is_behind = may_lack && reason.contains("too far behind");
+        self.report.members.too_far_behind += u64::from(is_behind);
+        // One that was added, or started too early, by an old catalog hears of an earlier self.
+        let is_early =
+            !has_joined && reason.contains("has lost its log") && self.nodes.iter().any(|node| node.put_back);
+        let is_told =
+            is_behind || is_early || self.nodes[node].suspect.is_some() || self.model.is_superseded(log);
         if !is_told {
             return Err(Violation::new(
                 "a sound region never stops",
@@ -307,6 +315,7 @@ impl World {
         }
         self.nodes[node].begin_life();
         self.nodes[node].checkpointed = checkpointed;
+        self.nodes[node].put_back = true;
         if let Some(other) = knows_more.filter(|_| heard.0 > last) {
             self.suspect(node, other);
         }

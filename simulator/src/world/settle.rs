@@ -116,6 +116,15 @@ impl World {
             if !snapshot.settled {
                 return Err(format!("r{} is not settled at {}", index + 1, snapshot.frontier));
             }
+            let dataflow = process.region.dataflow();
+            let tombstones = (dataflow.row_tombstones(), dataflow.slot_tombstones());
+            if tombstones != (0, 0) {
+                let (rows, slots) = tombstones;
+                return Err(format!(
+                    "r{} keeps tombstones of {rows} rows and {slots} slots",
+                    index + 1
+                ));
+            }
             let missing = snapshot.views.iter().find(|(_, view)| !view.missing.is_empty());
             if let Some((id, view)) = missing {
                 return Err(format!("r{}: view {id} misses {:?}", index + 1, view.missing));
