@@ -165,6 +165,12 @@ impl Region {
                     .source(now_ms, append, &self.config, &self.dataflow);
                 self.answer(token, sealed, out);
             }
+            Input::Lost { token, conflicts } => {
+                let sealed = self
+                    .sequencer
+                    .lost(now_ms, conflicts, &self.config, &self.dataflow);
+                self.answer(token, sealed, out);
+            }
             Input::Ddl {
                 token,
                 changes,

@@ -16,6 +16,7 @@ mod ddl;
 mod driver;
 mod found;
 mod log_writer;
+mod lost;
 mod members;
 mod open;
 mod peers;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tributary_planner::catalog::CatalogChange;
+use tributary_region::dataflow::conflicts::Conflict;
 use tributary_region::{Committed, Rejected, Snapshot, SourceAppend, WriteSet};
 use tributary_storage::Position;
 
@@ -162,6 +164,12 @@ impl Node {
     pub async fn submit(&self, writes: WriteSet) -> Result<Committed, Rejected> {
         let (reply, outcome) = oneshot::channel();
         self.ask(Request::Commit { writes, reply }, outcome).await
+    }
+
+    /// Records writes that were lost, and waits until that is durable.
+    pub(crate) async fn submit_lost(&self, conflicts: Vec<Conflict>) -> Result<Committed, Rejected> {
+        let (reply, outcome) = oneshot::channel();
+        self.ask(Request::Lost { conflicts, reply }, outcome).await
     }
 
     /// What the tasks of sources are doing.

@@ -91,6 +91,20 @@ pub async fn prepare(
         let path = path.to_owned();
         move || Stored::read(&path)
     };
+    if past.origin.is_none() && lacks_collected(&asked, &past) {
+        // It had not joined, so nothing in it is its own.
+        let incarnation = number(&asked, None, settings).await?;
+        drop(past);
+        let earlier = path.join(format!("{SUPERSEDED}0"));
+        if earlier.exists() {
+            std::fs::remove_dir_all(&earlier).map_err(|source| ReincarnateError::Aside {
+                path: earlier,
+                source,
+            })?;
+        }
+        put_aside(path, 0)?;
+        return Ok((blocking(reread).await?, incarnation));
+    }
     if past.origin.is_none() {
         let incarnation = number(&asked, None, settings).await?;
         return Ok((blocking(reread).await?, incarnation));
@@ -158,10 +172,16 @@ fn is_heard_of(asked: &[StandingReply], incarnation: u32) -> bool {
     known.any(|known| known.incarnation == incarnation && known.epoch > 0)
 }
 
+/// Whether tombstones are gone that a log has never heard of: it may hold rows that were deleted.
+fn lacks_collected(asked: &[StandingReply], past: &Past) -> bool {
+    let mut collected = asked.iter().flat_map(|answer| &answer.collected);
+    collected.any(|(origin, epoch)| past.frontier.get(*origin) < *epoch)
+}
+
 /// Whether what others know of a log goes beyond it, or is another one.
 fn must_go_anew(asked: &[StandingReply], past: &Past) -> bool {
     let Some(origin) = past.origin else { return false };
-    if newest(asked) > origin.incarnation {
+    if newest(asked) > origin.incarnation || lacks_collected(asked, past) {
         return true;
     }
     let mut known = asked.iter().flat_map(|answer| &answer.known);
