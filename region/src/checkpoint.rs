@@ -269,6 +269,7 @@ impl Dataflow {
                 ObjectKind::View(_) | ObjectKind::Source(_) | ObjectKind::Sink(_) => {}
             }
         }
+        self.restore_conflicts(&mut |name, layout| loaded.trace(name, layout))?;
         self.restore_states(slots_saved, loaders);
         Ok(backfills)
     }

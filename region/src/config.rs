@@ -80,6 +80,8 @@ pub struct Defects {
     pub join_early: bool,
     /// Drop tombstones that others have not acknowledged, and do not tell.
     pub collect_early: bool,
+    /// Do not record conflicts.
+    pub lose_conflicts: bool,
     /// Faults of replication.
     pub replication: tributary_replication::Defects,
     /// Faults of the operators.

@@ -7,6 +7,7 @@
 //!   Source            offsets of rows read         announces
 //!   Bundles           an applicable set, verbatim  announces if own slots or own rows (TRUNCATE) changed
 //!   Attach            a view's backfill is done    announces
+//!   Lost              conflicts of the shell's     announces
 //!   Collect           stable tombstones go         announces nothing: others see no difference
 //! ```
 //!
@@ -25,6 +26,7 @@ use tributary_planner::catalog::CatalogChange;
 use tributary_replication::{Frontier, Hlc, TableWrites};
 use tributary_storage::{ObjectId, Position};
 
+use crate::dataflow::conflicts::Conflict;
 use crate::error::{RegionError, Result};
 use crate::tokens::CommitToken;
 
@@ -59,6 +61,8 @@ pub enum Entry {
     Bundles(Vec<Bytes>),
     /// The backfill of a view is complete in this region.
     Attach(ObjectId),
+    /// Writes that were lost, as the shell has found out: to be recorded.
+    Lost(Vec<Conflict>),
     /// Every member has acknowledged everything up to `stable`: tombstones of writes up to there go.
     Collect {
         /// Up to where.
@@ -75,6 +79,7 @@ impl Entry {
                 rows as u64
             }
             Self::Source { from, to, .. } => to - from,
+            Self::Lost(conflicts) => conflicts.len() as u64,
             Self::Catalog(_) | Self::Joined | Self::Bundles(_) | Self::Attach(_) | Self::Collect { .. } => 0,
         }
     }
@@ -141,6 +146,7 @@ enum Stored {
     Collect {
         stable: Frontier,
     },
+    Lost(Vec<Conflict>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -180,6 +186,7 @@ impl Timed {
                 Stored::Bundles(bundles.iter().map(|bytes| Block(bytes.to_vec())).collect())
             }
             Entry::Attach(view) => Stored::Attach(*view),
+            Entry::Lost(conflicts) => Stored::Lost(conflicts.clone()),
             Entry::Collect { stable } => Stored::Collect {
                 stable: stable.clone(),
             },
@@ -241,6 +248,7 @@ impl Timed {
                 Entry::Bundles(bundles.into_iter().map(|bytes| Bytes::from(bytes.0)).collect())
             }
             Stored::Attach(view) => Entry::Attach(view),
+            Stored::Lost(conflicts) => Entry::Lost(conflicts),
             Stored::Collect { stable } => Entry::Collect { stable },
             Stored::Source {
                 source,

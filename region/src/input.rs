@@ -5,6 +5,7 @@ use tributary_replication::link::Message;
 use tributary_storage::Position;
 
 use crate::commits::Submission;
+use crate::dataflow::conflicts::Conflict;
 use crate::source::SourceAppend;
 
 /// One event from outside. Time comes with every step; there are no other inputs.
@@ -19,6 +20,13 @@ pub enum Input {
         token: u64,
         /// What was read.
         append: SourceAppend,
+    },
+    /// Writes of an earlier log that were lost: to be recorded. Answered like a commit.
+    Lost {
+        /// Chosen by the shell.
+        token: u64,
+        /// What was lost.
+        conflicts: Vec<Conflict>,
     },
     /// Catalog changes, planned against `base_version`. Only the primary accepts them.
     Ddl {

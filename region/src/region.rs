@@ -172,6 +172,12 @@ impl Region {
                 let found = self.sequencer.find(token, &id);
                 self.answer_all(found, out);
             }
+            Input::Lost { token, conflicts } => {
+                let sealed = self
+                    .sequencer
+                    .lost(now_ms, conflicts, &self.config, &self.dataflow);
+                self.answer(token, sealed, out);
+            }
             Input::Ddl {
                 token,
                 changes,

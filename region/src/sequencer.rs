@@ -14,6 +14,7 @@ use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Rec
 use crate::commits::{self, Decided, Submission, Taken};
 use crate::config::RegionConfig;
 use crate::dataflow::Dataflow;
+use crate::dataflow::conflicts::Conflict;
 use crate::effect::Rejected;
 use crate::entry::{Entry, Timed};
 use crate::overlay::{Overlay, OverlayVersion};
@@ -258,6 +259,19 @@ impl Sequencer {
         self.sealed.back_mut().expect("sealed just now").rows = append.rows;
         self.consumed.insert(source, to);
         Ok(sealed)
+    }
+
+    /// Seals writes that were lost.
+    pub fn lost(
+        &mut self,
+        now_ms: u64,
+        conflicts: Vec<Conflict>,
+        config: &RegionConfig,
+        dataflow: &Dataflow,
+    ) -> Result<(Record, Hlc), Rejected> {
+        let origin = dataflow.writes_as().ok_or(Rejected::Joining)?;
+        self.admit_record(origin, config)?;
+        Ok(self.seal(now_ms, Entry::Lost(conflicts)))
     }
 
     /// The checks that need nothing but the region's own state.

@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub position: Position,
     /// The moment of the world it shows.
     pub frontier: Frontier,
+    /// Up to where tombstones were dropped: whoever has not heard of all of that must begin anew.
+    pub collected: Frontier,
     /// Whether every region's contribution was computed at this same frontier.
     pub settled: bool,
     /// The time of the last record.

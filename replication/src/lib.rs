@@ -40,5 +40,5 @@ pub use link::{
     OriginChanges,
 };
 pub use partials::{ArrowPartials, PartialOps};
-pub use rows::{MergedRows, RowVersion, RowVersions, TableWrites};
+pub use rows::{LostVersion, MergedRows, RowVersion, RowVersions, TableWrites};
 pub use slots::{LiveSlots, SlotChanges, SlotDelta, SlotLayout, SlotSet};

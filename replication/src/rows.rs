@@ -78,13 +78,28 @@ pub struct RowVersion {
     pub deleted: bool,
 }
 
+/// A live version that lost to a concurrent one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostVersion {
+    /// The version.
+    pub version: RowVersion,
+    /// Its time.
+    pub hlc: Hlc,
+    /// The version that won.
+    pub winner: RowVersion,
+    /// Its time.
+    pub winner_hlc: Hlc,
+}
+
 /// What merging a section changed.
 #[derive(Clone, Debug)]
 pub struct MergedRows {
     /// The visible change, in the table's columns.
     pub delta: Delta,
-    /// How many live versions, held or arriving, lost to a concurrent one.
-    pub conflicts: u64,
+    /// The live versions, held or arriving, that lost to a concurrent one.
+    pub lost: Vec<LostVersion>,
+    /// Their rows, in the table's columns.
+    pub lost_rows: RecordBatch,
     /// The greatest HLC that arrived, for the clock to observe.
     pub max_hlc: Hlc,
     /// The encoded keys whose newest version now is an arrived one.
@@ -292,6 +307,7 @@ impl RowVersions {
         let columns = self.section_to_trace(origin, rows);
         self.check_same(&what, &arriving, &held, &columns)?;
         let (accepted, conflicts) = self.judge(&arriving, &held);
+        let (lost, lost_rows) = self.lost(&arriving, &held, &columns, &conflicts);
         let delta = self.write(&columns, &held, &accepted);
         let accepted = accepted
             .iter()
@@ -307,7 +323,8 @@ impl RowVersions {
             .unwrap_or_default();
         Ok(MergedRows {
             delta,
-            conflicts,
+            lost,
+            lost_rows,
             max_hlc,
             accepted,
         })
@@ -575,11 +592,11 @@ impl RowVersions {
         Ok(())
     }
 
-    /// Which arriving versions win, and how many live ones lost to a concurrent one.
-    fn judge(&self, arriving: &Arriving, held: &[Option<Held<'_>>]) -> (Vec<bool>, u64) {
-        let mut conflicts = 0;
+    /// Which arriving versions win, and in which rows a live one lost to a concurrent one.
+    fn judge(&self, arriving: &Arriving, held: &[Option<Held<'_>>]) -> (Vec<bool>, Vec<usize>) {
+        let mut conflicts = Vec::new();
         let mut accepted = Vec::with_capacity(held.len());
-        for (version, held) in arriving.versions.iter().zip(held) {
+        for (row, (version, held)) in arriving.versions.iter().zip(held).enumerate() {
             let Some(held) = held else {
                 accepted.push(true);
                 continue;
@@ -593,10 +610,43 @@ impl RowVersions {
             let concurrent = version.order() != held.order()
                 && !seen(&held.context(), version.version)
                 && !seen(&version.context, held.version);
-            conflicts += u64::from(concurrent && loser_is_live);
+            conflicts.extend((concurrent && loser_is_live).then_some(row));
             accepted.push(wins || self.defects.skip_duplicate_check);
         }
         (accepted, conflicts)
+    }
+
+    /// The losers of conflicts, with their rows.
+    fn lost(
+        &self,
+        arriving: &Arriving,
+        held: &[Option<Held<'_>>],
+        columns: &[ArrayRef],
+        conflicts: &[usize],
+    ) -> (Vec<LostVersion>, RecordBatch) {
+        let width = self.columns.fields().len();
+        let (mut lost, mut picks) = (Vec::new(), Vec::new());
+        let mut sources = vec![&columns[..width]];
+        for &row in conflicts {
+            let arriving = &arriving.versions[row];
+            let held = held[row].as_ref().expect("a conflict is with what is held");
+            sources.resize(2, &held.columns[..width]);
+            let theirs = (arriving.version, arriving.hlc);
+            let ours = (held.version, held.hlc);
+            let (loser, winner, pick) = match arriving.order() > held.order() {
+                true => (ours, theirs, (1, held.row)),
+                false => (theirs, ours, (0, row)),
+            };
+            picks.push(pick);
+            lost.push(LostVersion {
+                version: loser.0,
+                hlc: loser.1,
+                winner: winner.0,
+                winner_hlc: winner.1,
+            });
+        }
+        let rows = RecordBatch::try_new(self.columns.clone(), pick(&sources, &picks));
+        (lost, rows.expect("live rows have the table's columns"))
     }
 
     /// Keeps the list of tombstones.

@@ -25,13 +25,15 @@ pub enum Control {
     JoinEarly,
     /// Tombstones are dropped before everybody has acknowledged them.
     CollectEarly,
+    /// Conflicts are resolved and not recorded.
+    LoseConflicts,
     /// A sync that leaves one family out.
     LoseFlush(Family),
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Control; 11] = [
+    pub const ALL: [Control; 12] = [
         Control::AckBeforeSync,
         Control::SkipDuplicateCheck,
         Control::MergeByAdding,
@@ -40,6 +42,7 @@ impl Control {
         Control::KeepSuperseded,
         Control::JoinEarly,
         Control::CollectEarly,
+        Control::LoseConflicts,
         Control::LoseFlush(Family::Log),
         Control::LoseFlush(Family::Runs),
         Control::LoseFlush(Family::Manifest),
@@ -56,6 +59,7 @@ impl Control {
             Control::KeepSuperseded => "keep-superseded",
             Control::JoinEarly => "join-early",
             Control::CollectEarly => "collect-early",
+            Control::LoseConflicts => "lose-conflicts",
             Control::LoseFlush(Family::Log) => "lose-log-flush",
             Control::LoseFlush(Family::Runs) => "lose-runs-flush",
             Control::LoseFlush(Family::Manifest) => "lose-manifest-flush",

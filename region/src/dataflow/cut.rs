@@ -40,6 +40,7 @@ impl Dataflow {
         Snapshot {
             position: self.position,
             frontier: self.frontier.clone(),
+            collected: self.collected.clone(),
             settled: false,
             hlc: self.hlc,
             origin: self.writes_as(),

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod collection;
+mod conflicts;
 mod incarnations;
 mod members;
 mod sources;

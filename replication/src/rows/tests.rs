@@ -137,7 +137,7 @@ fn a_version_is_later_than_what_it_overwrites_whatever_the_clock_says() {
     let merged = us.merge_foreign(origin(2), &since(&eu, 2, 0)).expect("merges");
     assert_eq!(shown(&merged.delta), ["-1 1=fast clock", "+1 1=slow clock"]);
     assert_eq!(
-        (merged.conflicts, merged.accepted.len()),
+        (merged.lost.len(), merged.accepted.len()),
         (0, 1),
         "the later one had seen the earlier one"
     );
@@ -171,13 +171,13 @@ fn concurrent_versions_are_a_conflict_on_both_sides_and_the_newest_wins() {
         "equal times: the greater origin wins"
     );
     assert_eq!(shown(&at_eu.delta), Vec::<String>::new());
-    assert_eq!((at_us.conflicts, at_eu.conflicts), (2, 2));
+    assert_eq!((at_us.lost.len(), at_eu.lost.len()), (2, 2));
     us.seal(2);
     eu.seal(6);
     assert_eq!(state(&us), state(&eu));
     let again = us.merge_foreign(origin(2), &from_eu).expect("merges");
     assert_eq!(
-        (again.conflicts, again.delta.len(), again.accepted.len()),
+        (again.lost.len(), again.delta.len(), again.accepted.len()),
         (0, 0, 0)
     );
 }

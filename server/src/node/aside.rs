@@ -19,9 +19,16 @@ const MOVING: &str = "MOVING";
 /// What moves.
 const PARTS: [&str; 4] = ["sinks", "spill", "state", "log"];
 
-/// Moves a log with its state out of the way; [`super::salvage`] takes its rows over later.
+/// In place of an incarnation: the log had not joined.
+pub(super) const NOT_JOINED: u32 = 0;
+
+/// Moves a log with its state out of the way; [`super::salvage`] takes its rows over later. An earlier one that had not
+/// joined either makes room: nothing in it was its own.
 pub(super) fn put(path: &Path, incarnation: u32) -> Result<(), DataDirError> {
     let to = path.join(format!("{SUPERSEDED}{incarnation}"));
+    if incarnation == NOT_JOINED && to.exists() {
+        std::fs::remove_dir_all(&to).map_err(at(&to))?;
+    }
     std::fs::create_dir_all(&to).map_err(at(&to))?;
     write_synced(&to.join(PENDING), "its rows are to be taken over yet\n")?;
     sync_dir(&to)?;

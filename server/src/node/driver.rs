@@ -205,6 +205,10 @@ impl Driver {
                 let token = self.expect_reply(reply);
                 self.step(Input::Source { token, append }, effects);
             }
+            Request::Lost { conflicts, reply } => {
+                let token = self.expect_reply(reply);
+                self.step(Input::Lost { token, conflicts }, effects);
+            }
             Request::Ddl {
                 changes,
                 base_version,

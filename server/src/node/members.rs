@@ -210,6 +210,7 @@ impl Node {
                     chain: snapshot.heads.get(&origin).map(|chain| chain.0),
                 })
                 .collect(),
+            collected: snapshot.collected.iter().collect(),
         }
     }
 }

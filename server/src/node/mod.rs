@@ -17,6 +17,7 @@ mod ddl;
 mod driver;
 mod found;
 mod log_writer;
+mod lost;
 mod members;
 mod open;
 mod peers;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tributary_planner::catalog::CatalogChange;
+use tributary_region::dataflow::conflicts::Conflict;
 use tributary_region::{Committed, Rejected, Snapshot, SourceAppend, WriteSet};
 use tributary_storage::Position;
 
@@ -177,6 +179,12 @@ impl Node {
             Err(Rejected::NotCommitted) => Ok(None),
             Err(rejected) => Err(rejected),
         }
+    }
+
+    /// Records writes that were lost, and waits until that is durable.
+    pub(crate) async fn submit_lost(&self, conflicts: Vec<Conflict>) -> Result<Committed, Rejected> {
+        let (reply, outcome) = oneshot::channel();
+        self.ask(Request::Lost { conflicts, reply }, outcome).await
     }
 
     /// What the tasks of sources are doing.

@@ -81,6 +81,13 @@ pub async fn prepare(
         let path = path.to_owned();
         move || Stored::read(&path)
     };
+    if past.origin.is_none() && lacks_collected(&asked, &past) {
+        // It had not joined, so nothing in it is its own.
+        let incarnation = number(&asked, None, settings).await?;
+        drop(past);
+        aside::put(path, aside::NOT_JOINED).map_err(OpenError::from)?;
+        return Ok((blocking(reread).await?, incarnation));
+    }
     if past.origin.is_none() {
         let incarnation = number(&asked, None, settings).await?;
         return Ok((blocking(reread).await?, incarnation));
@@ -149,10 +156,16 @@ fn is_fresh(asked: &Answers, incarnation: u32, own: &str) -> bool {
     !is_heard_of && members.all(|member| member == own || asked.contains_key(member))
 }
 
+/// Whether tombstones are gone that a log has never heard of: it may hold rows that were deleted.
+fn lacks_collected(asked: &Answers, past: &Past) -> bool {
+    let mut collected = asked.values().flat_map(|answer| &answer.collected);
+    collected.any(|(origin, epoch)| past.frontier.get(*origin) < *epoch)
+}
+
 /// Whether what others know of a log goes beyond it, or is another one.
 fn must_go_anew(asked: &Answers, past: &Past) -> bool {
     let Some(origin) = past.origin else { return false };
-    if newest(asked) > origin.incarnation {
+    if newest(asked) > origin.incarnation || lacks_collected(asked, past) {
         return true;
     }
     let mut known = asked.values().flat_map(|answer| &answer.known);
@@ -224,6 +237,7 @@ mod tests {
             incarnation: Some(2),
             members: members.iter().map(|name| (*name).to_owned()).collect(),
             known: known.collect(),
+            collected: Vec::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tributary_planner::catalog::CatalogChange;
+use tributary_region::dataflow::conflicts::Conflict;
 use tributary_region::{Committed, Rejected, SourceAppend, WriteSet};
 use tributary_replication::link::Message;
 
@@ -24,6 +25,13 @@ pub enum Request {
     Source {
         /// The rows.
         append: SourceAppend,
+        /// The outcome, once durable.
+        reply: Reply,
+    },
+    /// Writes that were lost, to be recorded.
+    Lost {
+        /// What was lost.
+        conflicts: Vec<Conflict>,
         /// The outcome, once durable.
         reply: Reply,
     },

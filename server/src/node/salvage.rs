@@ -176,6 +176,11 @@ async fn take_portion(
             false => salvaged.regional += count,
         }
         salvaged.conflicts += decided.conflicts.len() as u64;
+        if of.def.is_global() {
+            let (id, def, name, rows) = (of.id, of.def, of.name, &own);
+            let rows = super::lost::Rows { id, def, name, rows };
+            rows.record_lost(node, &decided.conflicts).await;
+        }
         return report(path, of, &own, &decided.conflicts).map_err(|error| error.to_string());
     }
 }

@@ -231,6 +231,7 @@ fn defects(control: Option<Control>) -> Defects {
         Some(Control::KeepSuperseded) => defects.keep_superseded = true,
         Some(Control::JoinEarly) => defects.join_early = true,
         Some(Control::CollectEarly) => defects.collect_early = true,
+        Some(Control::LoseConflicts) => defects.lose_conflicts = true,
         Some(Control::LoseFlush(_)) | None => {}
     }
     defects

@@ -191,6 +191,7 @@ impl World {
             .filter_map(|node| Some((node.index, node.process.as_ref()?.region.dataflow())))
             .collect();
         crate::checks::slots::equal_everywhere(&regions)?;
+        checks::conflicts::conflicts_are_complete(&self.model, &snapshots, &mut self.report)?;
         if let Some((log, snapshot)) = snapshots.first() {
             self.check_drained(&snapshot.frontier)?;
             crate::checks::sql::views(&self.model, *log, snapshot, &self.workload, &mut self.report)?;
