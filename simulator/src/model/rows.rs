@@ -275,7 +275,9 @@ impl Model {
                 .collect();
             let holds = winner(versions, &visible).map(|(origin, version)| (origin, version.position));
             let accounted = |(origin, version): &(OriginId, &Version)| {
-                let goes_on = self.log_of(*origin, at).is_some_and(|log| !self.has_ended(log));
+                let goes_on = self
+                    .log_of(*origin, at)
+                    .is_some_and(|log| !self.has_ended(log) && !self.is_superseded(log));
                 version.row.is_none()
                     || !goes_on
                     || Some((*origin, version.position)) == holds
