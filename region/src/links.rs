@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_planner::catalog::{Catalog, RegionDef};
-use tributary_replication::link::{CutRequest, LinkConfig, LinkEffect, LinkState, LinkStatus, Message, stranger};
+use tributary_replication::link::{
+    CutRequest, LinkConfig, LinkEffect, LinkState, LinkStatus, Message, stranger,
+};
 use tributary_replication::{
     Changed, Epoch, Frontier, Identity, Inbox, Link, Local, Member, Offered, SectionObject, Tick,
 };

@@ -27,7 +27,10 @@ impl Link {
     }
 
     pub(super) fn hello(&mut self, hello: &Hello, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
-        if self.peer_session.is_some_and(|known| is_earlier(hello.session, known)) {
+        if self
+            .peer_session
+            .is_some_and(|known| is_earlier(hello.session, known))
+        {
             // Overtaken by the greeting of a later session, which says who the peer is by now.
             return;
         }
