@@ -19,6 +19,8 @@ pub mod forward;
 pub mod once;
 pub mod owner;
 pub mod relation;
+#[cfg(test)]
+mod tests;
 pub mod window;
 
 use async_trait::async_trait;

@@ -298,6 +298,11 @@ impl FlightService for Service {
             Some(Kind::Standing) => {
                 let request: StandingRequest = postcard::from_bytes(&action.body)
                     .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
+                if let Some(other) = proven.as_ref().filter(|proven| *proven.0 != *request.region) {
+                    let reason = other_name(&request.region, other);
+                    refused(label(Some(other)), &format!("a question: {reason}"));
+                    return Err(Status::permission_denied(reason));
+                }
                 Ok(answer(&self.shared.node.answer_standing(&request.region)))
             }
             None => Err(Status::invalid_argument("no such action")),

@@ -114,7 +114,12 @@ impl Reader {
     pub async fn plan_explain(&self, statement: ast::Statement) -> SqlResult<Planned> {
         let reader = self.clone();
         on_large_stack(async move {
-            let ast::Statement::Explain { statement: inner, .. } = &statement else {
+            let ast::Statement::Explain {
+                statement: inner,
+                analyze,
+                ..
+            } = &statement
+            else {
                 return Err(SqlError::internal("not an EXPLAIN"));
             };
             let ast::Statement::Query(query) = inner.as_ref() else {
@@ -126,6 +131,8 @@ impl Reader {
             let (context, public, far) = reader.context(Exposed::default(), None)?;
             let mut notices = Vec::new();
             reader.resolve(query, &context, &public, &mut notices, 0).await?;
+            // What is only shown reads nothing of other regions.
+            let far = if *analyze { far } else { Arc::default() };
             let plan = context.plan_statement(statement).await?;
             Ok(Planned {
                 plan,

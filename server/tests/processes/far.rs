@@ -230,6 +230,7 @@ async fn a_statement_that_pins_another_region_writes_there_once() {
     assert_eq!(refused(ap, within).await, SqlState::FEATURE_NOT_SUPPORTED);
     run(ap, "ROLLBACK").await;
     cluster.set_cut("us", true);
+    run(ap, "EXPLAIN SELECT * FROM orders WHERE tributary_region = 'us'").await;
     // The proxy takes the connection: what became of what was sent into it cannot be known.
     assert_eq!(
         refused(ap, within).await,

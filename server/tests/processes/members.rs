@@ -197,6 +197,43 @@ async fn an_old_copy_is_told_and_keeps_its_own_rows_as_another_incarnation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tombstones_go_when_all_have_them_and_who_is_away_keeps_them() {
+    let mut cluster = with_view(&["us", "eu", "ap"]).await;
+    let us = cluster.connect("us").await.expect("us answers");
+    let kept =
+        "SELECT tombstones, coalesce(tombstones_kept_by, '') FROM tributary.tables WHERE name = 'product'";
+    let fill = "INSERT INTO product SELECT n, 'x' FROM generate_series(10, 19) AS s(n)";
+    run(&us, fill).await;
+    expect(
+        &cluster,
+        &["us", "eu", "ap"],
+        "SELECT count(*) FROM product",
+        "11",
+    )
+    .await;
+    run(&us, "DELETE FROM product WHERE id >= 10").await;
+    expect(&cluster, &["us", "eu", "ap"], kept, "0|").await;
+
+    run(&us, fill).await;
+    expect(
+        &cluster,
+        &["us", "eu", "ap"],
+        "SELECT count(*) FROM product",
+        "11",
+    )
+    .await;
+    cluster.kill("ap").await.expect("it can be killed");
+    run(&us, "DELETE FROM product WHERE id >= 10").await;
+    expect(&cluster, &["us", "eu"], "SELECT count(*) FROM product", "1").await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    expect(&cluster, &["us", "eu"], kept, "10|ap").await;
+    cluster.restart("ap").await.expect("it comes back");
+    expect(&cluster, &["us", "eu", "ap"], kept, "0|").await;
+    expect(&cluster, &["us", "eu", "ap"], "SELECT count(*) FROM product", "1").await;
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fenced_region_comes_back_with_what_it_wrote_meanwhile() {
     let mut cluster = with_view(&["us", "eu", "ap"]).await;
     let eu = cluster.connect("eu").await.expect("eu answers");
@@ -239,6 +276,8 @@ async fn a_fenced_region_comes_back_with_what_it_wrote_meanwhile() {
     // What had been acknowledged and lost to another write is reported.
     let report = std::fs::read_to_string(cluster.data("eu").join("superseded-1/REPORT.txt"));
     assert!(report.is_ok_and(|report| report.contains("porter")));
+    let lost = "SELECT \"table\", reason FROM tributary.conflicts WHERE lost_row LIKE '%porter%'";
+    expect(&cluster, &["us", "eu", "ap"], lost, "product|not brought back").await;
     cluster.stop().await.expect("all stop cleanly");
 }
 

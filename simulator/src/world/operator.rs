@@ -88,6 +88,8 @@ impl World {
                 self.add(node)?;
             } else if self.nodes[node].config.reincarnate && !self.takes_part(node) {
                 self.number_again(node)?;
+            } else if self.nodes[node].place == Place::Dropped {
+                self.drop_again(node)?;
             }
         }
         self.see_off()
@@ -265,6 +267,20 @@ impl World {
         let is_primary = newest.catalog.primary == region;
         if heard > Epoch(0) && !is_primary && self.members.rng.percent(15) {
             return self.alter(&format!("FENCE REGION {name}")).map(drop);
+        }
+        Ok(())
+    }
+
+    /// That a region was dropped may be forgotten, with the primary that alone had heard of it: it is dropped again. It is
+    /// gone, so nothing can be waited for.
+    fn drop_again(&mut self, node: usize) -> Checked {
+        let Some((_, newest)) = self.newest() else {
+            return Ok(());
+        };
+        let name = self.nodes[node].config.name.clone();
+        let is_member = newest.catalog.members().any(|(_, def)| def.name == name);
+        if is_member && self.nodes[node].process.is_none() && self.members.rng.percent(15) {
+            return self.alter(&format!("DROP REGION {name} FORCE")).map(drop);
         }
         Ok(())
     }
