@@ -273,11 +273,16 @@ async fn a_fenced_region_comes_back_with_what_it_wrote_meanwhile() {
     let names = "SELECT string_agg(name, ',' ORDER BY id) FROM product";
     expect(&cluster, &["us", "eu", "ap"], names, "tea,oat milk,stout,gin").await;
     expect(&cluster, &["us", "eu"], "SELECT count(*) FROM emptied", "0").await;
-    // What had been acknowledged and lost to another write is reported.
-    let report = std::fs::read_to_string(cluster.data("eu").join("superseded-1/REPORT.txt"));
-    assert!(report.is_ok_and(|report| report.contains("porter")));
+    // What had been acknowledged and lost to another write is reported, before the last of it is done.
     let lost = "SELECT \"table\", reason FROM tributary.conflicts WHERE lost_row LIKE '%porter%'";
     expect(&cluster, &["us", "eu", "ap"], lost, "product|not brought back").await;
+    let aside = cluster.data("eu").join("superseded-1");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while aside.join("PENDING").exists() && std::time::Instant::now() < deadline {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let report = std::fs::read_to_string(aside.join("REPORT.txt"));
+    assert!(report.is_ok_and(|report| report.contains("porter")));
     cluster.stop().await.expect("all stop cleanly");
 }
 
