@@ -17,6 +17,7 @@ use tributary_replication::{
 };
 use tributary_storage::{Fingerprint, ObjectId, OriginId};
 
+use crate::dataflow::conflicts::{CONFLICTS, definition};
 use crate::dataflow::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow};
 use crate::error::{RegionError, Result};
 
@@ -130,7 +131,8 @@ fn check_section(
     };
     match &section.object {
         SectionObject::Rows(id) => {
-            let Some(def) = catalog.table(*id) else {
+            let conflicts = (*id == CONFLICTS).then(definition);
+            let Some(def) = conflicts.as_ref().or_else(|| catalog.table(*id)) else {
                 return unknown(*id);
             };
             if let Some(fingerprint) = dataflow.table_fingerprint(*id) {

@@ -36,7 +36,7 @@ use crate::tokens::Tokens;
 /// The blob's name.
 const STATE_BLOB: &str = "region";
 
-/// What every version of the state has; the later ones have [`Identity`] behind it.
+/// What every version of the state has; the later ones have [`Identity`] and [`Later`] behind it.
 #[derive(Serialize, Deserialize)]
 struct State {
     hlc: Hlc,
@@ -56,6 +56,12 @@ struct Identity {
     joined: bool,
     catalog_origin: Option<OriginId>,
     tokens: Tokens,
+}
+
+/// What came later; checkpoints from before tombstones were dropped lack it.
+#[derive(Default, Serialize, Deserialize)]
+struct Later {
+    collected: Frontier,
 }
 
 /// A checkpoint of which the groups of some views are missing yet.
@@ -94,7 +100,10 @@ impl Dataflow {
             catalog_origin: self.catalog_origin,
             tokens: self.tokens.clone(),
         };
-        let bytes = postcard::to_stdvec(&(state, identity)).expect("the state is plain data");
+        let later = Later {
+            collected: self.collected.clone(),
+        };
+        let bytes = postcard::to_stdvec(&(state, identity, later)).expect("the state is plain data");
         let mut traces = BTreeMap::new();
         for (&id, table) in &self.tables {
             traces.insert(Table::trace_name(id), table.rows.snapshot());
@@ -162,9 +171,15 @@ impl Dataflow {
             .ok_or_else(|| unreadable("it has no region state".into()))?;
         let (state, rest) =
             postcard::take_from_bytes::<State>(blob).map_err(|error| unreadable(error.to_string()))?;
-        let identity: Option<Identity> = match rest.is_empty() {
-            true => None,
-            false => Some(postcard::from_bytes(rest).map_err(|error| unreadable(error.to_string()))?),
+        let (identity, rest) = match rest.is_empty() {
+            true => (None, rest),
+            false => postcard::take_from_bytes::<Identity>(rest)
+                .map(|(identity, rest)| (Some(identity), rest))
+                .map_err(|error| unreadable(error.to_string()))?,
+        };
+        let later: Later = match rest.is_empty() {
+            true => Later::default(),
+            false => postcard::from_bytes(rest).map_err(|error| unreadable(error.to_string()))?,
         };
         let catalog = Catalog::from_bytes(&state.catalog).map_err(|error| unreadable(error.to_string()))?;
         let mut dataflow = Self::new(config);
@@ -172,6 +187,7 @@ impl Dataflow {
         dataflow.chain = loaded.chain;
         dataflow.hlc = state.hlc;
         dataflow.frontier = state.frontier;
+        dataflow.collected = later.collected;
         dataflow.chains = state.chains;
         dataflow.attached = state.attached;
         dataflow.catalog_stamp = state.catalog_stamp;
@@ -256,6 +272,7 @@ impl Dataflow {
                 ObjectKind::View(_) | ObjectKind::Source(_) | ObjectKind::Sink(_) => {}
             }
         }
+        self.restore_conflicts(&mut |name, layout| loaded.trace(name, layout))?;
         self.restore_states(slots_saved, loaders);
         Ok(backfills)
     }

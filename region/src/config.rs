@@ -9,6 +9,9 @@ use tributary_storage::{Position, SpillArea};
 
 use crate::source::{NoSources, SourceReader};
 
+/// Longer than a restart takes.
+const MEMBERS_WAIT_MS: u64 = 30_000;
+
 /// The configuration of one region.
 #[derive(Clone, Debug)]
 pub struct RegionConfig {
@@ -30,6 +33,9 @@ pub struct RegionConfig {
     /// How far the hybrid clock may run ahead of the wall clock before the region refuses its own writes to
     /// GLOBAL tables.
     pub clock_drift_max_ms: u64,
+    /// How long a primary that lost its log waits for members that are away before it goes on: they may know of DDL that
+    /// the others have not heard of.
+    pub members_wait_ms: u64,
     /// Rows that one backfill poll feeds to a new view.
     pub backfill_rows_max: usize,
     /// Slots of a sealed stage that one `Work` merges: in between, commits are taken.
@@ -45,6 +51,11 @@ pub struct RegionConfig {
     /// Positions of the log at which the results of all views are kept, to be taken with `Region::take_kept`, when a
     /// replay comes past them: what a sink had written when the process ended.
     pub keep_results_at: BTreeSet<Position>,
+    /// How often, at most, stable tombstones are looked for, in milliseconds.
+    pub collect_every_ms: u64,
+    /// Tombstones that a GLOBAL table may hold: while others have not acknowledged so many, this region deletes no more of
+    /// its rows.
+    pub tombstones_max: usize,
     /// Settings of every link.
     pub link: LinkConfig,
     /// Deliberate faults, for negative controls only.
@@ -69,6 +80,10 @@ pub struct Defects {
     pub keep_superseded: bool,
     /// Take part before every view is computed.
     pub join_early: bool,
+    /// Drop tombstones that others have not acknowledged, and do not tell.
+    pub collect_early: bool,
+    /// Do not record conflicts.
+    pub lose_conflicts: bool,
     /// Faults of replication.
     pub replication: tributary_replication::Defects,
     /// Faults of the operators.
@@ -87,6 +102,7 @@ impl RegionConfig {
             incarnation_min: 0,
             sealed_records_max: 4096,
             clock_drift_max_ms: 10_000,
+            members_wait_ms: MEMBERS_WAIT_MS,
             backfill_rows_max: 16_384,
             apply_rows_max: 16_384,
             workers: Arc::new(Inline::new(1)),
@@ -94,6 +110,8 @@ impl RegionConfig {
             spill: None,
             sources: Arc::new(NoSources),
             keep_results_at: BTreeSet::new(),
+            collect_every_ms: 1_000,
+            tombstones_max: 1_000_000,
             link: LinkConfig::default(),
             defects: Defects::default(),
         }

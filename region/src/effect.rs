@@ -35,8 +35,8 @@ pub enum Effect {
     },
     /// A new snapshot for readers; durable up to its position.
     Publish(Arc<Snapshot>),
-    /// A snapshot that is not the newest any more, and that a bundle which left shows the end of: others may ask for its
-    /// rows.
+    /// A published snapshot, or one that was passed over, which a bundle that leaves now shows the end of: others may ask
+    /// for its rows.
     Keep(Arc<Snapshot>),
     /// Write this checkpoint, then say `Checkpointed`.
     Checkpoint(Checkpoint),
@@ -124,6 +124,19 @@ pub enum Rejected {
     /// The rows submitted do not have the source's columns.
     #[error("rows without the columns of source {0}")]
     SourceColumns(ObjectId),
+    /// No commit with the token that was asked for is in.
+    #[error("no commit with this token is known")]
+    NotCommitted,
+    /// A GLOBAL table holds as many tombstones as it may, since members have not acknowledged them.
+    #[error("table {table} has reached its maximum of {tombstones_max} tombstones")]
+    Tombstones {
+        /// The table.
+        table: ObjectId,
+        /// How many it may hold.
+        tombstones_max: usize,
+        /// The members that have not acknowledged the oldest ones, by name.
+        kept_by: Vec<String>,
+    },
     /// Rows of this table are written in another region.
     #[error("rows of table {0} are written in another region")]
     OtherRegion(ObjectId),

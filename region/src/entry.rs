@@ -8,6 +8,8 @@
 //!   Bundles           an applicable set, verbatim  announces if own slots or own rows (TRUNCATE) changed
 //!   Attach            a view's backfill is done    announces
 //!   Chunk, Unstage    a part of a stage comes, or it is dropped
+//!   Lost              conflicts of the shell's     announces
+//!   Collect           stable tombstones go         announces nothing: others see no difference
 //! ```
 //!
 //! Rows travel as Arrow IPC, the envelope as postcard, the catalog as JSON (its plans outlive this version).
@@ -22,9 +24,10 @@ use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tributary_planner::catalog::CatalogChange;
-use tributary_replication::{Hlc, TableWrites};
+use tributary_replication::{Frontier, Hlc, TableWrites};
 use tributary_storage::{ObjectId, OriginId, Position};
 
+use crate::dataflow::conflicts::Conflict;
 use crate::error::{RegionError, Result};
 use crate::tokens::CommitToken;
 
@@ -63,6 +66,13 @@ pub enum Entry {
     Chunk(Bytes),
     /// The stage of this sender is dropped.
     Unstage(OriginId),
+    /// Writes that were lost, as the shell has found out: to be recorded.
+    Lost(Vec<Conflict>),
+    /// Every member has acknowledged everything up to `stable`: tombstones of writes up to there go.
+    Collect {
+        /// Up to where.
+        stable: Frontier,
+    },
 }
 
 impl Entry {
@@ -74,10 +84,12 @@ impl Entry {
                 rows as u64
             }
             Self::Source { from, to, .. } => to - from,
+            Self::Lost(conflicts) => conflicts.len() as u64,
             Self::Catalog(_)
             | Self::Joined
             | Self::Bundles(_)
             | Self::Attach(_)
+            | Self::Collect { .. }
             | Self::Chunk(_)
             | Self::Unstage(_) => 0,
         }
@@ -142,6 +154,10 @@ enum Stored {
         tables: Vec<(ObjectId, Block)>,
         source: Option<(ObjectId, u64)>,
     },
+    Collect {
+        stable: Frontier,
+    },
+    Lost(Vec<Conflict>),
     Chunk(Block),
     Unstage(OriginId),
 }
@@ -185,6 +201,10 @@ impl Timed {
             Entry::Attach(view) => Stored::Attach(*view),
             Entry::Chunk(bytes) => Stored::Chunk(Block(bytes.to_vec())),
             Entry::Unstage(sender) => Stored::Unstage(*sender),
+            Entry::Lost(conflicts) => Stored::Lost(conflicts.clone()),
+            Entry::Collect { stable } => Stored::Collect {
+                stable: stable.clone(),
+            },
             &Entry::Source {
                 source,
                 from,
@@ -246,6 +266,8 @@ impl Timed {
             Stored::Attach(view) => Entry::Attach(view),
             Stored::Chunk(bytes) => Entry::Chunk(Bytes::from(bytes.0)),
             Stored::Unstage(sender) => Entry::Unstage(sender),
+            Stored::Lost(conflicts) => Entry::Lost(conflicts),
+            Stored::Collect { stable } => Entry::Collect { stable },
             Stored::Source {
                 source,
                 from,
@@ -330,6 +352,8 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{Int64Array, StringArray};
+    use tributary_replication::Epoch;
+    use tributary_storage::{OriginId, RegionId};
 
     use super::*;
 
@@ -409,6 +433,19 @@ mod tests {
                 mark: 3
             }
         ));
+    }
+
+    #[test]
+    fn a_collection_survives_the_log() {
+        let stable = Frontier::from_iter([(OriginId::first(RegionId(3)), Epoch(70))]);
+        let timed = Timed {
+            hlc: Hlc::from_ms(79),
+            entry: Entry::Collect {
+                stable: stable.clone(),
+            },
+        };
+        let read = Timed::decode(Position(1), &timed.encode()).expect("just written");
+        assert!(matches!(read.entry, Entry::Collect { stable: read } if read == stable));
     }
 
     #[test]

@@ -47,6 +47,24 @@ pub enum RegionError {
     /// This log must not be continued: it was lost in part, fenced, or its region was dropped.
     #[error("{0}")]
     Superseded(String),
+    /// This region lacks what others have dropped the tombstones of: it may hold rows that were deleted, and must not go
+    /// on from what it has.
+    #[error(
+        "this region is too far behind: it lacks {lacks}, and {peer} has dropped the tombstones up to there, so rows \
+         that were deleted could come back. {}",
+        match joined {
+            true => "It was restored from an old copy: start it with --reincarnate, its own rows are kept",
+            false => "It had not joined yet: start it with an empty data directory (or with --reincarnate, which puts this one aside)",
+        }
+    )]
+    TooFarBehind {
+        /// Who told.
+        peer: String,
+        /// An origin and its epoch.
+        lacks: String,
+        /// Whether it had joined the cluster.
+        joined: bool,
+    },
     /// An invariant does not hold; the values are in the text.
     #[error("invariant broken: {0}")]
     Invariant(String),

@@ -5,6 +5,7 @@ use tributary_replication::link::Message;
 use tributary_storage::Position;
 
 use crate::commits::Submission;
+use crate::dataflow::conflicts::Conflict;
 use crate::source::SourceAppend;
 
 /// One event from outside. Time comes with every step; there are no other inputs.
@@ -20,6 +21,13 @@ pub enum Input {
         /// What was read.
         append: SourceAppend,
     },
+    /// Writes of an earlier log that were lost: to be recorded. Answered like a commit.
+    Lost {
+        /// Chosen by the shell.
+        token: u64,
+        /// What was lost.
+        conflicts: Vec<Conflict>,
+    },
     /// Catalog changes, planned against `base_version`. Only the primary accepts them.
     Ddl {
         /// Chosen by the shell.
@@ -28,6 +36,14 @@ pub enum Input {
         changes: Vec<CatalogChange>,
         /// The catalog version they were planned against.
         base_version: u64,
+    },
+    /// Asks for the commit that carries a token. Answered like that commit when it is durable, and otherwise with
+    /// [`crate::Rejected::NotCommitted`].
+    Find {
+        /// Chosen by the shell.
+        token: u64,
+        /// The commit's token.
+        id: [u8; 16],
     },
     /// A connection to the peer of this name is up.
     Connected {

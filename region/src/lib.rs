@@ -19,6 +19,7 @@ pub mod backfill;
 pub mod bundles;
 pub mod checkpoint;
 mod chunks;
+mod collection;
 pub mod commits;
 pub mod config;
 pub mod dataflow;

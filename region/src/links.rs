@@ -80,6 +80,17 @@ impl View<'_> {
     }
 }
 
+/// Who agrees that no more is known of an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agreement {
+    /// Somebody knows more, or nobody is connected.
+    None,
+    /// All that are connected; some member is not.
+    Connected,
+    /// Every member.
+    All,
+}
+
 impl Links {
     /// Links to the configured peers, all disconnected.
     pub fn new(config: &RegionConfig) -> Self {
@@ -128,11 +139,22 @@ impl Links {
         }
     }
 
-    /// Whether everything that connected peers have heard of an origin is known at `frontier`, and there is one.
-    pub fn agree_on(&self, origin: OriginId, frontier: &Frontier) -> bool {
+    /// Whether everything that others have heard of an origin is known at `frontier`.
+    pub fn agree_on(&self, origin: OriginId, frontier: &Frontier, own: &str, catalog: &Catalog) -> Agreement {
         let status = self.links.values().map(Link::status);
         let mut up = status.filter(|status| status.state == LinkState::Up).peekable();
-        up.peek().is_some() && up.all(|status| status.peer_frontier.get(origin) <= frontier.get(origin))
+        if up.peek().is_none() || up.any(|status| status.peer_frontier.get(origin) > frontier.get(origin)) {
+            return Agreement::None;
+        }
+        let is_up = |name: &str| {
+            let link = self.links.get(name);
+            link.is_some_and(|link| link.status().state == LinkState::Up)
+        };
+        let mut others = catalog.members().filter(|(_, member)| member.name != own);
+        match others.all(|(_, member)| is_up(&member.name)) {
+            true => Agreement::All,
+            false => Agreement::Connected,
+        }
     }
 
     /// The state of every link.

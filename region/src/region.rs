@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tributary_executor::Inline;
 use tributary_planner::catalog::{CatalogChange, MemberChange, RegionDef};
-use tributary_replication::{Epoch, Frontier, Hlc, LinkState};
+use tributary_replication::{Epoch, Frontier, Hlc, LinkState, ReceivedBundle};
 use tributary_storage::checkpoint::Loaded;
 use tributary_storage::{ObjectId, OriginId, Position, Record, RegionId};
 
 use crate::bundles;
 use crate::checkpoint::{Gathered, Gathering};
+use crate::collection::{Collection, standings};
 use crate::commits::{self, Decided};
 use crate::config::RegionConfig;
 use crate::dataflow::{Counts, Dataflow, ViewState};
@@ -17,7 +18,7 @@ use crate::effect::{Committed, Effect, Rejected};
 use crate::entry::Entry;
 use crate::error::{RegionError, Result};
 use crate::input::Input;
-use crate::links::{Links, View};
+use crate::links::{Agreement, Links, View};
 use crate::outbound::{HeldCut, Outbound};
 use crate::replay::{KeptResults, replay};
 use crate::sequencer::Sequencer;
@@ -41,6 +42,9 @@ pub struct Region {
     status_ms: u64,
     /// The version of the catalog by whose members there are links.
     members_version: u64,
+    /// Of a primary that lost its log: since when those that are connected know no more than it does.
+    agreed_since_ms: Option<u64>,
+    collection: Collection,
     checkpoint_due: bool,
     gathering: Option<Gathering>,
     stopped: bool,
@@ -90,6 +94,8 @@ impl Region {
             kept,
             status_ms: 0,
             members_version: 0,
+            agreed_since_ms: None,
+            collection: Collection::default(),
             checkpoint_due: false,
             gathering: None,
             stopped: false,
@@ -174,6 +180,16 @@ impl Region {
                     .source(now_ms, append, &self.config, &self.dataflow);
                 self.answer(token, sealed, out);
             }
+            Input::Find { token, id } => {
+                let found = self.sequencer.find(token, &id);
+                self.answer_all(found, out);
+            }
+            Input::Lost { token, conflicts } => {
+                let sealed = self
+                    .sequencer
+                    .lost(now_ms, conflicts, &self.config, &self.dataflow);
+                self.answer(token, sealed, out);
+            }
             Input::Ddl {
                 token,
                 changes,
@@ -197,7 +213,7 @@ impl Region {
                 for (peer, bytes) in self.links.take_arrived() {
                     self.take_chunk(&peer, bytes, now_ms, out);
                 }
-                self.take_bundles(now_ms, out);
+                self.take_bundles(now_ms, out)?;
                 self.send_chunks(out);
             }
             Input::Persisted { position } => self.outbound.persist(position),
@@ -207,6 +223,7 @@ impl Region {
                 self.links
                     .poll(&view, |origin| stages.covers(origin, now_ms), out);
                 self.send_chunks(out);
+                self.collect(now_ms, out);
                 self.cut_if_level(now_ms)?;
                 if now_ms.saturating_sub(self.status_ms) >= STATUS_PERIOD_MS || now_ms < self.status_ms {
                     self.publish_status(now_ms, out);
@@ -262,7 +279,12 @@ impl Region {
         self.answer_all(decided, out);
     }
 
-    fn answer_all(&mut self, decided: Decided, out: &mut Vec<Effect>) {
+    fn answer_all(&mut self, mut decided: Decided, out: &mut Vec<Effect>) {
+        for (_, rejected) in &mut decided.refused {
+            if let Rejected::Tombstones { table, kept_by, .. } = rejected {
+                *kept_by = self.published.tombstones_kept_by(*table);
+            }
+        }
         let refusals = decided.refused.into_iter();
         out.extend(refusals.map(|(token, rejected)| Effect::Reply {
             token,
@@ -291,9 +313,12 @@ impl Region {
     }
 
     /// Seals the bundles that have become applicable.
-    fn take_bundles(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+    ///
+    /// # Errors
+    /// When tombstones are gone that this region has never heard of.
+    fn take_bundles(&mut self, now_ms: u64, out: &mut Vec<Effect>) -> Result<()> {
         if !self.takes_bundles() {
-            return;
+            return Ok(());
         }
         let mut reach = self.sequencer.frontier().clone();
         if let Some(origin) = self.dataflow.origin() {
@@ -306,7 +331,25 @@ impl Region {
             !received.bundle.chunk.is_sealing() || self.has_stage(&received.peer, &received.bundle, out)
         });
         if set.is_empty() || set.len() < complete {
-            return;
+            return Ok(());
+        }
+        match lacking(&set, &reach) {
+            Some(_) if reach.is_empty() => {
+                // Nothing is here yet. Those who had seen a tombstone have dropped it, another had not seen it when it cut
+                // its bundle: by now it has.
+                let inbox = self.links.inbox();
+                set.iter()
+                    .for_each(|received| inbox.ask_again(&received.peer, &received.bundle));
+                return Ok(());
+            }
+            Some((peer, origin, epoch)) => {
+                return Err(RegionError::TooFarBehind {
+                    peer,
+                    lacks: format!("{origin}:{epoch}"),
+                    joined: self.dataflow.has_joined(),
+                });
+            }
+            None => {}
         }
         let peers: Vec<String> = set.iter().map(|received| received.peer.clone()).collect();
         match bundles::validate(set, self.sequencer.catalog(), &self.dataflow, self.config.tick_ms) {
@@ -337,6 +380,7 @@ impl Region {
                 out.push(Effect::Close { peer, reason });
             }
         }
+        Ok(())
     }
 
     /// Whether a region that joins would take an incarnation that was given out before, since those who sent this have
@@ -392,7 +436,7 @@ impl Region {
         self.join(now_ms, out);
         self.hold_snapshot();
         // A bundle that waited for one that has just been sealed by an earlier call.
-        self.take_bundles(now_ms, out);
+        self.take_bundles(now_ms, out)?;
         self.cut_if_level(now_ms)
     }
 
@@ -412,6 +456,37 @@ impl Region {
         Ok(())
     }
 
+    /// Has tombstones dropped that everybody has acknowledged, from time to time.
+    fn collect(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        let Some(own) = self.dataflow.writes_as() else {
+            return;
+        };
+        let is_due = self.collection.is_due(now_ms, self.config.collect_every_ms);
+        if !is_due || !self.sequencer.is_level() || self.sequencer.is_disk_full() {
+            return;
+        }
+        let links = self.links.status();
+        let durable = &self.published.frontier;
+        let stable = match self.config.defects.collect_early {
+            true => Some(durable.clone()),
+            false => {
+                let standings = standings(own, self.dataflow.catalog(), &links);
+                self.collection.look(now_ms, durable, &standings)
+            }
+        };
+        let at = self.sequencer.time(now_ms);
+        if let Some(stable) = stable.filter(|stable| self.dataflow.has_stable(stable, at)) {
+            // What still waits from a log that is continued no more was not asked for above.
+            let catalog = self.dataflow.catalog().clone();
+            self.links.inbox().keep_senders(|sender| {
+                let region = catalog.regions.get(&sender.region);
+                region.is_some_and(|def| def.is_member() && def.incarnation == sender.incarnation)
+            });
+            let (record, _) = self.sequencer.seal(now_ms, Entry::Collect { stable });
+            out.push(append(record));
+        }
+    }
+
     /// Takes part once everything that a peer had when it spoke is here and every view is computed from it.
     fn join(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
         if self.dataflow.has_joined() || !self.sequencer.is_level() {
@@ -428,7 +503,7 @@ impl Region {
                     region,
                     incarnation: incarnation - 1,
                 };
-                if !self.links.agree_on(before, &self.published.frontier) {
+                if !self.all_agree_on(before, now_ms) {
                     return;
                 }
                 let change = MemberChange::Reincarnate { incarnation };
@@ -437,6 +512,25 @@ impl Region {
             }
         };
         out.push(append(record));
+    }
+
+    /// Whether every member knows no more of an origin; members that are away are waited for, but not for ever.
+    fn all_agree_on(&mut self, origin: OriginId, now_ms: u64) -> bool {
+        let (name, catalog) = (&self.config.name, self.dataflow.catalog());
+        match self
+            .links
+            .agree_on(origin, &self.published.frontier, name, catalog)
+        {
+            Agreement::All => true,
+            Agreement::Connected => {
+                let since_ms = *self.agreed_since_ms.get_or_insert(now_ms);
+                now_ms.saturating_sub(since_ms) >= self.config.members_wait_ms
+            }
+            Agreement::None => {
+                self.agreed_since_ms = None;
+                false
+            }
+        }
     }
 
     /// Begins the checkpoint that is due, or gathers a portion of the one that was begun.
@@ -554,6 +648,10 @@ impl Region {
             self.stages.is_durable(&held);
             self.links.staged(&held.peer, held.stage, held.chunks, false, out);
         }
+        let mut cuts = released.cuts.iter();
+        if cuts.any(|cut| cut.bundle.frontier == self.published.frontier) {
+            out.push(Effect::Keep(self.published.clone()));
+        }
         for cut in released.cuts {
             assert!(
                 self.published.frontier.covers(&cut.bundle.frontier),
@@ -579,6 +677,22 @@ impl Region {
         self.published = Arc::new(snapshot);
         out.push(Effect::Publish(self.published.clone()));
     }
+}
+
+/// What a region at `reach` would have to know to take in a set of bundles: up to where one of the senders has dropped
+/// tombstones. A region that holds nothing at all holds nothing that was deleted; then all parts of the set must have been
+/// cut by regions that had seen what others of them have dropped.
+fn lacking(set: &[ReceivedBundle], reach: &Frontier) -> Option<(String, OriginId, Epoch)> {
+    let cuts = || set.iter().map(|received| &received.bundle.frontier);
+    set.iter().find_map(|received| {
+        let mut collected = received.bundle.collected.iter();
+        let is_lacking = |(origin, epoch): &(OriginId, Epoch)| match reach.is_empty() {
+            true => cuts().any(|cut| cut.get(*origin) < *epoch),
+            false => reach.get(*origin) < *epoch,
+        };
+        let (origin, epoch) = collected.find(is_lacking)?;
+        Some((received.peer.clone(), origin, epoch))
+    })
 }
 
 /// A record that answers nobody.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tributary_planner::catalog::Catalog;
-use tributary_replication::Epoch;
+use tributary_replication::{Epoch, Frontier};
 use tributary_storage::checkpoint::Loaded;
 use tributary_storage::{ChainHash, ObjectId, OriginId, Position, Record, RowsSnapshot};
 
@@ -66,6 +66,8 @@ pub struct Past {
     pub origin: Option<OriginId>,
     /// Its last record.
     pub position: Position,
+    /// How far it knew all logs.
+    pub frontier: Frontier,
     /// Its hashes, as far back as they are kept.
     pub chains: BTreeMap<Epoch, ChainHash>,
     /// Its catalog.
@@ -91,6 +93,7 @@ pub fn look_into(config: &RegionConfig, checkpoint: Option<Loaded>, tail: Vec<Re
     Ok(Past {
         origin,
         position: dataflow.position(),
+        frontier: snapshot.frontier,
         chains: origin
             .and_then(|origin| dataflow.chains.remove(&origin))
             .unwrap_or_default(),

@@ -7,19 +7,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use tributary_planner::catalog::{Catalog, CatalogChange, Standing, TableLocality};
+use tributary_planner::catalog::{Catalog, CatalogChange, Standing, TableDef, TableLocality};
 use tributary_replication::{Bundle, Epoch, Frontier, Hlc, HlcClock};
 use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Record};
 
 use crate::commits::{self, Decided, Submission, Taken};
 use crate::config::RegionConfig;
 use crate::dataflow::Dataflow;
+use crate::dataflow::conflicts::Conflict;
 use crate::effect::Rejected;
 use crate::entry::{Entry, Timed};
 use crate::overlay::{Overlay, OverlayVersion};
 use crate::source::SourceAppend;
 use crate::tokens::{CommitToken, Tokens};
-use crate::writes::WriteSet;
+use crate::writes::{TableChange, WriteSet};
 
 /// A record that is sealed and not yet stepped.
 #[derive(Clone, Debug)]
@@ -119,6 +120,21 @@ impl Sequencer {
         self.disk_full = full;
     }
 
+    /// The commit that carries a token, if it is in.
+    pub fn find(&self, token: u64, id: &[u8; 16]) -> Decided {
+        let mut decided = Decided::default();
+        match self.tokens.get(id) {
+            Some((position, rows)) => decided.repeated.push((token, position, rows)),
+            None => decided.refused.push((token, Rejected::NotCommitted)),
+        }
+        decided
+    }
+
+    /// Whether the disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full
+    }
+
     /// Checks the transactions of a group, each by itself, and seals those that may be in as one record.
     pub fn commit(
         &mut self,
@@ -130,6 +146,7 @@ impl Sequencer {
         let mut decided = Decided::default();
         let mut admitted = Vec::with_capacity(group.len());
         let mut once = BTreeSet::new();
+        let mut deletes = BTreeMap::new();
         for submission in group {
             let token = submission.writes.token;
             if let Some((position, rows)) = token.and_then(|token| self.tokens.get(&token.id)) {
@@ -141,7 +158,10 @@ impl Sequencer {
                 decided.refused.push((submission.token, Rejected::Overloaded));
                 continue;
             }
-            match self.admit(now_ms, &submission.writes, config, dataflow) {
+            let room = self
+                .admit(now_ms, &submission.writes, config, dataflow)
+                .and_then(|()| self.admit_deletes(&submission.writes, &mut deletes, config, dataflow));
+            match room {
                 Ok(()) => admitted.push(submission),
                 Err(rejected) => decided.refused.push((submission.token, rejected)),
             }
@@ -252,6 +272,19 @@ impl Sequencer {
         Ok(sealed)
     }
 
+    /// Seals writes that were lost.
+    pub fn lost(
+        &mut self,
+        now_ms: u64,
+        conflicts: Vec<Conflict>,
+        config: &RegionConfig,
+        dataflow: &Dataflow,
+    ) -> Result<(Record, Hlc), Rejected> {
+        let origin = dataflow.writes_as().ok_or(Rejected::Joining)?;
+        self.admit_record(origin, config)?;
+        Ok(self.seal(now_ms, Entry::Lost(conflicts)))
+    }
+
     /// The checks that need nothing but the region's own state.
     fn admit_record(&self, origin: OriginId, config: &RegionConfig) -> Result<(), Rejected> {
         // As of everything sealed: what is sealed after a region was told to leave would not be waited for.
@@ -301,6 +334,47 @@ impl Sequencer {
             }
         }
         Ok(())
+    }
+
+    /// Whether the rows that are to be deleted have room for their tombstones. `deletes` counts those of the submissions
+    /// that go into the same record.
+    fn admit_deletes(
+        &self,
+        writes: &WriteSet,
+        deletes: &mut BTreeMap<ObjectId, usize>,
+        config: &RegionConfig,
+        dataflow: &Dataflow,
+    ) -> Result<(), Rejected> {
+        let deleting = |(table, change): (&ObjectId, &TableChange)| {
+            let is_global = self.catalog.table(*table).is_some_and(TableDef::is_global);
+            let count = change.writes.deleted.true_count();
+            (is_global && count > 0).then_some((*table, count))
+        };
+        for (table, count) in writes.tables.iter().filter_map(deleting) {
+            let tombstones_max = config.tombstones_max;
+            let here = deletes.entry(table).or_default();
+            let held = dataflow.tombstones_of(table) + self.sealed_deletes(table);
+            if held + *here + count > tombstones_max {
+                return Err(Rejected::Tombstones {
+                    table,
+                    tombstones_max,
+                    kept_by: Vec::new(),
+                });
+            }
+            *here += count;
+        }
+        Ok(())
+    }
+
+    /// Rows of a table that are deleted by what is sealed and not stepped.
+    fn sealed_deletes(&self, table: ObjectId) -> usize {
+        let deletes = |sealed: &Sealed| match &sealed.timed.entry {
+            Entry::Commit { tables, .. } => {
+                tables.get(&table).map_or(0, |writes| writes.deleted.true_count())
+            }
+            _ => 0,
+        };
+        self.sealed.iter().map(deletes).sum()
     }
 
     /// Checks catalog changes and seals them.

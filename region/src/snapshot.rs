@@ -12,6 +12,8 @@ use tributary_storage::{
     ChainHash, Delta, ObjectId, OriginId, Position, RegionId, RowsSnapshot, TraceSnapshot,
 };
 
+use crate::collection::standings;
+
 /// Everything that is published at once. Cloning shares the state.
 #[derive(Clone)]
 pub struct Snapshot {
@@ -19,6 +21,8 @@ pub struct Snapshot {
     pub position: Position,
     /// The moment of the world it shows.
     pub frontier: Frontier,
+    /// Up to where tombstones were dropped: whoever has not heard of all of that must begin anew.
+    pub collected: Frontier,
     /// Whether every region's contribution was computed at this same frontier.
     pub settled: bool,
     /// The time of the last record.
@@ -48,6 +52,26 @@ impl Snapshot {
     pub fn known_as(&self, region: RegionId) -> Option<OriginId> {
         let known = self.frontier.iter().map(|(origin, _)| origin);
         known.filter(|origin| origin.region == region).max()
+    }
+
+    /// The members that have not acknowledged the oldest tombstones of a table, by name.
+    pub fn tombstones_kept_by(&self, table: ObjectId) -> Vec<String> {
+        let (Some(own), Some(table)) = (self.origin, self.tables.get(&table)) else {
+            return Vec::new();
+        };
+        let standings = standings(own, &self.catalog, &self.links);
+        let lacks = |frontier: &Frontier| {
+            let mut oldest = table.oldest_tombstones.iter();
+            oldest.any(|(origin, epoch)| frontier.get(*origin) < *epoch)
+        };
+        let keep = standings
+            .into_iter()
+            .filter(|(_, known)| known.is_none_or(|(_, frontier)| lacks(frontier)));
+        let names = keep.filter_map(|(region, _)| self.catalog.region_name(region));
+        names
+            .filter(|_| table.tombstones > 0)
+            .map(str::to_owned)
+            .collect()
     }
 }
 
@@ -79,6 +103,10 @@ pub struct TableSnapshot {
     pub def: Arc<TableDef>,
     /// Row versions: the table's columns, then the hidden version columns of `RowVersions`.
     pub rows: Arc<TraceSnapshot>,
+    /// How many of them are tombstones.
+    pub tombstones: usize,
+    /// The epoch of the oldest tombstone that each origin wrote.
+    pub oldest_tombstones: Vec<(OriginId, Epoch)>,
 }
 
 impl TableSnapshot {

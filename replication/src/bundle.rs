@@ -13,7 +13,7 @@
 //! section behind one boundary that turns a panic of the Arrow reader into `Corrupt`.
 //!
 //! A bundle that is too large for one message comes as a *stage*: chunks that are held outside the frontier, and a
-//! sealing chunk with the frontier, which alone applies all. Chunks name their stage behind the header (format 2).
+//! sealing chunk with the frontier, which alone applies all. Chunks name their stage behind the header (format 3).
 
 mod ipc;
 #[cfg(test)]
@@ -34,10 +34,13 @@ use crate::hlc::Tick;
 pub use ipc::{decode as decode_rows, encode as encode_rows};
 
 /// The version of the bundle format spoken here.
-pub const BUNDLE_FORMAT: u16 = 1;
+pub const BUNDLE_FORMAT: u16 = 2;
 
-/// The format of a chunk of a stage: the stage's name, a u64, stands behind the header.
-pub const CHUNK_FORMAT: u16 = 2;
+/// The version before tombstones were dropped: such bundles stand in older logs.
+const FORMAT_BEFORE_COLLECTION: u16 = 1;
+
+/// The format of a chunk of a stage: the stage's name, a u64, stands behind what format 2 has.
+pub const CHUNK_FORMAT: u16 = 3;
 
 /// The most bytes of one message. A link with more to send at once stops with an error.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -65,6 +68,9 @@ pub struct Bundle {
     pub tick: Tick,
     /// The sender's whole frontier at the cut.
     pub frontier: Frontier,
+    /// Up to where the sender, and those it heard of, have dropped tombstones. Whoever has not heard of everything up to
+    /// there may hold rows that were deleted, and must not take this in (RFC 0010).
+    pub collected: Frontier,
     /// The origins whose changes it carries, each once.
     pub included: Vec<Included>,
     /// Its place among the chunks of one cut.
@@ -163,6 +169,9 @@ pub struct BundleHeader {
     pub tick: Tick,
     /// See [`Bundle::frontier`].
     pub frontier: Frontier,
+    /// See [`Bundle::collected`]. It stands behind the rest of the header, and is missing in format 1.
+    #[serde(skip)]
+    pub collected: Frontier,
     /// See [`Bundle::included`].
     pub included: Vec<Included>,
     /// See [`Bundle::chunk`].
@@ -201,8 +210,8 @@ impl Bundle {
         header
             .check()
             .expect("a region sends only bundles that another takes");
-        let mut header = postcard::to_stdvec(&header).expect("plain data serializes");
         let stage = self.chunk.stage;
+        let mut header = postcard::to_stdvec(&(&header, &self.collected)).expect("plain data serializes");
         if stage != 0 {
             header = postcard::to_extend(&stage, header).expect("plain data serializes");
         }
@@ -260,6 +269,7 @@ impl Bundle {
             cluster,
             tick,
             frontier,
+            collected,
             included,
             chunk,
             ..
@@ -269,6 +279,7 @@ impl Bundle {
             cluster,
             tick,
             frontier,
+            collected,
             included,
             chunk,
             sections,
@@ -296,6 +307,7 @@ impl Bundle {
             cluster: self.cluster,
             tick: self.tick,
             frontier: self.frontier.clone(),
+            collected: self.collected.clone(),
             included: self.included.clone(),
             chunk: self.chunk,
             sections: self.sections.iter().zip(encoded).map(section_header).collect(),
@@ -312,6 +324,14 @@ impl BundleHeader {
         if self.included.is_empty() || self.included.len() > ORIGINS_MAX || self.frontier.len() > ORIGINS_MAX
         {
             return Err(corrupt(format!("it includes {} origins", self.included.len())));
+        }
+        if !self.frontier.covers(&self.collected) {
+            let Self {
+                frontier, collected, ..
+            } = self;
+            return Err(corrupt(format!(
+                "tombstones up to {collected} were dropped at {frontier}"
+            )));
         }
         if self.sections.len() > SECTIONS_MAX {
             return Err(corrupt(format!("it has {} sections", self.sections.len())));
@@ -367,7 +387,7 @@ fn split(bytes: &[u8]) -> Result<(BundleHeader, &[u8])> {
         return Err(corrupt("it does not begin as one"));
     }
     let format = u16::from_le_bytes([prefix[4], prefix[5]]);
-    if format != BUNDLE_FORMAT && format != CHUNK_FORMAT {
+    if ![BUNDLE_FORMAT, CHUNK_FORMAT, FORMAT_BEFORE_COLLECTION].contains(&format) {
         return Err(ReplicationError::Format {
             what: "a bundle".into(),
             found: format,
@@ -382,11 +402,13 @@ fn split(bytes: &[u8]) -> Result<(BundleHeader, &[u8])> {
     let (header, sections) = rest
         .split_at_checked(length)
         .ok_or_else(|| corrupt("its header is cut short"))?;
-    let (mut header, mut left): (BundleHeader, &[u8]) =
-        postcard::take_from_bytes(header).map_err(|error| corrupt(format!("header: {error}")))?;
+    let damaged = |error| corrupt(format!("header: {error}"));
+    let (mut header, mut left): (BundleHeader, &[u8]) = postcard::take_from_bytes(header).map_err(damaged)?;
+    if format != FORMAT_BEFORE_COLLECTION {
+        (header.collected, left) = postcard::take_from_bytes(left).map_err(damaged)?;
+    }
     if format == CHUNK_FORMAT {
-        (header.chunk.stage, left) =
-            postcard::take_from_bytes(left).map_err(|error| corrupt(format!("stage: {error}")))?;
+        (header.chunk.stage, left) = postcard::take_from_bytes(left).map_err(damaged)?;
         if header.chunk.stage == 0 {
             return Err(corrupt("a chunk of stage 0"));
         }

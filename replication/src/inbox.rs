@@ -108,19 +108,14 @@ impl Inbox {
         if full {
             let starts_here = bundle.included.iter().all(|i| i.from <= frontier.get(i.origin));
             if !starts_here {
-                for included in &bundle.included {
-                    let place = self
-                        .dropped
-                        .entry((peer.to_string(), included.origin))
-                        .or_default();
-                    *place = (*place).max(included.to);
-                }
+                self.ask_again(peer, &bundle);
                 return Ok(Offered::Dropped);
             }
             // It needs nothing of what waits before it, and it may carry what the others lack.
             mine.clear();
         }
         self.arrivals += 1;
+        let mine = self.waiting.entry(peer.to_string()).or_default();
         mine.push(Waiting {
             arrival: self.arrivals,
             bytes,
@@ -189,6 +184,25 @@ impl Inbox {
             .into_iter()
             .map(|((peer, origin), epoch)| (peer, origin, epoch))
             .collect()
+    }
+
+    /// A bundle that was taken out cannot be used: what it carries is asked for again.
+    pub fn ask_again(&mut self, peer: &str, bundle: &Bundle) {
+        for included in &bundle.included {
+            let place = self
+                .dropped
+                .entry((peer.to_string(), included.origin))
+                .or_default();
+            *place = (*place).max(included.to);
+        }
+    }
+
+    /// Forgets what waits from senders that do not count any more.
+    pub fn keep_senders(&mut self, counts: impl Fn(OriginId) -> bool) {
+        for mine in self.waiting.values_mut() {
+            mine.retain(|waiting| counts(waiting.bundle.sender));
+        }
+        self.waiting.retain(|_, mine| !mine.is_empty());
     }
 
     /// Forgets everything that waits from a peer, for example because it turned out to be another's.

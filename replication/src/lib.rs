@@ -41,6 +41,6 @@ pub use link::{
     OriginChanges,
 };
 pub use partials::{ArrowPartials, PartialOps};
-pub use rows::{MergedRows, RowVersion, RowVersions, TableWrites};
+pub use rows::{LostVersion, MergedRows, RowVersion, RowVersions, TableWrites};
 pub use slots::{LiveSlots, SlotChanges, SlotDelta, SlotLayout, SlotSet};
 pub use walk::Walk;

@@ -16,11 +16,16 @@
 //! the table's columns | origin, stamp, hlc Int64 | deleted Boolean | context Binary | sibling Int16 (always 0)
 //! ```
 //!
+//! A tombstone is kept until nothing older can arrive any more: [`RowVersions::collect`] drops those that the caller
+//! knows to be stable (RFC 0010).
+//!
 //! Invariants: at most one row per key, with weight 1; two versions with the same (HLC, origin) are the same
-//! version. Left out: siblings (the format has room for them), dropping tombstones.
+//! version; what is written after a tombstone was dropped is later than it. Left out: siblings (the format has room for
+//! them), shortening contexts.
 
 #[cfg(test)]
 mod tests;
+mod tombstones;
 mod version;
 
 use std::sync::Arc;
@@ -36,16 +41,20 @@ use tributary_storage::{Delta, Found, KeyEncoder, Keys, Layout, OriginId, RunTra
 use crate::changes::{Changes, to_keys};
 use crate::defects::Defects;
 use crate::error::{ReplicationError, Result};
-use crate::frontier::Epoch;
+use crate::frontier::{Epoch, Frontier};
 use crate::hlc::Hlc;
 use crate::section::{
     Expected, boolean, changed_since, check_columns, check_distinct, int64, of_origin_since, pick,
 };
 use crate::walk::{RowsWalk, Walk};
+use tombstones::Tombstones;
 use version::{Arriving, Context, Held, context_bytes, see, seen};
 
 /// The most bytes of a row context that are read from a peer: several thousand origins.
 pub const CONTEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// Rows per batch when the tombstones of a checkpoint are looked for.
+const RESTORE_ROWS: usize = 8192;
 
 /// The number of hidden columns behind the table's own.
 pub const HIDDEN_COLUMNS: usize = 6;
@@ -70,13 +79,28 @@ pub struct RowVersion {
     pub deleted: bool,
 }
 
+/// A live version that lost to a concurrent one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostVersion {
+    /// The version.
+    pub version: RowVersion,
+    /// Its time.
+    pub hlc: Hlc,
+    /// The version that won.
+    pub winner: RowVersion,
+    /// Its time.
+    pub winner_hlc: Hlc,
+}
+
 /// What merging a section changed.
 #[derive(Clone, Debug)]
 pub struct MergedRows {
     /// The visible change, in the table's columns.
     pub delta: Delta,
-    /// How many live versions, held or arriving, lost to a concurrent one.
-    pub conflicts: u64,
+    /// The live versions, held or arriving, that lost to a concurrent one.
+    pub lost: Vec<LostVersion>,
+    /// Their rows, in the table's columns.
+    pub lost_rows: RecordBatch,
     /// The greatest HLC that arrived, for the clock to observe.
     pub max_hlc: Hlc,
     /// The encoded keys whose newest version now is an arrived one.
@@ -104,6 +128,7 @@ pub struct RowVersions {
     keys: KeyEncoder,
     whole: KeyEncoder,
     trace: RunTrace,
+    tombstones: Tombstones,
     own: Option<OriginId>,
     own_stamp_max: Epoch,
     sealed: bool,
@@ -130,18 +155,21 @@ impl RowVersions {
                 .collect()
         };
         let all: Vec<usize> = (0..columns.fields().len()).collect();
-        Self {
+        let mut rows = Self {
             keys: KeyEncoder::new(&types(&key)),
             whole: KeyEncoder::new(&types(&all)),
             columns,
             key,
             global,
             trace,
+            tombstones: Tombstones::default(),
             own: None,
             own_stamp_max: Epoch(0),
             sealed: true,
             defects: Defects::default(),
-        }
+        };
+        rows.find_tombstones();
+        rows
     }
 
     /// Tells which origin writes here, before its first write. Its changes can then be found from the
@@ -280,6 +308,7 @@ impl RowVersions {
         let columns = self.section_to_trace(origin, rows);
         self.check_same(&what, &arriving, &held, &columns)?;
         let (accepted, conflicts) = self.judge(&arriving, &held);
+        let (lost, lost_rows) = self.lost(&arriving, &held, &columns, &conflicts);
         let delta = self.write(&columns, &held, &accepted);
         let accepted = accepted
             .iter()
@@ -295,7 +324,8 @@ impl RowVersions {
             .unwrap_or_default();
         Ok(MergedRows {
             delta,
-            conflicts,
+            lost,
+            lost_rows,
             max_hlc,
             accepted,
         })
@@ -393,6 +423,70 @@ impl RowVersions {
         self.trace.row_count()
     }
 
+    /// The number of tombstones.
+    pub fn tombstones(&self) -> usize {
+        self.tombstones.len()
+    }
+
+    /// The epoch of the oldest tombstone that each origin wrote.
+    pub fn oldest_tombstones(&self) -> Vec<(OriginId, Epoch)> {
+        self.tombstones.oldest()
+    }
+
+    /// Whether [`RowVersions::collect`] would drop anything.
+    pub fn has_stable(&self, stable: &Frontier, before: Hlc) -> bool {
+        self.tombstones.stable(stable, before).next().is_some()
+    }
+
+    /// Drops the tombstones of writes that `stable` covers: nothing older than they are can arrive any more. Those that
+    /// are not older than `before` stay, so that whatever is written from then on under their keys is later. Returns how
+    /// many were dropped.
+    pub fn collect(&mut self, stable: &Frontier, before: Hlc) -> usize {
+        let keys: Keys = self
+            .tombstones
+            .stable(stable, before)
+            .map(<[u8]>::to_vec)
+            .collect();
+        if keys.is_empty() {
+            return 0;
+        }
+        let found = self.trace.lookup(&self.keys.decode(&keys), keys.len());
+        for (row, held) in self.held(&found, keys.len()).iter().enumerate() {
+            let held = held.as_ref().filter(|held| held.version.deleted);
+            let held = held.expect("every tombstone that is listed is held");
+            self.tombstones.remove(held.version, keys.get(row));
+        }
+        let gone = Int64Array::from(vec![-1; found.rows.num_rows()]);
+        self.trace.apply(&Delta::new(found.rows, Some(gone)));
+        self.sealed = false;
+        keys.len()
+    }
+
+    /// Lists the tombstones of rows that a checkpoint brought back.
+    fn find_tombstones(&mut self) {
+        if !self.global {
+            return;
+        }
+        let width = self.columns.fields().len();
+        for delta in self.trace.snapshot().scan(RESTORE_ROWS) {
+            let rows = delta.rows();
+            let deleted = boolean(rows.column(width + 3));
+            if deleted.true_count() == 0 {
+                continue;
+            }
+            let (origins, stamps) = (int64(rows.column(width)), int64(rows.column(width + 1)));
+            let hlcs = int64(rows.column(width + 2));
+            let keys = self
+                .keys
+                .encode_rows(&self.key_columns(rows.columns()), rows.num_rows());
+            for row in (0..rows.num_rows()).filter(|row| deleted.value(*row)) {
+                let version = stored_version(origins.value(row), stamps.value(row), true);
+                self.tombstones
+                    .insert(version, keys.get(row), stored_hlc(hlcs.value(row)));
+            }
+        }
+    }
+
     /// The encoder of this table's keys.
     pub fn key_encoder(&self) -> &KeyEncoder {
         &self.keys
@@ -482,13 +576,9 @@ impl RowVersions {
             *place = Some(Held {
                 columns: found.rows.columns(),
                 row,
-                hlc: Hlc::from_i64(hlcs.value(row)).expect("stored times were checked"),
+                hlc: stored_hlc(hlcs.value(row)),
                 context: contexts.value(row),
-                version: RowVersion {
-                    origin: OriginId::from_i64(origins.value(row)).expect("stored origins were checked"),
-                    stamp: Epoch::from_i64(stamps.value(row)).expect("stored stamps were checked"),
-                    deleted: deleted.value(row),
-                },
+                version: stored_version(origins.value(row), stamps.value(row), deleted.value(row)),
             });
         }
         held
@@ -525,11 +615,11 @@ impl RowVersions {
         Ok(())
     }
 
-    /// Which arriving versions win, and how many live ones lost to a concurrent one.
-    fn judge(&self, arriving: &Arriving, held: &[Option<Held<'_>>]) -> (Vec<bool>, u64) {
-        let mut conflicts = 0;
+    /// Which arriving versions win, and in which rows a live one lost to a concurrent one.
+    fn judge(&self, arriving: &Arriving, held: &[Option<Held<'_>>]) -> (Vec<bool>, Vec<usize>) {
+        let mut conflicts = Vec::new();
         let mut accepted = Vec::with_capacity(held.len());
-        for (version, held) in arriving.versions.iter().zip(held) {
+        for (row, (version, held)) in arriving.versions.iter().zip(held).enumerate() {
             let Some(held) = held else {
                 accepted.push(true);
                 continue;
@@ -543,16 +633,73 @@ impl RowVersions {
             let concurrent = version.order() != held.order()
                 && !seen(&held.context(), version.version)
                 && !seen(&version.context, held.version);
-            conflicts += u64::from(concurrent && loser_is_live);
+            conflicts.extend((concurrent && loser_is_live).then_some(row));
             accepted.push(wins || self.defects.skip_duplicate_check);
         }
         (accepted, conflicts)
+    }
+
+    /// The losers of conflicts, with their rows.
+    fn lost(
+        &self,
+        arriving: &Arriving,
+        held: &[Option<Held<'_>>],
+        columns: &[ArrayRef],
+        conflicts: &[usize],
+    ) -> (Vec<LostVersion>, RecordBatch) {
+        let width = self.columns.fields().len();
+        let (mut lost, mut picks) = (Vec::new(), Vec::new());
+        let mut sources = vec![&columns[..width]];
+        for &row in conflicts {
+            let arriving = &arriving.versions[row];
+            let held = held[row].as_ref().expect("a conflict is with what is held");
+            sources.resize(2, &held.columns[..width]);
+            let theirs = (arriving.version, arriving.hlc);
+            let ours = (held.version, held.hlc);
+            let (loser, winner, pick) = match arriving.order() > held.order() {
+                true => (ours, theirs, (1, held.row)),
+                false => (theirs, ours, (0, row)),
+            };
+            picks.push(pick);
+            lost.push(LostVersion {
+                version: loser.0,
+                hlc: loser.1,
+                winner: winner.0,
+                winner_hlc: winner.1,
+            });
+        }
+        let rows = RecordBatch::try_new(self.columns.clone(), pick(&sources, &picks));
+        (lost, rows.expect("live rows have the table's columns"))
+    }
+
+    /// Keeps the list of tombstones.
+    fn note_tombstones(&mut self, columns: &[ArrayRef], held: &[Option<Held<'_>>], accepted: &[bool]) {
+        let width = self.columns.fields().len();
+        let deleted = boolean(&columns[width + 3]);
+        let was_deleted = |held: &Option<Held<'_>>| held.as_ref().is_some_and(|held| held.version.deleted);
+        if !self.global || (deleted.true_count() == 0 && !held.iter().any(was_deleted)) {
+            return;
+        }
+        let (origins, stamps) = (int64(&columns[width]), int64(&columns[width + 1]));
+        let hlcs = int64(&columns[width + 2]);
+        let keys = self.keys.encode_rows(&self.key_columns(columns), held.len());
+        for (row, held) in held.iter().enumerate().filter(|(row, _)| accepted[*row]) {
+            if let Some(held) = held.as_ref().filter(|held| held.version.deleted) {
+                self.tombstones.remove(held.version, keys.get(row));
+            }
+            if deleted.value(row) {
+                let version = stored_version(origins.value(row), stamps.value(row), true);
+                self.tombstones
+                    .insert(version, keys.get(row), stored_hlc(hlcs.value(row)));
+            }
+        }
     }
 
     /// Replaces the held versions by the accepted ones and returns the visible change.
     fn write(&mut self, columns: &[ArrayRef], held: &[Option<Held<'_>>], accepted: &[bool]) -> Delta {
         const ARRIVING: usize = 0;
         const HELD: usize = 1;
+        self.note_tombstones(columns, held, accepted);
         let deleted = boolean(&columns[self.columns.fields().len() + 3]);
         let (mut stored, mut stored_weights) = (Vec::new(), Vec::new());
         let (mut visible, mut visible_weights) = (Vec::new(), Vec::new());
@@ -598,6 +745,18 @@ impl RowVersions {
         }
         Delta::new(visible, Some(Int64Array::from(visible_weights)))
     }
+}
+
+fn stored_version(origin: i64, stamp: i64, deleted: bool) -> RowVersion {
+    RowVersion {
+        origin: OriginId::from_i64(origin).expect("stored origins were checked"),
+        stamp: Epoch::from_i64(stamp).expect("stored stamps were checked"),
+        deleted,
+    }
+}
+
+fn stored_hlc(hlc: i64) -> Hlc {
+    Hlc::from_i64(hlc).expect("stored times were checked")
 }
 
 fn hidden_fields() -> [Field; HIDDEN_COLUMNS] {

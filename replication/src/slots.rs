@@ -14,11 +14,11 @@
 //!
 //! So what was written since an epoch is the end of a store, and rows are stored as they are shipped.
 //!
-//! Invariants: at most one live row per (key, origin); tombstones are kept, because an older value of the key may
-//! still arrive through a relay. A key that its origin deletes without ever having written it leaves no tombstone:
-//! nobody can have heard of it.
+//! Invariants: at most one live row per (key, origin); tombstones are kept until everybody to whom this region may have to
+//! say so has heard of them ([`SlotSet::collect`], RFC 0010). A key that its origin deletes without ever having written it
+//! leaves no tombstone: nobody can have heard of it.
 //!
-//! Left out: merging partials (the executor's), dropping tombstones (needs causal stability).
+//! Left out: merging partials (the executor's).
 
 mod of_origin;
 mod picks;
@@ -35,12 +35,15 @@ use tributary_storage::{KeyIndex, OriginId, RowStore, RowsSnapshot, Spill};
 
 use crate::defects::Defects;
 use crate::error::{ReplicationError, Result};
-use crate::frontier::Epoch;
+use crate::frontier::{Epoch, Frontier};
 use crate::partials::{ArrowPartials, PartialOps};
 use crate::section::{Expected, boolean, check_columns, stamps};
 use crate::walk::{SlotsWalk, Walk};
 use of_origin::OfOrigin;
 use picks::Picks;
+
+/// Keys without slots are forgotten when they are the majority, and there are at least so many keys.
+const UNUSED_KEYS_MIN: usize = 1024;
 
 /// The columns of a fragment's slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -297,6 +300,41 @@ impl SlotSet {
     /// The rows that can be spilled, by origin.
     pub fn spillable(&mut self) -> impl Iterator<Item = &mut dyn Spill> {
         self.origins.values_mut().map(OfOrigin::spillable)
+    }
+
+    /// The number of tombstones.
+    pub fn tombstones(&self) -> usize {
+        self.origins.values().map(OfOrigin::tombstones).sum()
+    }
+
+    /// Whether [`SlotSet::collect`] would drop anything.
+    pub fn has_stable(&self, stable: &Frontier) -> bool {
+        let mut origins = self.origins.iter();
+        origins.any(|(origin, slots)| slots.has_stable(stable.get(*origin)))
+    }
+
+    /// Drops the tombstones that `stable` covers: everybody has heard of them. Returns how many.
+    pub fn collect(&mut self, stable: &Frontier) -> usize {
+        let origins = self.origins.iter_mut();
+        let dropped = origins
+            .map(|(origin, slots)| slots.collect(stable.get(*origin)))
+            .sum();
+        if dropped > 0 && self.index.len() >= UNUSED_KEYS_MIN && self.row_count() * 2 < self.index.len() {
+            self.reindex();
+        }
+        dropped
+    }
+
+    /// Forgets the keys that no slot has any more.
+    fn reindex(&mut self) {
+        let keys = self.layout.key_types.len();
+        let mut index = KeyIndex::new(&self.layout.key_types);
+        let origins = std::mem::take(&mut self.origins).into_iter();
+        self.origins = origins
+            .map(|(origin, slots)| (origin, slots.reindexed(keys, &mut index)))
+            .collect();
+        self.index = index;
+        self.named = vec![0; self.index.len()];
     }
 
     /// The memory held, in bytes.

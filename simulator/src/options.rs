@@ -25,13 +25,17 @@ pub enum Control {
     JoinEarly,
     /// A stage is applied although chunks of it are missing.
     TornStage,
+    /// Tombstones are dropped before everybody has acknowledged them.
+    CollectEarly,
+    /// Conflicts are resolved and not recorded.
+    LoseConflicts,
     /// A sync that leaves one family out.
     LoseFlush(Family),
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Control; 11] = [
+    pub const ALL: [Control; 13] = [
         Control::AckBeforeSync,
         Control::SkipDuplicateCheck,
         Control::MergeByAdding,
@@ -40,6 +44,8 @@ impl Control {
         Control::KeepSuperseded,
         Control::JoinEarly,
         Control::TornStage,
+        Control::CollectEarly,
+        Control::LoseConflicts,
         Control::LoseFlush(Family::Log),
         Control::LoseFlush(Family::Runs),
         Control::LoseFlush(Family::Manifest),
@@ -56,6 +62,8 @@ impl Control {
             Control::KeepSuperseded => "keep-superseded",
             Control::JoinEarly => "join-early",
             Control::TornStage => "torn-stage",
+            Control::CollectEarly => "collect-early",
+            Control::LoseConflicts => "lose-conflicts",
             Control::LoseFlush(Family::Log) => "lose-log-flush",
             Control::LoseFlush(Family::Runs) => "lose-runs-flush",
             Control::LoseFlush(Family::Manifest) => "lose-manifest-flush",
@@ -151,7 +159,7 @@ impl MemberProfile {
             return Self::default();
         }
         let mut often = |every_ms: u64| *rng.pick(&[0, every_ms, 2 * every_ms]);
-        let mut drawn = Self {
+        Self {
             wipe_every_ms: often(1_500),
             wipe_primary_every_ms: often(2_500),
             restore_every_ms: often(1_500),
@@ -159,13 +167,7 @@ impl MemberProfile {
             add_every_ms: often(1_000),
             drop_every_ms: often(2_500),
             set_primary_every_ms: often(1_500),
-        };
-        if drawn.wipe_primary_every_ms > 0 {
-            // What only a lost primary knew is lost with it: a region that it had dropped would be a member again, and
-            // the operator, who knows better, would not start it (seed 55, before this).
-            drawn.drop_every_ms = 0;
         }
-        drawn
     }
 }
 
@@ -190,6 +192,8 @@ pub struct Limits {
     pub apply_rows_max: usize,
     /// How long a half-sent stage is kept, in milliseconds.
     pub stage_keep_ms: u64,
+    /// Milliseconds between two looks for stable tombstones, at least.
+    pub collect_every_ms: u64,
 }
 
 /// Everything a run depends on.
@@ -302,6 +306,7 @@ impl Options {
                 window_chunks_max: *stages.pick(&[4, 16]),
                 apply_rows_max: *stages.pick(&[1, 5, 16_384]),
                 stage_keep_ms: *stages.pick(&[100, 600_000]),
+                collect_every_ms: *room.pick(&[20, 100, 1_000]),
             },
             sql_views: *rng.pick(&[60, 90, 100]),
             compared: 6,
@@ -328,6 +333,9 @@ impl Options {
             self.limits.bundle_bytes_max = 100;
             self.limits.chunk_bytes_max = 1;
             self.limits.window_chunks_max = 16;
+        }
+        if control == Control::CollectEarly {
+            self.limits.collect_every_ms = 20;
         }
         if control == Control::JoinEarly {
             // A view takes several turns to compute.

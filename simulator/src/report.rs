@@ -81,6 +81,8 @@ pub struct Report {
     pub sql_compared: u64,
     /// Views that DataFusion could not answer.
     pub sql_skipped: u64,
+    /// Rows of the table of conflicts that were compared.
+    pub conflicts_found: u64,
     /// Comparisons that the oracle could not make.
     pub unknown_to_oracle: u64,
     /// Why not.
@@ -135,6 +137,7 @@ impl Report {
         self.sessions_compared += run.sessions_compared;
         self.sql_compared += run.sql_compared;
         self.sql_skipped += run.sql_skipped;
+        self.conflicts_found += run.conflicts_found;
         let (ledger, network) = (&run.ledger, &run.network);
         self.ledger.submitted += ledger.submitted;
         self.ledger.acknowledged += ledger.acknowledged;
@@ -155,7 +158,7 @@ impl Report {
     }
 
     /// What a suite must have seen, with how often it did.
-    pub fn required(&self) -> [(&'static str, u64); 27] {
+    pub fn required(&self) -> [(&'static str, u64); 29] {
         [
             ("relays", self.regions.relayed),
             ("joint applications", self.regions.joint_applications),
@@ -166,6 +169,8 @@ impl Report {
             ("lost flushes", self.lost_writes),
             ("conflicts", self.regions.conflicts),
             ("retractions", self.regions.retractions),
+            ("tombstones dropped", self.regions.collected),
+            ("conflicts in their table", self.conflicts_found),
             ("damaged messages refused", self.damaged_refused),
             ("views compared with the oracle", self.views_compared),
             ("comparisons in regions that are alone", self.alone_compared),
@@ -260,8 +265,14 @@ impl Report {
                 self.unknown_to_oracle
             ),
             format!(
-                "publications {}, checkpoints {}, bundles {}, refusals {}, longest way to agreement {} ms",
-                self.publications, self.checkpoints, self.regions.bundles, self.refused, self.settle_ms_max
+                "publications {}, checkpoints {}, bundles {}, refusals {}, too far behind {}, longest way to \
+                 agreement {} ms",
+                self.publications,
+                self.checkpoints,
+                self.regions.bundles,
+                self.refused,
+                self.members.too_far_behind,
+                self.settle_ms_max
             ),
         ]
     }
@@ -278,4 +289,5 @@ fn add_counts(sum: &mut Counts, part: &Counts) {
     sum.conflicts += part.conflicts;
     sum.retractions += part.retractions;
     sum.spills += part.spills;
+    sum.collected += part.collected;
 }

@@ -40,6 +40,7 @@ mod codes {
     pub const INVALID_CATALOG_NAME: SqlState = "3D000";
     pub const INVALID_SCHEMA_NAME: SqlState = "3F000";
     pub const SERIALIZATION_FAILURE: SqlState = "40001";
+    pub const COMPLETION_UNKNOWN: SqlState = "40003";
     pub const SYNTAX_ERROR: SqlState = "42601";
     pub const DUPLICATE_COLUMN: SqlState = "42701";
     pub const AMBIGUOUS_COLUMN: SqlState = "42702";

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use arrow::array::BooleanArray;
 
 use tributary_planner::catalog::{Catalog, ObjectKind};
-use tributary_replication::{Bundle, Changed, Epoch, Hlc, SectionObject, SlotDelta, TableWrites};
+use tributary_replication::{Bundle, Changed, Epoch, Hlc, Lattice, SectionObject, SlotDelta, TableWrites};
 use tributary_storage::{Delta, FragmentId, ObjectId, OriginId, Position, Spill};
 
+use super::conflicts::{CONFLICTS, Conflict};
 use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, Deltas, Slots, Stepped, Table, ViewState};
 use crate::backfill::Backfill;
 use crate::bundles;
@@ -20,6 +21,7 @@ use crate::sequencer::Sealed;
 #[derive(Default)]
 pub(super) struct Gathered {
     pub(super) deltas: Deltas,
+    pub(super) conflicts: Vec<Conflict>,
     pub(super) merges: BTreeMap<FragmentId, Vec<SlotDelta>>,
     pub(super) stepped: Stepped,
 }
@@ -131,6 +133,8 @@ impl Dataflow {
                 self.counts.chunks += 1;
             }
             Entry::Unstage(sender) => drop(self.stages.remove(sender)),
+            Entry::Lost(conflicts) => self.record_conflicts(conflicts.clone(), record, gathered),
+            Entry::Collect { stable } => self.collect(stable, record.timed.hlc),
             Entry::Attach(view) => {
                 self.attach(*view, stamp, gathered)?;
                 gathered.stepped.announced = true;
@@ -184,12 +188,15 @@ impl Dataflow {
         }
         for bundle in set {
             self.apply_bundle(bundle, gathered)?;
+            self.collected.merge(bundle.collected.clone());
             self.counts.bundles += 1;
             self.counts.relayed += u64::from(bundle.included.iter().any(|part| part.origin != bundle.sender));
         }
         self.counts.joint_applications += u64::from(set.len() > 1);
         self.prune_stages();
         self.identify();
+        let lost = std::mem::take(&mut gathered.conflicts);
+        self.record_conflicts(lost, record, gathered);
         Ok(())
     }
 
@@ -247,7 +254,12 @@ impl Dataflow {
                     return Ok(());
                 };
                 let merged = table.rows.merge_foreign(origin, &section.rows)?;
-                self.counts.conflicts += merged.conflicts;
+                if *id == CONFLICTS {
+                    self.conflicts_arrived(&section.rows);
+                    return Ok(());
+                }
+                self.counts.conflicts += merged.lost.len() as u64;
+                self.note_conflicts(*id, &merged, gathered);
                 gathered.deltas.push(*id, merged.delta);
             }
             SectionObject::Slots(id) => {
@@ -277,7 +289,7 @@ impl Dataflow {
     ) -> Result<()> {
         self.truncate(&catalog, record, gathered);
         let kept: BTreeSet<ObjectId> = catalog.objects.keys().copied().collect();
-        self.tables.retain(|id, _| kept.contains(id));
+        self.tables.retain(|id, _| kept.contains(id) || *id == CONFLICTS);
         self.views.retain(|id, _| kept.contains(id));
         self.slots.retain(|id, _| kept.contains(&id.view));
         self.sources.retain(|id, _| kept.contains(id));

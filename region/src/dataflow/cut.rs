@@ -21,6 +21,8 @@ impl Dataflow {
         Some(TableSnapshot {
             def: table.def.clone(),
             rows: table.rows.snapshot(),
+            tombstones: table.rows.tombstones(),
+            oldest_tombstones: table.rows.oldest_tombstones(),
         })
     }
 
@@ -40,6 +42,7 @@ impl Dataflow {
         Snapshot {
             position: self.position,
             frontier: self.frontier.clone(),
+            collected: self.collected.clone(),
             settled: false,
             hlc: self.hlc,
             origin: self.writes_as(),
@@ -243,6 +246,7 @@ impl Dataflow {
             cluster: tributary_replication::ClusterId(cluster),
             tick,
             frontier: self.frontier.clone(),
+            collected: self.collected.clone(),
             included,
             chunk: request.seal.map_or(Chunk::ONLY, |(stage, number)| Chunk {
                 stage,

@@ -13,6 +13,8 @@
 //! that changed them.
 
 mod apply;
+mod collect;
+pub mod conflicts;
 mod cut;
 mod members;
 mod relation;
@@ -41,6 +43,7 @@ pub(crate) use views::step_global;
 
 use crate::config::{Defects, RegionConfig};
 use crate::effect::Rejected;
+use crate::error::Result;
 use crate::source::{SourceLog, SourceReader};
 use crate::tokens::Tokens;
 
@@ -63,6 +66,10 @@ pub struct Dataflow {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) origin: Option<OriginId>,
     pub(crate) frontier: Frontier,
+    /// Up to where tombstones were dropped, here or by those whose bundles were applied.
+    pub(crate) collected: Frontier,
+    /// Of the conflicts that this region has recorded, what the table says; `None` when it has to be read again.
+    pub(crate) recorded: Option<conflicts::Recorded>,
     /// Log hashes by origin and epoch, for handshakes and for relaying.
     pub(crate) chains: BTreeMap<OriginId, BTreeMap<Epoch, ChainHash>>,
     pub(crate) tables: BTreeMap<ObjectId, Table>,
@@ -112,8 +119,14 @@ pub struct Counts {
     pub conflicts: u64,
     /// Retractions (rows of negative weight) that entered the views.
     pub retractions: u64,
+    /// Conflicts that this region lost and recorded.
+    pub conflicts_recorded: u64,
+    /// Of those the ones that took the place of older ones.
+    pub conflicts_overwritten: u64,
     /// How often rows went out of memory.
     pub spills: u64,
+    /// Tombstones of rows and slots that were dropped.
+    pub collected: u64,
 }
 
 /// The outcome of a step.
@@ -130,7 +143,7 @@ pub struct Stepped {
 impl Dataflow {
     /// The state before the first record.
     pub fn new(config: &RegionConfig) -> Self {
-        Self {
+        let mut dataflow = Self {
             name: config.name.clone(),
             defects: config.defects,
             position: Position(0),
@@ -139,6 +152,8 @@ impl Dataflow {
             catalog: Arc::new(Catalog::default()),
             origin: None,
             frontier: Frontier::default(),
+            collected: Frontier::default(),
+            recorded: None,
             chains: BTreeMap::new(),
             tables: BTreeMap::new(),
             slots: BTreeMap::new(),
@@ -156,7 +171,19 @@ impl Dataflow {
             workers: config.workers.clone(),
             spill: config.spill.clone(),
             counts: Counts::default(),
-        }
+        };
+        let conflicts = dataflow.restore_conflicts(&mut |_, _| Ok(None));
+        conflicts.expect("nothing is restored");
+        dataflow
+    }
+
+    /// Has the table of conflicts, as it was stored.
+    pub(crate) fn restore_conflicts(&mut self, restore: relation::Restore<'_>) -> Result<()> {
+        let def = Arc::new(conflicts::definition());
+        let table = Table::new(conflicts::CONFLICTS, def, self.defects, restore)?;
+        self.tables.insert(conflicts::CONFLICTS, table);
+        self.recorded = None;
+        Ok(())
     }
 
     /// The position of the last stepped record.

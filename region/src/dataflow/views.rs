@@ -36,6 +36,7 @@ impl Dataflow {
             deltas,
             mut merges,
             mut stepped,
+            ..
         } = gathered;
         let mut inputs = deltas.merged();
         for delta in inputs.values() {

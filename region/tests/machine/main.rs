@@ -1,6 +1,8 @@
 //! The region as a machine: inputs in, effects out, with a log that is a list.
 
 mod checkpoints;
+mod collection;
+mod conflicts;
 mod incarnations;
 mod members;
 mod sources;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arrow::array::{AsArray, BooleanArray, Int32Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use tributary_planner::catalog::PlanSettings;
+use tributary_region::dataflow::Dataflow;
 use tributary_region::{
     Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, Submission, TableChange, WriteSet,
 };
 use tributary_replication::{Message, TableWrites};
-use tributary_storage::{Position, Record};
+use tributary_storage::{ObjectId, Position, Record};
 
 const START_MS: u64 = 1_700_000_000_000;
 /// The time from one timer to the next.
@@ -232,19 +233,48 @@ impl Cluster {
         table: &str,
         rows: &[(i32, i32)],
     ) -> Result<Position, Rejected> {
-        let snapshot = self.snapshot(at);
-        let id = snapshot.catalog.object(table).expect("it was created").id;
-        let schema = snapshot.catalog.table(id).expect("a table").schema();
+        let id = self.table(at, table);
+        let schema = self.snapshot(at).catalog.table(id).expect("a table").schema();
         let keys = Int32Array::from_iter_values(rows.iter().map(|row| row.0));
         let values = Int32Array::from_iter_values(rows.iter().map(|row| row.1));
         let batch =
             RecordBatch::try_new(schema, vec![Arc::new(keys), Arc::new(values)]).expect("two columns");
+        self.write(at, table, batch, false)
+    }
+
+    /// Deletes rows of a table of two integer columns.
+    pub(super) fn delete(&mut self, at: &str, table: &str, keys: &[i32]) -> Result<Position, Rejected> {
+        let id = self.table(at, table);
+        let schema = self.snapshot(at).catalog.table(id).expect("a table").schema();
+        let keys: Arc<Int32Array> = Arc::new(keys.to_vec().into());
+        let batch = RecordBatch::try_new(schema, vec![keys.clone(), keys]).expect("two columns");
+        self.write(at, table, batch, true)
+    }
+
+    pub(super) fn table(&self, at: &str, table: &str) -> ObjectId {
+        let catalog = &self.snapshot(at).catalog;
+        catalog.object(table).expect("it was created").id
+    }
+
+    pub(super) fn dataflow(&self, at: &str) -> &Dataflow {
+        self.nodes[at].region.dataflow()
+    }
+
+    /// Writes rows over what is there, or deletes them.
+    fn write(
+        &mut self,
+        at: &str,
+        table: &str,
+        batch: RecordBatch,
+        deleted: bool,
+    ) -> Result<Position, Rejected> {
+        let (id, snapshot) = (self.table(at, table), self.snapshot(at));
         let change = TableChange {
+            expected: self.dataflow(at).versions(id, &batch),
             writes: TableWrites {
+                deleted: BooleanArray::from(vec![deleted; batch.num_rows()]),
                 rows: batch,
-                deleted: BooleanArray::from(vec![false; rows.len()]),
             },
-            expected: vec![None; rows.len()],
         };
         let writes = WriteSet {
             tables: BTreeMap::from([(id, change)]),
@@ -505,6 +535,44 @@ fn a_primary_that_lost_its_log_finds_its_cluster_and_goes_on() {
         assert_eq!(snapshot.catalog.regions[&us].incarnation, 2, "{name}");
         assert!(snapshot.catalog.object("later").is_some(), "{name}");
         assert!(snapshot.settled, "{name}");
+    }
+}
+
+#[test]
+fn a_primary_that_lost_its_log_waits_for_members_that_are_away() {
+    for is_late in [false, true] {
+        let mut cluster = Cluster::new(&["us", "eu", "ap"]);
+        cluster.with_view("us");
+        cluster.run(400);
+        // What only ap hears of.
+        let eu = cluster.stop("eu");
+        cluster
+            .ddl("us", "CREATE TABLE last (id INT PRIMARY KEY, v INT)")
+            .expect("made");
+        cluster.run(400);
+        cluster.stop("us");
+        let ap = cluster.stop("ap");
+        cluster.start("eu", &["us", "ap"], eu, |_| {});
+        cluster.start("us", &["eu", "ap"], Vec::new(), |config| {
+            config.reincarnate = true;
+            config.members_wait_ms = 2_000;
+        });
+        cluster.run(1_000);
+        let writes_as = |cluster: &Cluster| cluster.snapshot("us").origin;
+        assert_eq!(writes_as(&cluster), None, "ap may know more");
+        if is_late {
+            cluster.run(2_500);
+            assert!(writes_as(&cluster).is_some(), "it does not wait for ever");
+            continue;
+        }
+        cluster.start("ap", &["us", "eu"], ap, |_| {});
+        cluster.run(1_500);
+        for name in ["us", "eu", "ap"] {
+            let snapshot = cluster.snapshot(name);
+            assert!(snapshot.catalog.object("last").is_some(), "{name}");
+            let us = snapshot.catalog.region_named("us").expect("a member");
+            assert_eq!(snapshot.catalog.regions[&us].incarnation, 2, "{name}");
+        }
     }
 }
 

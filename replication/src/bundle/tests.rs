@@ -58,6 +58,7 @@ fn bundle() -> Bundle {
             (origin(2), Epoch(4)),
             (origin(3), Epoch(70)),
         ]),
+        collected: Frontier::from_iter([(origin(1), Epoch(3)), (origin(3), Epoch(70))]),
         included: vec![
             Included {
                 origin: origin(1),
@@ -151,8 +152,30 @@ fn another_format_is_named() {
 }
 
 #[test]
+fn a_bundle_from_before_tombstones_were_dropped_is_read() {
+    let bundle = bundle();
+    let encoded: Vec<Vec<u8>> = bundle
+        .sections
+        .iter()
+        .map(|section| ipc::encode(&section.rows))
+        .collect();
+    let header = postcard::to_stdvec(&bundle.header(&encoded)).expect("plain data serializes");
+    let length = u32::try_from(header.len()).expect("a short header").to_le_bytes();
+    let prefix = [MAGIC.as_slice(), &1u16.to_le_bytes(), &[0; 4], &length].concat();
+    let bytes = resealed([prefix, header, encoded.concat()].concat());
+    let expected = Bundle {
+        collected: Frontier::new(),
+        ..bundle
+    };
+    assert_eq!(Bundle::decode(&bytes), Ok(expected));
+}
+
+#[test]
 fn headers_that_no_sender_makes_are_refused() {
-    let broken: [(&str, fn(&mut BundleHeader)); 8] = [
+    let broken: [(&str, fn(&mut BundleHeader)); 9] = [
+        ("tombstones of an unknown epoch", |header| {
+            header.collected.set(origin(1), Epoch(10))
+        }),
         ("a chunk", |header| header.chunk.last = false),
         ("nothing included", |header| header.included.clear()),
         ("backwards", |header| header.included[0].from = Epoch(10)),

@@ -41,6 +41,7 @@ fn bundle(tick: u64, included: &[(u16, u64, u64)], at: &[(u16, u64)]) -> Bundle 
         cluster: ClusterId([0; 16]),
         tick: Tick(tick),
         frontier,
+        collected: Frontier::new(),
         included,
         chunk: Chunk::ONLY,
         sections: vec![],

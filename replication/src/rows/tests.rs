@@ -137,7 +137,7 @@ fn a_version_is_later_than_what_it_overwrites_whatever_the_clock_says() {
     let merged = us.merge_foreign(origin(2), &since(&eu, 2, 0)).expect("merges");
     assert_eq!(shown(&merged.delta), ["-1 1=fast clock", "+1 1=slow clock"]);
     assert_eq!(
-        (merged.conflicts, merged.accepted.len()),
+        (merged.lost.len(), merged.accepted.len()),
         (0, 1),
         "the later one had seen the earlier one"
     );
@@ -171,13 +171,13 @@ fn concurrent_versions_are_a_conflict_on_both_sides_and_the_newest_wins() {
         "equal times: the greater origin wins"
     );
     assert_eq!(shown(&at_eu.delta), Vec::<String>::new());
-    assert_eq!((at_us.conflicts, at_eu.conflicts), (2, 2));
+    assert_eq!((at_us.lost.len(), at_eu.lost.len()), (2, 2));
     us.seal(2);
     eu.seal(6);
     assert_eq!(state(&us), state(&eu));
     let again = us.merge_foreign(origin(2), &from_eu).expect("merges");
     assert_eq!(
-        (again.conflicts, again.delta.len(), again.accepted.len()),
+        (again.lost.len(), again.delta.len(), again.accepted.len()),
         (0, 0, 0)
     );
 }
@@ -360,4 +360,85 @@ fn hidden_columns_follow_the_table_s_own() {
     let held = state(&us).remove(0);
     assert_eq!(held.column(3).as_primitive::<Int64Type>().value(0), 3);
     assert_eq!(held.schema().field(6).name(), "tributary_context");
+}
+
+/// A frontier of (region, epoch).
+fn frontier(epochs: &[(u16, u64)]) -> Frontier {
+    let epochs = epochs
+        .iter()
+        .map(|(region, epoch)| (origin(*region), Epoch(*epoch)));
+    epochs.collect()
+}
+
+#[test]
+fn stable_tombstones_go_and_leave_nothing() {
+    let mut table = table(true);
+    let at = |ms: u64| Hlc::from_ms(ms);
+    table.write_own(
+        origin(1),
+        Epoch(1),
+        at(1),
+        &writes(&[(1, Some("a")), (2, Some("b")), (3, Some("c"))]),
+    );
+    table.write_own(origin(1), Epoch(2), at(2), &writes(&[(1, None)]));
+    table.write_own(origin(1), Epoch(3), at(3), &writes(&[(2, None), (3, None)]));
+    table.write_own(origin(1), Epoch(4), at(4), &writes(&[(3, Some("d"))]));
+    table.seal(4);
+    assert_eq!(table.tombstones(), 2, "the third was overwritten");
+    assert_eq!(table.oldest_tombstones(), [(origin(1), Epoch(2))]);
+    assert!(
+        !table.has_stable(&frontier(&[(2, 9)]), at(9)),
+        "another's epochs say nothing"
+    );
+    assert!(
+        !table.has_stable(&frontier(&[(1, 2)]), at(2)),
+        "it is not older than that"
+    );
+    assert_eq!(table.collect(&frontier(&[(1, 2), (7, 1)]), at(9)), 1);
+    assert_eq!(table.collect(&frontier(&[(1, 2)]), at(9)), 0);
+    table.seal(5);
+    let deleted = |table: &RowVersions| boolean(state(table)[0].column(5)).true_count();
+    assert_eq!((table.tombstones(), deleted(&table)), (1, 1));
+
+    // A checkpoint brings back what is left.
+    let runs = table.snapshot().runs().to_vec();
+    let trace = RunTrace::from_runs(RowVersions::trace_layout(columns(), vec![1]), runs);
+    let mut restored = RowVersions::from_trace(columns(), vec![1], true, trace);
+    assert_eq!(restored.tombstones(), 1);
+    assert_eq!(restored.collect(&frontier(&[(1, 3)]), at(9)), 1);
+    restored.seal(6);
+    assert_eq!((restored.tombstones(), deleted(&restored)), (0, 0));
+    assert_eq!(visible(&restored), BTreeMap::from([(3, "d".to_owned())]));
+
+    // The key is as if it had never been used.
+    let key: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    assert_eq!(restored.versions(&[key], 1), [None]);
+    let delta = restored.write_own(origin(1), Epoch(7), at(10), &writes(&[(1, Some("new"))]));
+    assert_eq!(shown(&delta), ["+1 1=new"]);
+    assert_eq!(restored.tombstones(), 0);
+}
+
+#[test]
+fn a_tombstone_that_arrives_is_listed_and_one_that_is_overwritten_is_not() {
+    let (mut here, mut there) = (table(true), table(true));
+    let at = |ms: u64| Hlc::from_ms(ms);
+    here.write_own(origin(1), Epoch(1), at(1), &writes(&[(1, Some("a"))]));
+    here.write_own(origin(1), Epoch(2), at(2), &writes(&[(1, None)]));
+    here.seal(2);
+    there.merge_foreign(origin(1), &since(&here, 1, 0)).expect("rows");
+    there.seal(1);
+    there.write_own(origin(2), Epoch(1), at(2), &writes(&[(5, Some("x"))]));
+    there.write_own(origin(2), Epoch(2), at(2), &writes(&[(5, None)]));
+    assert_eq!(
+        there.oldest_tombstones(),
+        [(origin(1), Epoch(2)), (origin(2), Epoch(2))]
+    );
+    there.write_own(origin(2), Epoch(3), at(3), &writes(&[(1, Some("b"))]));
+    there.seal(3);
+    assert_eq!(there.tombstones(), 1);
+    here.merge_foreign(origin(2), &since(&there, 2, 0)).expect("rows");
+    here.seal(3);
+    assert_eq!(here.tombstones(), 1);
+    assert_eq!(here.collect(&frontier(&[(1, 9)]), at(9)), 0);
+    assert_eq!(here.collect(&frontier(&[(1, 9), (2, 9)]), at(9)), 1);
 }

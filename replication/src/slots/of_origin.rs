@@ -35,6 +35,8 @@ pub(super) struct OfOrigin {
     stamps: Vec<u64>,
     /// Per row whether it is a tombstone.
     deleted: Vec<bool>,
+    /// The rows that became tombstones, ascending. Some may be dead by now.
+    tombstones: Vec<u32>,
     /// Whether stamps never fall from row to row: always so for what is written here, and for what arrives in order.
     ascending: bool,
 }
@@ -46,6 +48,7 @@ impl OfOrigin {
             row_of: Vec::new(),
             stamps: Vec::new(),
             deleted: Vec::new(),
+            tombstones: Vec::new(),
             ascending: true,
         }
     }
@@ -180,7 +183,55 @@ impl OfOrigin {
             newest = newest.max(stamp);
             self.stamps.push(stamp);
         }
-        self.deleted.extend(boolean(rows.column(key_count + 1)).values());
+        let deleted = boolean(rows.column(key_count + 1));
+        let first = self.deleted.len();
+        let gone = (0..deleted.len()).filter(|row| deleted.value(*row));
+        self.tombstones.extend(gone.map(|row| (first + row) as u32));
+        self.deleted.extend(deleted.values());
+    }
+
+    /// The number of tombstones.
+    pub(super) fn tombstones(&self) -> usize {
+        self.held_tombstones().count()
+    }
+
+    /// Whether a tombstone is not stamped later than an epoch.
+    pub(super) fn has_stable(&self, to: Epoch) -> bool {
+        self.held_tombstones()
+            .any(|row| self.stamps[row as usize] <= to.0)
+    }
+
+    fn held_tombstones(&self) -> impl Iterator<Item = u32> + '_ {
+        let held = |row: &u32| self.rows.weight(*row) != 0;
+        self.tombstones.iter().copied().filter(held)
+    }
+
+    /// Drops the tombstones that are not stamped later than an epoch. Returns how many.
+    pub(super) fn collect(&mut self, to: Epoch) -> usize {
+        let stable: Vec<u32> = self
+            .held_tombstones()
+            .filter(|row| self.stamps[*row as usize] <= to.0)
+            .collect();
+        if stable.is_empty() {
+            return 0;
+        }
+        for row in self.row_of.iter_mut().filter(|row| **row != ABSENT) {
+            if stable.binary_search(row).is_ok() {
+                *row = ABSENT;
+            }
+        }
+        stable.iter().for_each(|row| self.rows.set_weight(*row, 0));
+        let rows = &self.rows;
+        self.tombstones.retain(|row| rows.weight(*row) != 0);
+        if self.rows.dead() * 2 > self.rows.len() {
+            self.compact();
+        }
+        stable.len()
+    }
+
+    /// The same slots under the numbers of another index.
+    pub(super) fn reindexed(self, keys: usize, index: &mut KeyIndex) -> Self {
+        Self::restored(self.rows, keys, index)
     }
 
     /// Throws out dead rows; the others keep their order.
@@ -199,6 +250,8 @@ impl OfOrigin {
         }
         self.stamps = live.iter().map(|row| self.stamps[*row as usize]).collect();
         self.deleted = live.iter().map(|row| self.deleted[*row as usize]).collect();
+        let gone = self.deleted.iter().enumerate().filter(|(_, deleted)| **deleted);
+        self.tombstones = gone.map(|(row, _)| row as u32).collect();
         self.ascending = self.stamps.is_sorted();
         self.rows = rows;
     }
@@ -216,7 +269,8 @@ impl OfOrigin {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.rows.bytes() + self.row_of.capacity() * 4 + self.stamps.capacity() * 8 + self.deleted.capacity()
+        let numbers = self.row_of.capacity() + self.tombstones.capacity();
+        self.rows.bytes() + numbers * 4 + self.stamps.capacity() * 8 + self.deleted.capacity()
     }
 }
 

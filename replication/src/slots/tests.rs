@@ -340,3 +340,53 @@ fn forgetting_an_origin_takes_its_live_slots_and_leaves_the_others() {
     let again = set.write_own(origin(1), Epoch(9), &changes(&[("a", Some(5))]));
     assert_eq!(shown(&again), r#"["a@r2.1=10"] -> ["a@r1.1=5", "a@r2.1=10"]"#);
 }
+
+#[test]
+fn stable_tombstones_go_and_their_keys_with_them() {
+    let stable = |epoch: u64| Frontier::from_iter([(origin(1), Epoch(epoch))]);
+    let mut set = set();
+    let names: Vec<String> = (0..3_000).map(|n| format!("k{n}")).collect();
+    let all: Vec<(&str, Option<i64>)> = names.iter().map(|name| (name.as_str(), Some(1))).collect();
+    let gone: Vec<(&str, Option<i64>)> = names[..2_990].iter().map(|name| (name.as_str(), None)).collect();
+    set.write_own(origin(1), Epoch(1), &changes(&all));
+    set.write_own(origin(1), Epoch(2), &changes(&gone[..5]));
+    set.write_own(origin(1), Epoch(3), &changes(&gone[5..]));
+    let mut other = SlotSet::new(layout());
+    other
+        .merge_foreign(origin(1), &set.section(origin(1), Epoch(0)))
+        .expect("slots");
+    assert_eq!((set.tombstones(), other.tombstones()), (2_990, 2_990));
+    assert!(!set.has_stable(&stable(1)) && set.has_stable(&stable(2)));
+    assert_eq!((set.collect(&stable(1)), set.collect(&stable(2))), (0, 5));
+    assert_eq!((set.tombstones(), set.row_count()), (2_985, 2_995));
+    let before = set.bytes();
+    assert_eq!(
+        (set.collect(&stable(3)), other.collect(&stable(9))),
+        (2_985, 2_990)
+    );
+    assert!(
+        set.bytes() < before / 4,
+        "{} of {before} bytes are left",
+        set.bytes()
+    );
+    for set in [&mut set, &mut other] {
+        assert_eq!((set.tombstones(), set.row_count()), (0, 10));
+        assert_eq!(set.section(origin(1), Epoch(0)).num_rows(), 10);
+    }
+    // What is left is found under its key, and what is gone can come again.
+    let delta = set.write_own(
+        origin(1),
+        Epoch(4),
+        &changes(&[("k2995", Some(2)), ("k7", Some(3))]),
+    );
+    assert_eq!(
+        shown(&delta),
+        r#"["k2995@r1.1=1"] -> ["k2995@r1.1=2", "k7@r1.1=3"]"#
+    );
+    set.write_own(origin(1), Epoch(5), &changes(&[("k7", None), ("k8", None)]));
+    assert_eq!(set.tombstones(), 1, "nobody has heard of the other");
+    let delta = other
+        .merge_foreign(origin(1), &set.section(origin(1), Epoch(3)))
+        .expect("slots");
+    assert_eq!(shown(&delta), r#"["k2995@r1.1=1"] -> ["k2995@r1.1=2"]"#);
+}

@@ -27,6 +27,8 @@ use crate::{http, links, pgwire, sink, source};
 
 /// Clients have this long to finish their statement when the node stops.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long after an attempt to take over rows the next one begins.
+const SALVAGE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why a region did not start, or ended by itself.
 #[derive(Debug, Error)]
@@ -94,9 +96,13 @@ pub async fn run(config: NodeConfig, until_stdin_ends: bool) -> Result<(), RunEr
     node.set_salvaging(!places.is_empty());
     let sources = tokio::spawn({
         let (node, settings) = (node.clone(), settings(&config, &peers, tls.as_ref()));
+        let mut drain = drained.clone();
         async move {
-            take_over(&node, places, settings).await;
-            source::run(node, drained).await;
+            let stopping = async move { drop(drain.wait_for(|drain| *drain).await) };
+            tokio::select! {
+                () = take_over(&node, places, settings) => source::run(node, drained).await,
+                () = stopping => {}
+            }
         }
     });
     // Until the last checkpoint, which waits for what they write.
@@ -224,12 +230,22 @@ fn settings(
     }
 }
 
-/// Takes over rows of earlier incarnations; until that is done clients write nothing and sources rest.
+/// Takes over rows of earlier incarnations; until that is done, however often it fails, clients write nothing and
+/// sources rest: a row that was deleted meanwhile would come back with the next attempt.
 async fn take_over(node: &Node, places: Vec<PathBuf>, settings: NodeSettings) {
     for place in places {
-        if let Err(reason) = salvage::take_over(node, &place, &settings).await {
+        while let Err(reason) = salvage::take_over(node, &place, &settings).await {
+            if !salvage::is_pending(&place) {
+                break;
+            }
             let place = place.display();
-            tracing::error!(%place, reason, "rows of an earlier incarnation could not be taken over; a restart tries again");
+            tracing::error!(
+                %place,
+                reason,
+                "rows of an earlier incarnation could not be taken over; clients' writes wait until they are. \
+                 To go on without them remove PENDING in that directory"
+            );
+            tokio::time::sleep(SALVAGE_PAUSE).await;
         }
     }
     node.set_salvaging(false);

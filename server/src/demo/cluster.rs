@@ -158,6 +158,11 @@ impl Cluster {
         connect(self.sql_address(region)).await
     }
 
+    /// Where a region's peers reach it, without a proxy.
+    pub fn peer_address(&self, region: &str) -> SocketAddr {
+        self.members[region].config.peer
+    }
+
     /// Where a region's SQL is.
     pub fn sql_address(&self, region: &str) -> SocketAddr {
         self.members[region].config.sql

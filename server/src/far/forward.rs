@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   eu: UPDATE t … WHERE tributary_region = 'us' ── text, time zone, token ──▶ us: bind, run, commit with the token
-//!   eu: waits until its own snapshot shows it    ◀── tag, rows, (us, epoch) ── a token that is in: no second commit
+//!   eu: waits until its own snapshot shows it    ◀── tag, rows, (us, epoch) ── a token that is known: the same answer
 //! ```
 //!
-//! The token makes a repetition harmless: when an answer is lost the statement is sent again, and is not committed
-//! twice. It is bound and run again before its token is looked up, though: a repetition may find its own result and
-//! answer so (an INSERT with 23505, a DELETE with no rows). Everything in the statement is evaluated where the rows
-//! are, `gateway_region()` and subqueries too.
+//! The token makes a repetition harmless: when an answer is lost the statement is sent again, and is neither run nor
+//! committed twice. While it runs, and for some time after, a repetition gets the first one's answer ([`super::once`]);
+//! later, or after a restart, the token in the log says how many rows it changed, and only what RETURNING gave is lost
+//! (40003). Everything in the statement is evaluated where the rows are, `gateway_region()` and subqueries too.
 
 use datafusion::arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,19 @@ pub enum ForwardReply {
     Refused(WireError),
 }
 
+impl ForwardReply {
+    /// About how much memory it takes beyond itself.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            ForwardReply::Done(done) => {
+                done.returned.as_ref().map_or(0, Vec::len)
+                    + done.notices.iter().map(WireError::bytes).sum::<usize>()
+            }
+            ForwardReply::Refused(error) => error.bytes(),
+        }
+    }
+}
+
 /// A statement that was carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forwarded {
@@ -61,8 +74,6 @@ pub struct Forwarded {
     pub notices: Vec<WireError>,
     /// Where it is in; `None` when nothing was changed.
     pub committed: Option<(OriginId, Epoch)>,
-    /// It had been carried out before: what it returned then is not known any more.
-    pub repeated: bool,
 }
 
 impl Forwarded {
@@ -91,6 +102,14 @@ pub struct WireError {
     hint: Option<String>,
 }
 
+impl WireError {
+    fn bytes(&self) -> usize {
+        let optional = [&self.detail, &self.hint];
+        let optional = optional.into_iter().flatten().map(String::len);
+        self.message.len() + optional.sum::<usize>()
+    }
+}
+
 impl From<SqlError> for WireError {
     fn from(error: SqlError) -> Self {
         Self {
@@ -114,7 +133,7 @@ impl From<WireError> for SqlError {
 /// The codes that a statement which writes may give; a peer's other texts are an internal error.
 fn state_named(text: &str) -> SqlState {
     use sqlstate::*;
-    const KNOWN: [SqlState; 30] = [
+    const KNOWN: [SqlState; 31] = [
         "00000",
         FEATURE_NOT_SUPPORTED,
         CARDINALITY_VIOLATION,
@@ -129,6 +148,7 @@ fn state_named(text: &str) -> SqlState {
         NOT_NULL_VIOLATION,
         UNIQUE_VIOLATION,
         SERIALIZATION_FAILURE,
+        COMPLETION_UNKNOWN,
         SYNTAX_ERROR,
         AMBIGUOUS_COLUMN,
         UNDEFINED_COLUMN,

@@ -16,8 +16,11 @@
 
 pub mod condition;
 pub mod forward;
+pub mod once;
 pub mod owner;
 pub mod relation;
+#[cfg(test)]
+mod tests;
 pub mod window;
 
 use async_trait::async_trait;
@@ -92,6 +95,14 @@ pub enum FarError {
         /// Why.
         reason: String,
     },
+    /// A statement was sent there, and what came of it is not known.
+    #[error("whether region \"{region}\" has carried out the statement is not known: {reason}")]
+    Unknown {
+        /// The region.
+        region: String,
+        /// Why.
+        reason: String,
+    },
     /// The owner broke off, or sent what cannot be read.
     #[error("reading rows of region \"{region}\" failed: {reason}")]
     Broken {
@@ -110,6 +121,8 @@ impl From<FarError> for SqlError {
             FarError::Unreachable { .. } => SqlError::new(sqlstate::CANNOT_CONNECT_NOW, error.to_string()).hint(
                 "SET regional_reads = 'local' reads this region's rows only; a materialized view can be read all the time",
             ),
+            FarError::Unknown { .. } => SqlError::new(sqlstate::COMPLETION_UNKNOWN, error.to_string())
+                .hint("read the rows before you run it again"),
             FarError::Broken { .. } => SqlError::new(sqlstate::CANNOT_CONNECT_NOW, error.to_string())
                 .hint("run the statement again"),
         }

@@ -263,11 +263,12 @@ impl PartitionStream for FarPartition {
                     Err(error) => Err(external(error.into())),
                 })
                 .boxed(),
-            // A plan that reads a partition twice was not meant to be run like this.
+            // Every other plan reads a partition once.
             None => futures::stream::once(async move {
-                Err(external(SqlError::internal(
-                    "rows of another region were read before they were asked for",
-                )))
+                Err(external(
+                    SqlError::unsupported("the recursive part of a query cannot read rows of other regions")
+                        .hint("SET regional_reads = 'local', or read them from a materialized view"),
+                ))
             })
             .boxed(),
         };

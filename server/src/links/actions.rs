@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use tributary_planner::error::{PlanError, PlanErrorKind};
 use tributary_region::Rejected;
+use tributary_replication::Epoch;
+use tributary_storage::OriginId;
 
 use crate::session::backend::DdlError;
 
@@ -65,8 +67,12 @@ pub struct StandingReply {
     pub primary: Option<String>,
     /// The incarnation that counts; `None` for a region that is no member.
     pub incarnation: Option<u32>,
+    /// The names of all members.
+    pub members: Vec<String>,
     /// How far each of its incarnations is known.
     pub known: Vec<KnownLog>,
+    /// Up to where tombstones were dropped: a log that knows less must not be continued.
+    pub collected: Vec<(OriginId, Epoch)>,
 }
 
 /// How far a log is known.

@@ -12,14 +12,14 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use tributary_replication::bundle::decode_rows;
 
 use super::actions::{ClusterReply, DdlReply, DdlRequest, Kind, StandingReply, StandingRequest};
 use super::tls::dial::DialFailed;
 use super::tls::socket::{PeerSocket, Verdict};
-use super::{MESSAGE_BYTES_MAX, PeerTls};
+use super::{MESSAGE_BYTES_MAX, PeerTls, SCANS_MAX};
 use crate::far::forward::{ForwardReply, ForwardRequest};
 use crate::far::{END_OF_SCAN, FarError, FarRows, Opened, ScanRequest};
 
@@ -34,6 +34,11 @@ const OPEN_SCAN_MAX: Duration = Duration::from_secs(5);
 /// How long it may say nothing within one; looking for rows takes its time.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const WINDOW_BYTES: u32 = 4 << 20;
+/// What a scan may send ahead of its reader.
+const SCAN_WINDOW_BYTES: u32 = 2 << 20;
+/// What all scans over one connection may: as many as a peer serves, or those that nobody reads at the moment would stop the
+/// others.
+const SCANS_WINDOW_BYTES: u32 = SCAN_WINDOW_BYTES * SCANS_MAX as u32;
 
 /// How to reach one peer.
 #[derive(Clone, Debug)]
@@ -43,10 +48,11 @@ pub struct PeerClient {
     endpoint: Endpoint,
     tls: Option<PeerTls>,
     /// A connection that scans share, made when it is first needed.
-    shared: Arc<Mutex<Option<FlightServiceClient<Channel>>>>,
+    shared: Arc<Mutex<Option<Dialled>>>,
 }
 
 /// A connection to a peer.
+#[derive(Clone, Debug)]
 pub(super) struct Dialled {
     /// What can be called there.
     pub flight: FlightServiceClient<Channel>,
@@ -71,12 +77,49 @@ pub enum PeerError {
     /// The call failed.
     #[error("{0}")]
     Call(Box<Status>),
+    /// No connection in time.
+    #[error("no connection in time")]
+    NoConnection,
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
     /// The answer makes no sense.
     #[error("the answer cannot be read")]
     Answer,
+}
+
+impl PeerError {
+    /// Whether the peer may have got the question: it may have acted on it, then.
+    pub fn was_asked(&self) -> bool {
+        match self {
+            PeerError::Call(status) => !is_refusal(status),
+            PeerError::Timeout | PeerError::Answer => true,
+            PeerError::Address(_)
+            | PeerError::Connect(_)
+            | PeerError::Dial(_)
+            | PeerError::Untrusted(_)
+            | PeerError::NoConnection => false,
+        }
+    }
+
+    /// Whether asking again changes nothing.
+    pub fn is_final(&self) -> bool {
+        match self {
+            PeerError::Call(status) => is_refusal(status),
+            PeerError::Address(_) | PeerError::Untrusted(_) | PeerError::Answer => true,
+            PeerError::Connect(_) | PeerError::Dial(_) | PeerError::NoConnection | PeerError::Timeout => {
+                false
+            }
+        }
+    }
+}
+
+/// Answers with which a peer says that it does nothing of what was asked.
+fn is_refusal(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument | Code::Unimplemented
+    )
 }
 
 impl PeerClient {
@@ -101,16 +144,20 @@ impl PeerClient {
     }
 
     /// Where the peer is dialled.
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
     /// A connection of its own.
     pub(super) async fn connect(&self) -> Result<Dialled, PeerError> {
+        self.connect_by(&self.endpoint).await
+    }
+
+    async fn connect_by(&self, endpoint: &Endpoint) -> Result<Dialled, PeerError> {
         let connecting = async {
             match &self.tls {
                 None => {
-                    let channel = self.endpoint.connect().await.map_err(PeerError::Connect)?;
+                    let channel = endpoint.connect().await.map_err(PeerError::Connect)?;
                     Ok((channel, Verdict::default()))
                 }
                 Some(tls) => {
@@ -120,28 +167,17 @@ impl PeerClient {
                         DialFailed::Untrusted(reason) => PeerError::Untrusted(reason),
                     })?;
                     let verdict = socket.verdict();
-                    Ok((self.channel_over(socket).await?, verdict))
+                    Ok((channel_over(endpoint, socket).await?, verdict))
                 }
             }
         };
         let (channel, verdict) = tokio::time::timeout(CONNECT_MAX, connecting)
             .await
-            .map_err(|_| PeerError::Timeout)??;
+            .map_err(|_| PeerError::NoConnection)??;
         let flight = FlightServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         Ok(Dialled { flight, verdict })
-    }
-
-    /// A channel over this connection and no other: when it ends, so does the channel.
-    async fn channel_over(&self, socket: PeerSocket) -> Result<Channel, PeerError> {
-        let mut only = Some(TokioIo::new(socket));
-        let connector = tower::service_fn(move |_: Uri| {
-            let socket = only.take();
-            async { socket.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted)) }
-        });
-        let channel = self.endpoint.connect_with_connector(connector).await;
-        channel.map_err(PeerError::Connect)
     }
 
     /// The identity of the cluster the peer belongs to, if it does.
@@ -178,15 +214,13 @@ impl PeerClient {
             // A connection that has been idle may be gone: the first failure only says that.
             let mut last = String::new();
             for _ in 0..2 {
-                let mut flight = self.shared().await.map_err(|error| error.to_string())?;
-                match flight
-                    .do_get(Ticket {
-                        ticket: ticket.clone().into(),
-                    })
-                    .await
-                {
+                let mut dialled = self.shared().await.map_err(|error| error.to_string())?;
+                let ticket = Ticket {
+                    ticket: ticket.clone().into(),
+                };
+                match dialled.flight.do_get(ticket).await {
                     Ok(stream) => return Ok(stream.into_inner()),
-                    Err(status) => last = status.message().to_owned(),
+                    Err(status) => last = dialled.failed(status).to_string(),
                 }
                 self.shared.lock().await.take();
             }
@@ -220,14 +254,19 @@ impl PeerClient {
         }
     }
 
-    async fn shared(&self) -> Result<FlightServiceClient<Channel>, PeerError> {
+    async fn shared(&self) -> Result<Dialled, PeerError> {
         let mut shared = self.shared.lock().await;
-        if let Some(flight) = shared.as_ref() {
-            return Ok(flight.clone());
+        if let Some(dialled) = shared.as_ref() {
+            return Ok(dialled.clone());
         }
-        let flight = self.connect().await?.flight;
-        *shared = Some(flight.clone());
-        Ok(flight)
+        let endpoint = self
+            .endpoint
+            .clone()
+            .initial_stream_window_size(SCAN_WINDOW_BYTES)
+            .initial_connection_window_size(SCANS_WINDOW_BYTES);
+        let dialled = self.connect_by(&endpoint).await?;
+        *shared = Some(dialled.clone());
+        Ok(dialled)
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -256,6 +295,17 @@ impl PeerClient {
             .await
             .map_err(|_| PeerError::Timeout)?
     }
+}
+
+/// A channel over this connection and no other: when it ends, so does the channel.
+async fn channel_over(endpoint: &Endpoint, socket: PeerSocket) -> Result<Channel, PeerError> {
+    let mut only = Some(TokioIo::new(socket));
+    let connector = tower::service_fn(move |_: Uri| {
+        let socket = only.take();
+        async { socket.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted)) }
+    });
+    let channel = endpoint.connect_with_connector(connector).await;
+    channel.map_err(PeerError::Connect)
 }
 
 /// The rows of a scan, one message each.

@@ -39,6 +39,8 @@ use registry::Registry;
 pub const MESSAGE_BYTES_MAX: usize = (256 << 20) + (1 << 20);
 /// Messages that may wait to be sent to one peer; the link machine keeps far fewer in flight.
 const OUTBOX_MESSAGES_MAX: usize = 256;
+/// Scans that are served for other regions at once; more are refused.
+const SCANS_MAX: usize = 256;
 /// Bytes of received messages that may wait for the region; beyond it the sockets are not read.
 const INBOUND_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 /// The semaphore counts in units of this, since its permits are 32-bit.

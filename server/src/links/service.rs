@@ -29,7 +29,7 @@ use super::actions::{ClusterReply, DdlRequest, Kind, StandingRequest};
 use super::stream::{Incoming, carry, outgoing, read};
 use super::tls::accept::incoming;
 use super::tls::socket::Certified;
-use super::{MESSAGE_BYTES_MAX, OUTBOX_MESSAGES_MAX, PeerTls, Shared, refused};
+use super::{MESSAGE_BYTES_MAX, OUTBOX_MESSAGES_MAX, PeerTls, SCANS_MAX, Shared, refused};
 use crate::far::forward::ForwardRequest;
 use crate::far::{END_OF_SCAN, Opened, ScanRequest};
 use crate::node::Outbox;
@@ -41,8 +41,6 @@ const KEEPALIVE_MAX: Duration = Duration::from_secs(6);
 const WINDOW_BYTES: u32 = 4 << 20;
 /// The longest request for rows: a long list of values may be in it.
 const SCAN_BYTES_MAX: usize = 16 << 20;
-/// Scans for other regions at once; more are refused.
-const SCANS_MAX: usize = 256;
 /// Batches of a scan that wait for the wire.
 const SCAN_BATCHES_AHEAD: usize = 2;
 const DDL_BYTES_MAX: usize = 16 << 20;
@@ -219,8 +217,8 @@ impl Service {
             refused(label(proven), &format!("{what}: {reason}"));
             Err(Status::permission_denied(reason))
         };
-        if !self.shared.node.peers().admits(from) {
-            return refuse("neither a configured peer nor a member".to_owned());
+        if !self.shared.node.peers().may_ask(from) {
+            return refuse("it is no member".to_owned());
         }
         match proven.filter(|proven| *proven.0 != *from) {
             Some(other) => refuse(other_name(from, other)),
@@ -300,6 +298,11 @@ impl FlightService for Service {
             Some(Kind::Standing) => {
                 let request: StandingRequest = postcard::from_bytes(&action.body)
                     .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
+                if let Some(other) = proven.as_ref().filter(|proven| *proven.0 != *request.region) {
+                    let reason = other_name(&request.region, other);
+                    refused(label(Some(other)), &format!("a question: {reason}"));
+                    return Err(Status::permission_denied(reason));
+                }
                 Ok(answer(&self.shared.node.answer_standing(&request.region)))
             }
             None => Err(Status::invalid_argument("no such action")),

@@ -39,6 +39,10 @@ impl Backend for Node {
         self.submit(writes).await
     }
 
+    async fn find(&self, token: [u8; 16]) -> Result<Option<Committed>, Rejected> {
+        Node::find(self, token).await
+    }
+
     async fn ddl(&self, sql: String, settings: PlanSettings) -> Result<DdlDone, DdlError> {
         self.run_ddl(sql, settings).await
     }

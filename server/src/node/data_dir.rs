@@ -6,6 +6,7 @@
 //! DATA/sinks   a file per sink: how far it has written
 //! DATA/log     RocksDB: the log, an instance of its own so that its syncs wait for nothing else
 //! DATA/superseded-N   what was here of incarnation N, which counts no more
+//! DATA/MOVING  while it is being put there
 //! ```
 //! The lock belongs to the open file: the kernel frees it however the process ends, so a stale LOCK file
 //! never has to be removed by hand.

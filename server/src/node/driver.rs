@@ -205,6 +205,10 @@ impl Driver {
                 let token = self.expect_reply(reply);
                 self.step(Input::Source { token, append }, effects);
             }
+            Request::Lost { conflicts, reply } => {
+                let token = self.expect_reply(reply);
+                self.step(Input::Lost { token, conflicts }, effects);
+            }
             Request::Ddl {
                 changes,
                 base_version,
@@ -219,6 +223,10 @@ impl Driver {
                     },
                     effects,
                 );
+            }
+            Request::Find { id, reply } => {
+                let token = self.expect_reply(reply);
+                self.step(Input::Find { token, id }, effects);
             }
             Request::Link(event) => self.take_link_event(event, effects),
             // Commits are handed over together, and a stop is a matter of the loop.
@@ -319,9 +327,9 @@ impl Driver {
                             let _ = reply.send(outcome);
                         }
                     }
-                    Effect::Keep(snapshot) => self.versions.keep(&snapshot, Instant::now()),
+                    Effect::Keep(snapshot) => self.versions.keep(&snapshot),
                     Effect::Publish(snapshot) => {
-                        self.versions.keep(&snapshot, Instant::now());
+                        self.versions.publish(&snapshot, Instant::now());
                         self.snapshots.send_replace(snapshot);
                     }
                     Effect::Checkpoint(checkpoint) => self.checkpoints.write(checkpoint),

@@ -77,7 +77,18 @@ impl Node {
             let Some((origin, epoch)) = last else { return false };
             lagging(snapshot, region, |frontier| frontier.get(origin) >= epoch).is_empty()
         };
-        if let Ok(Some(_)) = self.wait_until(DRAIN_MAX, received).await {
+        let is_drained = matches!(self.wait_until(DRAIN_MAX, received).await, Ok(Some(_)));
+        if !is_leaving(&self.newest()) {
+            let message = format!(
+                "region \"{}\" is kept: ADD REGION was run meanwhile",
+                alter.region
+            );
+            return Err(DdlError::Plan(PlanError::new(
+                PlanErrorKind::PrerequisiteState,
+                message,
+            )));
+        }
+        if is_drained {
             let mut made = self.make(sql, settings).await?;
             if let Some((_, epoch)) = last {
                 made.notices.push(format!(
@@ -191,6 +202,7 @@ impl Node {
                 .and_then(|primary| catalog.region_name(primary))
                 .map(str::to_owned),
             incarnation: id.map(|id| catalog.regions[&id].incarnation),
+            members: catalog.members().map(|(_, def)| def.name.clone()).collect(),
             known: known
                 .map(|(origin, epoch)| KnownLog {
                     incarnation: origin.incarnation,
@@ -198,6 +210,7 @@ impl Node {
                     chain: snapshot.heads.get(&origin).map(|chain| chain.0),
                 })
                 .collect(),
+            collected: snapshot.collected.iter().collect(),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Nothing here decides anything about data: the region does. What the shell decides is when to sync, when to
 //! checkpoint, and when to stop.
 
+mod aside;
 mod backend;
 mod checkpoints;
 mod clock;
@@ -16,6 +17,7 @@ mod ddl;
 mod driver;
 mod found;
 mod log_writer;
+mod lost;
 mod members;
 mod open;
 mod peers;
@@ -32,6 +34,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tributary_planner::catalog::CatalogChange;
+use tributary_region::dataflow::conflicts::Conflict;
 use tributary_region::{Committed, Rejected, Snapshot, SourceAppend, WriteSet};
 use tributary_storage::Position;
 
@@ -43,6 +46,7 @@ pub use peers::Peers;
 pub use reincarnation::{ReincarnateError, prepare};
 pub use request::{LinkEvent, LinkNews, Outbox, Request};
 
+use crate::far::once::Once;
 use crate::far::window::Versions;
 use crate::links::{PeerClient, PeerTls};
 use crate::sink::state::SinkState;
@@ -79,6 +83,8 @@ pub struct Node {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     /// What other regions may still read of this one.
     versions: Arc<Versions>,
+    /// What this region carries out for others.
+    forwarded: Arc<Once>,
     /// Where the log ended when the region was opened.
     opened_at: Position,
     /// DDL is planned and submitted one at a time, or statements would keep overtaking each other's catalog.
@@ -104,6 +110,7 @@ impl Node {
             requests,
             snapshots,
             versions,
+            forwarded: Arc::default(),
             opened_at,
             ddl: tokio::sync::Mutex::new(()),
             sources: SourceState::default(),
@@ -162,6 +169,22 @@ impl Node {
     pub async fn submit(&self, writes: WriteSet) -> Result<Committed, Rejected> {
         let (reply, outcome) = oneshot::channel();
         self.ask(Request::Commit { writes, reply }, outcome).await
+    }
+
+    /// The commit that carries a token, once it is durable; `None` when there is none.
+    pub(crate) async fn find(&self, id: [u8; 16]) -> Result<Option<Committed>, Rejected> {
+        let (reply, outcome) = oneshot::channel();
+        match self.ask(Request::Find { id, reply }, outcome).await {
+            Ok(committed) => Ok(Some(committed)),
+            Err(Rejected::NotCommitted) => Ok(None),
+            Err(rejected) => Err(rejected),
+        }
+    }
+
+    /// Records writes that were lost, and waits until that is durable.
+    pub(crate) async fn submit_lost(&self, conflicts: Vec<Conflict>) -> Result<Committed, Rejected> {
+        let (reply, outcome) = oneshot::channel();
+        self.ask(Request::Lost { conflicts, reply }, outcome).await
     }
 
     /// What the tasks of sources are doing.

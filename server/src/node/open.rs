@@ -17,6 +17,7 @@ use tributary_storage::kv::RocksKv;
 use tributary_storage::log::{KvLog, Log};
 use tributary_storage::{Position, Record, StorageError};
 
+use super::aside;
 use super::checkpoints::Checkpoints;
 use super::clock::Clock;
 use super::data_dir::{DataDir, DataDirError};
@@ -86,6 +87,7 @@ impl Stored {
     /// Locks the directory and reads everything in it. Blocking.
     pub fn read(path: &Path) -> Result<Stored, OpenError> {
         let dir = DataDir::lock(path)?;
+        aside::finish(path)?;
         let (state_path, log_path) = (dir.state(), dir.log());
         let at = |place: &Path| {
             let place = place.display().to_string();

@@ -1,7 +1,7 @@
 //! The other regions: who they are, how they are reached, and their rows.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,6 +32,8 @@ pub struct Peers {
     region: String,
     primary: String,
     configured: BTreeMap<String, PeerClient>,
+    /// Members that the catalog alone says how to reach.
+    found: Mutex<BTreeMap<String, PeerClient>>,
     tls: Option<PeerTls>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
 }
@@ -42,6 +44,7 @@ impl Peers {
             region: settings.region.clone(),
             primary: settings.primary.clone(),
             configured: settings.clients.clone(),
+            found: Mutex::default(),
             tls: settings.tls.clone(),
             snapshots,
         }
@@ -62,7 +65,13 @@ impl Peers {
         let catalog = self.snapshots.borrow().catalog.clone();
         let id = catalog.region_named(region)?;
         let address = catalog.regions[&id].address.as_deref()?;
-        PeerClient::new(region, address, self.tls.clone()).ok()
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = found.get(region).filter(|client| client.address() == address) {
+            return Some(client.clone());
+        }
+        let client = PeerClient::new(region, address, self.tls.clone()).ok()?;
+        found.insert(region.to_owned(), client.clone());
+        Some(client)
     }
 
     /// Whether a region of this name may connect: it is configured, a member, or one that was dropped and has to be
@@ -73,6 +82,16 @@ impl Peers {
             catalog.regions.values().any(|def| def.name == region)
         };
         region != self.region && (self.configured.contains_key(region) || is_known())
+    }
+
+    /// Whether a region of this name may ask for rows, and have statements carried out: it is a member now.
+    pub fn may_ask(&self, region: &str) -> bool {
+        let catalog = &self.snapshots.borrow().catalog;
+        let is_member = || catalog.members().any(|(_, def)| def.name == region);
+        match catalog.cluster {
+            Some(_) => region != self.region && is_member(),
+            None => self.admits(region),
+        }
     }
 
     /// Whether peers prove their names by certificates.
@@ -95,31 +114,44 @@ impl FarReads for Peers {
     }
 
     async fn forward(&self, region: &str, request: ForwardRequest) -> Result<ForwardReply, FarError> {
-        let unreachable = |reason: String| FarError::Unreachable {
-            region: region.to_owned(),
-            reason,
+        let Some(client) = self.client(region) else {
+            return Err(FarError::Unreachable {
+                region: region.to_owned(),
+                reason: "this region was not told where it is: give its --peer".to_owned(),
+            });
         };
-        let client = self.client(region);
-        let client = client
-            .ok_or_else(|| unreachable("this region was not told where it is: give its --peer".into()))?;
-        let mut last = String::new();
-        for _ in 0..FORWARD_ATTEMPTS {
-            match client.forward(&request).await {
+        let mut may_be_in = false;
+        let mut attempt = 1;
+        loop {
+            let error = match client.forward(&request).await {
                 Ok(reply) => return Ok(reply),
-                Err(error) => last = error.to_string(),
+                Err(error) => error,
+            };
+            may_be_in |= error.was_asked();
+            if error.is_final() || attempt == FORWARD_ATTEMPTS {
+                let (region, reason) = (region.to_owned(), error.to_string());
+                return Err(match may_be_in {
+                    true => FarError::Unknown { region, reason },
+                    false => FarError::Unreachable { region, reason },
+                });
             }
+            attempt += 1;
             tokio::time::sleep(FORWARD_PAUSE).await;
         }
-        Err(FarError::Unreachable {
-            region: region.to_owned(),
-            reason: format!("{last}; whether the statement was carried out there is not known"),
-        })
     }
 }
 
 impl Node {
-    /// Carries out a statement for another region.
+    /// Carries out a statement for another region, once, however often it comes.
     pub(crate) async fn answer_forward(self: &Arc<Self>, request: ForwardRequest) -> ForwardReply {
+        let id = (request.from.clone(), request.token);
+        let node = Arc::clone(self);
+        self.forwarded
+            .carry_out(id, || async move { node.run_forwarded(request).await })
+            .await
+    }
+
+    async fn run_forwarded(self: Arc<Self>, request: ForwardRequest) -> ForwardReply {
         let mut settings = Settings::default();
         if let Err(error) = settings.set("TimeZone", &request.time_zone) {
             return ForwardReply::Refused(error.into());
@@ -137,7 +169,7 @@ impl Node {
             let late = SqlError::new(sqlstate::CANNOT_CONNECT_NOW, message).hint("run the statement again");
             return ForwardReply::Refused(late.into());
         }
-        let backend = Arc::clone(self) as Arc<dyn Backend>;
+        let backend = self as Arc<dyn Backend>;
         let memory = ServeOptions::default().statement_memory_bytes_max;
         let mut session = Session::new(backend, request.user, 0, settings, memory);
         session.execute_forwarded(&parsed, request.token).await

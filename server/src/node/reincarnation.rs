@@ -10,7 +10,8 @@
 //! What others know is asked of every peer that answers, and one that answers is needed: to take a sound region for a
 //! lost one costs a copy of everything, to take a lost one for sound would let two histories loose.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -19,15 +20,12 @@ use tributary_region::Past;
 use tributary_replication::Epoch;
 use tributary_storage::OriginId;
 
-use super::data_dir::SUPERSEDED;
-use super::{NodeSettings, OpenError, Stored};
+use super::{NodeSettings, OpenError, Stored, aside};
 use crate::links::actions::{DdlReply, DdlRequest, StandingReply};
 
 /// How long peers are waited for.
 const PEERS_MAX: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(500);
-/// In a directory that was put aside: its rows are to be taken over yet.
-pub(super) const PENDING: &str = "PENDING";
 
 /// Why a region cannot become another incarnation.
 #[derive(Debug, Error)]
@@ -52,17 +50,9 @@ pub enum ReincarnateError {
          what to do: ALTER DATABASE tributary ADD REGION {0} first, then start it with an empty data directory"
     )]
     NoMember(String),
-    /// The log that is there cannot be read.
+    /// The log that is there cannot be read, or not be put aside.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The directory cannot be put aside.
-    #[error("--reincarnate: {path} cannot be put aside: {source}")]
-    Aside {
-        /// What was to be renamed.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
 }
 
 /// Makes sure that `stored` is a log with which the region may go on: itself, or an empty one. Returns the least
@@ -91,6 +81,13 @@ pub async fn prepare(
         let path = path.to_owned();
         move || Stored::read(&path)
     };
+    if past.origin.is_none() && lacks_collected(&asked, &past) {
+        // It had not joined, so nothing in it is its own.
+        let incarnation = number(&asked, None, settings).await?;
+        drop(past);
+        aside::put(path, aside::NOT_JOINED).map_err(OpenError::from)?;
+        return Ok((blocking(reread).await?, incarnation));
+    }
     if past.origin.is_none() {
         let incarnation = number(&asked, None, settings).await?;
         return Ok((blocking(reread).await?, incarnation));
@@ -102,7 +99,7 @@ pub async fn prepare(
     let next = number(&asked, Some(&past), settings).await?;
     let incarnation = past.origin.map_or(0, |origin| origin.incarnation);
     drop(past);
-    put_aside(path, incarnation)?;
+    aside::put(path, incarnation).map_err(OpenError::from)?;
     Ok((blocking(reread).await?, next))
 }
 
@@ -113,8 +110,11 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(OpenError::Thread(std::io::Error::other(error))))
 }
 
+/// What peers say of this region, by their names.
+type Answers = BTreeMap<String, StandingReply>;
+
 /// What the peers say of this region: all that answer, and at least one.
-async fn ask_all(settings: &NodeSettings) -> Result<Vec<StandingReply>, ReincarnateError> {
+async fn ask_all(settings: &NodeSettings) -> Result<Answers, ReincarnateError> {
     let started = Instant::now();
     loop {
         let asked = settings.clients.iter().map(|(peer, client)| async move {
@@ -122,16 +122,12 @@ async fn ask_all(settings: &NodeSettings) -> Result<Vec<StandingReply>, Reincarn
             if let Err(error) = &answer {
                 tracing::info!(peer, %error, "cannot be asked");
             }
-            answer.ok()
+            answer.ok().map(|answer| (peer.clone(), answer))
         });
-        let answers: Vec<StandingReply> = futures::future::join_all(asked)
-            .await
-            .into_iter()
-            .flatten()
-            .collect();
-        let answers: Vec<StandingReply> = answers.into_iter().filter(|answer| answer.in_cluster).collect();
+        let answers = futures::future::join_all(asked).await.into_iter().flatten();
+        let answers: Answers = answers.filter(|(_, answer)| answer.in_cluster).collect();
         if !answers.is_empty() {
-            if answers.iter().all(|answer| answer.incarnation.is_none()) {
+            if answers.values().all(|answer| answer.incarnation.is_none()) {
                 return Err(ReincarnateError::NoMember(settings.region.clone()));
             }
             return Ok(answers);
@@ -144,27 +140,35 @@ async fn ask_all(settings: &NodeSettings) -> Result<Vec<StandingReply>, Reincarn
 }
 
 /// The newest incarnation that a catalog names.
-fn newest(asked: &[StandingReply]) -> u32 {
+fn newest(asked: &Answers) -> u32 {
     asked
-        .iter()
+        .values()
         .filter_map(|answer| answer.incarnation)
         .max()
         .unwrap_or(1)
 }
 
-/// Whether anybody has heard of an incarnation.
-fn is_heard_of(asked: &[StandingReply], incarnation: u32) -> bool {
-    let mut known = asked.iter().flat_map(|answer| &answer.known);
-    known.any(|known| known.incarnation == incarnation && known.epoch > 0)
+/// Whether every other member answered, and none has heard of an incarnation: then it was never used.
+fn is_fresh(asked: &Answers, incarnation: u32, own: &str) -> bool {
+    let mut known = asked.values().flat_map(|answer| &answer.known);
+    let is_heard_of = known.any(|known| known.incarnation == incarnation && known.epoch > 0);
+    let mut members = asked.values().flat_map(|answer| &answer.members);
+    !is_heard_of && members.all(|member| member == own || asked.contains_key(member))
+}
+
+/// Whether tombstones are gone that a log has never heard of: it may hold rows that were deleted.
+fn lacks_collected(asked: &Answers, past: &Past) -> bool {
+    let mut collected = asked.values().flat_map(|answer| &answer.collected);
+    collected.any(|(origin, epoch)| past.frontier.get(*origin) < *epoch)
 }
 
 /// Whether what others know of a log goes beyond it, or is another one.
-fn must_go_anew(asked: &[StandingReply], past: &Past) -> bool {
+fn must_go_anew(asked: &Answers, past: &Past) -> bool {
     let Some(origin) = past.origin else { return false };
-    if newest(asked) > origin.incarnation {
+    if newest(asked) > origin.incarnation || lacks_collected(asked, past) {
         return true;
     }
-    let mut known = asked.iter().flat_map(|answer| &answer.known);
+    let mut known = asked.values().flat_map(|answer| &answer.known);
     known.any(|known| {
         let same = known.incarnation == origin.incarnation;
         let is_behind = known.epoch > past.position.0;
@@ -174,10 +178,10 @@ fn must_go_anew(asked: &[StandingReply], past: &Past) -> bool {
     })
 }
 
-/// Has the primary number a new incarnation, unless it has one that nobody has heard of yet. The primary region numbers
+/// Has the primary number a new incarnation, unless it has one that was surely never used. The primary region numbers
 /// its own, in the first record of its new log. Returns the number, or one before it.
 async fn number(
-    asked: &[StandingReply],
+    asked: &Answers,
     past: Option<&Past>,
     settings: &NodeSettings,
 ) -> Result<u32, ReincarnateError> {
@@ -185,11 +189,11 @@ async fn number(
     let superseded = past
         .and_then(|past| past.origin)
         .map_or(0, |origin: OriginId| origin.incarnation);
-    if newest > superseded && !is_heard_of(asked, newest) {
+    if newest > superseded && is_fresh(asked, newest, &settings.region) {
         return Ok(newest);
     }
     let primary = asked
-        .iter()
+        .values()
         .find_map(|answer| answer.primary.clone())
         .unwrap_or_default();
     if primary == settings.region {
@@ -216,26 +220,38 @@ async fn number(
     }
 }
 
-/// Moves a log with its state out of the way; [`super::salvage`] takes its rows over later.
-fn put_aside(path: &Path, incarnation: u32) -> Result<(), ReincarnateError> {
-    let aside = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ReincarnateError::Aside { path, source }
-    };
-    let to = path.join(format!("{SUPERSEDED}{incarnation}"));
-    std::fs::create_dir_all(&to).map_err(aside(&to))?;
-    let pending = to.join(PENDING);
-    std::fs::write(&pending, "its rows are to be taken over yet\n").map_err(aside(&pending))?;
-    // The log last: without it the directory would be taken for one that was wiped, and be asked about again.
-    for name in ["sinks", "spill", "state", "log"] {
-        let from = path.join(name);
-        if from.exists() {
-            std::fs::rename(&from, to.join(name)).map_err(aside(&from))?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::links::actions::KnownLog;
+
+    fn answer(members: &[&str], known: &[(u32, u64)]) -> StandingReply {
+        let known = known.iter().map(|&(incarnation, epoch)| KnownLog {
+            incarnation,
+            epoch,
+            chain: None,
+        });
+        StandingReply {
+            in_cluster: true,
+            primary: Some("us".to_owned()),
+            incarnation: Some(2),
+            members: members.iter().map(|name| (*name).to_owned()).collect(),
+            known: known.collect(),
+            collected: Vec::new(),
         }
     }
-    std::fs::File::open(path)
-        .and_then(|dir| dir.sync_all())
-        .map_err(aside(path))?;
-    tracing::warn!(to = %to.display(), "the superseded log was put aside");
-    Ok(())
+
+    #[test]
+    fn a_number_is_fresh_only_when_every_member_says_so() {
+        let members = ["us", "eu", "ap"];
+        let unheard = || answer(&members, &[(1, 90), (2, 0)]);
+        let mut asked: Answers = [("us".to_owned(), unheard())].into();
+        assert!(!is_fresh(&asked, 2, "eu"), "ap may have heard of it");
+        asked.insert("ap".to_owned(), unheard());
+        assert!(is_fresh(&asked, 2, "eu"));
+        asked.insert("ap".to_owned(), answer(&members, &[(2, 5)]));
+        assert!(!is_fresh(&asked, 2, "eu"));
+        asked.insert("ap".to_owned(), answer(&["us", "eu", "ap", "br"], &[]));
+        assert!(!is_fresh(&asked, 2, "eu"), "br was not asked");
+    }
 }

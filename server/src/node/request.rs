@@ -2,6 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tributary_planner::catalog::CatalogChange;
+use tributary_region::dataflow::conflicts::Conflict;
 use tributary_region::{Committed, Rejected, SourceAppend, WriteSet};
 use tributary_replication::link::Message;
 
@@ -27,6 +28,13 @@ pub enum Request {
         /// The outcome, once durable.
         reply: Reply,
     },
+    /// Writes that were lost, to be recorded.
+    Lost {
+        /// What was lost.
+        conflicts: Vec<Conflict>,
+        /// The outcome, once durable.
+        reply: Reply,
+    },
     /// Catalog changes planned against a version.
     Ddl {
         /// The changes.
@@ -34,6 +42,13 @@ pub enum Request {
         /// The version.
         base_version: u64,
         /// The outcome, once durable.
+        reply: Reply,
+    },
+    /// Asks for the commit that carries a token.
+    Find {
+        /// The token.
+        id: [u8; 16],
+        /// The commit, once durable, or [`Rejected::NotCommitted`].
         reply: Reply,
     },
     /// Something happened on a connection to a peer.

@@ -6,8 +6,11 @@
 //!                     as their writer had seen it; the others are reported (REPORT.txt), with their content
 //! ```
 //!
-//! The region takes no writes of clients and runs no sources until this is done, so a row that is there was taken over
-//! before, and an interrupted run can be repeated. Foreign rows and all views come from the other regions.
+//! The region takes no writes of clients and runs no sources until this is done, however often it fails, so a row that is
+//! there was taken over before, and an interrupted run can be repeated; [`progress`] says which portions need not be.
+//! Tables that were dropped or truncated since stay so. Foreign rows and all views come from the other regions.
+
+mod progress;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -18,13 +21,14 @@ use std::time::Duration;
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{filter_record_batch, take_record_batch};
 use datafusion::arrow::datatypes::{Field, Int64Type, Schema};
-use tributary_planner::catalog::{ObjectKind, TableDef};
-use tributary_region::{Past, Rejected, Snapshot, TableChange, TableSnapshot, WriteSet};
+use tributary_planner::catalog::{Catalog, ObjectKind, TableDef};
+use tributary_region::{Past, Snapshot, TableChange, TableSnapshot, WriteSet};
 use tributary_replication::rows::has_seen;
 use tributary_replication::{Epoch, RowVersion, TableWrites};
 use tributary_storage::{ObjectId, OriginId};
 
-use super::reincarnation::PENDING;
+use self::progress::Progress;
+use super::aside::PENDING;
 use super::{Node, NodeSettings, OpenError, Stored};
 
 /// Rows of one commit.
@@ -44,7 +48,7 @@ pub struct Salvaged {
     pub conflicts: u64,
 }
 
-/// The directories whose rows are to be taken over yet, oldest incarnation first.
+/// The directories whose rows are to be taken over yet, the newest incarnation first: it has the newer rows.
 pub fn pending(data: &Path) -> Vec<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
     for entry in std::fs::read_dir(data).into_iter().flatten().flatten() {
@@ -52,18 +56,23 @@ pub fn pending(data: &Path) -> Vec<PathBuf> {
         let incarnation = name
             .to_str()
             .and_then(|name| name.strip_prefix(super::data_dir::SUPERSEDED)?.parse().ok());
-        if let Some(incarnation) = incarnation.filter(|_| entry.path().join(PENDING).exists()) {
+        if let Some(incarnation) = incarnation.filter(|_| is_pending(&entry.path())) {
             found.push((incarnation, entry.path()));
         }
     }
     found.sort();
-    found.into_iter().map(|(_, path)| path).collect()
+    found.into_iter().rev().map(|(_, path)| path).collect()
+}
+
+/// Whether the rows of a directory are still to be taken over.
+pub fn is_pending(path: &Path) -> bool {
+    path.join(PENDING).exists()
 }
 
 /// Takes over the rows of one directory, once the region has joined.
 ///
 /// # Errors
-/// In words; the region goes on without these rows, and the next start tries again.
+/// In words; what was done stays done, and the rest can be tried again.
 pub async fn take_over(node: &Node, path: &Path, settings: &NodeSettings) -> Result<Salvaged, String> {
     let (place, known) = (path.to_owned(), settings.clone());
     let read = tokio::task::spawn_blocking(move || Stored::read(&place)?.look_into(&known));
@@ -75,32 +84,29 @@ pub async fn take_over(node: &Node, path: &Path, settings: &NodeSettings) -> Res
     let joined = node
         .wait_until(Duration::MAX, |snapshot| snapshot.origin.is_some())
         .await;
-    let joined = joined.ok().flatten().ok_or("the node is stopping")?;
+    joined.ok().flatten().ok_or("the node is stopping")?;
     let mut salvaged = Salvaged::default();
+    let mut progress = Progress::read(path).map_err(|error| error.to_string())?;
     for (&id, old) in &past.catalog.objects {
-        let (Some(_), Some(def)) = (old.as_table(), joined.catalog.table(id)) else {
+        let (Some(def), Some(rows)) = (old.as_table(), past.tables.get(&id)) else {
             continue;
         };
-        let Some(rows) = past.tables.get(&id) else {
-            continue;
+        let portion = Portion {
+            id,
+            def,
+            name: &old.name,
+            origin,
+            truncated: past.catalog.truncated.get(&id).copied(),
         };
-        for delta in rows.rows.scan(PORTION_ROWS) {
-            take_portion(
-                node,
-                &Portion {
-                    id,
-                    def,
-                    name: &old.name,
-                    origin,
-                },
-                delta.rows(),
-                path,
-                &mut salvaged,
-            )
-            .await?;
+        for (number, delta) in rows.rows.scan(PORTION_ROWS).enumerate() {
+            if progress.is_done(id, number) {
+                continue;
+            }
+            take_portion(node, &portion, delta.rows(), path, &mut salvaged).await?;
+            progress.done(id, number).map_err(|error| error.to_string())?;
         }
     }
-    progress_of_sources(node, &past, &joined).await?;
+    progress_of_sources(node, &past).await;
     finish(path, salvaged)
 }
 
@@ -110,6 +116,15 @@ struct Portion<'a> {
     name: &'a str,
     /// Whose rows.
     origin: OriginId,
+    /// By which version of the catalog the table was truncated last, as far as the superseded log knew.
+    truncated: Option<u64>,
+}
+
+impl Portion<'_> {
+    /// Whether the rows are wanted: the table is there, and was not truncated since.
+    fn is_wanted(&self, catalog: &Catalog) -> bool {
+        catalog.table(self.id).is_some() && catalog.truncated.get(&self.id).copied() == self.truncated
+    }
 }
 
 async fn take_portion(
@@ -126,13 +141,17 @@ async fn take_portion(
     }
     loop {
         let snapshot = node.newest();
-        let table = snapshot.tables.get(&of.id).ok_or("a table is gone")?;
+        if !of.is_wanted(&snapshot.catalog) {
+            return Ok(());
+        }
+        let table = snapshot.tables.get(&of.id).ok_or("a table has no rows")?;
         let decided = match of.def.is_global() {
             true => decide_global(of, &own, table, &snapshot),
             false => decide_regional(of, &own, table),
         };
         if !decided.rows.is_empty() {
             let change = change(of, &own, &decided)?;
+            // By this version the sequencer knows a TRUNCATE that comes in between.
             let writes = WriteSet {
                 tables: [(of.id, change)].into(),
                 source: None,
@@ -144,8 +163,8 @@ async fn take_portion(
                     let shown = |snapshot: &Snapshot| snapshot.position >= committed.position;
                     let _ = node.wait_until(Duration::from_secs(60), shown).await;
                 }
-                Err(Rejected::NoSuchTable(_)) => return Ok(()),
-                Err(_) => {
+                Err(rejected) => {
+                    tracing::debug!(%rejected, "rows of an earlier incarnation wait");
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
@@ -157,6 +176,11 @@ async fn take_portion(
             false => salvaged.regional += count,
         }
         salvaged.conflicts += decided.conflicts.len() as u64;
+        if of.def.is_global() {
+            let (id, def, name, rows) = (of.id, of.def, of.name, &own);
+            let rows = super::lost::Rows { id, def, name, rows };
+            rows.record_lost(node, &decided.conflicts).await;
+        }
         return report(path, of, &own, &decided.conflicts).map_err(|error| error.to_string());
     }
 }
@@ -297,25 +321,32 @@ fn report(path: &Path, of: &Portion<'_>, rows: &RecordBatch, lost: &[u32]) -> st
     )
 }
 
-/// A source that fills tables goes on where it was: its rows are there.
-async fn progress_of_sources(node: &Node, past: &Past, joined: &Snapshot) -> Result<(), String> {
+/// A source that fills tables goes on where it was: its rows are there. Where it is further already, it stays there.
+async fn progress_of_sources(node: &Node, past: &Past) {
     for (&source, &consumed) in &past.sources {
-        let kind = joined.catalog.by_id(source).map(|object| &object.kind);
-        if !matches!(kind, Some(ObjectKind::Source(def)) if !def.is_relation()) {
-            continue;
-        }
-        let writes = WriteSet {
-            tables: Default::default(),
-            source: Some((source, consumed)),
-            token: None,
-            catalog_version: joined.catalog.version,
-        };
-        while let Err(rejected) = node.submit(writes.clone()).await {
-            tracing::info!(%rejected, "the progress of a source waits");
-            tokio::time::sleep(RETRY).await;
+        loop {
+            let snapshot = node.newest();
+            let kind = snapshot.catalog.by_id(source).map(|object| &object.kind);
+            let is_filling = matches!(kind, Some(ObjectKind::Source(def)) if !def.is_relation());
+            let is_further = snapshot.sources.get(&source).is_some_and(|now| *now >= consumed);
+            if !is_filling || is_further {
+                break;
+            }
+            let writes = WriteSet {
+                tables: Default::default(),
+                source: Some((source, consumed)),
+                token: None,
+                catalog_version: snapshot.catalog.version,
+            };
+            match node.submit(writes).await {
+                Ok(_) => break,
+                Err(rejected) => {
+                    tracing::info!(%rejected, "the progress of a source waits");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
         }
     }
-    Ok(())
 }
 
 fn finish(path: &Path, salvaged: Salvaged) -> Result<Salvaged, String> {

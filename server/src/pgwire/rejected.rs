@@ -1,6 +1,7 @@
 //! What a client is told of a commit that was refused.
 
 use tributary_planner::catalog::Catalog;
+use tributary_planner::parse::quote;
 use tributary_region::Rejected;
 use tributary_wire::error::SqlError;
 use tributary_wire::sqlstate::{
@@ -50,9 +51,35 @@ pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
         Rejected::SourceMoved { .. } | Rejected::SourceColumns(_) => {
             SqlError::new(SERIALIZATION_FAILURE, rejected.to_string())
         }
+        Rejected::NotCommitted => SqlError::internal(rejected.to_string()),
+        Rejected::Tombstones {
+            table,
+            tombstones_max,
+            kept_by,
+        } => {
+            let table = name(*table);
+            let message = format!(
+                "no more rows of \"{table}\" can be deleted: {tombstones_max} tombstones of it are not acknowledged by \
+                 all regions"
+            );
+            SqlError::new(DISK_FULL, message).hint(tombstones_hint(kept_by))
+        }
         Rejected::OtherRegion(id) => {
             SqlError::unsupported(format!("rows of \"{}\" are written in another region", name(*id)))
                 .hint("connect to the table's region")
         }
     }
+}
+
+fn tombstones_hint(kept_by: &[String]) -> String {
+    if kept_by.is_empty() {
+        return "they are being dropped; try again in a moment".to_owned();
+    }
+    let names: Vec<String> = kept_by.iter().map(|name| quote(name)).collect();
+    format!(
+        "they are kept until region {0} has acknowledged them: bring it back, or run ALTER DATABASE tributary DROP REGION \
+         {1} FORCE",
+        names.join(" and "),
+        names[0]
+    )
 }

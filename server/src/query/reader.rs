@@ -90,6 +90,12 @@ impl Planned {
     }
 }
 
+/// Whether a query names a hidden column: then relations show theirs.
+fn names_hidden(query: &ast::Query) -> bool {
+    let text = query.to_string().to_lowercase();
+    text.contains(REGION_COLUMN) || text.contains(ROW_ID)
+}
+
 /// How a query is to be planned.
 #[derive(Clone, Default)]
 pub struct PlanOptions {
@@ -114,7 +120,12 @@ impl Reader {
     pub async fn plan_explain(&self, statement: ast::Statement) -> SqlResult<Planned> {
         let reader = self.clone();
         on_large_stack(async move {
-            let ast::Statement::Explain { statement: inner, .. } = &statement else {
+            let ast::Statement::Explain {
+                statement: inner,
+                analyze,
+                ..
+            } = &statement
+            else {
                 return Err(SqlError::internal("not an EXPLAIN"));
             };
             let ast::Statement::Query(query) = inner.as_ref() else {
@@ -123,9 +134,15 @@ impl Reader {
                         .hint("EXPLAIN SELECT …, or EXPLAIN MATERIALIZED VIEW v"),
                 );
             };
-            let (context, public, far) = reader.context(Exposed::default(), None)?;
+            let exposed = Exposed {
+                hidden: names_hidden(query),
+                versions: false,
+            };
+            let (context, public, far) = reader.context(exposed, None)?;
             let mut notices = Vec::new();
             reader.resolve(query, &context, &public, &mut notices, 0).await?;
+            // What is only shown reads nothing of other regions.
+            let far = if *analyze { far } else { Arc::default() };
             let plan = context.plan_statement(statement).await?;
             Ok(Planned {
                 plan,
@@ -166,8 +183,7 @@ impl Reader {
     }
 
     async fn plan_unanalyzed(&self, mut query: ast::Query, options: &PlanOptions) -> SqlResult<Planned> {
-        let names_hidden = |text: &str| text.contains(REGION_COLUMN) || text.contains(ROW_ID);
-        let is_hidden_named = names_hidden(&query.to_string().to_lowercase());
+        let is_hidden_named = names_hidden(&query);
         if is_hidden_named {
             wildcard::expand(&mut query, &self.snapshot.catalog)?;
         }

@@ -31,6 +31,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Commits; the writes are durable in this region when it returns.
     async fn commit(&self, writes: WriteSet) -> Result<Committed, Rejected>;
 
+    /// The commit that carries a token, if it is in.
+    async fn find(&self, token: [u8; 16]) -> Result<Option<Committed>, Rejected>;
+
     /// Runs a DDL statement: forwarded to the primary, visible here when it returns.
     async fn ddl(&self, sql: String, settings: PlanSettings) -> Result<DdlDone, DdlError>;
 

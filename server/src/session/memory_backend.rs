@@ -118,6 +118,14 @@ impl Backend for MemoryBackend {
         self.submit(|token| Input::Commits(vec![Submission { token, writes }]))
     }
 
+    async fn find(&self, id: [u8; 16]) -> Result<Option<Committed>, Rejected> {
+        match self.submit(|token| Input::Find { token, id }) {
+            Ok(committed) => Ok(Some(committed)),
+            Err(Rejected::NotCommitted) => Ok(None),
+            Err(rejected) => Err(rejected),
+        }
+    }
+
     async fn ddl(&self, sql: String, settings: PlanSettings) -> Result<DdlDone, DdlError> {
         let catalog = Arc::clone(&self.snapshot().catalog);
         let statement = parse(&sql).map_err(DdlError::Plan)?.remove(0).statement;

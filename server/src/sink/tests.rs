@@ -248,6 +248,7 @@ impl Region {
         Snapshot {
             position: Position(self.position),
             frontier: Frontier::default(),
+            collected: tributary_replication::Frontier::default(),
             settled: true,
             hlc: Hlc::default(),
             origin: Some(OriginId::first(RegionId(1))),

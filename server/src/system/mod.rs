@@ -3,6 +3,7 @@
 //! One file per table: its columns, and its rows as text (the input functions give them their types). To add one, add
 //! the file and its line in [`TABLES`].
 
+mod conflicts;
 mod errors;
 mod frontier;
 mod links;
@@ -57,6 +58,7 @@ pub(crate) struct Facts<'a> {
 
 /// All system tables.
 pub(crate) const TABLES: &[SystemTable] = &[
+    conflicts::TABLE,
     errors::TABLE,
     frontier::TABLE,
     links::TABLE,

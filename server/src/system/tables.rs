@@ -14,6 +14,8 @@ pub(super) const TABLE: SystemTable = SystemTable {
         ("primary_key", SqlType::Text),
         ("rows_max", SqlType::Int8),
         ("bytes", SqlType::Int8),
+        ("tombstones", SqlType::Int8),
+        ("tombstones_kept_by", SqlType::Text),
     ],
     rows,
 };
@@ -35,6 +37,7 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
             .map(|&column| &table.columns[column])
             .filter(|column| !column.hidden);
         let key: Vec<&str> = key.map(|column| column.name.as_str()).collect();
+        let kept_by = facts.snapshot.tombstones_kept_by(object.id);
         let stored = facts.snapshot.tables.get(&object.id);
         rows.push(vec![
             text(&object.name),
@@ -43,6 +46,8 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
             (!key.is_empty()).then(|| key.join(", ")),
             stored.and_then(|table| text(table.rows.row_count())),
             stored.and_then(|table| text(table.rows.bytes())),
+            stored.and_then(|table| text(table.tombstones)),
+            (!kept_by.is_empty()).then(|| kept_by.join(", ")),
         ]);
     }
     rows

@@ -197,18 +197,63 @@ async fn an_old_copy_is_told_and_keeps_its_own_rows_as_another_incarnation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tombstones_go_when_all_have_them_and_who_is_away_keeps_them() {
+    let mut cluster = with_view(&["us", "eu", "ap"]).await;
+    let us = cluster.connect("us").await.expect("us answers");
+    let kept =
+        "SELECT tombstones, coalesce(tombstones_kept_by, '') FROM tributary.tables WHERE name = 'product'";
+    let fill = "INSERT INTO product SELECT n, 'x' FROM generate_series(10, 19) AS s(n)";
+    run(&us, fill).await;
+    expect(
+        &cluster,
+        &["us", "eu", "ap"],
+        "SELECT count(*) FROM product",
+        "11",
+    )
+    .await;
+    run(&us, "DELETE FROM product WHERE id >= 10").await;
+    expect(&cluster, &["us", "eu", "ap"], kept, "0|").await;
+
+    run(&us, fill).await;
+    expect(
+        &cluster,
+        &["us", "eu", "ap"],
+        "SELECT count(*) FROM product",
+        "11",
+    )
+    .await;
+    cluster.kill("ap").await.expect("it can be killed");
+    run(&us, "DELETE FROM product WHERE id >= 10").await;
+    expect(&cluster, &["us", "eu"], "SELECT count(*) FROM product", "1").await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    expect(&cluster, &["us", "eu"], kept, "10|ap").await;
+    cluster.restart("ap").await.expect("it comes back");
+    expect(&cluster, &["us", "eu", "ap"], kept, "0|").await;
+    expect(&cluster, &["us", "eu", "ap"], "SELECT count(*) FROM product", "1").await;
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fenced_region_comes_back_with_what_it_wrote_meanwhile() {
     let mut cluster = with_view(&["us", "eu", "ap"]).await;
     let eu = cluster.connect("eu").await.expect("eu answers");
     run(&eu, "INSERT INTO product VALUES (2, 'milk'), (3, 'ale')").await;
     expect(&cluster, &["us", "ap"], "SELECT count(*) FROM product", "3").await;
+    let us = cluster.connect("us").await.expect("us answers");
+    for table in ["emptied", "dropped"] {
+        run(&us, &format!("CREATE TABLE {table} (id int PRIMARY KEY)")).await;
+        wait_for_rows(&eu, &format!("SELECT count(*) FROM {table}"), &["0".to_owned()]).await;
+    }
     cluster.set_cut("eu", true);
     run(&eu, "INSERT INTO orders VALUES (7, 1)").await;
+    run(&eu, "INSERT INTO emptied VALUES (1), (2)").await;
+    run(&eu, "INSERT INTO dropped VALUES (1), (2)").await;
     run(&eu, "INSERT INTO product VALUES (4, 'gin')").await;
     run(&eu, "UPDATE product SET name = 'oat milk' WHERE id = 2").await;
     run(&eu, "UPDATE product SET name = 'porter' WHERE id = 3").await;
-    let us = cluster.connect("us").await.expect("us answers");
     run(&us, "UPDATE product SET name = 'stout' WHERE id = 3").await;
+    run(&us, "TRUNCATE emptied").await;
+    run(&us, "DROP TABLE dropped").await;
     run(&us, "ALTER DATABASE tributary FENCE REGION eu").await;
     expect(
         &cluster,
@@ -227,8 +272,16 @@ async fn a_fenced_region_comes_back_with_what_it_wrote_meanwhile() {
     expect(&cluster, &["us", "eu", "ap"], VIEW, "tea|4").await;
     let names = "SELECT string_agg(name, ',' ORDER BY id) FROM product";
     expect(&cluster, &["us", "eu", "ap"], names, "tea,oat milk,stout,gin").await;
-    // What had been acknowledged and lost to another write is reported.
-    let report = std::fs::read_to_string(cluster.data("eu").join("superseded-1/REPORT.txt"));
+    expect(&cluster, &["us", "eu"], "SELECT count(*) FROM emptied", "0").await;
+    // What had been acknowledged and lost to another write is reported, before the last of it is done.
+    let lost = "SELECT \"table\", reason FROM tributary.conflicts WHERE lost_row LIKE '%porter%'";
+    expect(&cluster, &["us", "eu", "ap"], lost, "product|not brought back").await;
+    let aside = cluster.data("eu").join("superseded-1");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while aside.join("PENDING").exists() && std::time::Instant::now() < deadline {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let report = std::fs::read_to_string(aside.join("REPORT.txt"));
     assert!(report.is_ok_and(|report| report.contains("porter")));
     cluster.stop().await.expect("all stop cleanly");
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use tributary_region::Snapshot;
+use tributary_region::dataflow::conflicts::CONFLICTS;
 use tributary_replication::Epoch;
 use tributary_storage::{ObjectId, OriginId, RowsSnapshot};
 
@@ -31,7 +32,7 @@ pub fn contents(model: &Model, at: LogId, snapshot: &Snapshot, report: &mut Repo
     if let Some(origin) = snapshot.origin {
         frontier.set(origin, Epoch(snapshot.position.0));
     }
-    for (&id, table) in &snapshot.tables {
+    for (&id, table) in snapshot.tables.iter().filter(|(id, _)| **id != CONFLICTS) {
         let mut held = Vec::new();
         for delta in table.scan_live(SCAN_ROWS) {
             let columns = table.def.columns.len();

@@ -1,6 +1,7 @@
 //! The guarantees, one file per place where they can be seen.
 
-pub mod contents;
+pub mod conflicts;
+mod contents;
 pub mod publication;
 pub mod slots;
 pub mod sql;

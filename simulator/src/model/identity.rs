@@ -45,6 +45,11 @@ impl Model {
         origin.is_some_and(|origin| self.origins.get(&origin) == Some(&log))
     }
 
+    /// Whether a log will never be continued.
+    pub(super) fn has_ended(&self, log: LogId) -> bool {
+        self.histories.get(&log).is_none_or(|history| history.ended)
+    }
+
     /// Takes the origins whose logs nobody had heard of when another log took their place.
     pub fn take_unheard(&mut self) -> Vec<OriginId> {
         std::mem::take(&mut self.unheard)

@@ -21,9 +21,14 @@ use crate::value::{Row, Rows, row_of, show_row};
 struct Version {
     position: u64,
     hlc: Hlc,
+    /// For each origin the newest version of the row that its writer had seen.
+    seen: BTreeMap<OriginId, u64>,
     /// `None`: deleted.
     row: Option<Row>,
 }
+
+/// A table, and who wrote to it in which epoch.
+pub type Dot = (ObjectId, OriginId, u64);
 
 /// Per log the versions of a key, oldest first.
 type OfKey = BTreeMap<LogId, Vec<Version>>;
@@ -230,6 +235,11 @@ impl Model {
                     // Nothing is deleted, so nothing is written.
                     continue;
                 }
+                let mut seen = BTreeMap::new();
+                if let Some((origin, version)) = held.filter(|_| def.is_global()) {
+                    seen = version.seen.clone();
+                    seen.insert(origin, version.position);
+                }
                 let overwritten = held
                     .filter(|_| def.is_global())
                     .map(|(_, version)| version.hlc.successor());
@@ -237,12 +247,69 @@ impl Model {
                 let version = Version {
                     position,
                     hlc,
+                    seen,
                     row: (!deleted).then_some(content),
                 };
                 versions.entry(log).or_default().push(version);
             }
         }
         Ok(())
+    }
+
+    /// A live version of a GLOBAL row that was lost silently at a frontier: it is not the row now, nor `reported`, nor seen by
+    /// who wrote one that is, or one that deleted the row. What a log had written that will never be continued may be lost,
+    /// and with it what it had overwritten.
+    pub fn lost_silently(&self, at: LogId, frontier: &Frontier, reported: &BTreeSet<Dot>) -> Option<Dot> {
+        let visible = self.visible(at, frontier);
+        let tables = self.versions.tables.iter();
+        let global = tables.filter(|(table, _)| self.table_is_global(**table) == Some(true));
+        for (table, versions) in global.flat_map(|(table, keys)| keys.values().map(move |of| (table, of))) {
+            let dot = |origin: OriginId, version: &Version| (*table, origin, version.position);
+            let known: Vec<(OriginId, &Version)> = versions
+                .iter()
+                .filter_map(|(log, versions)| Some((visible.get(log)?, versions)))
+                .flat_map(|((origin, epoch), versions)| {
+                    let known = versions.iter().filter(|version| version.position <= *epoch);
+                    known.map(|version| (*origin, version))
+                })
+                .collect();
+            let holds = winner(versions, &visible).map(|(origin, version)| (origin, version.position));
+            let accounted = |(origin, version): &(OriginId, &Version)| {
+                let goes_on = self
+                    .log_of(*origin, at)
+                    .is_some_and(|log| !self.has_ended(log) && !self.is_superseded(log));
+                version.row.is_none()
+                    || !goes_on
+                    || Some((*origin, version.position)) == holds
+                    || reported.contains(&dot(*origin, version))
+            };
+            let roots: Vec<&(OriginId, &Version)> = known.iter().filter(|one| accounted(one)).collect();
+            let silent = known.iter().find(|(origin, version)| {
+                let sees = |(_, root): &&(OriginId, &Version)| {
+                    root.seen
+                        .get(origin)
+                        .is_some_and(|seen| *seen >= version.position)
+                };
+                !accounted(&(*origin, version)) && !roots.iter().any(sees)
+            });
+            if let Some((origin, version)) = silent {
+                return Some(dot(*origin, version));
+            }
+        }
+        None
+    }
+
+    /// Whether a version was written, and lives.
+    pub fn is_live_version(&self, at: LogId, (table, origin, epoch): Dot) -> bool {
+        let log = self.log_of(origin, at);
+        let keys = self
+            .versions
+            .tables
+            .get(&table)
+            .into_iter()
+            .flat_map(BTreeMap::values);
+        let mut mine = keys.filter_map(|versions| versions.get(&log?)).flatten();
+        mine.any(|version| version.position == epoch && version.row.is_some())
     }
 
     fn table_def(&self, table: ObjectId) -> Option<&TableDef> {

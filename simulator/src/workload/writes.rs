@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use arrow::array::{AsArray, BooleanArray};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use tributary_planner::catalog::{TableDef, TableLocality};
+use tributary_region::dataflow::conflicts::CONFLICTS;
 use tributary_region::{Snapshot, TableChange, TableSnapshot, WriteSet};
 use tributary_replication::{Epoch, TableWrites};
 use tributary_storage::OriginId;
@@ -29,6 +30,7 @@ pub(super) fn draw(rng: &mut Rng, keys: u64, snapshot: &Snapshot) -> Result<Opti
     let tables: Vec<_> = snapshot
         .tables
         .iter()
+        .filter(|(id, _)| **id != CONFLICTS)
         .filter(|(_, table)| anywhere || !foreign(&table.def))
         .collect();
     if tables.is_empty() {

@@ -48,6 +48,8 @@ pub struct MemberCounts {
     pub handed_over: u64,
     /// Regions that stopped because they were told so.
     pub stopped: u64,
+    /// Of these, because tombstones were gone that they had never seen.
+    pub too_far_behind: u64,
 }
 
 impl MemberCounts {
@@ -66,6 +68,7 @@ impl MemberCounts {
             (&mut self.forced, run.forced),
             (&mut self.handed_over, run.handed_over),
             (&mut self.stopped, run.stopped),
+            (&mut self.too_far_behind, run.too_far_behind),
         ];
         sums.into_iter().for_each(|(sum, part)| *sum += part);
     }

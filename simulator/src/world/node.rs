@@ -88,6 +88,9 @@ pub struct Node {
     pub suspect: Option<Suspect>,
     /// An earlier state of its disks.
     pub copy: Option<Copy>,
+    /// Whether its disks were put back to an earlier state that nobody knows more of than it does itself: it may still
+    /// lack what it had acknowledged of others.
+    pub put_back: bool,
 }
 
 /// The name of region number `index`.
@@ -113,6 +116,9 @@ impl Node {
         config.link.window_chunks_max = options.limits.window_chunks_max;
         config.link.stage_keep_ms = options.limits.stage_keep_ms;
         config.apply_rows_max = options.limits.apply_rows_max;
+        // Longer than most regions are away.
+        config.members_wait_ms = 2_000;
+        config.collect_every_ms = options.limits.collect_every_ms;
         config.defects = defects(options.control);
         config.workers = Arc::new(Inline::new(options.partitions));
         if options.spilled {
@@ -147,6 +153,7 @@ impl Node {
             lost: None,
             suspect: None,
             copy: None,
+            put_back: false,
         }
     }
 
@@ -169,7 +176,7 @@ impl Node {
         self.state_disk.set_full(self.full);
         self.log_disk.set_full(self.full);
         (self.copy, self.lost) = (None, None);
-        self.is_held = false;
+        (self.is_held, self.put_back) = (false, false);
     }
 
     /// The log of its present life.
@@ -229,6 +236,8 @@ fn defects(control: Option<Control>) -> Defects {
         Some(Control::KeepSuperseded) => defects.keep_superseded = true,
         Some(Control::JoinEarly) => defects.join_early = true,
         Some(Control::TornStage) => defects.replication.torn_stages = true,
+        Some(Control::CollectEarly) => defects.collect_early = true,
+        Some(Control::LoseConflicts) => defects.lose_conflicts = true,
         Some(Control::LoseFlush(_)) | None => {}
     }
     defects

@@ -88,6 +88,8 @@ impl World {
                 self.add(node)?;
             } else if self.nodes[node].config.reincarnate && !self.takes_part(node) {
                 self.number_again(node)?;
+            } else if self.nodes[node].place == Place::Dropped {
+                self.drop_again(node)?;
             }
         }
         self.see_off()
@@ -127,7 +129,15 @@ impl World {
         let log = self.nodes[node].log();
         self.trace
             .add(self.now_ms, node, format_args!("stop: {reason}"), &[]);
-        let is_told = self.nodes[node].suspect.is_some() || self.model.is_superseded(log);
+        let has_joined = self.model.writes_as(log, self.model.last(log)).is_some();
+        let may_lack = self.nodes[node].put_back || !has_joined;
+        let is_behind = may_lack && reason.contains("too far behind");
+        self.report.members.too_far_behind += u64::from(is_behind);
+        // One that was added, or started too early, by an old catalog hears of an earlier self.
+        let is_early =
+            !has_joined && reason.contains("has lost its log") && self.nodes.iter().any(|node| node.put_back);
+        let is_told =
+            is_behind || is_early || self.nodes[node].suspect.is_some() || self.model.is_superseded(log);
         if !is_told {
             return Err(Violation::new(
                 "a sound region never stops",
@@ -261,6 +271,20 @@ impl World {
         Ok(())
     }
 
+    /// That a region was dropped may be forgotten, with the primary that alone had heard of it: it is dropped again. It is
+    /// gone, so nothing can be waited for.
+    fn drop_again(&mut self, node: usize) -> Checked {
+        let Some((_, newest)) = self.newest() else {
+            return Ok(());
+        };
+        let name = self.nodes[node].config.name.clone();
+        let is_member = newest.catalog.members().any(|(_, def)| def.name == name);
+        if is_member && self.nodes[node].process.is_none() && self.members.rng.percent(15) {
+            return self.alter(&format!("DROP REGION {name} FORCE")).map(drop);
+        }
+        Ok(())
+    }
+
     /// Starts a region from an earlier copy of its disks.
     fn start_from(&mut self, node: usize, copy: Copy) -> Checked {
         let log = self.nodes[node].log();
@@ -307,6 +331,7 @@ impl World {
         }
         self.nodes[node].begin_life();
         self.nodes[node].checkpointed = checkpointed;
+        self.nodes[node].put_back = true;
         if let Some(other) = knows_more.filter(|_| heard.0 > last) {
             self.suspect(node, other);
         }

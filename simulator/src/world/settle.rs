@@ -116,6 +116,15 @@ impl World {
             if !snapshot.settled {
                 return Err(format!("r{} is not settled at {}", index + 1, snapshot.frontier));
             }
+            let dataflow = process.region.dataflow();
+            let tombstones = (dataflow.row_tombstones(), dataflow.slot_tombstones());
+            if tombstones != (0, 0) {
+                let (rows, slots) = tombstones;
+                return Err(format!(
+                    "r{} keeps tombstones of {rows} rows and {slots} slots",
+                    index + 1
+                ));
+            }
             let missing = snapshot.views.iter().find(|(_, view)| !view.missing.is_empty());
             if let Some((id, view)) = missing {
                 return Err(format!("r{}: view {id} misses {:?}", index + 1, view.missing));
@@ -182,6 +191,7 @@ impl World {
             .filter_map(|node| Some((node.index, node.process.as_ref()?.region.dataflow())))
             .collect();
         crate::checks::slots::equal_everywhere(&regions)?;
+        checks::conflicts::conflicts_are_complete(&self.model, &snapshots, &mut self.report)?;
         if let Some((log, snapshot)) = snapshots.first() {
             self.check_drained(&snapshot.frontier)?;
             crate::checks::sql::views(&self.model, *log, snapshot, &self.workload, &mut self.report)?;

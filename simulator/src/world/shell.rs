@@ -365,6 +365,8 @@ fn describe_record(record: &Record) -> String {
         Ok(Entry::Catalog(_)) => ": catalog".to_owned(),
         Ok(Entry::Chunk(_)) => ": chunk".to_owned(),
         Ok(Entry::Unstage(sender)) => format!(": stage of {sender} dropped"),
+        Ok(Entry::Lost(conflicts)) => format!(": {} conflicts", conflicts.len()),
+        Ok(Entry::Collect { stable }) => format!(": collect up to {stable}"),
         Ok(Entry::Bundles(bundles)) => format!(": {} bundles", bundles.len()),
         Ok(Entry::Commit { .. } | Entry::Source { .. }) | Err(_) => String::new(),
     }

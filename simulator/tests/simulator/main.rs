@@ -83,6 +83,16 @@ fn a_torn_stage_is_found() {
 }
 
 #[test]
+fn a_tombstone_dropped_early_is_found() {
+    found(Control::CollectEarly);
+}
+
+#[test]
+fn a_conflict_that_is_not_recorded_is_found() {
+    found(Control::LoseConflicts);
+}
+
+#[test]
 fn a_lost_flush_of_each_family_is_found() {
     for family in Family::ALL {
         found(Control::LoseFlush(family));

@@ -21,7 +21,7 @@ pub(crate) async fn run(session: &mut Session, parsed: &Parsed, scope: Scope) ->
         None => session.fresh_snapshot().await?.catalog.clone(),
     };
     if let Some(region) = other_region(parsed, &catalog, &session.backend.region_name())? {
-        return forward::run(session, parsed, &region).await;
+        return forward::run(session, parsed, &region, scope).await;
     }
     let (affected, verb) = match (&session.transaction, scope) {
         (None, Scope::Alone) => {

@@ -1,10 +1,14 @@
 //! Statements that write in another region, from the side of the session.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tributary_planner::parse::{Parsed, Statement};
+use tributary_region::Committed;
+use tributary_replication::Epoch;
+use tributary_storage::OriginId;
 
-use super::super::{Outcome, Session};
+use super::super::{Outcome, Scope, Session};
 use super::dml::{self, read_only};
 use super::rows_of;
 use crate::far::forward::{ForwardReply, ForwardRequest, Forwarded, WireError};
@@ -15,8 +19,14 @@ use crate::pgwire::sqlstate;
 const ARRIVE_MAX: Duration = Duration::from_secs(5);
 
 /// Has another region carry out the statement.
-pub(crate) async fn run(session: &mut Session, parsed: &Parsed, region: &str) -> SqlResult<Outcome> {
-    if session.transaction.is_some() {
+pub(crate) async fn run(
+    session: &mut Session,
+    parsed: &Parsed,
+    region: &str,
+    scope: Scope,
+) -> SqlResult<Outcome> {
+    // It would be in before the statements beside it are, and stay when they fail.
+    if session.transaction.is_some() || scope == Scope::Several {
         return Err(SqlError::unsupported(format!(
             "a transaction cannot write rows of region \"{region}\" from here"
         ))
@@ -33,7 +43,7 @@ pub(crate) async fn run(session: &mut Session, parsed: &Parsed, region: &str) ->
         catalog_version: session.backend.snapshot().catalog.version,
         token: uuid::Uuid::new_v4().into_bytes(),
     };
-    let done = match session.backend.forward(region, request).await? {
+    let done = match session.send_forward(region, request).await? {
         ForwardReply::Done(done) => done,
         ForwardReply::Refused(error) => {
             return Err(SqlError::from(error).context(format!("in region \"{region}\"")));
@@ -74,6 +84,14 @@ async fn await_arrival(session: &mut Session, region: &str, done: &Forwarded) {
 }
 
 impl Session {
+    /// Once the statement is on its way it is not interrupted: its outcome has to be told.
+    async fn send_forward(&self, region: &str, request: ForwardRequest) -> SqlResult<ForwardReply> {
+        self.is_committing.store(true, Ordering::Release);
+        let outcome = self.backend.forward(region, request).await;
+        self.is_committing.store(false, Ordering::Release);
+        outcome
+    }
+
     /// Carries out a statement for another region, once, whatever the number of its repetitions.
     pub(crate) async fn execute_forwarded(&mut self, parsed: &Parsed, token: [u8; 16]) -> ForwardReply {
         match self.try_forwarded(parsed, token).await {
@@ -83,28 +101,49 @@ impl Session {
     }
 
     async fn try_forwarded(&mut self, parsed: &Parsed, token: [u8; 16]) -> SqlResult<Forwarded> {
-        let origin = self.fresh_snapshot().await?.origin;
-        let (affected, _, committed) = dml::alone(self, parsed, Some(token)).await?;
-        let repeated = committed.and_then(|committed| committed.repeated);
-        if repeated.is_some() && affected.returned.is_some() {
-            return Err(SqlError::new(
-                sqlstate::SERIALIZATION_FAILURE,
-                "the statement was carried out, and what it returned was lost on the way",
-            )
-            .hint("do not run it again; read the rows"));
+        let snapshot = self.fresh_snapshot().await?;
+        let found = self.backend.find(token).await;
+        let found = found.map_err(|rejected| sqlstate::of_rejected(&rejected, &snapshot.catalog))?;
+        if let Some(committed) = found {
+            return repeated(parsed, snapshot.origin, committed);
         }
-        let committed = committed.and_then(|committed| {
-            let epoch = tributary_replication::Epoch(committed.position.0);
-            origin.map(|origin| (origin, epoch))
-        });
-        let notices: Vec<WireError> = affected.notices.into_iter().map(WireError::from).collect();
+        let (affected, _, committed) = dml::alone(self, parsed, Some(token)).await?;
         let done = Forwarded {
-            count: repeated.unwrap_or(affected.count as u64),
+            count: affected.count as u64,
             returned: None,
-            notices,
-            committed,
-            repeated: repeated.is_some(),
+            notices: affected.notices.into_iter().map(WireError::from).collect(),
+            committed: committed.and_then(|committed| place_of(snapshot.origin, committed)),
         };
         Ok(done.with_rows(affected.returned.as_ref()))
     }
+}
+
+/// The answer to a statement that is in already.
+fn repeated(parsed: &Parsed, origin: Option<OriginId>, committed: Committed) -> SqlResult<Forwarded> {
+    if returns_rows(&parsed.statement) {
+        return Err(SqlError::new(
+            sqlstate::COMPLETION_UNKNOWN,
+            "the statement was carried out, and what it returned was lost on the way",
+        )
+        .hint("do not run it again; read the rows"));
+    }
+    Ok(Forwarded {
+        count: committed.repeated.unwrap_or_default(),
+        returned: None,
+        notices: Vec::new(),
+        committed: place_of(origin, committed),
+    })
+}
+
+fn returns_rows(statement: &Statement) -> bool {
+    match statement {
+        Statement::Insert(insert) => insert.returning.is_some(),
+        Statement::Update(update) => update.returning.is_some(),
+        Statement::Delete(delete) => delete.returning.is_some(),
+        _ => false,
+    }
+}
+
+fn place_of(origin: Option<OriginId>, committed: Committed) -> Option<(OriginId, Epoch)> {
+    origin.map(|origin| (origin, Epoch(committed.position.0)))
 }

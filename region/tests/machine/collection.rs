@@ -1,0 +1,141 @@
+//! Tombstones go when everybody has acknowledged them, not before, and nobody who lacks them goes on.
+
+use tributary_region::Rejected;
+
+use super::members::{Cluster, rows};
+
+/// Three regions with a GLOBAL table of three rows, a REGIONAL one and a view over both.
+fn three() -> Cluster {
+    let mut cluster = Cluster::new(&["us", "eu", "ap"]);
+    cluster.with_view("us");
+    cluster
+        .insert("us", "g", &[(1, 10), (2, 20), (3, 30)])
+        .expect("in");
+    cluster.insert("eu", "t", &[(1, 1), (2, 2), (3, 3)]).expect("in");
+    cluster.run(400);
+    cluster
+}
+
+fn tombstones(cluster: &Cluster, at: &str) -> (usize, usize) {
+    let dataflow = cluster.dataflow(at);
+    (dataflow.row_tombstones(), dataflow.slot_tombstones())
+}
+
+#[test]
+fn an_idle_cluster_keeps_no_tombstones_and_goes_silent() {
+    let mut cluster = three();
+    cluster.delete("us", "g", &[1, 2]).expect("gone");
+    cluster.run(200);
+    for name in ["us", "eu", "ap"] {
+        assert_eq!(
+            tombstones(&cluster, name),
+            (2, 2),
+            "{name}: rows, and groups of eu"
+        );
+    }
+    cluster.run(3_000);
+    for name in ["us", "eu", "ap"] {
+        assert_eq!(tombstones(&cluster, name), (0, 0), "{name}");
+        assert_eq!(cluster.view(name, "m"), rows(&[[30, 1]]), "{name}");
+        let table = cluster.table(name, "g");
+        let held = cluster.snapshot(name).tables[&table].rows.scan(100);
+        assert_eq!(
+            held.map(|delta| delta.len()).sum::<usize>(),
+            1,
+            "{name}: what a checkpoint takes"
+        );
+    }
+    let before = cluster.snapshot("us").position;
+    cluster.run(3_000);
+    assert_eq!(cluster.snapshot("us").position, before, "there is nothing to say");
+
+    // The log says the same again, and the keys are as if they had never been used.
+    let log = cluster.stop("eu");
+    cluster.start("eu", &["us", "ap"], log, |_| {});
+    cluster.run(600);
+    assert_eq!(tombstones(&cluster, "eu"), (0, 0));
+    cluster.insert("eu", "g", &[(1, 11)]).expect("in");
+    cluster.run(400);
+    for name in ["us", "eu", "ap"] {
+        assert_eq!(cluster.view(name, "m"), rows(&[[11, 1], [30, 1]]), "{name}");
+    }
+}
+
+#[test]
+fn a_member_that_is_away_keeps_them_and_is_named_at_the_cap() {
+    let mut cluster = Cluster::new(&[]);
+    for (name, peers) in [("us", ["eu", "ap"]), ("eu", ["us", "ap"]), ("ap", ["us", "eu"])] {
+        cluster.start(name, &peers, Vec::new(), |config| {
+            config.tombstones_max = 2;
+            if name == "us" {
+                config.found = Some(tributary_region::Founding { cluster: [7; 16] });
+            }
+        });
+    }
+    cluster.run(400);
+    cluster.with_view("us");
+    cluster
+        .insert("us", "g", &[(1, 10), (2, 20), (3, 30)])
+        .expect("in");
+    cluster.run(400);
+    cluster.cut("ap", "us");
+    cluster.cut("ap", "eu");
+    cluster.delete("us", "g", &[1]).expect("gone");
+    cluster.delete("eu", "g", &[2]).expect("gone");
+    cluster.run(3_000);
+    let table = cluster.table("us", "g");
+    assert_eq!(tombstones(&cluster, "us").0, 2, "ap has not heard of them");
+    assert_eq!(cluster.snapshot("eu").tombstones_kept_by(table), ["ap"]);
+    let refused = cluster.delete("us", "g", &[3]);
+    let expected = Rejected::Tombstones {
+        table,
+        tombstones_max: 2,
+        kept_by: vec!["ap".to_owned()],
+    };
+    assert_eq!(refused, Err(expected));
+    cluster.insert("us", "g", &[(4, 40)]).expect("other writes go on");
+    // It deletes as well, and hears of all at once: what arrives is always applied.
+    cluster.delete("ap", "g", &[3]).expect("gone");
+    cluster.mend("ap", "us");
+    cluster.mend("ap", "eu");
+    cluster.run(4_000);
+    for name in ["us", "eu", "ap"] {
+        assert_eq!(tombstones(&cluster, name).0, 0, "{name}");
+        assert!(cluster.snapshot(name).tombstones_kept_by(table).is_empty());
+    }
+    cluster.delete("us", "g", &[4]).expect("there is room again");
+}
+
+#[test]
+fn an_old_copy_that_lacks_tombstones_stops_and_comes_back_without_the_rows() {
+    let mut cluster = three();
+    cluster.run(2_000);
+    // What it acknowledges from here on it announces nothing of: of itself the others know as much as the copy holds.
+    let log = cluster.stop("ap");
+    cluster.start("ap", &["us", "eu"], log.clone(), |_| {});
+    cluster.run(600);
+    cluster.delete("us", "g", &[1, 2]).expect("gone");
+    cluster.run(4_000);
+    assert_eq!(tombstones(&cluster, "us"), (0, 0));
+    cluster.stop("ap");
+    cluster.start("ap", &["us", "eu"], log, |_| {});
+    cluster.run(1_000);
+    let reason = cluster.stopped("ap");
+    assert!(
+        reason.contains("too far behind") && reason.contains("--reincarnate"),
+        "{reason}"
+    );
+    cluster.stop("ap");
+    cluster
+        .ddl("us", "ALTER DATABASE tributary FENCE REGION ap")
+        .expect("fenced");
+    cluster.start("ap", &["us", "eu"], Vec::new(), |config| {
+        config.reincarnate = true
+    });
+    cluster.run(2_000);
+    assert_eq!(cluster.view("ap", "m"), rows(&[[30, 1]]));
+    cluster.run(2_000);
+    for name in ["us", "eu", "ap"] {
+        assert_eq!(tombstones(&cluster, name), (0, 0), "{name}");
+    }
+}

@@ -1,0 +1,111 @@
+//! What other regions may ask for, damaged in every byte: it is refused or answered, and nothing panics.
+
+use std::time::Instant;
+
+use datafusion::logical_expr::{col, lit};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tributary_planner::parse::parse;
+use tributary_replication::bundle::encode_rows;
+
+use super::condition::Writer;
+use super::forward::ForwardRequest;
+use super::window::Versions;
+use super::{ScanRequest, owner};
+use crate::links::actions::{DdlRequest, StandingRequest};
+use crate::session::backend::Backend;
+use crate::session::memory_backend::MemoryBackend;
+use crate::session::settings::Settings;
+use crate::session::{Scope, Session};
+
+/// The bytes of a request with each bit turned, and cut at each byte.
+fn damaged(request: &impl Serialize) -> impl Iterator<Item = Vec<u8>> {
+    let sound = postcard::to_stdvec(request).expect("a request is plain data");
+    let turned = {
+        let sound = sound.clone();
+        (0..sound.len() * 8).map(move |bit| {
+            let mut bytes = sound.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        })
+    };
+    turned.chain((0..sound.len()).map(move |end| sound[..end].to_vec()))
+}
+
+#[tokio::test]
+async fn a_damaged_scan_is_refused_or_answered() {
+    let backend = MemoryBackend::new(&[]);
+    let mut session = Session::new(backend.clone(), "test".into(), 1, Settings::default(), 1 << 20);
+    for sql in [
+        "CREATE TABLE t (id int PRIMARY KEY, name text)",
+        "INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, NULL)",
+    ] {
+        for parsed in parse(sql).expect(sql) {
+            session.execute(&parsed, Scope::Alone).await.map(drop).expect(sql);
+        }
+    }
+    let snapshot = backend.snapshot();
+    let origin = snapshot.origin.expect("it founded the cluster");
+    let versions = Versions::default();
+    versions.publish(&snapshot, Instant::now());
+    let (table, stored) = snapshot.tables.iter().next().expect("it was made");
+    let schema = stored.def.schema();
+    let mut writer = Writer::new(&schema);
+    let condition = writer.all(&[col("id").gt(lit(1_i32)), col("name").is_not_null()]);
+    let sound = ScanRequest {
+        from: "eu".to_owned(),
+        table: *table,
+        origin,
+        epoch: snapshot.frontier.get(origin),
+        columns: vec![1, 0],
+        hidden: false,
+        condition,
+        values: writer
+            .values()
+            .map(|values| encode_rows(&values))
+            .unwrap_or_default(),
+        rows_max: Some(10),
+    };
+    let rows = |request: &ScanRequest| {
+        let scan = owner::open(&versions, &snapshot, request).map_err(|opened| format!("{opened:?}"))?;
+        scan.map(|batch| batch.map(|batch| batch.num_rows()))
+            .sum::<Result<usize, _>>()
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(rows(&sound), Ok(1));
+    let (mut answered, mut refused) = (0, 0);
+    for bytes in damaged(&sound) {
+        match postcard::from_bytes(&bytes).map(|request| rows(&request)) {
+            Ok(Ok(_)) => answered += 1,
+            _ => refused += 1,
+        }
+    }
+    assert!(
+        answered > 0 && refused > 0,
+        "{answered} answered, {refused} refused"
+    );
+}
+
+#[test]
+fn damaged_statements_and_questions_are_read_or_refused() {
+    fn check<T: Serialize + DeserializeOwned>(request: &T) {
+        let read = damaged(request).filter(|bytes| postcard::from_bytes::<T>(bytes).is_ok());
+        assert!(read.count() < damaged(request).count());
+    }
+    check(&ForwardRequest {
+        from: "eu".to_owned(),
+        user: "postgres".to_owned(),
+        sql: "DELETE FROM t".to_owned(),
+        time_zone: "UTC".to_owned(),
+        catalog_version: 300,
+        token: [7; 16],
+    });
+    check(&DdlRequest {
+        from: "eu".to_owned(),
+        sql: "DROP TABLE t".to_owned(),
+        time_zone: "UTC".to_owned(),
+    });
+    check(&StandingRequest {
+        region: "eu".to_owned(),
+    });
+}
