@@ -1,6 +1,6 @@
 //! `tributary.tables`: tables and where their rows are.
 
-use tributary_planner::catalog::{ObjectKind, TableLocality};
+use tributary_planner::catalog::{ObjectKind, TableLocality, TableOptions};
 use tributary_planner::types::SqlType;
 
 use super::{Facts, Row, SystemTable, text};
@@ -14,6 +14,7 @@ pub(super) const TABLE: SystemTable = SystemTable {
         ("primary_key", SqlType::Text),
         ("rows_max", SqlType::Int8),
         ("bytes", SqlType::Int8),
+        ("options", SqlType::Text),
     ],
     rows,
 };
@@ -43,7 +44,18 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
             (!key.is_empty()).then(|| key.join(", ")),
             stored.and_then(|table| text(table.rows.row_count())),
             stored.and_then(|table| text(table.rows.bytes())),
+            options(&facts.snapshot.catalog.options(object.id)),
         ]);
     }
     rows
+}
+
+/// What was set for the table, as ALTER TABLE … SET takes it.
+fn options(options: &TableOptions) -> Option<String> {
+    let settings = options.settings();
+    let set: Vec<String> = settings
+        .iter()
+        .map(|(name, value)| format!("{name} = '{value}'"))
+        .collect();
+    (!set.is_empty()).then(|| set.join(", "))
 }
