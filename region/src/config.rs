@@ -67,6 +67,8 @@ pub struct Defects {
     pub keep_superseded: bool,
     /// Take part before every view is computed.
     pub join_early: bool,
+    /// Let everything through the door, whatever the residency of its table.
+    pub skip_residency_check: bool,
     /// Faults of replication.
     pub replication: tributary_replication::Defects,
     /// Faults of the operators.

@@ -21,6 +21,7 @@ pub mod checkpoint;
 pub mod commits;
 pub mod config;
 pub mod dataflow;
+mod door;
 pub mod effect;
 pub mod entry;
 pub mod error;

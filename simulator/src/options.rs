@@ -23,13 +23,15 @@ pub enum Control {
     KeepSuperseded,
     /// A region takes part before its views are computed.
     JoinEarly,
+    /// Views may read what they like of enforced tables, and nothing is stopped at the door.
+    SkipResidencyCheck,
     /// A sync that leaves one family out.
     LoseFlush(Family),
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Control; 10] = [
+    pub const ALL: [Control; 11] = [
         Control::AckBeforeSync,
         Control::SkipDuplicateCheck,
         Control::MergeByAdding,
@@ -37,6 +39,7 @@ impl Control {
         Control::ReuseIncarnation,
         Control::KeepSuperseded,
         Control::JoinEarly,
+        Control::SkipResidencyCheck,
         Control::LoseFlush(Family::Log),
         Control::LoseFlush(Family::Runs),
         Control::LoseFlush(Family::Manifest),
@@ -52,6 +55,7 @@ impl Control {
             Control::ReuseIncarnation => "reuse-incarnation",
             Control::KeepSuperseded => "keep-superseded",
             Control::JoinEarly => "join-early",
+            Control::SkipResidencyCheck => "skip-residency-check",
             Control::LoseFlush(Family::Log) => "lose-log-flush",
             Control::LoseFlush(Family::Runs) => "lose-runs-flush",
             Control::LoseFlush(Family::Manifest) => "lose-manifest-flush",
@@ -217,6 +221,8 @@ pub struct Options {
     pub sql_views: u64,
     /// Of a hundred publications so many are compared with the oracle in full.
     pub compared: u64,
+    /// Whether the residency of some REGIONAL tables is enforced.
+    pub enforced: bool,
     /// The deliberate fault, if any.
     pub control: Option<Control>,
 }
@@ -285,6 +291,7 @@ impl Options {
             },
             sql_views: *rng.pick(&[60, 90, 100]),
             compared: 6,
+            enforced: Rng::new(seed).fork("residency").percent(25),
             control: None,
         }
     }
@@ -302,6 +309,10 @@ impl Options {
         if let Control::ReuseIncarnation | Control::KeepSuperseded | Control::JoinEarly = control {
             self.members.wipe_every_ms = 1_000;
             self.members.wipe_primary_every_ms = 2_000;
+        }
+        if control == Control::SkipResidencyCheck {
+            self.enforced = true;
+            self.sql_views = 40;
         }
         if control == Control::JoinEarly {
             // A view takes several turns to compute.

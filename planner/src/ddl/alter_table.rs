@@ -4,6 +4,7 @@ use super::{DdlPlan, table_options};
 use crate::catalog::{Catalog, CatalogChange, ObjectKind};
 use crate::error::{PlanError, PlanErrorKind};
 use crate::parse::{AlterTable, TableAction};
+use crate::residency;
 
 const TAG: &str = "ALTER TABLE";
 
@@ -32,10 +33,14 @@ pub(super) fn plan(alter: &AlterTable, catalog: &Catalog) -> Result<DdlPlan, Pla
         tag: TAG.to_owned(),
     };
     if options != before {
-        plan.changes.push(CatalogChange::SetOptions {
+        let change = CatalogChange::SetOptions {
             table: object.id,
             options,
-        });
+        };
+        let mut after = catalog.clone();
+        after.apply(&change);
+        residency::check_dependents(catalog, &after, object.id)?;
+        plan.changes.push(change);
     }
     Ok(plan)
 }

@@ -50,7 +50,7 @@ pub use create_view::CreateView;
 pub use drop::{Drop, DropKind};
 pub use names::{fold, public_name};
 use position::{Offsets, position};
-pub use relations::{relation_names, windowed_relations};
+pub use relations::{relation_names, relation_names_in, windowed_relations};
 pub use statement::Statement;
 use tokens::Tokens;
 pub use truncate::Truncate;

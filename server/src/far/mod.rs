@@ -68,6 +68,8 @@ pub enum Opened {
     OtherOrigin,
     /// The request makes no sense to it.
     Unreadable,
+    /// Rows of the table may not leave the region.
+    Resident,
 }
 
 /// What follows an owner's last rows; no Arrow stream begins like this.
@@ -92,6 +94,14 @@ pub enum FarError {
         /// Why.
         reason: String,
     },
+    /// The table's residency is enforced.
+    #[error(
+        "rows of region \"{region}\" may not be read in another region: residency of the table is enforced"
+    )]
+    Resident {
+        /// The owner.
+        region: String,
+    },
     /// The owner broke off, or sent what cannot be read.
     #[error("reading rows of region \"{region}\" failed: {reason}")]
     Broken {
@@ -109,6 +119,9 @@ impl From<FarError> for SqlError {
                 .hint("run the statement, or its transaction, again: versions are kept for a few seconds"),
             FarError::Unreachable { .. } => SqlError::new(sqlstate::CANNOT_CONNECT_NOW, error.to_string()).hint(
                 "SET regional_reads = 'local' reads this region's rows only; a materialized view can be read all the time",
+            ),
+            FarError::Resident { .. } => SqlError::new(sqlstate::INSUFFICIENT_PRIVILEGE, error.to_string()).hint(
+                "SET regional_reads = 'local' reads this region's rows only; a materialized view can count and sum all rows",
             ),
             FarError::Broken { .. } => SqlError::new(sqlstate::CANNOT_CONNECT_NOW, error.to_string())
                 .hint("run the statement again"),

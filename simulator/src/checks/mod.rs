@@ -2,6 +2,7 @@
 
 pub mod contents;
 pub mod publication;
+pub mod residency;
 pub mod slots;
 pub mod sql;
 

@@ -223,6 +223,7 @@ fn defects(control: Option<Control>) -> Defects {
         Some(Control::ReuseIncarnation) => defects.reuse_incarnation = true,
         Some(Control::KeepSuperseded) => defects.keep_superseded = true,
         Some(Control::JoinEarly) => defects.join_early = true,
+        Some(Control::SkipResidencyCheck) => defects.skip_residency_check = true,
         Some(Control::LoseFlush(_)) | None => {}
     }
     defects

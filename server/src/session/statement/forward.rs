@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tributary_planner::parse::{Parsed, Statement};
+use tributary_planner::residency::check_forwarded;
 
 use super::super::{Outcome, Session};
 use super::dml::{self, read_only};
@@ -73,11 +74,36 @@ async fn await_arrival(session: &mut Session, region: &str, done: &Forwarded) {
     }
 }
 
+/// The error of a statement over rows that may not leave this region: texts of errors quote values.
+fn without_values(error: &SqlError) -> SqlError {
+    if error.state == sqlstate::INSUFFICIENT_PRIVILEGE {
+        return error.clone();
+    }
+    SqlError::new(
+        error.state,
+        "the statement failed; its error can hold values of a table whose residency is enforced",
+    )
+    .hint("run it in the region that owns the rows")
+}
+
 impl Session {
     /// Carries out a statement for another region, once, whatever the number of its repetitions.
     pub(crate) async fn execute_forwarded(&mut self, parsed: &Parsed, token: [u8; 16]) -> ForwardReply {
+        let resident = match self.fresh_snapshot().await {
+            Ok(snapshot) => check_forwarded(&snapshot.catalog, &parsed.statement).map_err(SqlError::from),
+            Err(error) => Err(error),
+        };
+        let resident = match resident {
+            Ok(resident) => resident,
+            Err(error) => return ForwardReply::Refused(error.into()),
+        };
         match self.try_forwarded(parsed, token).await {
+            Ok(mut done) if resident => {
+                done.notices.clear();
+                ForwardReply::Done(done)
+            }
             Ok(done) => ForwardReply::Done(done),
+            Err(error) if resident => ForwardReply::Refused(without_values(&error).into()),
             Err(error) => ForwardReply::Refused(error.into()),
         }
     }
