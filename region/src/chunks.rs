@@ -104,17 +104,31 @@ impl Chunks {
         self.kept = self.kept.split_off(&chunks);
     }
 
-    /// The chunk of this number: one that is kept, or the next one, with about `bytes_max` bytes of rows.
-    pub(crate) fn chunk(&mut self, number: u32, bytes_max: usize) -> Next {
+    /// The chunk of this number: one that is kept, or the next one, with about `bytes_max` bytes of rows, of which
+    /// `may_leave` says what may be in it.
+    ///
+    /// # Errors
+    /// Why a part of it must not leave. What was read for it is lost then: the walk has to begin anew.
+    pub(crate) fn chunk(
+        &mut self,
+        number: u32,
+        bytes_max: usize,
+        may_leave: impl Fn(&Section) -> Result<bool, String>,
+    ) -> Result<Next, String> {
         if let Some(bytes) = self.kept.get(&number) {
-            return Next::Chunk(bytes.clone());
+            return Ok(Next::Chunk(bytes.clone()));
         }
         assert_eq!(number, self.next, "chunks are kept until they are acknowledged");
-        let sections = self.sections(bytes_max);
+        let mut sections = Vec::new();
+        for section in self.sections(bytes_max) {
+            if may_leave(&section)? {
+                sections.push(section);
+            }
+        }
         if sections.is_empty() {
             return match self.parts.is_empty() {
-                true => Next::End,
-                false => Next::Working,
+                true => Ok(Next::End),
+                false => Ok(Next::Working),
             };
         }
         let bundle = Bundle {
@@ -129,7 +143,7 @@ impl Chunks {
         let bytes = bundle.encode();
         self.kept.insert(number, bytes.clone());
         self.next += 1;
-        Next::Chunk(bytes)
+        Ok(Next::Chunk(bytes))
     }
 
     fn sections(&mut self, bytes_max: usize) -> Vec<Section> {

@@ -56,6 +56,14 @@ pub enum Effect {
         /// Why.
         reason: String,
     },
+    /// A bundle for a peer was not sent, since residency forbids a part of it; to be logged and counted. Nothing is sent to
+    /// the peer until the catalog changes.
+    Withheld {
+        /// The peer's configured name.
+        peer: String,
+        /// What may not leave, and why.
+        reason: String,
+    },
     /// The node must stop now, with this reason.
     Stop {
         /// Why.

@@ -33,6 +33,8 @@ pub struct Links {
     chunks: BTreeMap<String, Chunks>,
     /// Chunks of peers that came and are not looked at yet.
     arrived: Vec<(String, Bytes)>,
+    /// Peers to which nothing is sent, since residency forbids a part of what they lack, and that part.
+    withheld: BTreeMap<String, String>,
     config: LinkConfig,
 }
 
@@ -104,6 +106,7 @@ impl Links {
             waiting_since_ms: None,
             chunks: BTreeMap::new(),
             arrived: Vec::new(),
+            withheld: BTreeMap::new(),
             config: config.link.clone(),
         }
     }
@@ -113,6 +116,14 @@ impl Links {
     pub fn keep_to_members(&mut self, own: &str, catalog: &Catalog, out: &mut Vec<Effect>) {
         if catalog.regions.is_empty() {
             return;
+        }
+        // What was withheld may be allowed or gone by now: those links begin anew.
+        for (peer, _) in std::mem::take(&mut self.withheld) {
+            if let Some(link) = self.links.get_mut(&peer) {
+                link.drop_stage();
+            }
+            let reason = "the catalog changed, by which something was withheld from it".to_owned();
+            out.push(Effect::Close { peer, reason });
         }
         let members: BTreeSet<&str> = catalog
             .members()
@@ -159,10 +170,21 @@ impl Links {
 
     /// The state of every link.
     pub fn status(&self) -> Vec<(String, LinkStatus)> {
-        self.links
-            .iter()
-            .map(|(peer, link)| (peer.clone(), link.status()))
-            .collect()
+        let status = |(peer, link): (&String, &Link)| {
+            let mut status = link.status();
+            if let Some(reason) = self.withheld.get(peer) {
+                status.last_error = Some(format!("nothing is sent: {reason}"));
+            }
+            (peer.clone(), status)
+        };
+        self.links.iter().map(status).collect()
+    }
+
+    /// A bundle for a peer must not leave. Its link keeps waiting for the bundle and cuts no other one, until the catalog
+    /// changes: a part of a bundle is never sent.
+    pub fn withhold(&mut self, peer: String, reason: String, out: &mut Vec<Effect>) {
+        self.withheld.insert(peer.clone(), reason.clone());
+        out.push(Effect::Withheld { peer, reason });
     }
 
     /// The inbox.
@@ -298,11 +320,12 @@ impl Links {
     /// Sends each peer the chunk that is due, of states that are durable and shown.
     pub(crate) fn send_chunks(
         &mut self,
+        dataflow: &Dataflow,
         persisted: Position,
         published: &Frontier,
-        config: &LinkConfig,
         out: &mut Vec<Effect>,
     ) {
+        let mut withheld = Vec::new();
         let links = &self.links;
         let staging = |peer: &str| links.get(peer).and_then(Link::staging);
         self.chunks.retain(|peer, chunks| {
@@ -317,13 +340,16 @@ impl Links {
                 continue;
             };
             let Some(due) = link.chunk_due() else { continue };
-            if chunks.position > persisted || !published.covers(chunks.frontier()) {
+            let is_shown = chunks.position <= persisted && published.covers(chunks.frontier());
+            if !is_shown || self.withheld.contains_key(peer) {
                 continue;
             }
-            match chunks.chunk(due.1, config.chunk_bytes_max) {
-                Next::Working => {}
-                Next::End => link.walked(due.0),
-                Next::Chunk(bytes) => {
+            let may_leave = |section: &_| dataflow.may_leave(section);
+            match chunks.chunk(due.1, self.config.chunk_bytes_max, may_leave) {
+                Err(reason) => withheld.push((peer.clone(), reason)),
+                Ok(Next::Working) => {}
+                Ok(Next::End) => link.walked(due.0),
+                Ok(Next::Chunk(bytes)) => {
                     let mut effects = Vec::new();
                     link.chunk_made(due, bytes, &mut effects);
                     let sent = effects.into_iter().filter_map(|effect| match effect {
@@ -336,6 +362,9 @@ impl Links {
                     }));
                 }
             }
+        }
+        for (peer, reason) in withheld {
+            self.withhold(peer, reason, out);
         }
     }
 

@@ -224,7 +224,7 @@ impl Region {
                     .poll(&view, |origin| stages.covers(origin, now_ms), out);
                 self.send_chunks(out);
                 self.collect(now_ms, out);
-                self.cut_if_level(now_ms)?;
+                self.cut_if_level(now_ms, out)?;
                 if now_ms.saturating_sub(self.status_ms) >= STATUS_PERIOD_MS || now_ms < self.status_ms {
                     self.publish_status(now_ms, out);
                 }
@@ -330,16 +330,24 @@ impl Region {
         set.retain(|received| {
             !received.bundle.chunk.is_sealing() || self.has_stage(&received.peer, &received.bundle, out)
         });
-        if set.is_empty() || set.len() < complete {
+        if set.is_empty() {
             return Ok(());
         }
-        match lacking(&set, &reach) {
+        if set.len() < complete {
+            let inbox = self.links.inbox();
+            set.iter()
+                .for_each(|received| inbox.ask_again(&received.peer, &received.bundle));
+            return Ok(());
+        }
+        let read_at: Vec<&Frontier> = set.iter().map(|received| self.read_at(&received.bundle)).collect();
+        match lacking(&set, &read_at, &reach) {
             Some(_) if reach.is_empty() => {
                 // Nothing is here yet. Those who had seen a tombstone have dropped it, another had not seen it when it cut
-                // its bundle: by now it has.
-                let inbox = self.links.inbox();
-                set.iter()
-                    .for_each(|received| inbox.ask_again(&received.peer, &received.bundle));
+                // its bundle, or began to read its stage: by now it has.
+                for received in &set {
+                    self.links.inbox().ask_again(&received.peer, &received.bundle);
+                    self.drop_stage_of(&received.peer, &received.bundle, now_ms, out);
+                }
                 return Ok(());
             }
             Some((peer, origin, epoch)) => {
@@ -406,13 +414,15 @@ impl Region {
             let step = self.sequencer.take_step(self.config.tick_ms);
             let Some(first) = step.first() else { break };
             let tick = first.timed.hlc.tick(self.config.tick_ms);
-            self.cut(tick, now_ms)?;
+            self.cut(tick, now_ms, out)?;
             let attaches = matches!(first.timed.entry, Entry::Attach(_));
             let stepped = self.dataflow.step(&step)?;
             // A replay would have to repeat the backfill (RFC 0002).
             self.checkpoint_due |= attaches;
             let position = self.dataflow.position();
-            self.sequencer.stepped(position);
+            if !self.dataflow.is_applying() {
+                self.sequencer.stepped(position);
+            }
             if stepped.announced {
                 self.links.changed(Epoch(position.0), &stepped.changes);
             }
@@ -422,6 +432,9 @@ impl Region {
             let position = self.dataflow.position();
             if stepped.announced {
                 self.links.changed(Epoch(position.0), &stepped.changes);
+            }
+            if !self.dataflow.is_applying() {
+                self.sequencer.stepped(position);
             }
             if self.dataflow.is_applying() || !self.sequencer.is_level() {
                 // The rest comes with the next turn.
@@ -437,7 +450,7 @@ impl Region {
         self.hold_snapshot();
         // A bundle that waited for one that has just been sealed by an earlier call.
         self.take_bundles(now_ms, out)?;
-        self.cut_if_level(now_ms)
+        self.cut_if_level(now_ms, out)
     }
 
     /// Has links to the members that the catalog names.
@@ -571,15 +584,15 @@ impl Region {
     }
 
     /// Cuts at the present tick, unless something sealed has not been stepped: then the next `Work` does.
-    fn cut_if_level(&mut self, now_ms: u64) -> Result<()> {
+    fn cut_if_level(&mut self, now_ms: u64, out: &mut Vec<Effect>) -> Result<()> {
         if !self.is_level() {
             return Ok(());
         }
-        self.cut(self.sequencer.time(now_ms).tick(self.config.tick_ms), now_ms)
+        self.cut(self.sequencer.time(now_ms).tick(self.config.tick_ms), now_ms, out)
     }
 
     /// Makes the bundles that are due at a tick, from the state of all records before it.
-    fn cut(&mut self, tick: tributary_replication::Tick, now_ms: u64) -> Result<()> {
+    fn cut(&mut self, tick: tributary_replication::Tick, now_ms: u64, out: &mut Vec<Effect>) -> Result<()> {
         if !self.dataflow.has_joined() || self.dataflow.is_applying() {
             return Ok(());
         }
@@ -601,7 +614,13 @@ impl Region {
                 self.links.stage(&peer, &request, chunks);
                 continue;
             }
-            let bundle = self.dataflow.bundle(&request, tick)?;
+            let bundle = match self.dataflow.bundle(&request, tick) {
+                Err(RegionError::Withheld(reason)) => {
+                    self.links.withhold(peer, reason, out);
+                    continue;
+                }
+                bundle => bundle?,
+            };
             let bytes = bundle.encode();
             let position = self.dataflow.position();
             self.outbound.cut(
@@ -681,13 +700,16 @@ impl Region {
 
 /// What a region at `reach` would have to know to take in a set of bundles: up to where one of the senders has dropped
 /// tombstones. A region that holds nothing at all holds nothing that was deleted; then all parts of the set must have been
-/// cut by regions that had seen what others of them have dropped.
-fn lacking(set: &[ReceivedBundle], reach: &Frontier) -> Option<(String, OriginId, Epoch)> {
-    let cuts = || set.iter().map(|received| &received.bundle.frontier);
+/// read, each `read_at` its frontier, by regions that had seen what others of them have dropped.
+fn lacking(
+    set: &[ReceivedBundle],
+    read_at: &[&Frontier],
+    reach: &Frontier,
+) -> Option<(String, OriginId, Epoch)> {
     set.iter().find_map(|received| {
         let mut collected = received.bundle.collected.iter();
         let is_lacking = |(origin, epoch): &(OriginId, Epoch)| match reach.is_empty() {
-            true => cuts().any(|cut| cut.get(*origin) < *epoch),
+            true => read_at.iter().any(|read_at| read_at.get(*origin) < *epoch),
             false => reach.get(*origin) < *epoch,
         };
         let (origin, epoch) = collected.find(is_lacking)?;

@@ -24,6 +24,8 @@ pub(crate) struct SealedStage {
     bytes: u64,
     catalog: Option<Arc<Catalog>>,
     ranges: BTreeMap<OriginId, Epoch>,
+    /// Of the state at which its first chunk was read.
+    read_at: Frontier,
     /// When its last chunk came.
     grown_ms: u64,
 }
@@ -60,6 +62,7 @@ impl Stages {
                 bytes: stage.bytes,
                 catalog: stage.catalog.clone(),
                 ranges: stage.ranges.clone(),
+                read_at: stage.read_at.clone(),
                 grown_ms: 0,
             };
             stages.sealed.insert(*sender, sealed);
@@ -147,10 +150,7 @@ impl Region {
                 peer: peer.to_owned(),
                 reason,
             });
-            if self.stages.sealed.contains_key(&sender) {
-                self.stages.applied(sender);
-                out.push(append(self.sequencer.seal(now_ms, Entry::Unstage(sender)).0));
-            }
+            self.unstage(sender, now_ms, out);
             return self.links.staged(peer, chunk.stage, 0, true, out);
         }
         let catalog =
@@ -160,12 +160,14 @@ impl Region {
             };
         let mut ranges = known.map_or(BTreeMap::new(), |stage| stage.ranges.clone());
         ranges.extend(bundle.included.iter().map(|part| (part.origin, part.to)));
+        let read_at = known.map_or(&bundle.frontier, |stage| &stage.read_at).clone();
         let sealed = SealedStage {
             id: chunk.stage,
             chunks: chunk.number + 1,
             bytes: held + bytes.len() as u64,
             catalog,
             ranges,
+            read_at,
             grown_ms: now_ms,
         };
         self.stages.sealed.insert(sender, sealed);
@@ -193,6 +195,34 @@ impl Region {
         whole
     }
 
+    /// The frontier of the oldest state of which a bundle, with the stage that it seals, brings something.
+    pub(crate) fn read_at<'a>(&'a self, bundle: &'a Bundle) -> &'a Frontier {
+        let stage = self.stages.sealed.get(&bundle.sender);
+        let stage = stage.filter(|stage| bundle.chunk.is_sealing() && stage.id == bundle.chunk.stage);
+        stage.map_or(&bundle.frontier, |stage| &stage.read_at)
+    }
+
+    /// Drops the stage that a bundle seals: its sender begins anew.
+    pub(crate) fn drop_stage_of(
+        &mut self,
+        peer: &str,
+        bundle: &Bundle,
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        if bundle.chunk.is_sealing() {
+            self.unstage(bundle.sender, now_ms, out);
+            self.links.staged(peer, bundle.chunk.stage, 0, false, out);
+        }
+    }
+
+    fn unstage(&mut self, sender: OriginId, now_ms: u64, out: &mut Vec<Effect>) {
+        if self.stages.sealed.contains_key(&sender) {
+            self.stages.applied(sender);
+            out.push(append(self.sequencer.seal(now_ms, Entry::Unstage(sender)).0));
+        }
+    }
+
     /// Whether bundles can be sealed now: a stage that one of them may seal is stepped, and none is being applied.
     pub(crate) fn takes_bundles(&mut self) -> bool {
         self.stages
@@ -208,7 +238,7 @@ impl Region {
         }
         let persisted: Position = self.outbound.persisted();
         self.links
-            .send_chunks(persisted, &self.published.frontier, &self.config.link, out);
+            .send_chunks(&self.dataflow, persisted, &self.published.frontier, out);
     }
 
     fn refuse_peer(&mut self, peer: &str, reason: String, out: &mut Vec<Effect>) {

@@ -29,6 +29,8 @@ pub enum Control {
     CollectEarly,
     /// Conflicts are resolved and not recorded.
     LoseConflicts,
+    /// Views may read what they like of enforced tables, and nothing is stopped at the door.
+    SkipResidencyCheck,
     /// A sync that leaves one family out.
     LoseFlush(Family),
 }
@@ -46,6 +48,7 @@ impl Control {
         Control::TornStage,
         Control::CollectEarly,
         Control::LoseConflicts,
+        Control::SkipResidencyCheck,
         Control::LoseFlush(Family::Log),
         Control::LoseFlush(Family::Runs),
         Control::LoseFlush(Family::Manifest),
@@ -64,6 +67,7 @@ impl Control {
             Control::TornStage => "torn-stage",
             Control::CollectEarly => "collect-early",
             Control::LoseConflicts => "lose-conflicts",
+            Control::SkipResidencyCheck => "skip-residency-check",
             Control::LoseFlush(Family::Log) => "lose-log-flush",
             Control::LoseFlush(Family::Runs) => "lose-runs-flush",
             Control::LoseFlush(Family::Manifest) => "lose-manifest-flush",
@@ -235,6 +239,8 @@ pub struct Options {
     pub sql_views: u64,
     /// Of a hundred publications so many are compared with the oracle in full.
     pub compared: u64,
+    /// Whether the residency of some REGIONAL tables is enforced.
+    pub enforced: bool,
     /// The deliberate fault, if any.
     pub control: Option<Control>,
 }
@@ -310,6 +316,7 @@ impl Options {
             },
             sql_views: *rng.pick(&[60, 90, 100]),
             compared: 6,
+            enforced: Rng::new(seed).fork("residency").percent(25),
             control: None,
         }
     }
@@ -336,6 +343,10 @@ impl Options {
         }
         if control == Control::CollectEarly {
             self.limits.collect_every_ms = 20;
+        }
+        if control == Control::SkipResidencyCheck {
+            self.enforced = true;
+            self.sql_views = 40;
         }
         if control == Control::JoinEarly {
             // A view takes several turns to compute.

@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
+use arrow::array::{BooleanArray, RecordBatch};
 
 use tributary_planner::catalog::{Catalog, ObjectKind};
-use tributary_replication::{Bundle, Changed, Epoch, Hlc, Lattice, SectionObject, SlotDelta, TableWrites};
+use tributary_planner::residency::groups_rows_min;
+use tributary_replication::{
+    Bundle, Changed, Epoch, Hlc, Lattice, Section, SectionObject, SlotDelta, TableWrites,
+};
 use tributary_storage::{Delta, FragmentId, ObjectId, OriginId, Position, Spill};
 
 use super::conflicts::{CONFLICTS, Conflict};
@@ -133,7 +136,10 @@ impl Dataflow {
                 self.counts.chunks += 1;
             }
             Entry::Unstage(sender) => drop(self.stages.remove(sender)),
-            Entry::Lost(conflicts) => self.record_conflicts(conflicts.clone(), record, gathered),
+            Entry::Lost(conflicts) => {
+                let at = (record.position, record.timed.hlc);
+                self.record_conflicts(conflicts.clone(), at, gathered);
+            }
             Entry::Collect { stable } => self.collect(stable, record.timed.hlc),
             Entry::Attach(view) => {
                 self.attach(*view, stamp, gathered)?;
@@ -187,7 +193,7 @@ impl Dataflow {
             }
         }
         for bundle in set {
-            self.apply_bundle(bundle, gathered)?;
+            self.apply_bundle(bundle, record, gathered)?;
             self.collected.merge(bundle.collected.clone());
             self.counts.bundles += 1;
             self.counts.relayed += u64::from(bundle.included.iter().any(|part| part.origin != bundle.sender));
@@ -196,11 +202,11 @@ impl Dataflow {
         self.prune_stages();
         self.identify();
         let lost = std::mem::take(&mut gathered.conflicts);
-        self.record_conflicts(lost, record, gathered);
+        self.record_conflicts(lost, (record.position, record.timed.hlc), gathered);
         Ok(())
     }
 
-    fn apply_bundle(&mut self, bundle: &Bundle, gathered: &mut Gathered) -> Result<()> {
+    fn apply_bundle(&mut self, bundle: &Bundle, record: &Sealed, gathered: &mut Gathered) -> Result<()> {
         let mut stage = None;
         if bundle.chunk.is_sealing() {
             let stages = &mut self.stages;
@@ -221,18 +227,14 @@ impl Dataflow {
                 self.supersede(part.origin, gathered);
             }
             if let Some(stage) = &mut stage {
-                self.apply_stage(stage, part.origin, gathered)?;
+                self.queue_stage(stage, part.origin, known, record);
             }
-            for section in bundle
-                .sections
-                .iter()
-                .filter(|section| section.origin == part.origin)
-            {
-                if let (SectionObject::Slots(id), true) = (&section.object, stage.is_some()) {
-                    self.queue_slots(*id, part.origin, &section.rows);
-                    continue;
+            let sections = bundle.sections.iter();
+            for section in sections.filter(|section| section.origin == part.origin) {
+                // Of other bundles, too: a later state of an origin must not be overtaken by the stage's.
+                if !self.queue_section(section) {
+                    self.apply_section(part.to, section, gathered)?;
                 }
-                self.apply_section(part.origin, part.to, section, gathered)?;
             }
             self.frontier.advance(part.origin, part.to);
             self.note_chain(part.origin, part.to, part.chain);
@@ -240,42 +242,50 @@ impl Dataflow {
         Ok(())
     }
 
-    fn apply_section(
+    fn apply_section(&mut self, to: Epoch, section: &Section, gathered: &mut Gathered) -> Result<()> {
+        let origin = section.origin;
+        match &section.object {
+            SectionObject::Blob(name) if name == ATTACHED_BLOB && !self.is_superseded(origin) => {
+                let views = bundles::decode_attached(&section.rows)?;
+                self.attached.insert(origin, (to, views));
+                Ok(())
+            }
+            object => self.merge_section(origin, object, &section.rows, gathered),
+        }
+    }
+
+    /// Merges rows of a table or slots of a fragment.
+    pub(super) fn merge_section(
         &mut self,
         origin: OriginId,
-        to: Epoch,
-        section: &tributary_replication::Section,
+        object: &SectionObject,
+        rows: &RecordBatch,
         gathered: &mut Gathered,
     ) -> Result<()> {
-        match &section.object {
-            SectionObject::Slots(_) | SectionObject::Blob(_) if self.is_superseded(origin) => {}
+        match object {
             SectionObject::Rows(id) => {
                 let Some(table) = self.tables.get_mut(id) else {
                     return Ok(());
                 };
-                let merged = table.rows.merge_foreign(origin, &section.rows)?;
+                let merged = table.rows.merge_foreign(origin, rows)?;
                 if *id == CONFLICTS {
-                    self.conflicts_arrived(&section.rows);
+                    self.conflicts_arrived(rows);
                     return Ok(());
                 }
                 self.counts.conflicts += merged.lost.len() as u64;
                 self.note_conflicts(*id, &merged, gathered);
                 gathered.deltas.push(*id, merged.delta);
             }
-            SectionObject::Slots(id) => {
+            SectionObject::Slots(id) if !self.is_superseded(origin) => {
                 let Some(slots) = self.slots.get_mut(id) else {
                     return Ok(());
                 };
-                let delta = slots.set.merge_foreign(origin, &section.rows)?;
+                let delta = slots.set.merge_foreign(origin, rows)?;
                 if delta.rows > 0 {
                     gathered.merges.entry(*id).or_default().push(delta);
                 }
             }
-            SectionObject::Blob(name) if name == ATTACHED_BLOB => {
-                let views = bundles::decode_attached(&section.rows)?;
-                self.attached.insert(origin, (to, views));
-            }
-            SectionObject::Blob(_) => {}
+            SectionObject::Slots(_) | SectionObject::Blob(_) => {}
         }
         Ok(())
     }
@@ -321,16 +331,11 @@ impl Dataflow {
                         let slots = Slots::new(fragment, &def.plan, self.defects);
                         self.slots.insert(fragment, slots);
                     }
-                    self.views.insert(
-                        id,
-                        ViewState::Backfilling(Box::new(Backfill::new(
-                            id,
-                            def.plan.clone(),
-                            scope,
-                            self.workers.clone(),
-                            self.defects,
-                        )?)),
-                    );
+                    let backfill =
+                        Backfill::new(id, def.plan.clone(), scope, self.workers.clone(), self.defects)?;
+                    let rows_min = groups_rows_min(&catalog, &def.plan);
+                    let backfill = backfill.holding_back(&rows_min);
+                    self.views.insert(id, ViewState::Backfilling(Box::new(backfill)));
                     gathered.stepped.backfills.push(id);
                 }
                 _ => {}
@@ -373,7 +378,8 @@ impl Dataflow {
         let views = self.views.values_mut().flat_map(ViewState::spillable);
         let slots = self.slots.values_mut().flat_map(|slots| slots.set.spillable());
         let stages = self.stages.values_mut().flat_map(super::Stage::spillable);
-        let mut rows: Vec<&mut dyn Spill> = views.chain(slots).chain(stages).collect();
+        let applying = self.applying.iter_mut().flat_map(super::stages::Applying::spillable);
+        let mut rows: Vec<&mut dyn Spill> = views.chain(slots).chain(stages).chain(applying).collect();
         if area.budget() == 0 {
             let moved = rows.iter_mut().try_for_each(|rows| rows.spill_all(&*area));
             self.counts.spills += u64::from(moved.is_ok());

@@ -20,11 +20,10 @@ use serde_json::{Map, Value};
 use tributary_planner::catalog::{ColumnDef, TableDef, TableLocality};
 use tributary_planner::types::SqlType;
 use tributary_replication::{Changed, Epoch, Hlc, MergedRows, SectionObject, TableWrites};
-use tributary_storage::{ObjectId, OriginId, RegionId};
+use tributary_storage::{ObjectId, OriginId, Position, RegionId};
 
 use super::Dataflow;
 use super::apply::Gathered;
-use crate::sequencer::Sealed;
 use crate::snapshot::TableSnapshot;
 
 /// The table's id: no catalog gives it out.
@@ -295,8 +294,13 @@ impl Dataflow {
         }
     }
 
-    /// Records what was lost, by the record that brought the winners.
-    pub(super) fn record_conflicts(&mut self, lost: Vec<Conflict>, record: &Sealed, gathered: &mut Gathered) {
+    /// Records what was lost, by the record that brought the winners: `at` is its position and time.
+    pub(super) fn record_conflicts(
+        &mut self,
+        lost: Vec<Conflict>,
+        at: (Position, Hlc),
+        gathered: &mut Gathered,
+    ) {
         let is_to_do = !lost.is_empty() && !self.defects.lose_conflicts;
         let Some(origin) = self.origin.filter(|_| is_to_do) else {
             return;
@@ -325,9 +329,9 @@ impl Dataflow {
         self.recorded = Some(recorded);
         let table = self.tables.get_mut(&CONFLICTS).filter(|_| !rows.is_empty());
         let Some(table) = table else { return };
-        let writes = writes(origin.region, record.timed.hlc, &rows);
-        let stamp = Epoch(record.position.0);
-        table.rows.write_own(origin, stamp, record.timed.hlc, &writes);
+        let (position, hlc) = at;
+        let writes = writes(origin.region, hlc, &rows);
+        table.rows.write_own(origin, Epoch(position.0), hlc, &writes);
         let keys = table.encode_keys(&writes.rows);
         let changes = &mut gathered.stepped.changes;
         changes.insert(SectionObject::Rows(CONFLICTS), Changed::Keys(keys));

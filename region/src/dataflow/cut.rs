@@ -9,10 +9,10 @@ use tributary_replication::{Bundle, Changes, Chunk, Epoch, Included, Section, Se
 use tributary_storage::{Fingerprint, FragmentId, ObjectId, OriginId};
 
 use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, ViewState};
-use crate::bundles;
 use crate::chunks::{Chunks, PORTION_ROWS, Part, bytes_of};
 use crate::error::{RegionError, Result};
 use crate::snapshot::{Snapshot, TableSnapshot, ViewSnapshot};
+use crate::{bundles, door};
 
 impl Dataflow {
     /// A table as of the last step.
@@ -66,6 +66,7 @@ impl Dataflow {
                 backfill: (1, 1),
                 failure: None,
                 errors: Arc::new(view.errors()),
+                groups_held_back: view.groups_held_back(),
                 state: Arc::new(view.state_sizes()),
             },
             ViewState::Backfilling(backfill) => ViewSnapshot {
@@ -74,12 +75,16 @@ impl Dataflow {
                 backfill: backfill.progress(),
                 failure: backfill.failure().map(Arc::from),
                 errors: Arc::new(Vec::new()),
+                groups_held_back: backfill.view().groups_held_back(),
                 state: Arc::new(Vec::new()),
             },
         }
     }
 
     /// Builds the bundle that a link asks for, from the state as of the last step.
+    ///
+    /// # Errors
+    /// [`RegionError::Withheld`] when a part of it must not leave the region: then nothing of it does.
     pub fn bundle(&self, request: &CutRequest, tick: Tick) -> Result<Bundle> {
         let mut bundle = self.head(request, tick)?;
         for (origin, from, changes) in &request.origins {
@@ -289,7 +294,45 @@ impl Dataflow {
             fingerprint,
             rows,
         };
-        Ok((section.rows.num_rows() > 0).then_some(section))
+        if section.rows.num_rows() == 0 {
+            return Ok(None);
+        }
+        self.check_leaving(&section).map_err(RegionError::Withheld)?;
+        Ok(Some(section))
+    }
+
+    /// Whether a section may leave the region; false when its object is no more.
+    ///
+    /// # Errors
+    /// Why it must not.
+    pub(crate) fn may_leave(&self, section: &Section) -> std::result::Result<bool, String> {
+        let is_there = match &section.object {
+            SectionObject::Rows(id) => self.tables.contains_key(id),
+            SectionObject::Slots(id) => self.slots.contains_key(id),
+            SectionObject::Blob(_) => true,
+        };
+        if is_there {
+            self.check_leaving(section)?;
+        }
+        Ok(is_there)
+    }
+
+    fn check_leaving(&self, section: &Section) -> std::result::Result<(), String> {
+        if self.defects.skip_residency_check {
+            return Ok(());
+        }
+        let rows_min = |id| self.group_rows_min(id);
+        door::check(&self.catalog, &section.object, &section.rows, rows_min)
+    }
+
+    /// The bound on groups that the running view of a fragment obeys.
+    fn group_rows_min(&self, id: FragmentId) -> u64 {
+        let number = usize::from(id.number);
+        match self.views.get(&id.view) {
+            Some(ViewState::Attached(view)) => view.group_rows_min(number),
+            Some(ViewState::Backfilling(backfill)) => backfill.view().group_rows_min(number),
+            None => 1,
+        }
     }
 
     fn blob(&self, origin: OriginId, name: &str, changes: &Changes) -> Option<RecordBatch> {

@@ -1,31 +1,38 @@
 //! Stages: chunks of ranges that peers send piece by piece, held outside the frontier, and how a sealed one is applied.
 //!
 //! ```text
-//!   Chunk 0, 1, 2 … ──▶ stage of the sender: rows as they were shipped      nobody sees them
-//!   sealing bundle  ──▶ its step: catalog, rows of tables, the frontier     ─┐ nothing is published or sent
-//!                       then slots, fragment by fragment, beside own commits ─┘ before the last portion
+//!   Chunk 0, 1, 2 … ──▶ stage of the sender: rows as they were shipped             nobody sees them
+//!   sealing bundle  ──▶ its step: catalog, frontier; everything else is queued    ─┐ nothing is published or sent
+//!                       then portions of the queue are merged, beside own commits ─┘ before the last one
 //! ```
 //!
 //! A stage is state like any other: a function of the log, in checkpoints, spilled when memory is short. A replay
-//! applies a sealed stage at once; which own commits stood between its portions changes no value (slots have one writer
-//! and are merged by key), only the stamps of own slots that no peer has seen.
+//! applies a sealed stage at once. Which own commits stood between its portions changes no value: slots have one writer,
+//! and a commit that writes a key which the stage brings, too, is refused while it is applied (the sequencer's overlay).
+//! It changes the stamps of own slots, which no peer has seen.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{filter_record_batch, not};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tributary_executor::View;
 use tributary_planner::catalog::Catalog;
-use tributary_replication::{Bundle, Epoch, RowVersions, SectionObject, SlotLayout, SlotSet};
+use tributary_replication::{Bundle, Epoch, Frontier, Hlc, RowVersions, Section, SectionObject, SlotSet};
 use tributary_storage::checkpoint::Loaded;
-use tributary_storage::{FragmentId, ObjectId, OriginId, RowStore, RowsSnapshot, Spill};
+use tributary_storage::{ObjectId, OriginId, Position, RowStore, RowsSnapshot, Spill};
 
 use super::apply::Gathered;
+use super::conflicts::{CONFLICTS, Conflict, definition};
 use super::{CATALOG_BLOB, Dataflow, Stepped};
 use crate::bundles;
 use crate::error::{RegionError, Result};
+use crate::sequencer::Sealed;
+
+/// The column of slots, as shipped, that says whether they are gone.
+const DELETED: &str = "deleted";
 
 /// The name of the blob of a checkpoint that lists the stages.
 const STAGES_BLOB: &str = "stages";
@@ -42,6 +49,8 @@ pub struct Stage {
     pub(crate) catalog: Option<Arc<Catalog>>,
     /// What all chunks together hold.
     pub(crate) ranges: BTreeMap<OriginId, Epoch>,
+    /// Of the state at which the first of them was read.
+    pub(crate) read_at: Frontier,
     rows: BTreeMap<(SectionObject, OriginId), Staged>,
 }
 
@@ -52,12 +61,89 @@ struct Staged {
     starts: Vec<u32>,
 }
 
-/// A sealed stage whose slots are being merged.
-#[derive(Default)]
+/// A sealed stage that is being merged.
 pub(crate) struct Applying {
-    queue: VecDeque<(FragmentId, OriginId, Staged)>,
+    queue: VecDeque<Queued>,
     /// Views that came with it: their jobs begin with the state after the last portion.
     pub(super) backfills: Vec<ObjectId>,
+    /// Conflicts that this region has lost by it so far, to be recorded at the end.
+    lost: Vec<Conflict>,
+    /// Position and time of the record that seals it.
+    at: (Position, Hlc),
+}
+
+/// What is still to be merged of one object and origin.
+struct Queued {
+    object: SectionObject,
+    origin: OriginId,
+    staged: Staged,
+    /// Whether tombstones are merged, which come before everything else.
+    deleting: bool,
+    next: u32,
+}
+
+impl Applying {
+    fn new(record: &Sealed) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            backfills: Vec::new(),
+            lost: Vec::new(),
+            at: (record.position, record.timed.hlc),
+        }
+    }
+
+    /// The rows that can be spilled.
+    pub(super) fn spillable(&mut self) -> impl Iterator<Item = &mut dyn Spill> {
+        let queue = self.queue.iter_mut();
+        queue.map(|queued| &mut queued.staged.store as &mut dyn Spill)
+    }
+}
+
+impl Queued {
+    fn new(object: SectionObject, origin: OriginId, staged: Staged) -> Self {
+        Self {
+            // Of a table each key has one row at any time.
+            deleting: matches!(object, SectionObject::Slots(_)),
+            object,
+            origin,
+            staged,
+            next: 0,
+        }
+    }
+
+    /// The next rows to merge, of at most so many that are looked at, and how many were. `None` at the end.
+    fn portion(&mut self, rows_max: usize) -> Option<(RecordBatch, usize)> {
+        let end = self.staged.store.len() as u32;
+        if self.next == end && std::mem::take(&mut self.deleting) {
+            self.next = 0;
+        }
+        if self.next == end {
+            return None;
+        }
+        // A key may be in several chunks, but is once in each.
+        let starts = &self.staged.starts;
+        let chunk_end = starts.get(starts.partition_point(|start| *start <= self.next));
+        let rows_max = u32::try_from(rows_max).unwrap_or(u32::MAX);
+        let to = chunk_end
+            .copied()
+            .unwrap_or(end)
+            .min(self.next.saturating_add(rows_max));
+        let numbers: Vec<u32> = (self.next..to).collect();
+        let rows = self.staged.store.take(&numbers);
+        self.next = to;
+        let rows = match &self.object {
+            SectionObject::Slots(_) => {
+                let deleted = rows.column_by_name(DELETED).expect("slots say whether they are deleted");
+                let wanted = match self.deleting {
+                    true => deleted.as_boolean().clone(),
+                    false => not(deleted.as_boolean()).expect("a mask can be negated"),
+                };
+                filter_record_batch(&rows, &wanted).expect("there is one verdict per row")
+            }
+            _ => rows,
+        };
+        Some((rows, numbers.len()))
+    }
 }
 
 impl Staged {
@@ -74,41 +160,17 @@ impl Staged {
         self.starts
             .push(self.store.append(&rows.expect("the section was checked")));
     }
-
-    fn portion(&self, number: usize) -> Option<RecordBatch> {
-        let start = *self.starts.get(number)?;
-        let end = self
-            .starts
-            .get(number + 1)
-            .copied()
-            .unwrap_or(self.store.len() as u32);
-        Some(self.store.take(&(start..end).collect::<Vec<_>>()))
-    }
-}
-
-impl Staged {
-    /// The newest slot of each key.
-    fn newest(&self, origin: OriginId, layout: &SlotLayout) -> Result<Option<RecordBatch>> {
-        if self.starts.len() == 1 {
-            return Ok(self.portion(0));
-        }
-        let mut scratch = SlotSet::new(layout.clone());
-        let portions = (0..self.starts.len()).filter_map(|number| self.portion(number));
-        for rows in portions {
-            scratch.merge_foreign(origin, &rows)?;
-        }
-        Ok(Some(scratch.section(origin, Epoch(0))))
-    }
 }
 
 impl Stage {
-    fn new(id: u64) -> Self {
+    fn new(id: u64, read_at: Frontier) -> Self {
         Self {
             id,
             chunks: 0,
             bytes: 0,
             catalog: None,
             ranges: BTreeMap::new(),
+            read_at,
             rows: BTreeMap::new(),
         }
     }
@@ -138,7 +200,8 @@ impl Stage {
 fn shipped(object: &SectionObject, catalog: &Catalog) -> Option<arrow::datatypes::SchemaRef> {
     match object {
         SectionObject::Rows(id) => {
-            let def = catalog.table(*id)?;
+            let conflicts = (*id == CONFLICTS).then(definition);
+            let def = conflicts.as_ref().or_else(|| catalog.table(*id))?;
             let rows = RowVersions::new(def.schema(), def.primary_key.clone(), true);
             Some(rows.section_schema())
         }
@@ -155,7 +218,7 @@ fn shipped(object: &SectionObject, catalog: &Catalog) -> Option<arrow::datatypes
 pub(crate) fn is_over(
     sender: OriginId,
     ranges: &BTreeMap<OriginId, Epoch>,
-    frontier: &tributary_replication::Frontier,
+    frontier: &Frontier,
     catalog: &Catalog,
 ) -> bool {
     let region = catalog.regions.get(&sender.region);
@@ -184,7 +247,7 @@ impl Dataflow {
             .get(&sender)
             .is_none_or(|stage| stage.id != chunk.stage);
         if is_other {
-            self.stages.insert(sender, Stage::new(chunk.stage));
+            self.stages.insert(sender, Stage::new(chunk.stage, bundle.frontier.clone()));
         }
         let stage = self.stages.get_mut(&sender).expect("just made sure of");
         if chunk.number != stage.chunks && !self.defects.replication.torn_stages {
@@ -225,95 +288,77 @@ impl Dataflow {
             .retain(|sender, stage| !is_over(*sender, &stage.ranges, frontier, catalog));
     }
 
-    /// The rows of tables that a sealed stage brings are merged, its slots are queued: those of `origin`.
-    pub(super) fn apply_stage(
+    /// Queues what a sealed stage has of `origin`, of which everything up to `known` is here.
+    pub(super) fn queue_stage(
         &mut self,
         stage: &mut Stage,
         origin: OriginId,
-        gathered: &mut Gathered,
-    ) -> Result<()> {
-        let keys: Vec<_> = stage
-            .rows
-            .keys()
-            .filter(|(_, of)| *of == origin)
-            .cloned()
-            .collect();
+        known: Epoch,
+        record: &Sealed,
+    ) {
+        let keys = stage.rows.keys().filter(|(_, of)| *of == origin);
+        let keys: Vec<_> = keys.cloned().collect();
+        let to = stage.ranges.get(&origin).copied().unwrap_or_default();
         for key in keys {
-            let Some(staged) = stage.rows.remove(&key) else {
+            let staged = stage.rows.remove(&key);
+            // What was deleted after it was read may be forgotten here by now: it must not come back.
+            let Some(staged) = staged.filter(|_| to > known) else {
                 continue;
             };
-            match key.0 {
-                SectionObject::Rows(id) => {
-                    let Some(table) = self.tables.get_mut(&id) else {
-                        continue;
-                    };
-                    let mut number = 0;
-                    while let Some(rows) = staged.portion(number) {
-                        let merged = table.rows.merge_foreign(origin, &rows)?;
-                        self.counts.conflicts += merged.conflicts;
-                        gathered.deltas.push(id, merged.delta);
-                        number += 1;
-                    }
-                }
-                SectionObject::Slots(id) => {
-                    let applying = self.applying.get_or_insert_default();
-                    applying.queue.push_back((id, origin, staged));
-                }
-                SectionObject::Blob(_) => {}
-            }
+            let applying = self.applying.get_or_insert_with(|| Applying::new(record));
+            applying.queue.push_back(Queued::new(key.0, origin, staged));
         }
-        Ok(())
     }
 
-    /// Slots of a sealing bundle come after those of its stage.
-    pub(super) fn queue_slots(&mut self, id: FragmentId, origin: OriginId, rows: &RecordBatch) {
-        let applying = self.applying.get_or_insert_default();
-        let mut queued = applying.queue.iter_mut();
-        if let Some((.., staged)) = queued.find(|(of, by, _)| (*of, *by) == (id, origin)) {
-            staged.push(rows);
-            return;
+    /// Rows that come with or after a sealing bundle are merged after those of its stage. False when there is none.
+    pub(super) fn queue_section(&mut self, section: &Section) -> bool {
+        let travels_by_rows = !matches!(section.object, SectionObject::Blob(_));
+        let Some(applying) = self.applying.as_mut().filter(|_| travels_by_rows) else {
+            return false;
+        };
+        let (object, origin) = (&section.object, section.origin);
+        let mut queued = applying.queue.iter_mut().rev();
+        if let Some(queued) = queued.find(|queued| (&queued.object, queued.origin) == (object, origin)) {
+            queued.staged.push(&section.rows);
+            return true;
         }
-        let mut staged = Staged::new(RowStore::new(rows.schema()));
-        staged.push(rows);
-        applying.queue.push_back((id, origin, staged));
+        let mut staged = Staged::new(RowStore::new(section.rows.schema()));
+        staged.push(&section.rows);
+        let queued = Queued::new(object.clone(), origin, staged);
+        applying.queue.push_back(queued);
+        true
     }
 
-    /// Merges about so many slots of a sealed stage: a portion is what it has of one origin in one fragment. A part of that
-    /// would be no state the origin ever had, and operators count on what its states obey, as one row per key.
+    /// Merges about so many rows of a sealed stage.
+    ///
+    /// Operators count on what holds in every state of an origin, as one row per key. What is left out of such a state
+    /// breaks none of it, what is mixed of two does. So of each fragment and origin all that is gone goes first: what is
+    /// there then is a part of the earlier state, and from there on a part of the later one.
     pub fn apply_portion(&mut self, rows_max: usize) -> Result<Stepped> {
         let mut left = rows_max.max(1);
         let mut all = Stepped::default();
-        while left > 0 {
-            let Some(applying) = &self.applying else { break };
-            let Some((id, origin, staged)) = applying.queue.front() else {
-                let done = self.applying.take().expect("it is there");
-                self.begin_backfills(&done.backfills)?;
+        while left > 0
+            && let Some(applying) = &mut self.applying
+        {
+            let mut gathered = Gathered::default();
+            gathered.stepped.backfills.clone_from(&applying.backfills);
+            let Some(queued) = applying.queue.front_mut() else {
+                self.end_applying(&mut all)?;
                 break;
             };
-            let (id, origin) = (*id, *origin);
-            let is_wanted = !self.is_superseded(origin) && self.slots.contains_key(&id);
-            let rows = match is_wanted {
-                true => staged.newest(origin, &self.slots[&id].layout)?,
-                false => None,
+            let Some((rows, looked_at)) = queued.portion(left) else {
+                applying.queue.pop_front();
+                continue;
             };
-            let applying = self.applying.as_mut().expect("it was there just now");
-            applying.queue.pop_front();
-            let mut gathered = Gathered::default();
-            gathered.stepped.backfills = applying.backfills.clone();
-            if let (Some(rows), Some(slots)) = (rows, self.slots.get_mut(&id)) {
-                left = left.saturating_sub(rows.num_rows());
-                let delta = slots.set.merge_foreign(origin, &rows)?;
-                if delta.rows > 0 {
-                    gathered.merges.entry(id).or_default().push(delta);
-                }
+            left -= looked_at;
+            let (object, origin) = (queued.object.clone(), queued.origin);
+            if rows.num_rows() > 0 {
+                self.merge_section(origin, &object, &rows, &mut gathered)?;
             }
-            let stepped = self.step_views(gathered)?;
-            for (object, changed) in stepped.changes {
-                match all.changes.get_mut(&object) {
-                    Some(earlier) => earlier.join(changed),
-                    None => drop(all.changes.insert(object, changed)),
-                }
+            if let Some(applying) = &mut self.applying {
+                applying.lost.append(&mut gathered.conflicts);
             }
+            join_changes(&mut all, self.step_views(gathered)?);
         }
         all.announced = !all.changes.is_empty() && self.joined;
         if let Some(origin) = self.origin.filter(|_| all.announced) {
@@ -322,6 +367,16 @@ impl Dataflow {
         self.seal_traces();
         self.spill();
         Ok(all)
+    }
+
+    fn end_applying(&mut self, all: &mut Stepped) -> Result<()> {
+        let Some(done) = self.applying.take() else {
+            return Ok(());
+        };
+        let mut gathered = Gathered::default();
+        self.record_conflicts(done.lost, done.at, &mut gathered);
+        join_changes(all, gathered.stepped);
+        self.begin_backfills(&done.backfills)
     }
 
     /// The stages as a checkpoint holds them: a blob, and rows by name.
@@ -341,6 +396,7 @@ impl Dataflow {
                 catalog: stage.catalog.as_ref().map(|catalog| catalog.to_bytes()),
                 parts: parts.collect(),
                 ranges: stage.ranges.clone(),
+                read_at: stage.read_at.clone(),
             });
         }
         let blob = postcard::to_stdvec(&saved).expect("plain data serializes");
@@ -368,6 +424,7 @@ impl Dataflow {
                     .map_err(|error| unreadable(error.to_string()))?
                     .map(Arc::new),
                 ranges: saved.ranges,
+                read_at: saved.read_at,
                 rows: BTreeMap::new(),
             };
             for (number, (object, origin, starts)) in saved.parts.into_iter().enumerate() {
@@ -395,6 +452,17 @@ struct Saved {
     catalog: Option<Vec<u8>>,
     parts: Vec<(SectionObject, OriginId, Vec<u32>)>,
     ranges: BTreeMap<OriginId, Epoch>,
+    read_at: Frontier,
+}
+
+/// Adds what one step changed to what others before it did.
+fn join_changes(all: &mut Stepped, stepped: Stepped) {
+    for (object, changed) in stepped.changes {
+        match all.changes.get_mut(&object) {
+            Some(earlier) => earlier.join(changed),
+            None => drop(all.changes.insert(object, changed)),
+        }
+    }
 }
 
 fn rows_name(sender: OriginId, number: usize) -> String {

@@ -5,6 +5,7 @@ mod collection;
 mod conflicts;
 mod incarnations;
 mod members;
+mod residency;
 mod sources;
 
 use std::collections::BTreeMap;

@@ -42,6 +42,11 @@ impl Link {
         }
     }
 
+    /// What is under way in chunks will not be sent: it is asked for anew.
+    pub fn drop_stage(&mut self) {
+        self.outgoing.drop_staging();
+    }
+
     /// There are no more chunks: what is missing goes with the sealing one.
     pub fn walked(&mut self, stage: u64) {
         let staging = self.outgoing.staging_mut();

@@ -71,6 +71,8 @@ pub enum Opened {
     OtherOrigin,
     /// The request makes no sense to it.
     Unreadable,
+    /// Rows of the table may not leave the region.
+    Resident,
 }
 
 /// What follows an owner's last rows; no Arrow stream begins like this.
@@ -103,6 +105,14 @@ pub enum FarError {
         /// Why.
         reason: String,
     },
+    /// The table's residency is enforced.
+    #[error(
+        "rows of region \"{region}\" may not be read in another region: residency of the table is enforced"
+    )]
+    Resident {
+        /// The owner.
+        region: String,
+    },
     /// The owner broke off, or sent what cannot be read.
     #[error("reading rows of region \"{region}\" failed: {reason}")]
     Broken {
@@ -123,6 +133,9 @@ impl From<FarError> for SqlError {
             ),
             FarError::Unknown { .. } => SqlError::new(sqlstate::COMPLETION_UNKNOWN, error.to_string())
                 .hint("read the rows before you run it again"),
+            FarError::Resident { .. } => SqlError::new(sqlstate::INSUFFICIENT_PRIVILEGE, error.to_string()).hint(
+                "SET regional_reads = 'local' reads this region's rows only; a materialized view can count and sum all rows",
+            ),
             FarError::Broken { .. } => SqlError::new(sqlstate::CANNOT_CONNECT_NOW, error.to_string())
                 .hint("run the statement again"),
         }

@@ -32,6 +32,10 @@ pub struct Scan {
 /// # Errors
 /// What is to be answered instead.
 pub fn open(versions: &Versions, snapshot: &Snapshot, request: &ScanRequest) -> Result<Scan, Opened> {
+    // The owner's own catalog decides, whatever the asking region knows.
+    if snapshot.catalog.is_resident(request.table) {
+        return Err(Opened::Resident);
+    }
     let tables = versions.get(request.origin, request.epoch)?;
     let Some(table) = tables.get(&request.table) else {
         // It was created later: nothing was in it here. One that was dropped here is dropped where that is known.

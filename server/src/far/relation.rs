@@ -23,7 +23,7 @@ use tributary_replication::bundle::encode_rows;
 use tributary_storage::ObjectId;
 
 use super::condition::Writer;
-use super::{FarReads, FarRows, Owner, ScanRequest};
+use super::{FarError, FarReads, FarRows, Owner, ScanRequest};
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::query::relation::{REGION_COLUMN, Relation};
 
@@ -51,6 +51,7 @@ pub struct FarRelation {
     own_region: String,
     table: ObjectId,
     hidden: bool,
+    resident: bool,
     owners: Vec<Owner>,
     reads: Arc<dyn FarReads>,
     scans: Arc<FarScans>,
@@ -62,6 +63,8 @@ pub(crate) struct Far {
     pub reads_own: bool,
     pub own_region: String,
     pub hidden: bool,
+    /// Whether the gateway knows that the table's residency is enforced: then nobody is asked.
+    pub resident: bool,
     pub owners: Vec<Owner>,
     pub reads: Arc<dyn FarReads>,
     pub scans: Arc<FarScans>,
@@ -75,6 +78,7 @@ impl FarRelation {
             own_region: far.own_region,
             table: far.table,
             hidden: far.hidden,
+            resident: far.resident,
             owners: far.owners,
             reads: far.reads,
             scans: far.scans,
@@ -133,6 +137,11 @@ impl TableProvider for FarRelation {
             .map(|values| encode_rows(&values))
             .unwrap_or_default();
         for owner in self.owners.iter().filter(|owner| is_wanted(&owner.region)) {
+            if self.resident {
+                let region = owner.region.clone();
+                let error = SqlError::from(FarError::Resident { region });
+                return Err(DataFusionError::External(Box::new(error)));
+            }
             let request = ScanRequest {
                 from: self.own_region.clone(),
                 table: self.table,

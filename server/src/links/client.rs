@@ -247,6 +247,9 @@ impl PeerClient {
                 region: region.to_owned(),
                 epoch: request.epoch,
             }),
+            Opened::Resident => Err(FarError::Resident {
+                region: region.to_owned(),
+            }),
             Opened::Unreadable => Err(FarError::Broken {
                 region: region.to_owned(),
                 reason: format!("it answers {opened:?}"),

@@ -238,6 +238,7 @@ fn defects(control: Option<Control>) -> Defects {
         Some(Control::TornStage) => defects.replication.torn_stages = true,
         Some(Control::CollectEarly) => defects.collect_early = true,
         Some(Control::LoseConflicts) => defects.lose_conflicts = true,
+        Some(Control::SkipResidencyCheck) => defects.skip_residency_check = true,
         Some(Control::LoseFlush(_)) | None => {}
     }
     defects

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tributary_planner::parse::{Parsed, Statement};
+use tributary_planner::residency::check_forwarded;
 use tributary_region::Committed;
 use tributary_replication::Epoch;
 use tributary_storage::OriginId;
@@ -83,6 +84,18 @@ async fn await_arrival(session: &mut Session, region: &str, done: &Forwarded) {
     }
 }
 
+/// The error of a statement over rows that may not leave this region: texts of errors quote values.
+fn without_values(error: &SqlError) -> SqlError {
+    if error.state == sqlstate::INSUFFICIENT_PRIVILEGE {
+        return error.clone();
+    }
+    SqlError::new(
+        error.state,
+        "the statement failed; its error can hold values of a table whose residency is enforced",
+    )
+    .hint("run it in the region that owns the rows")
+}
+
 impl Session {
     /// Once the statement is on its way it is not interrupted: its outcome has to be told.
     async fn send_forward(&self, region: &str, request: ForwardRequest) -> SqlResult<ForwardReply> {
@@ -94,8 +107,21 @@ impl Session {
 
     /// Carries out a statement for another region, once, whatever the number of its repetitions.
     pub(crate) async fn execute_forwarded(&mut self, parsed: &Parsed, token: [u8; 16]) -> ForwardReply {
+        let resident = match self.fresh_snapshot().await {
+            Ok(snapshot) => check_forwarded(&snapshot.catalog, &parsed.statement).map_err(SqlError::from),
+            Err(error) => Err(error),
+        };
+        let resident = match resident {
+            Ok(resident) => resident,
+            Err(error) => return ForwardReply::Refused(error.into()),
+        };
         match self.try_forwarded(parsed, token).await {
+            Ok(mut done) if resident => {
+                done.notices.clear();
+                ForwardReply::Done(done)
+            }
             Ok(done) => ForwardReply::Done(done),
+            Err(error) if resident => ForwardReply::Refused(without_values(&error).into()),
             Err(error) => ForwardReply::Refused(error.into()),
         }
     }
