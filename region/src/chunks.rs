@@ -18,6 +18,9 @@ use tributary_storage::{Fingerprint, OriginId, Position};
 /// Rows that a walk reads at once.
 pub(crate) const PORTION_ROWS: usize = 4_096;
 
+/// How often the maximum of a bundle doubles while a stage cannot be sealed: with the defaults to half a message.
+const BUNDLE_DOUBLINGS_MAX: u32 = 2;
+
 /// Portions that are read for one chunk, however few of their rows are wanted.
 const PORTIONS_MAX: usize = 64;
 
@@ -31,6 +34,8 @@ pub(crate) struct Chunks {
     head: Bundle,
     first_sections: Vec<Section>,
     parts: VecDeque<Part>,
+    /// How often the stage was walked on, because too much had changed to seal it.
+    walks: u32,
     next: u32,
     kept: BTreeMap<u32, Bytes>,
 }
@@ -76,6 +81,7 @@ impl Chunks {
             first_sections: std::mem::take(&mut head.sections),
             head,
             parts,
+            walks: 0,
             next: 0,
             kept: BTreeMap::new(),
         }
@@ -84,9 +90,15 @@ impl Chunks {
     /// Names the stage. When `earlier` is an earlier part of it, the numbers of its chunks go on.
     pub(crate) fn begin(&mut self, stage: u64, earlier: Option<&Chunks>) {
         self.stage = stage;
-        self.next = earlier
-            .filter(|earlier| earlier.stage == stage)
-            .map_or(0, |earlier| earlier.next);
+        if let Some(earlier) = earlier.filter(|earlier| earlier.stage == stage) {
+            (self.next, self.walks) = (earlier.next, earlier.walks + 1);
+        }
+    }
+
+    /// How much may go in one bundle. The more often a stage was walked on the more: where much changes all the time, it
+    /// would never be sealed.
+    pub(crate) fn bundle_bytes_max(&self, bytes_max: usize) -> usize {
+        bytes_max << self.walks.min(BUNDLE_DOUBLINGS_MAX)
     }
 
     /// The origins, and how far the chunks bring each.

@@ -339,7 +339,10 @@ impl Region {
                 .for_each(|received| inbox.ask_again(&received.peer, &received.bundle));
             return Ok(());
         }
-        let read_at: Vec<&Frontier> = set.iter().map(|received| self.read_at(&received.bundle)).collect();
+        let read_at: Vec<&Frontier> = set
+            .iter()
+            .map(|received| self.read_at(&received.bundle))
+            .collect();
         match lacking(&set, &read_at, &reach) {
             Some(_) if reach.is_empty() => {
                 // Nothing is here yet. Those who had seen a tombstone have dropped it, another had not seen it when it cut
@@ -604,13 +607,10 @@ impl Region {
             self.hold_snapshot();
         }
         for (peer, tick, request) in due {
-            if self
-                .dataflow
-                .is_too_large(&request, self.config.link.bundle_bytes_max)
-            {
-                let chunks = self
-                    .dataflow
-                    .chunks(&request, tick, self.links.chunks_of(&peer))?;
+            let (earlier, bytes_max) = (self.links.chunks_of(&peer), self.config.link.bundle_bytes_max);
+            let bytes_max = earlier.map_or(bytes_max, |earlier| earlier.bundle_bytes_max(bytes_max));
+            if self.dataflow.is_too_large(&request, bytes_max) {
+                let chunks = self.dataflow.chunks(&request, tick, earlier)?;
                 self.links.stage(&peer, &request, chunks);
                 continue;
             }

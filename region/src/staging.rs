@@ -203,13 +203,7 @@ impl Region {
     }
 
     /// Drops the stage that a bundle seals: its sender begins anew.
-    pub(crate) fn drop_stage_of(
-        &mut self,
-        peer: &str,
-        bundle: &Bundle,
-        now_ms: u64,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(crate) fn drop_stage_of(&mut self, peer: &str, bundle: &Bundle, now_ms: u64, out: &mut Vec<Effect>) {
         if bundle.chunk.is_sealing() {
             self.unstage(bundle.sender, now_ms, out);
             self.links.staged(peer, bundle.chunk.stage, 0, false, out);

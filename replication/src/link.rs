@@ -179,7 +179,7 @@ impl Link {
     pub fn new(peer: String, config: LinkConfig) -> Self {
         Self {
             peer,
-            outgoing: Outgoing::new(config.pending_keys_max),
+            outgoing: Outgoing::new(config.pending_keys_max, config.pending_bytes_max),
             incoming: Incoming::default(),
             config,
             state: LinkState::Disconnected,
@@ -428,6 +428,11 @@ impl Link {
             bytes_in: self.counts.bytes_in,
             bytes_out: self.counts.bytes_out,
             pending_keys: self.outgoing.keys_held(),
+            pending_bytes: self.outgoing.bytes_held(),
+            staged: self
+                .outgoing
+                .staging()
+                .map(|staging| (staging.acked, staging.made)),
             rescan: self.outgoing.is_forgotten(),
             in_flight: self.outgoing.in_flight(),
             acked: self.outgoing.acked(),

@@ -37,7 +37,7 @@ pub enum Control {
 
 impl Control {
     /// All of them.
-    pub const ALL: [Control; 13] = [
+    pub const ALL: [Control; 14] = [
         Control::AckBeforeSync,
         Control::SkipDuplicateCheck,
         Control::MergeByAdding,
@@ -184,6 +184,8 @@ pub struct Limits {
     pub sealed_records_max: usize,
     /// Changed keys that a link remembers.
     pub pending_keys_max: usize,
+    /// Bytes of changed keys that a link remembers.
+    pub pending_bytes_max: usize,
     /// Bundles that a link has under way.
     pub window_bundles_max: usize,
     /// Bytes of rows beyond which a bundle goes in chunks.
@@ -312,6 +314,7 @@ impl Options {
                 window_chunks_max: *stages.pick(&[4, 16]),
                 apply_rows_max: *stages.pick(&[1, 5, 16_384]),
                 stage_keep_ms: *stages.pick(&[100, 600_000]),
+                pending_bytes_max: *stages.pick(&[300, 64 << 20, 64 << 20]),
                 collect_every_ms: *room.pick(&[20, 100, 1_000]),
             },
             sql_views: *rng.pick(&[60, 90, 100]),

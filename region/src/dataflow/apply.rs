@@ -378,7 +378,10 @@ impl Dataflow {
         let views = self.views.values_mut().flat_map(ViewState::spillable);
         let slots = self.slots.values_mut().flat_map(|slots| slots.set.spillable());
         let stages = self.stages.values_mut().flat_map(super::Stage::spillable);
-        let applying = self.applying.iter_mut().flat_map(super::stages::Applying::spillable);
+        let applying = self
+            .applying
+            .iter_mut()
+            .flat_map(super::stages::Applying::spillable);
         let mut rows: Vec<&mut dyn Spill> = views.chain(slots).chain(stages).chain(applying).collect();
         if area.budget() == 0 {
             let moved = rows.iter_mut().try_for_each(|rows| rows.spill_all(&*area));

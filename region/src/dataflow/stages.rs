@@ -133,7 +133,9 @@ impl Queued {
         self.next = to;
         let rows = match &self.object {
             SectionObject::Slots(_) => {
-                let deleted = rows.column_by_name(DELETED).expect("slots say whether they are deleted");
+                let deleted = rows
+                    .column_by_name(DELETED)
+                    .expect("slots say whether they are deleted");
                 let wanted = match self.deleting {
                     true => deleted.as_boolean().clone(),
                     false => not(deleted.as_boolean()).expect("a mask can be negated"),
@@ -232,6 +234,11 @@ impl Dataflow {
         self.stages.get(&sender)
     }
 
+    /// The bytes of all chunks that are held, encoded.
+    pub fn staged_bytes(&self) -> u64 {
+        self.stages.values().map(|stage| stage.bytes).sum()
+    }
+
     /// Whether a sealed stage is not applied in full yet. What is here then is of no one moment: it must not be shown.
     pub fn is_applying(&self) -> bool {
         self.applying.is_some()
@@ -247,7 +254,8 @@ impl Dataflow {
             .get(&sender)
             .is_none_or(|stage| stage.id != chunk.stage);
         if is_other {
-            self.stages.insert(sender, Stage::new(chunk.stage, bundle.frontier.clone()));
+            self.stages
+                .insert(sender, Stage::new(chunk.stage, bundle.frontier.clone()));
         }
         let stage = self.stages.get_mut(&sender).expect("just made sure of");
         if chunk.number != stage.chunks && !self.defects.replication.torn_stages {
@@ -289,13 +297,7 @@ impl Dataflow {
     }
 
     /// Queues what a sealed stage has of `origin`, of which everything up to `known` is here.
-    pub(super) fn queue_stage(
-        &mut self,
-        stage: &mut Stage,
-        origin: OriginId,
-        known: Epoch,
-        record: &Sealed,
-    ) {
+    pub(super) fn queue_stage(&mut self, stage: &mut Stage, origin: OriginId, known: Epoch, record: &Sealed) {
         let keys = stage.rows.keys().filter(|(_, of)| *of == origin);
         let keys: Vec<_> = keys.cloned().collect();
         let to = stage.ranges.get(&origin).copied().unwrap_or_default();

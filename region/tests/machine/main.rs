@@ -7,6 +7,7 @@ mod incarnations;
 mod members;
 mod residency;
 mod sources;
+mod stages;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

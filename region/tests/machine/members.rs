@@ -321,6 +321,11 @@ impl Cluster {
         Some(rows)
     }
 
+    /// What a region has sealed.
+    pub(super) fn log(&self, name: &str) -> &[Record] {
+        &self.nodes[name].log
+    }
+
     /// Why a region did not send bundles.
     pub(super) fn withheld(&self, name: &str) -> &[String] {
         &self.nodes[name].withheld

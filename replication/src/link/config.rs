@@ -16,6 +16,8 @@ pub struct LinkConfig {
     pub window_bytes_max: usize,
     /// Changed keys that are remembered; past it they are forgotten and the runs are read instead.
     pub pending_keys_max: usize,
+    /// About the most bytes of remembered keys, as above.
+    pub pending_bytes_max: usize,
     /// The most bytes of one bundle; a larger one stops the link.
     pub message_bytes_max: usize,
     /// The most bytes of rows, unpacked, that are cut for one bundle; more goes as a stage.
@@ -54,6 +56,7 @@ impl Default for LinkConfig {
             window_bundles_max: 8,
             window_bytes_max: MESSAGE_BYTES_MAX,
             pending_keys_max: 1_000_000,
+            pending_bytes_max: 64 << 20,
             message_bytes_max: MESSAGE_BYTES_MAX,
             bundle_bytes_max: 32 << 20,
             chunk_bytes_max: 1 << 20,

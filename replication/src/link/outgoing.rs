@@ -26,32 +26,56 @@ use crate::lattice::Lattice;
 use crate::link::staging::Staging;
 use crate::link::{CutRequest, OriginChanges};
 
+/// What a remembered key takes beside its own bytes.
+const KEY_BYTES: usize = 48;
+
 /// Changed keys.
 #[derive(Clone, Debug)]
 pub(crate) enum ChangedKeys {
     /// Per object the keys; none where stamps tell.
-    Known(BTreeMap<SectionObject, Option<KeySet>>),
+    Known {
+        objects: BTreeMap<SectionObject, Option<KeySet>>,
+        /// About what the keys take; some may be counted twice.
+        bytes: usize,
+    },
     /// Too many, or never known: only the runs can tell.
     Forgotten,
 }
 
 impl ChangedKeys {
     fn none() -> Self {
-        Self::Known(BTreeMap::new())
+        Self::Known {
+            objects: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Known { bytes, .. } => *bytes,
+            Self::Forgotten => 0,
+        }
     }
 
     fn count(&self) -> usize {
         match self {
-            Self::Known(objects) => objects.values().flatten().map(KeySet::len).sum(),
+            Self::Known { objects, .. } => objects.values().flatten().map(KeySet::len).sum(),
             Self::Forgotten => 0,
         }
     }
 
     fn join(&mut self, other: ChangedKeys) {
         match (&mut *self, other) {
-            (Self::Known(mine), Self::Known(theirs)) => {
+            (
+                Self::Known { objects, bytes },
+                Self::Known {
+                    objects: theirs,
+                    bytes: more,
+                },
+            ) => {
+                *bytes += more;
                 for (object, keys) in theirs {
-                    let known = mine.entry(object).or_insert_with(|| Some(KeySet::new()));
+                    let known = objects.entry(object).or_insert_with(|| Some(KeySet::new()));
                     match (&mut *known, keys) {
                         (Some(known), Some(keys)) => known.extend(keys),
                         _ => *known = None,
@@ -89,6 +113,7 @@ pub(crate) struct Outgoing {
     pending: ChangedKeys,
     pending_count: usize,
     keys_max: usize,
+    bytes_max: usize,
     /// The sets, when known, hold every change after this epoch.
     reaches_to: Epoch,
     /// The newest change that was told.
@@ -106,13 +131,14 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(crate) fn new(keys_max: usize) -> Self {
+    pub(crate) fn new(keys_max: usize, bytes_max: usize) -> Self {
         Self {
             own: None,
             // After a restart nobody knows what changed since the peer's last acknowledgement.
             pending: ChangedKeys::Forgotten,
             pending_count: 0,
             keys_max,
+            bytes_max,
             reaches_to: Epoch(0),
             changed_to: Epoch(0),
             sent: Epoch(0),
@@ -226,6 +252,18 @@ impl Outgoing {
                 .sum::<usize>()
     }
 
+    /// About the bytes that these keys take.
+    pub(crate) fn bytes_held(&self) -> usize {
+        let in_flight = self.in_flight.iter().filter_map(|bundle| bundle.keys.as_ref());
+        let outstanding = self.outstanding.iter().filter_map(|cut| cut.keys.as_ref());
+        let sent = in_flight.chain(outstanding).map(ChangedKeys::bytes);
+        self.pending.bytes() + sent.sum::<usize>()
+    }
+
+    fn is_beyond_caps(&self) -> bool {
+        self.keys_held() > self.keys_max || self.bytes_held() > self.bytes_max
+    }
+
     /// Whether the changed keys are not known, so that the next cut reads the runs.
     pub(crate) fn is_forgotten(&self) -> bool {
         matches!(self.pending, ChangedKeys::Forgotten)
@@ -255,7 +293,11 @@ impl Outgoing {
     /// Own changes up to `epoch`.
     pub(crate) fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Changed>) {
         self.changed_to = self.changed_to.max(epoch);
-        let ChangedKeys::Known(pending) = &mut self.pending else {
+        let ChangedKeys::Known {
+            objects: pending,
+            bytes,
+        } = &mut self.pending
+        else {
             return;
         };
         for (object, changed) in changes {
@@ -270,11 +312,12 @@ impl Outgoing {
             for key in keys.iter() {
                 if !known.contains(key) {
                     known.insert(key.into());
+                    *bytes += key.len() + KEY_BYTES;
                     self.pending_count += 1;
                 }
             }
         }
-        if self.keys_held() > self.keys_max {
+        if self.is_beyond_caps() {
             self.forget();
         }
     }
@@ -370,7 +413,7 @@ impl Outgoing {
             let taken = std::mem::replace(&mut self.pending, ChangedKeys::none());
             self.pending_count = 0;
             let changes = match &taken {
-                ChangedKeys::Known(objects) => OriginChanges::Of(
+                ChangedKeys::Known { objects, .. } => OriginChanges::Of(
                     objects
                         .iter()
                         .map(|(object, keys)| (object.clone(), self.changes(keys)))
@@ -473,7 +516,7 @@ impl Outgoing {
     fn put_back(&mut self, keys: ChangedKeys) {
         self.pending.join(keys);
         self.pending_count = self.pending.count();
-        if self.keys_held() > self.keys_max {
+        if self.is_beyond_caps() {
             self.forget();
         }
     }

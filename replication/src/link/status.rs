@@ -73,6 +73,10 @@ pub struct LinkStatus {
     pub bytes_out: u64,
     /// Changed keys held for the peer, in flight included.
     pub pending_keys: usize,
+    /// About the bytes that they take.
+    pub pending_bytes: usize,
+    /// Of a range that is on its way in chunks: how many of them are durable at the peer, and how many were sent.
+    pub staged: Option<(u32, u32)>,
     /// Whether the changed keys are not known, so that the next bundle is read from the runs.
     pub rescan: bool,
     /// Bundles that wait for an acknowledgement.

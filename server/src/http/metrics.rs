@@ -79,6 +79,10 @@ fn describe() {
         "tributary_link_pending_keys",
         "Changed keys the peer has not acknowledged"
     );
+    describe_gauge!(
+        "tributary_link_pending_bytes",
+        "About the memory that these keys take"
+    );
     describe_gauge!("tributary_view_state_rows", "Rows of operator state of each view");
     describe_gauge!(
         "tributary_view_state_bytes",
@@ -112,6 +116,7 @@ pub(super) fn observe(snapshot: &Snapshot) {
         gauge!("tributary_link_peer_bytes", "peer" => peer.clone(), "direction" => "out")
             .set(link.bytes_out as f64);
         gauge!("tributary_link_pending_keys", "peer" => peer.clone()).set(link.pending_keys as f64);
+        gauge!("tributary_link_pending_bytes", "peer" => peer.clone()).set(link.pending_bytes as f64);
     }
     for (id, view) in &snapshot.views {
         let Some(object) = snapshot.catalog.by_id(*id) else {

@@ -110,6 +110,7 @@ impl Node {
         config.backfill_rows_max = options.limits.backfill_rows_max;
         config.sealed_records_max = options.limits.sealed_records_max;
         config.link.pending_keys_max = options.limits.pending_keys_max;
+        config.link.pending_bytes_max = options.limits.pending_bytes_max;
         config.link.window_bundles_max = options.limits.window_bundles_max;
         config.link.bundle_bytes_max = options.limits.bundle_bytes_max;
         config.link.chunk_bytes_max = options.limits.chunk_bytes_max;
