@@ -610,6 +610,10 @@ impl Region {
             let (earlier, bytes_max) = (self.links.chunks_of(&peer), self.config.link.bundle_bytes_max);
             let bytes_max = earlier.map_or(bytes_max, |earlier| earlier.bundle_bytes_max(bytes_max));
             if self.dataflow.is_too_large(&request, bytes_max) {
+                if !self.links.may_stage(&peer) {
+                    self.links.abandon(&peer, request);
+                    continue;
+                }
                 let chunks = self.dataflow.chunks(&request, tick, earlier)?;
                 self.links.stage(&peer, &request, chunks);
                 continue;

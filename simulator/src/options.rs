@@ -312,7 +312,7 @@ impl Options {
                 bundle_bytes_max: *stages.pick(&[300, 1_000, 5_000, 32 << 20]),
                 chunk_bytes_max: *stages.pick(&[200, 1_000]),
                 window_chunks_max: *stages.pick(&[4, 16]),
-                apply_rows_max: *stages.pick(&[1, 5, 16_384]),
+                apply_rows_max: *stages.pick(&[3, 40, 16_384]),
                 stage_keep_ms: *stages.pick(&[100, 600_000]),
                 pending_bytes_max: *stages.pick(&[300, 64 << 20, 64 << 20]),
                 collect_every_ms: *room.pick(&[20, 100, 1_000]),

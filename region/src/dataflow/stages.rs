@@ -339,13 +339,14 @@ impl Dataflow {
     pub fn apply_portion(&mut self, rows_max: usize) -> Result<Stepped> {
         let mut left = rows_max.max(1);
         let mut all = Stepped::default();
+        let mut begun = Vec::new();
         while left > 0
             && let Some(applying) = &mut self.applying
         {
             let mut gathered = Gathered::default();
             gathered.stepped.backfills.clone_from(&applying.backfills);
             let Some(queued) = applying.queue.front_mut() else {
-                self.end_applying(&mut all)?;
+                begun = self.end_applying(&mut all);
                 break;
             };
             let Some((rows, looked_at)) = queued.portion(left) else {
@@ -366,19 +367,22 @@ impl Dataflow {
         if let Some(origin) = self.origin.filter(|_| all.announced) {
             self.frontier.advance(origin, Epoch(self.position.0));
         }
+        // What the jobs read are sealed runs.
         self.seal_traces();
         self.spill();
+        self.begin_backfills(&begun)?;
         Ok(all)
     }
 
-    fn end_applying(&mut self, all: &mut Stepped) -> Result<()> {
+    /// Ends the application of a stage. Returns the views whose jobs begin with the state after it.
+    fn end_applying(&mut self, all: &mut Stepped) -> Vec<ObjectId> {
         let Some(done) = self.applying.take() else {
-            return Ok(());
+            return Vec::new();
         };
         let mut gathered = Gathered::default();
         self.record_conflicts(done.lost, done.at, &mut gathered);
         join_changes(all, gathered.stepped);
-        self.begin_backfills(&done.backfills)
+        done.backfills
     }
 
     /// The stages as a checkpoint holds them: a blob, and rows by name.

@@ -200,6 +200,11 @@ impl Outgoing {
     /// What was to be cut goes in chunks, as the stage of this name or as more of the one there is: all of `included`.
     /// Returns the stage; `None` when the cut was asked for before a rewind or in another session.
     pub(crate) fn stage(&mut self, number: u64, included: &[Included], name: u64) -> Option<u64> {
+        if self.is_sealing() {
+            // What the sealing bundle brings is in no chunk: until it is known to be there, nothing can be added.
+            self.abandon(number);
+            return None;
+        }
         let cut = self.outstanding.take_if(|cut| cut.number == number)?;
         let own = included.iter().find(|included| Some(included.origin) == self.own);
         if let Some(keys) = cut.keys
@@ -214,6 +219,11 @@ impl Outgoing {
             (self.sent, self.reaches_to) = (own.to, own.to);
         }
         Some(stage)
+    }
+
+    /// Whether the bundle that seals a stage is under way.
+    pub(crate) fn is_sealing(&self) -> bool {
+        self.staging.as_ref().is_some_and(|staging| staging.sealed)
     }
 
     /// The stage is of no use any more: what it held is sent anew.

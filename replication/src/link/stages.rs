@@ -42,6 +42,11 @@ impl Link {
         }
     }
 
+    /// Whether a stage can be begun or gone on with.
+    pub fn may_stage(&self) -> bool {
+        !self.outgoing.is_sealing()
+    }
+
     /// What is under way in chunks will not be sent: it is asked for anew.
     pub fn drop_stage(&mut self) {
         self.outgoing.drop_staging();
