@@ -123,3 +123,58 @@ impl Link {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tributary_storage::{ChainHash, ObjectId, OriginId, RegionId};
+
+    use crate::bundle::{Included, SectionObject};
+    use crate::changes::Changed;
+    use crate::frontier::{Epoch, Frontier};
+    use crate::link::outgoing::Outgoing;
+
+    #[test]
+    fn nothing_is_added_to_a_stage_while_its_seal_is_under_way() {
+        let own = OriginId::first(RegionId(1));
+        let upto = |epoch| Frontier::from_iter([(own, Epoch(epoch))]);
+        let range = |from, to| {
+            [Included {
+                origin: own,
+                from: Epoch(from),
+                to: Epoch(to),
+                chain: ChainHash([0; 16]),
+            }]
+        };
+        let keys: BTreeMap<_, _> = BTreeMap::from([(
+            SectionObject::Rows(ObjectId(1)),
+            Changed::Keys([b"key".to_vec()].into_iter().collect()),
+        )]);
+        let mut outgoing = Outgoing::new(10, 10_000);
+        outgoing.restart(Some(own), Epoch(0), Frontier::new());
+        outgoing.changed(Epoch(5), &keys);
+        let cut = outgoing.cut(&upto(5), None).expect("there is something to say");
+        assert_eq!(outgoing.stage(cut.number, &range(0, 5), 7), Some(7));
+        let staging = outgoing.staging_mut().expect("just begun");
+        staging.sent(1);
+        assert!(staging.learn(1, 2, 1));
+        staging.whole = true;
+        outgoing.changed(Epoch(6), &keys);
+        let seal = outgoing.cut(&upto(6), None).expect("the seal");
+        assert_eq!(seal.seal, Some((7, 1)));
+        assert!(outgoing.made(seal.number, &range(0, 6), 10, 3));
+        // What follows must not go in chunks of a stage that lacks what is in the seal.
+        outgoing.changed(Epoch(8), &keys);
+        let next = outgoing.cut(&upto(8), None).expect("an ordinary bundle");
+        assert_eq!(next.seal, None);
+        assert_eq!(outgoing.stage(next.number, &range(6, 8), 8), None);
+        assert!(
+            !outgoing.is_cutting() && outgoing.keys_held() > 0,
+            "it is asked for again"
+        );
+        outgoing.learn(upto(6));
+        let next = outgoing.cut(&upto(8), None).expect("again");
+        assert_eq!(outgoing.stage(next.number, &range(6, 8), 8), Some(8));
+    }
+}
