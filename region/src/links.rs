@@ -211,10 +211,14 @@ impl Links {
         }
     }
 
-    /// Time has passed.
-    pub fn poll(&mut self, view: &View<'_>, out: &mut Vec<Effect>) {
+    /// Time has passed. `backlog` is how much of the room for records that wait to be computed is taken, 0 to 100.
+    pub fn poll(&mut self, view: &View<'_>, backlog: u8, out: &mut Vec<Effect>) {
+        let pressure = backlog.max(self.inbox.fullness());
         for peer in self.peers() {
-            self.with_link(&peer, view, out, |link, local, effects| link.poll(local, effects));
+            self.with_link(&peer, view, out, |link, local, effects| {
+                link.set_pressure(pressure);
+                link.poll(local, effects);
+            });
         }
         let mut lacks = self.inbox.lacks(view.frontier);
         lacks.extend(self.last_words(view));
@@ -263,6 +267,13 @@ impl Links {
         }
         let ask = |(origin, (epoch, peer)): (OriginId, (Epoch, &str))| (peer.to_owned(), origin, epoch);
         known.into_iter().map(ask).collect()
+    }
+
+    /// The connected member that is behind most, and by how many milliseconds.
+    pub fn slowest(&self, now_ms: u64) -> Option<(&str, u64)> {
+        let lags = self.links.iter();
+        let lags = lags.filter_map(|(peer, link)| Some((peer.as_str(), link.lag_ms(now_ms)?)));
+        lags.max_by_key(|(_, lag_ms)| *lag_ms)
     }
 
     /// Own changes of a step.

@@ -157,8 +157,15 @@ impl Region {
     fn try_step(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) -> Result<()> {
         match input {
             Input::Commits(submissions) => {
+                let slowest = self.links.slowest(now_ms);
+                let mut decided = Vec::new();
                 for group in commits::groups(submissions) {
-                    let decided = self.sequencer.commit(now_ms, group, &self.config, &self.dataflow);
+                    decided.push(
+                        self.sequencer
+                            .commit(now_ms, group, slowest, &self.config, &self.dataflow),
+                    );
+                }
+                for decided in decided {
                     self.answer_all(decided, out);
                 }
             }
@@ -203,7 +210,7 @@ impl Region {
             Input::Persisted { position } => self.outbound.persist(position),
             Input::Timer => {
                 let view = view(&self.dataflow, &self.published.frontier, now_ms);
-                self.links.poll(&view, out);
+                self.links.poll(&view, self.sequencer.backlog(&self.config), out);
                 self.collect(now_ms, out);
                 self.cut_if_level(now_ms, out)?;
                 if now_ms.saturating_sub(self.status_ms) >= STATUS_PERIOD_MS || now_ms < self.status_ms {

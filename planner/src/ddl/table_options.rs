@@ -11,7 +11,7 @@ use crate::types::SqlType;
 const NAMES: &str = "residency, min_group_size, tombstones_max, backpressure and lag_max";
 
 /// Options that are kept but that nothing obeys yet: each leaves this list with what obeys it.
-const NOT_YET: &[&str] = &["tombstones_max", "backpressure", "lag_max"];
+const NOT_YET: &[&str] = &["tombstones_max"];
 
 /// Gives options values.
 pub(super) fn set(options: &mut TableOptions, given: &BTreeMap<String, String>) -> Result<(), PlanError> {

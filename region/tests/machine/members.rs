@@ -31,6 +31,8 @@ pub(super) struct Cluster {
     connected: BTreeSet<(String, String)>,
     /// Pairs that cannot reach each other.
     cut: BTreeSet<(String, String)>,
+    /// From whom to whom no bundle arrives, though everything else does.
+    slow: BTreeSet<(String, String)>,
     under_way: VecDeque<(String, String, Message)>,
     now_ms: u64,
     tokens: u64,
@@ -43,6 +45,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             connected: BTreeSet::new(),
             cut: BTreeSet::new(),
+            slow: BTreeSet::new(),
             under_way: VecDeque::new(),
             now_ms: START_MS,
             tokens: 0,
@@ -115,6 +118,15 @@ impl Cluster {
             self.step(a, Input::Disconnected { peer: b.to_owned() });
             self.step(b, Input::Disconnected { peer: a.to_owned() });
         }
+    }
+
+    /// Bundles from one region to another are under way for as long as this is so.
+    pub(super) fn slow_down(&mut self, from: &str, to: &str, slow: bool) {
+        let pair = (from.to_owned(), to.to_owned());
+        match slow {
+            true => self.slow.insert(pair),
+            false => self.slow.remove(&pair),
+        };
     }
 
     /// Two regions can reach each other again.
@@ -198,7 +210,10 @@ impl Cluster {
                     true => (from.clone(), to.clone()),
                     false => (to.clone(), from.clone()),
                 };
-                if self.connected.contains(&pair) {
+                let is_late = self.slow.contains(&(from.clone(), to.clone()));
+                if is_late && matches!(message, Message::Bundle(_)) {
+                    self.under_way.push_back((from, to, message));
+                } else if self.connected.contains(&pair) {
                     self.step(&to, Input::Message { peer: from, message });
                 }
             }
