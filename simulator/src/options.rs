@@ -227,6 +227,8 @@ pub struct Options {
     pub compared: u64,
     /// Whether the residency of some REGIONAL tables is enforced.
     pub enforced: bool,
+    /// Whether some tables are written only while connected regions are near.
+    pub sheds: bool,
     /// The deliberate fault, if any.
     pub control: Option<Control>,
 }
@@ -297,6 +299,7 @@ impl Options {
             sql_views: *rng.pick(&[60, 90, 100]),
             compared: 6,
             enforced: Rng::new(seed).fork("residency").percent(25),
+            sheds: Rng::new(seed).fork("backpressure").percent(25),
             control: None,
         }
     }

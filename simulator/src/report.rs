@@ -151,6 +151,7 @@ impl Report {
         self.ledger.submitted += ledger.submitted;
         self.ledger.acknowledged += ledger.acknowledged;
         self.ledger.conflicts += ledger.conflicts;
+        self.ledger.behind += ledger.behind;
         self.ledger.refused += ledger.refused;
         self.ledger.lost += ledger.lost;
         self.ledger.superseded += ledger.superseded;
@@ -167,7 +168,7 @@ impl Report {
     }
 
     /// What a suite must have seen, with how often it did.
-    pub fn required(&self) -> [(&'static str, u64); 28] {
+    pub fn required(&self) -> [(&'static str, u64); 29] {
         [
             ("relays", self.regions.relayed),
             ("joint applications", self.regions.joint_applications),
@@ -175,6 +176,7 @@ impl Report {
             ("lost flushes", self.lost_writes),
             ("conflicts", self.regions.conflicts),
             ("retractions", self.regions.retractions),
+            ("commits refused while a region was behind", self.ledger.behind),
             ("tombstones dropped", self.regions.collected),
             ("conflicts in their table", self.conflicts_found),
             ("tables with residency enforced", self.enforced_tables),

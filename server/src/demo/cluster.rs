@@ -192,6 +192,11 @@ impl Cluster {
         }
     }
 
+    /// Has what regions say to each other be under way for so long.
+    pub fn set_delay(&self, one_way: Duration) {
+        self.proxies.values().for_each(|proxy| proxy.set_delay(one_way));
+    }
+
     /// Bytes that the proxies of a region carried so far.
     pub fn wire_bytes_of(&self, region: &str) -> u64 {
         self.proxies_of(region).map(Proxy::bytes).sum()

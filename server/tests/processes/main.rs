@@ -6,6 +6,7 @@
 // The tests wait for real processes.
 #![allow(clippy::disallowed_methods)]
 
+mod backpressure;
 mod far;
 mod file_source;
 mod members;
