@@ -16,7 +16,7 @@ const ROW_BYTES: usize = 4_000;
 
 /// A row that compresses badly.
 fn insert(table: &str, id: u32) -> String {
-    let mut state = u64::from(id) * 0x9E37_79B9_7F4A_7C15 + 1;
+    let mut state = u64::from(id).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut hex = String::with_capacity(ROW_BYTES + 16);
     while hex.len() < ROW_BYTES {
         state ^= state << 13;
