@@ -30,6 +30,8 @@ pub(super) struct Cluster {
     connected: BTreeSet<(String, String)>,
     /// Pairs that cannot reach each other.
     cut: BTreeSet<(String, String)>,
+    /// To these no bundle comes through.
+    deaf: BTreeSet<String>,
     under_way: VecDeque<(String, String, Message)>,
     now_ms: u64,
     tokens: u64,
@@ -42,6 +44,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             connected: BTreeSet::new(),
             cut: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             under_way: VecDeque::new(),
             now_ms: START_MS,
             tokens: 0,
@@ -120,6 +123,14 @@ impl Cluster {
         self.cut.remove(&(a.to_owned(), b.to_owned()));
     }
 
+    /// Has bundles to a region lost from now on, or arrive again.
+    pub(super) fn set_deaf(&mut self, name: &str, deaf: bool) {
+        match deaf {
+            true => drop(self.deaf.insert(name.to_owned())),
+            false => drop(self.deaf.remove(name)),
+        }
+    }
+
     pub(super) fn connect_all(&mut self) {
         let names: Vec<String> = self.nodes.keys().cloned().collect();
         for a in &names {
@@ -195,7 +206,8 @@ impl Cluster {
                     true => (from.clone(), to.clone()),
                     false => (to.clone(), from.clone()),
                 };
-                if self.connected.contains(&pair) {
+                let is_heard = !matches!(message, Message::Bundle(_)) || !self.deaf.contains(&to);
+                if self.connected.contains(&pair) && is_heard {
                     self.step(&to, Input::Message { peer: from, message });
                 }
             }

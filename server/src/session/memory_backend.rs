@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tributary_planner::catalog::PlanSettings;
 use tributary_planner::ddl::plan_ddl;
 use tributary_planner::parse::parse;
+use tributary_region::dataflow::conflicts::ConflictId;
 use tributary_region::{
     Committed, Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, Submission, WriteSet,
 };
@@ -116,6 +117,10 @@ impl Backend for MemoryBackend {
 
     async fn commit(&self, writes: WriteSet) -> Result<Committed, Rejected> {
         self.submit(|token| Input::Commits(vec![Submission { token, writes }]))
+    }
+
+    async fn forget(&self, conflicts: Vec<ConflictId>) -> Result<Committed, Rejected> {
+        self.submit(|token| Input::Forget { token, conflicts })
     }
 
     async fn find(&self, id: [u8; 16]) -> Result<Option<Committed>, Rejected> {
