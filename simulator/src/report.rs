@@ -35,6 +35,8 @@ pub struct Report {
     pub crashes: u64,
     /// Partitions.
     pub partitions: u64,
+    /// Regions that were down for days.
+    pub absences: u64,
     /// Connections that ended.
     pub resets: u64,
     /// Writes that failed for want of space.
@@ -116,6 +118,7 @@ impl Report {
             (&mut self.checkpoints, run.checkpoints),
             (&mut self.crashes, run.crashes),
             (&mut self.partitions, run.partitions),
+            (&mut self.absences, run.absences),
             (&mut self.resets, run.resets),
             (&mut self.full_disks, run.full_disks),
             (&mut self.lost_writes, run.lost_writes),
@@ -235,10 +238,11 @@ impl Report {
                 ledger.superseded
             ),
             format!(
-                "faults: crashes {}, partitions {}, connections ended {}, full disks {}; messages {} (lost {}, \
+                "faults: crashes {}, partitions {}, absences {}, connections ended {}, full disks {}; messages {} (lost {}, \
                  doubled {}, overtaken {}, damaged {})",
                 self.crashes,
                 self.partitions,
+                self.absences,
                 self.resets,
                 self.full_disks,
                 network.sent,

@@ -183,3 +183,30 @@ fn who_compares_an_earlier_log_keeps_tombstones_until_that_is_done() {
     cluster.run(3_000);
     assert_eq!(tombstones(&cluster, "us").0, 0);
 }
+
+#[test]
+fn a_copy_that_went_another_way_is_found_out_though_it_is_further() {
+    let mut cluster = three();
+    let log = cluster.stop("ap");
+    cluster.start("ap", &["us", "eu"], log.clone(), |_| {});
+    cluster.run(600);
+    cluster.insert("ap", "t", &[(7, 1)]).expect("in");
+    cluster.run(400);
+    cluster.stop("ap");
+    let known = cluster.snapshot("us").frontier.clone();
+    // The copy runs alone for a while, and has more records by then than the others have seen of its twin.
+    cluster.cut("ap", "us");
+    cluster.cut("ap", "eu");
+    cluster.start("ap", &["us", "eu"], log, |_| {});
+    for key in 0..10 {
+        cluster.insert("ap", "t", &[(20 + key, 1)]).expect("in");
+    }
+    cluster.mend("ap", "us");
+    cluster.mend("ap", "eu");
+    cluster.run(600);
+    let reason = cluster.stopped("ap");
+    assert!(reason.contains("another history"), "{reason}");
+    for name in ["us", "eu"] {
+        assert_eq!(cluster.snapshot(name).frontier, known, "{name}");
+    }
+}

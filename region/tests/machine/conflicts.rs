@@ -2,7 +2,7 @@
 
 use tributary_region::Input;
 use tributary_region::dataflow::conflicts::{
-    CONFLICTS, CONFLICTS_MAX, Conflict, Reason, RecordedConflict, conflicts,
+    CONFLICTS, CONFLICTS_MAX, Conflict, Reason, RecordedConflict, conflicts, unheard,
 };
 use tributary_replication::{Epoch, Hlc};
 use tributary_storage::{ObjectId, OriginId, RegionId};
@@ -135,6 +135,13 @@ fn what_an_earlier_incarnation_recorded_keeps_a_place_however_late_it_comes() {
     cluster.cut("ap", "us");
     cluster.cut("eu", "us");
     record(&mut cluster, &[2, 3]);
+    // What is taken over when the log is given up: what nobody has heard of. us has missed what ap has.
+    let unheard_at = |cluster: &Cluster, at: &str| -> Vec<Conflict> {
+        let table = cluster.snapshot("eu").tables[&CONFLICTS].clone();
+        unheard(&table, RegionId(2), &cluster.snapshot(at).frontier)
+    };
+    assert_eq!(unheard_at(&cluster, "us"), [lost(2), lost(3)]);
+    assert!(unheard_at(&cluster, "ap").is_empty());
     assert_eq!(
         (recorded(&cluster, "us").len(), recorded(&cluster, "ap").len()),
         (1, 3)
