@@ -315,7 +315,8 @@ impl Region {
         // Whoever sends this will hear from our bundles what it lacks: the connection stays.
         for peer in self.links.inbox().drop_behind(&reach, self.collection.dropped()) {
             let reason =
-                "it lacks what the tombstones of are gone here, and may hold rows that were deleted".into();
+                "it has not seen all deletions that are forgotten here, and may hold rows that were deleted"
+                    .into();
             out.push(Effect::Refused { peer, reason });
         }
         let set = self.links.inbox().take_applicable(&reach);

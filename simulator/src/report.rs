@@ -111,7 +111,7 @@ impl Report {
         self.short_runs += u64::from(run.steps < STEPS_MIN);
         self.settle_ms_max = self.settle_ms_max.max(run.settle_ms_max);
         add_counts(&mut self.regions, &run.regions);
-        let sums: [(&mut u64, u64); 20] = [
+        let sums: [(&mut u64, u64); 21] = [
             (&mut self.steps, run.steps),
             (&mut self.simulated_ms, run.simulated_ms),
             (&mut self.publications, run.publications),

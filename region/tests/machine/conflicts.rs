@@ -138,7 +138,7 @@ fn what_an_earlier_incarnation_recorded_keeps_a_place_however_late_it_comes() {
     // What is taken over when the log is given up: what nobody has heard of. us has missed what ap has.
     let unheard_at = |cluster: &Cluster, at: &str| -> Vec<Conflict> {
         let table = cluster.snapshot("eu").tables[&CONFLICTS].clone();
-        unheard(&table, RegionId(2), &cluster.snapshot(at).frontier)
+        unheard(&table, RegionId(3), &cluster.snapshot(at).frontier)
     };
     assert_eq!(unheard_at(&cluster, "us"), [lost(2), lost(3)]);
     assert!(unheard_at(&cluster, "ap").is_empty());
