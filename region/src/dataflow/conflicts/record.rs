@@ -1,5 +1,5 @@
-//! Who writes the table of conflicts: the step that merges the winner of a conflict, the shell that gives a log up, and users
-//! that have conflicts removed.
+//! Who writes the table of conflicts: the step that merges the winner of a conflict, the shell that gives a log up,
+//! and users that have conflicts removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -103,9 +103,9 @@ impl Dataflow {
         }
     }
 
-    /// Somebody else has written rows of the table: an earlier incarnation of this region, or who has removed some of its
-    /// conflicts. One that was removed by who had not heard of it, since it stood in the place of another one, is recorded
-    /// again.
+    /// Somebody else has written rows of the table: an earlier incarnation of this region, or who has removed some of
+    /// its conflicts. One that was removed by who had not heard of it, since it stood in the place of another one, is
+    /// recorded again.
     pub(in crate::dataflow) fn conflicts_arrived(
         &mut self,
         rows: &RecordBatch,
