@@ -26,7 +26,7 @@ use tributary_planner::catalog::CatalogChange;
 use tributary_replication::{Frontier, Hlc, TableWrites};
 use tributary_storage::{ObjectId, Position};
 
-use crate::dataflow::conflicts::Conflict;
+use crate::dataflow::conflicts::{Conflict, ConflictId};
 use crate::error::{RegionError, Result};
 use crate::tokens::CommitToken;
 
@@ -63,6 +63,8 @@ pub enum Entry {
     Attach(ObjectId),
     /// Writes that were lost, as the shell has found out: to be recorded.
     Lost(Vec<Conflict>),
+    /// Conflicts that a user has had removed from the table of conflicts.
+    Forget(Vec<ConflictId>),
     /// Every member has acknowledged everything up to `stable`: tombstones of writes up to there go.
     Collect {
         /// Up to where.
@@ -80,6 +82,7 @@ impl Entry {
             }
             Self::Source { from, to, .. } => to - from,
             Self::Lost(conflicts) => conflicts.len() as u64,
+            Self::Forget(conflicts) => conflicts.len() as u64,
             Self::Catalog(_) | Self::Joined | Self::Bundles(_) | Self::Attach(_) | Self::Collect { .. } => 0,
         }
     }
@@ -147,6 +150,7 @@ enum Stored {
         stable: Frontier,
     },
     Lost(Vec<Conflict>),
+    Forget(Vec<ConflictId>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -187,6 +191,7 @@ impl Timed {
             }
             Entry::Attach(view) => Stored::Attach(*view),
             Entry::Lost(conflicts) => Stored::Lost(conflicts.clone()),
+            Entry::Forget(conflicts) => Stored::Forget(conflicts.clone()),
             Entry::Collect { stable } => Stored::Collect {
                 stable: stable.clone(),
             },
@@ -249,6 +254,7 @@ impl Timed {
             }
             Stored::Attach(view) => Entry::Attach(view),
             Stored::Lost(conflicts) => Entry::Lost(conflicts),
+            Stored::Forget(conflicts) => Entry::Forget(conflicts),
             Stored::Collect { stable } => Entry::Collect { stable },
             Stored::Source {
                 source,

@@ -80,6 +80,7 @@ impl Region {
             dataflow.tokens.clone(),
         );
         let published = Arc::new(dataflow.snapshot());
+        let collection = Collection::new(dataflow.collected().clone());
         let mut region = Self {
             links: Links::new(&config),
             outbound: Outbound::new(last),
@@ -90,7 +91,7 @@ impl Region {
             status_ms: 0,
             members_version: 0,
             agreed_since_ms: None,
-            collection: Collection::default(),
+            collection,
             checkpoint_due: false,
             gathering: None,
             stopped: false,
@@ -180,9 +181,17 @@ impl Region {
                 self.answer_all(found, out);
             }
             Input::Lost { token, conflicts } => {
+                let entry = Entry::Lost(conflicts);
                 let sealed = self
                     .sequencer
-                    .lost(now_ms, conflicts, &self.config, &self.dataflow);
+                    .conflicts(now_ms, entry, &self.config, &self.dataflow);
+                self.answer(token, sealed, out);
+            }
+            Input::Forget { token, conflicts } => {
+                let entry = Entry::Forget(conflicts);
+                let sealed = self
+                    .sequencer
+                    .conflicts(now_ms, entry, &self.config, &self.dataflow);
                 self.answer(token, sealed, out);
             }
             Input::Ddl {
@@ -222,6 +231,7 @@ impl Region {
             Input::Gather { rows_max } => self.gather(rows_max),
             Input::Checkpointed { position } => out.push(Effect::Truncate(Position(position.0 + 1))),
             Input::DiskFull(full) => self.sequencer.set_disk_full(full),
+            Input::TakenOver => self.config.keeps_tombstones = false,
         }
         self.release(now_ms, out);
         Ok(())
@@ -309,6 +319,13 @@ impl Region {
         if let Some(origin) = self.dataflow.origin() {
             reach.advance(origin, self.dataflow.frontier().get(origin));
         }
+        // Whoever sends this will hear from our bundles what it lacks: the connection stays.
+        for peer in self.links.inbox().drop_behind(&reach, self.collection.dropped()) {
+            let reason =
+                "it has not seen all deletions that are forgotten here, and may hold rows that were deleted"
+                    .into();
+            out.push(Effect::Refused { peer, reason });
+        }
         let set = self.links.inbox().take_applicable(&reach);
         if set.is_empty() {
             return Ok(());
@@ -344,6 +361,8 @@ impl Region {
                 }
             }
             Ok(valid) => {
+                let bundles = valid.bundles.iter();
+                bundles.for_each(|bundle| self.collection.drops(&bundle.collected));
                 let record = self
                     .sequencer
                     .bundles(now_ms, valid, |table| self.dataflow.key_encoder(table));
@@ -428,7 +447,11 @@ impl Region {
             return;
         };
         let is_due = self.collection.is_due(now_ms, self.config.collect_every_ms);
-        if !is_due || !self.sequencer.is_level() || self.sequencer.is_disk_full() {
+        if self.config.keeps_tombstones
+            || !is_due
+            || !self.sequencer.is_level()
+            || self.sequencer.is_disk_full()
+        {
             return;
         }
         let links = self.links.status();
@@ -448,6 +471,9 @@ impl Region {
                 let region = catalog.regions.get(&sender.region);
                 region.is_some_and(|def| def.is_member() && def.incarnation == sender.incarnation)
             });
+            if !self.config.defects.collect_early {
+                self.collection.drops(&stable);
+            }
             let (record, _) = self.sequencer.seal(now_ms, Entry::Collect { stable });
             out.push(append(record));
         }

@@ -14,7 +14,6 @@ use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Rec
 use crate::commits::{self, Decided, Submission, Taken};
 use crate::config::RegionConfig;
 use crate::dataflow::Dataflow;
-use crate::dataflow::conflicts::Conflict;
 use crate::effect::Rejected;
 use crate::entry::{Entry, Timed};
 use crate::overlay::{Overlay, OverlayVersion};
@@ -270,17 +269,17 @@ impl Sequencer {
         Ok(sealed)
     }
 
-    /// Seals writes that were lost.
-    pub fn lost(
+    /// Seals an entry that touches nothing but the table of conflicts.
+    pub fn conflicts(
         &mut self,
         now_ms: u64,
-        conflicts: Vec<Conflict>,
+        entry: Entry,
         config: &RegionConfig,
         dataflow: &Dataflow,
     ) -> Result<(Record, Hlc), Rejected> {
         let origin = dataflow.writes_as().ok_or(Rejected::Joining)?;
         self.admit_record(origin, config)?;
-        Ok(self.seal(now_ms, Entry::Lost(conflicts)))
+        Ok(self.seal(now_ms, entry))
     }
 
     /// The checks that need nothing but the region's own state.
@@ -355,8 +354,8 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Whether the rows that are to be deleted have room for their tombstones. `deletes` counts those of the submissions
-    /// that go into the same record.
+    /// Whether the rows that are to be deleted have room for their tombstones. `deletes` counts for each table the tombstones
+    /// that are held, sealed, and come with submissions that go into the same record.
     fn admit_deletes(
         &self,
         writes: &WriteSet,
@@ -369,18 +368,18 @@ impl Sequencer {
             let count = change.writes.deleted.true_count();
             (is_global && count > 0).then_some((*table, count))
         };
+        let tombstones_max = config.tombstones_max;
         for (table, count) in writes.tables.iter().filter_map(deleting) {
-            let tombstones_max = config.tombstones_max;
-            let here = deletes.entry(table).or_default();
-            let held = dataflow.tombstones_of(table) + self.sealed_deletes(table);
-            if held + *here + count > tombstones_max {
+            let held = || dataflow.tombstones_of(table) + self.sealed_deletes(table);
+            let so_far = deletes.entry(table).or_insert_with(held);
+            if *so_far + count > tombstones_max {
                 return Err(Rejected::Tombstones {
                     table,
                     tombstones_max,
                     kept_by: Vec::new(),
                 });
             }
-            *here += count;
+            *so_far += count;
         }
         Ok(())
     }

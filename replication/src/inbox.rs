@@ -205,6 +205,21 @@ impl Inbox {
         self.waiting.retain(|_, mine| !mine.is_empty());
     }
 
+    /// Forgets what was cut by regions that had not seen what `dropped` covers: it may be older than tombstones that are
+    /// gone. What is known already has not to be feared. Returns the peers that sent such.
+    pub fn drop_behind(&mut self, frontier: &Frontier, dropped: &Frontier) -> Vec<String> {
+        let mut behind = Vec::new();
+        for (peer, mine) in &mut self.waiting {
+            let before = mine.len();
+            mine.retain(|Waiting { bundle, .. }| {
+                bundle.frontier.covers(dropped) || is_known(bundle, frontier)
+            });
+            behind.extend((mine.len() < before).then(|| peer.clone()));
+        }
+        self.waiting.retain(|_, mine| !mine.is_empty());
+        behind
+    }
+
     /// Forgets everything that waits from a peer, for example because it turned out to be another's.
     pub fn drop_peer(&mut self, peer: &str) {
         self.waiting.remove(peer);

@@ -108,6 +108,8 @@ pub struct FaultProfile {
     pub full_disk_every_ms: u64,
     /// Processes that stand still for a while.
     pub pause_every_ms: u64,
+    /// Regions that are down for days while the others go on.
+    pub absence_every_ms: u64,
 }
 
 /// How often members come and go: mean milliseconds between two of a kind, over the whole world; 0 is never.
@@ -283,6 +285,7 @@ impl Options {
                 clock_jump_every_ms: unless_calm(*rng.pick(&[0, 0, 1_500])),
                 full_disk_every_ms: unless_calm(*rng.pick(&[0, 0, 2_000])),
                 pause_every_ms: unless_calm(*rng.pick(&[0, 0, 2_000])),
+                absence_every_ms: *Rng::new(seed).fork("absence").pick(&[0, 0, 0, 2_000]),
             },
             clock_skew_ms: *rng.pick(&[0, 5, 100, 100, 2_000, 12_000]),
             write_every_ms: *rng.pick(&[15, 30, 60]),

@@ -35,6 +35,8 @@ pub struct Report {
     pub crashes: u64,
     /// Partitions.
     pub partitions: u64,
+    /// Regions that were down for days.
+    pub absences: u64,
     /// Connections that ended.
     pub resets: u64,
     /// Writes that failed for want of space.
@@ -115,13 +117,14 @@ impl Report {
         self.short_runs += u64::from(run.steps < STEPS_MIN);
         self.settle_ms_max = self.settle_ms_max.max(run.settle_ms_max);
         add_counts(&mut self.regions, &run.regions);
-        let sums: [(&mut u64, u64); 23] = [
+        let sums: [(&mut u64, u64); 24] = [
             (&mut self.steps, run.steps),
             (&mut self.simulated_ms, run.simulated_ms),
             (&mut self.publications, run.publications),
             (&mut self.checkpoints, run.checkpoints),
             (&mut self.crashes, run.crashes),
             (&mut self.partitions, run.partitions),
+            (&mut self.absences, run.absences),
             (&mut self.resets, run.resets),
             (&mut self.full_disks, run.full_disks),
             (&mut self.lost_writes, run.lost_writes),
@@ -248,10 +251,11 @@ impl Report {
                 ledger.superseded
             ),
             format!(
-                "faults: crashes {}, partitions {}, connections ended {}, full disks {}; messages {} (lost {}, \
+                "faults: crashes {}, partitions {}, absences {}, connections ended {}, full disks {}; messages {} (lost {}, \
                  doubled {}, overtaken {}, damaged {})",
                 self.crashes,
                 self.partitions,
+                self.absences,
                 self.resets,
                 self.full_disks,
                 network.sent,

@@ -122,6 +122,7 @@ impl Dataflow {
                 self.apply_bundles(bundles, record, gathered)?;
             }
             Entry::Lost(conflicts) => self.record_conflicts(conflicts.clone(), record, gathered),
+            Entry::Forget(conflicts) => self.forget_conflicts(conflicts, record, gathered),
             Entry::Collect { stable } => self.collect(stable, record.timed.hlc),
             Entry::Attach(view) => {
                 self.attach(*view, stamp, gathered)?;
@@ -219,18 +220,21 @@ impl Dataflow {
         section: &tributary_replication::Section,
         gathered: &mut Gathered,
     ) -> Result<()> {
+        let own = self.own_region();
         match &section.object {
             SectionObject::Slots(_) | SectionObject::Blob(_) if self.is_superseded(origin) => {}
             SectionObject::Rows(id) => {
                 let Some(table) = self.tables.get_mut(id) else {
                     return Ok(());
                 };
-                let merged = table.rows.merge_foreign(origin, &section.rows)?;
+                // The region of a loser tells of it.
+                let is_told = |loser: OriginId| Some(loser.region) == own;
+                let merged = table.rows.merge_telling(origin, &section.rows, is_told)?;
                 if *id == CONFLICTS {
-                    self.conflicts_arrived(&section.rows);
+                    self.conflicts_arrived(&section.rows, &merged, gathered);
                     return Ok(());
                 }
-                self.counts.conflicts += merged.lost.len() as u64;
+                self.counts.conflicts += merged.conflicts as u64;
                 self.note_conflicts(*id, &merged, gathered);
                 gathered.deltas.push(*id, merged.delta);
             }

@@ -33,6 +33,8 @@ pub(super) struct Cluster {
     cut: BTreeSet<(String, String)>,
     /// From whom to whom no bundle arrives, though everything else does.
     slow: BTreeSet<(String, String)>,
+    /// To these no bundle comes through.
+    deaf: BTreeSet<String>,
     under_way: VecDeque<(String, String, Message)>,
     now_ms: u64,
     tokens: u64,
@@ -46,6 +48,7 @@ impl Cluster {
             connected: BTreeSet::new(),
             cut: BTreeSet::new(),
             slow: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             under_way: VecDeque::new(),
             now_ms: START_MS,
             tokens: 0,
@@ -134,6 +137,14 @@ impl Cluster {
         self.cut.remove(&(a.to_owned(), b.to_owned()));
     }
 
+    /// Has bundles to a region lost from now on, or arrive again.
+    pub(super) fn set_deaf(&mut self, name: &str, deaf: bool) {
+        match deaf {
+            true => drop(self.deaf.insert(name.to_owned())),
+            false => drop(self.deaf.remove(name)),
+        }
+    }
+
     pub(super) fn connect_all(&mut self) {
         let names: Vec<String> = self.nodes.keys().cloned().collect();
         for a in &names {
@@ -210,10 +221,11 @@ impl Cluster {
                     true => (from.clone(), to.clone()),
                     false => (to.clone(), from.clone()),
                 };
+                let is_heard = !matches!(message, Message::Bundle(_)) || !self.deaf.contains(&to);
                 let is_late = self.slow.contains(&(from.clone(), to.clone()));
                 if is_late && matches!(message, Message::Bundle(_)) {
                     self.under_way.push_back((from, to, message));
-                } else if self.connected.contains(&pair) {
+                } else if self.connected.contains(&pair) && is_heard {
                     self.step(&to, Input::Message { peer: from, message });
                 }
             }

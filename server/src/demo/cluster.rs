@@ -168,6 +168,11 @@ impl Cluster {
         self.members[region].config.sql
     }
 
+    /// Where a region's metrics and health are.
+    pub fn http_address(&self, region: &str) -> SocketAddr {
+        self.members[region].config.http
+    }
+
     /// Where a region's data is.
     pub fn data(&self, region: &str) -> &Path {
         &self.members[region].config.data

@@ -180,3 +180,44 @@ impl Node {
         owner::open(&self.versions, &self.newest(), request)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tributary_planner::catalog::PlanSettings;
+
+    use super::*;
+    use crate::session::memory_backend::MemoryBackend;
+
+    #[tokio::test]
+    async fn a_region_is_dialled_where_the_catalog_says_by_now() {
+        let backend = MemoryBackend::new(&[]);
+        let (published, snapshots) = watch::channel(backend.snapshot());
+        let peers = Peers {
+            region: "here".to_owned(),
+            primary: "here".to_owned(),
+            configured: BTreeMap::new(),
+            found: Mutex::default(),
+            tls: None,
+            snapshots,
+        };
+        let address = || peers.client("br").map(|client| client.address().to_owned());
+        assert_eq!(address(), None);
+        for place in ["br.example:1", "br.example:2"] {
+            let sql = format!("ALTER DATABASE tributary ADD REGION br WITH (address = '{place}')");
+            backend
+                .ddl(sql, PlanSettings::default())
+                .await
+                .expect("it is added");
+            published.send_replace(backend.snapshot());
+            assert_eq!(address().as_deref(), Some(place));
+            assert_eq!(address().as_deref(), Some(place), "the one that was kept");
+        }
+        let sql = "ALTER DATABASE tributary DROP REGION br FORCE".to_owned();
+        backend
+            .ddl(sql, PlanSettings::default())
+            .await
+            .expect("it is dropped");
+        published.send_replace(backend.snapshot());
+        assert_eq!(address(), None, "it is no member");
+    }
+}

@@ -89,7 +89,7 @@ pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
 
 fn tombstones_hint(kept_by: &[String]) -> String {
     if kept_by.is_empty() {
-        return "they are being dropped; try again in a moment".to_owned();
+        return "delete fewer rows at a time; tombstones that all regions have acknowledged are dropped every second".to_owned();
     }
     let names: Vec<String> = kept_by.iter().map(|name| quote(name)).collect();
     format!(

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tributary_planner::catalog::PlanSettings;
 use tributary_planner::error::PlanError;
+use tributary_region::dataflow::conflicts::ConflictId;
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 use tributary_replication::Epoch;
 use tributary_storage::{ObjectId, OriginId, Position};
@@ -30,6 +31,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Commits; the writes are durable in this region when it returns.
     async fn commit(&self, writes: WriteSet) -> Result<Committed, Rejected>;
+
+    /// Removes conflicts from the table of conflicts; durable in this
+    /// region when it returns.
+    async fn forget(&self, conflicts: Vec<ConflictId>) -> Result<Committed, Rejected>;
 
     /// The commit that carries a token, if it is in.
     async fn find(&self, token: [u8; 16]) -> Result<Option<Committed>, Rejected>;

@@ -199,7 +199,7 @@ impl Model {
             Entry::Attach(view) => self.history(log).attached.push((position, *view, true)),
             Entry::Joined => self.join(log, position, &catalog)?,
             // Nothing that can be seen changes.
-            Entry::Bundles(_) | Entry::Collect { .. } | Entry::Lost(_) => {}
+            Entry::Bundles(_) | Entry::Collect { .. } | Entry::Lost(_) | Entry::Forget(_) => {}
         }
         if catalog_before.regions.len() == 1 && catalog.regions.len() > 1 {
             // Views of a region that was alone are computed again when it gets company.

@@ -373,6 +373,7 @@ fn describe_record(record: &Record) -> String {
         Ok(Entry::Joined) => ": joined".to_owned(),
         Ok(Entry::Catalog(_)) => ": catalog".to_owned(),
         Ok(Entry::Lost(conflicts)) => format!(": {} conflicts", conflicts.len()),
+        Ok(Entry::Forget(conflicts)) => format!(": {} conflicts removed", conflicts.len()),
         Ok(Entry::Collect { stable }) => format!(": collect up to {stable}"),
         Ok(Entry::Bundles(bundles)) => format!(": {} bundles", bundles.len()),
         Ok(Entry::Commit { .. } | Entry::Source { .. }) | Err(_) => String::new(),
