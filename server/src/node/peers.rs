@@ -11,8 +11,9 @@ use tributary_region::Snapshot;
 
 use super::{Node, NodeSettings};
 use crate::far::forward::{ForwardReply, ForwardRequest};
-use crate::far::owner::{self, Scan};
-use crate::far::{FarError, FarReads, FarRows, Opened, ScanRequest};
+use crate::far::owner::{self, Answer};
+use crate::far::request::Request;
+use crate::far::{FarError, FarReads, FarRows, Opened};
 use crate::links::{PeerClient, PeerTls};
 use crate::pgwire::ServeOptions;
 use crate::pgwire::error::SqlError;
@@ -102,7 +103,7 @@ impl Peers {
 
 #[async_trait]
 impl FarReads for Peers {
-    async fn open(&self, region: &str, request: ScanRequest) -> Result<FarRows, FarError> {
+    async fn open(&self, region: &str, request: &Request) -> Result<FarRows, FarError> {
         let unreachable = |reason: &str| FarError::Unreachable {
             region: region.to_owned(),
             reason: reason.to_owned(),
@@ -110,7 +111,7 @@ impl FarReads for Peers {
         let client = self.client(region);
         let client =
             client.ok_or_else(|| unreachable("this region was not told where it is: give its --peer"))?;
-        client.scan(region, &request).await
+        client.scan(region, request).await
     }
 
     async fn forward(&self, region: &str, request: ForwardRequest) -> Result<ForwardReply, FarError> {
@@ -175,8 +176,8 @@ impl Node {
         session.execute_forwarded(&parsed, request.token).await
     }
 
-    /// Begins a scan of own rows for another region.
-    pub(crate) fn open_scan(&self, request: &ScanRequest) -> Result<Scan, Opened> {
-        owner::open(&self.versions, &self.newest(), request)
+    /// Begins to answer another region from own rows.
+    pub(crate) fn open_scan(&self, request: &Request) -> Result<Answer, Opened> {
+        owner::answer(&self.versions, &self.newest(), request)
     }
 }

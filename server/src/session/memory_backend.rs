@@ -36,7 +36,12 @@ fn now_ms() -> u64 {
 impl MemoryBackend {
     /// A cluster of one region named `here`, or of two, of which the other never answers.
     pub(crate) fn new(peers: &[&str]) -> Arc<Self> {
-        let mut config = RegionConfig::new("here", peers.iter().map(|peer| peer.to_string()).collect());
+        Self::named("here", peers)
+    }
+
+    /// The same under another name.
+    pub(crate) fn named(name: &str, peers: &[&str]) -> Arc<Self> {
+        let mut config = RegionConfig::new(name, peers.iter().map(|peer| peer.to_string()).collect());
         config.found = Some(Founding { cluster: [7; 16] });
         let mut effects = Vec::new();
         let region = Region::open(config, None, Vec::new(), now_ms(), &mut effects).expect("an empty disk");

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod far;
+mod far_aggregates;
 mod file_source;
 mod members;
 mod one_region;
