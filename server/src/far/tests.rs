@@ -12,7 +12,7 @@ use tributary_planner::parse::parse;
 use tributary_replication::bundle::encode_rows;
 
 use super::condition::Writer;
-use super::forward::ForwardRequest;
+use super::forward::{CopyRequest, ForwardRequest};
 use super::request::Request;
 use super::window::Versions;
 use super::{ScanRequest, owner};
@@ -105,6 +105,17 @@ fn damaged_statements_and_questions_are_read_or_refused() {
         time_zone: "UTC".to_owned(),
         catalog_version: 300,
         token: [7; 16],
+    });
+    check(&CopyRequest {
+        statement: ForwardRequest {
+            from: "eu".to_owned(),
+            user: "postgres".to_owned(),
+            sql: "COPY t FROM STDIN".to_owned(),
+            time_zone: "UTC".to_owned(),
+            catalog_version: 300,
+            token: [7; 16],
+        },
+        input: b"1\ta\n".to_vec(),
     });
     check(&DdlRequest {
         from: "eu".to_owned(),

@@ -20,7 +20,7 @@ use super::actions::{ClusterReply, DdlReply, DdlRequest, Kind, StandingReply, St
 use super::tls::dial::DialFailed;
 use super::tls::socket::{PeerSocket, Verdict};
 use super::{MESSAGE_BYTES_MAX, PeerTls, SCANS_MAX};
-use crate::far::forward::{ForwardReply, ForwardRequest, WireError};
+use crate::far::forward::{CopyRequest, ForwardReply, ForwardRequest, WireError};
 use crate::far::request::Request;
 use crate::far::{Arrived, END_OF_SCAN, FAILED, FarError, FarRows, Opened};
 
@@ -30,6 +30,8 @@ const KEEPALIVE_MAX: Duration = Duration::from_secs(6);
 const ASK_CLUSTER_MAX: Duration = Duration::from_secs(3);
 /// A view over much data takes its time to be planned and logged, not this much.
 const ASK_DDL_MAX: Duration = Duration::from_secs(60);
+/// The data of a COPY have to get there, too.
+const ASK_COPY_MAX: Duration = Duration::from_secs(300);
 /// How long a peer may take to begin a scan.
 const OPEN_SCAN_MAX: Duration = Duration::from_secs(5);
 /// How long it may say nothing within one; looking for rows takes its time.
@@ -202,6 +204,11 @@ impl PeerClient {
     /// Has the peer carry out a statement.
     pub async fn forward(&self, request: &ForwardRequest) -> Result<ForwardReply, PeerError> {
         self.ask(Kind::Forward, request, ASK_DDL_MAX).await
+    }
+
+    /// Has the peer carry out a COPY.
+    pub async fn copy(&self, request: &CopyRequest) -> Result<ForwardReply, PeerError> {
+        self.ask(Kind::Copy, request, ASK_COPY_MAX).await
     }
 
     /// Begins a scan of the peer's rows, or an aggregation; the version is safe there when this returns.

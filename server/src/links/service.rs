@@ -31,7 +31,8 @@ use super::stream::{Incoming, carry, outgoing, read};
 use super::tls::accept::incoming;
 use super::tls::socket::Certified;
 use super::{MESSAGE_BYTES_MAX, OUTBOX_MESSAGES_MAX, PeerTls, SCANS_MAX, Shared, refused};
-use crate::far::forward::{ForwardRequest, WireError};
+use crate::copy::COPY_BYTES_MAX;
+use crate::far::forward::{CopyRequest, ForwardRequest, WireError};
 use crate::far::request::{NoRequest, Request as FarRequest};
 use crate::far::{END_OF_SCAN, FAILED, Opened};
 use crate::node::Outbox;
@@ -308,6 +309,15 @@ impl FlightService for Service {
                     .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
                 self.admit("a statement", &request.from, proven.as_ref())?;
                 Ok(answer(&self.shared.node.answer_forward(request).await))
+            }
+            Some(Kind::Copy) => {
+                if action.body.len() > COPY_BYTES_MAX + DDL_BYTES_MAX {
+                    return Err(Status::invalid_argument("the COPY is too long"));
+                }
+                let request: CopyRequest = postcard::from_bytes(&action.body)
+                    .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
+                self.admit("a COPY", &request.statement.from, proven.as_ref())?;
+                Ok(answer(&self.shared.node.answer_copy(request).await))
             }
             Some(Kind::Standing) => {
                 let request: StandingRequest = postcard::from_bytes(&action.body)

@@ -8,6 +8,7 @@
 
 mod far;
 mod far_aggregates;
+mod far_copy;
 mod file_source;
 mod members;
 mod one_region;

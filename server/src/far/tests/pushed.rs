@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 
-use super::super::forward::{ForwardReply, ForwardRequest};
+use super::super::forward::{CopyRequest, ForwardReply, ForwardRequest};
 use super::super::owner;
 use super::super::request::Request;
 use super::super::{FarError, FarReads, FarRows};
@@ -230,6 +230,10 @@ async fn a_damaged_aggregation_is_refused_or_answered() {
         }
 
         async fn forward(&self, _: &str, _: ForwardRequest) -> Result<ForwardReply, FarError> {
+            panic!("nothing is written here")
+        }
+
+        async fn copy(&self, _: &str, _: CopyRequest) -> Result<ForwardReply, FarError> {
             panic!("nothing is written here")
         }
     }

@@ -15,7 +15,7 @@ use tributary_planner::parse::{Statement, parse};
 use tributary_region::Snapshot;
 use tributary_replication::bundle::{decode_rows, encode_rows};
 
-use super::super::forward::{ForwardReply, ForwardRequest};
+use super::super::forward::{CopyRequest, ForwardReply, ForwardRequest};
 use super::super::owner;
 use super::super::relation::{Far, FarRelation};
 use super::super::request::Request;
@@ -87,6 +87,10 @@ impl FarReads for Owners {
     }
 
     async fn forward(&self, _region: &str, _request: ForwardRequest) -> Result<ForwardReply, FarError> {
+        panic!("nothing is written here")
+    }
+
+    async fn copy(&self, _: &str, _: CopyRequest) -> Result<ForwardReply, FarError> {
         panic!("nothing is written here")
     }
 }
