@@ -331,3 +331,79 @@ fn nameless(expr: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
     });
     named.ok().map(|named| named.data)
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::Int32Array;
+
+    use super::*;
+
+    fn schema() -> SchemaRef {
+        let fields = vec![
+            Field::new("id", DataType::Int32, false),
+            Field::new("name", DataType::Utf8, true),
+        ];
+        Arc::new(Schema::new(fields))
+    }
+
+    fn is_read(steps: Vec<Step>) -> bool {
+        let one: ArrayRef = Arc::new(Int32Array::from(vec![1]));
+        let values = RecordBatch::try_from_iter([("v0", one)]).expect("one row");
+        let reader = Reader::new(Some(&values), Arc::default());
+        let mut reader = reader.expect("a batch of one row");
+        reader.read(&Expression(steps), &schema()).is_some()
+    }
+
+    #[test]
+    fn expressions_from_outside_are_checked() {
+        let upper = |number| Step::Call("upper".to_owned(), number);
+        assert!(is_read(vec![Step::Column(0), Step::Value(0), Step::Binary(0)]));
+        assert!(is_read(vec![Step::Column(1), upper(1)]));
+        for bad in [
+            vec![],
+            vec![Step::Column(2)],
+            vec![Step::Value(1)],
+            vec![Step::Not],
+            vec![Step::Column(0), Step::Binary(0)],
+            vec![Step::Column(0), Step::Column(0)],
+            vec![Step::Column(0), Step::Column(0), Step::Binary(200)],
+            vec![Step::Column(0), Step::Cast(7, false)],
+            vec![Step::Column(0), Step::OneOf(u32::MAX, false)],
+            vec![Step::Column(0), Step::OneOf(1, false)],
+            vec![Step::Column(0), Step::Case(true, u32::MAX, true)],
+            vec![Step::Column(0), Step::Case(true, 0, false)],
+            vec![Step::Column(1), upper(0)],
+            vec![Step::Column(0), Step::Call("pg_sleep".to_owned(), 1)],
+            vec![Step::Call("random".to_owned(), 0)],
+            vec![
+                Step::Column(0),
+                Step::Column(1),
+                Step::Call("integer_add".to_owned(), 2),
+            ],
+        ] {
+            assert!(!is_read(bad.clone()), "{bad:?}");
+        }
+    }
+
+    /// From bytes, as a peer sends them: nothing recurses as deep as it is told to.
+    #[test]
+    fn an_expression_from_outside_that_nests_without_end_is_refused() {
+        for nesting in [DEPTH_MAX, STEPS_MAX, 4_000_000] {
+            let mut steps = vec![Step::Column(0)];
+            steps.resize(nesting + 1, Step::IsNull(false));
+            let bytes = postcard::to_allocvec(&Expression(steps)).expect("plain data");
+            let decoded: Expression = postcard::from_bytes(&bytes).expect("well formed");
+            assert!(!is_read(decoded.0), "{nesting}");
+        }
+    }
+
+    #[test]
+    fn too_many_constants_stay_here() {
+        let mut writer = Writer::new(Arc::default());
+        let list =
+            (0..=VALUES_MAX).map(|number| Arc::new(Literal::new(ScalarValue::from(number as i32))) as _);
+        let id: Arc<dyn PhysicalExpr> = Arc::new(Column::new("id", 0));
+        let among = in_list(id, list.collect(), &false, &schema()).expect("types agree");
+        assert!(writer.write(&among, &schema()).is_none());
+    }
+}
