@@ -22,7 +22,7 @@ use tributary_storage::{Delta, KeyEncoder, ObjectId, RowsSnapshot, Spill};
 
 use crate::columns::{batch_of, types_of};
 use crate::error::{ExecutorError, Result};
-use crate::local::slot_layout;
+use crate::local::{LocalEnd, slot_layout};
 use crate::merge::Merge;
 use crate::operators::Step;
 use crate::placement::{Placement, Share};
@@ -218,6 +218,44 @@ impl View {
                 }
             }
         }
+    }
+
+    /// Holds back, per fragment, groups with fewer rows than this: they get no slots. Comes before the first step, and is
+    /// the same for as long as the view lives. In a region that is alone nothing leaves and nothing is held back.
+    pub fn hold_back_groups(&mut self, rows_min: &[u64]) {
+        let Operators::Cluster(split) = &mut self.operators else {
+            return;
+        };
+        let states = &mut self.partitions[0].states;
+        for (fragment, rows_min) in split.fragments.iter_mut().zip(rows_min) {
+            if let LocalEnd::Partials(partials) = &mut fragment.end {
+                partials.set_rows_min(i64::try_from(*rows_min).unwrap_or(i64::MAX), states);
+            }
+        }
+    }
+
+    /// How many rows a group of a fragment must have for its slot to be written; 1 where nothing is held back.
+    pub fn group_rows_min(&self, fragment: usize) -> u64 {
+        match &self.operators {
+            Operators::Cluster(split) => match split.fragments.get(fragment).map(|fragment| &fragment.end) {
+                Some(LocalEnd::Partials(partials)) => u64::try_from(partials.rows_min()).unwrap_or(1),
+                _ => 1,
+            },
+            Operators::Alone(_) => 1,
+        }
+    }
+
+    /// The groups of this region's own rows that are held back at present, over all fragments.
+    pub fn groups_held_back(&self) -> usize {
+        let Operators::Cluster(split) = &self.operators else {
+            return 0;
+        };
+        let states = &self.partitions[0].states;
+        let held_back = split.fragments.iter().map(|fragment| match &fragment.end {
+            LocalEnd::Partials(partials) => states.groups(partials.state()).small(),
+            LocalEnd::Rows(_) | LocalEnd::Appended(_) => 0,
+        });
+        held_back.sum()
     }
 
     /// Takes in changes of all inputs, in a region that is alone; returns the change of the result, in parts.

@@ -61,6 +61,10 @@ pub enum PlanErrorKind {
     UndefinedDatabase,
     /// Not in the state it is in (55000).
     PrerequisiteState,
+    /// An option or value that does not exist (22023).
+    InvalidParameter,
+    /// Forbidden by a rule that somebody has set, residency above all (42501).
+    Forbidden,
     /// A broken invariant of ours (XX000).
     Internal,
 }

@@ -21,5 +21,6 @@ mod golden;
 pub mod locality;
 pub mod parse;
 pub mod plan;
+pub mod residency;
 pub mod split;
 pub mod types;

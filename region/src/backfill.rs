@@ -90,6 +90,17 @@ impl Backfill {
         })
     }
 
+    /// The same job for a view that holds back small groups, see [`View::hold_back_groups`].
+    pub fn holding_back(mut self, rows_min: &[u64]) -> Self {
+        self.view.hold_back_groups(rows_min);
+        self
+    }
+
+    /// The view as far as it is computed.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
     /// The view as far as it is computed.
     pub(crate) fn view_mut(&mut self) -> &mut View {
         &mut self.view

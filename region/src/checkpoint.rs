@@ -20,6 +20,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tributary_executor::{Job, Saved, SavedState, View, Workers};
 use tributary_planner::catalog::{Catalog, ObjectKind};
+use tributary_planner::residency::groups_rows_min;
 use tributary_replication::{Epoch, Frontier, Hlc, SlotSet};
 use tributary_storage::checkpoint::{Checkpoint, Loaded};
 use tributary_storage::{
@@ -243,6 +244,7 @@ impl Dataflow {
                         }
                         self.slots.insert(at, slots);
                     }
+                    let rows_min = groups_rows_min(&self.catalog, &def.plan);
                     let state = if attached.contains(&id) {
                         let mut saved = OfView { view: id, loaded };
                         let mut view = View::begin_restore(
@@ -253,16 +255,18 @@ impl Dataflow {
                             &mut saved,
                         )?;
                         view.set_defects(self.defects.executor);
+                        view.hold_back_groups(&rows_min);
                         ViewState::Attached(Box::new(view))
                     } else {
                         backfills.push(id);
-                        ViewState::Backfilling(Box::new(Backfill::new(
+                        let backfill = Backfill::new(
                             id,
                             def.plan.clone(),
                             self.scope(),
                             self.workers.clone(),
                             self.defects,
-                        )?))
+                        )?;
+                        ViewState::Backfilling(Box::new(backfill.holding_back(&rows_min)))
                     };
                     self.views.insert(id, state);
                 }

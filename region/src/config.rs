@@ -82,6 +82,8 @@ pub struct Defects {
     pub collect_early: bool,
     /// Do not record conflicts.
     pub lose_conflicts: bool,
+    /// Let everything through the door, whatever the residency of its table.
+    pub skip_residency_check: bool,
     /// Faults of replication.
     pub replication: tributary_replication::Defects,
     /// Faults of the operators.

@@ -44,6 +44,9 @@ pub enum RegionError {
         /// Why.
         detail: String,
     },
+    /// Something was about to leave the region that must not; the link that asked for it rests.
+    #[error("residency: {0}")]
+    Withheld(String),
     /// This log must not be continued: it was lost in part, fenced, or its region was dropped.
     #[error("{0}")]
     Superseded(String),

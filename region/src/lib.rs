@@ -22,6 +22,7 @@ mod collection;
 pub mod commits;
 pub mod config;
 pub mod dataflow;
+mod door;
 pub mod effect;
 pub mod entry;
 pub mod error;

@@ -27,6 +27,8 @@ pub struct Links {
     inbox: Inbox,
     cut_tick: Tick,
     waiting_since_ms: Option<u64>,
+    /// Peers to which nothing is sent, since residency forbids a part of what they lack, and that part.
+    withheld: BTreeMap<String, String>,
     config: LinkConfig,
 }
 
@@ -96,6 +98,7 @@ impl Links {
             inbox,
             cut_tick: Tick(0),
             waiting_since_ms: None,
+            withheld: BTreeMap::new(),
             config: config.link.clone(),
         }
     }
@@ -105,6 +108,11 @@ impl Links {
     pub fn keep_to_members(&mut self, own: &str, catalog: &Catalog, out: &mut Vec<Effect>) {
         if catalog.regions.is_empty() {
             return;
+        }
+        // What was withheld may be allowed or gone by now: those links begin anew.
+        for (peer, _) in std::mem::take(&mut self.withheld) {
+            let reason = "the catalog changed, by which something was withheld from it".to_owned();
+            out.push(Effect::Close { peer, reason });
         }
         let members: BTreeSet<&str> = catalog
             .members()
@@ -151,10 +159,21 @@ impl Links {
 
     /// The state of every link.
     pub fn status(&self) -> Vec<(String, LinkStatus)> {
-        self.links
-            .iter()
-            .map(|(peer, link)| (peer.clone(), link.status()))
-            .collect()
+        let status = |(peer, link): (&String, &Link)| {
+            let mut status = link.status();
+            if let Some(reason) = self.withheld.get(peer) {
+                status.last_error = Some(format!("nothing is sent: {reason}"));
+            }
+            (peer.clone(), status)
+        };
+        self.links.iter().map(status).collect()
+    }
+
+    /// A bundle for a peer must not leave. Its link keeps waiting for the bundle and cuts no other one, until the catalog
+    /// changes: a part of a bundle is never sent.
+    pub fn withhold(&mut self, peer: String, reason: String, out: &mut Vec<Effect>) {
+        self.withheld.insert(peer.clone(), reason.clone());
+        out.push(Effect::Withheld { peer, reason });
     }
 
     /// The inbox.
@@ -192,10 +211,14 @@ impl Links {
         }
     }
 
-    /// Time has passed.
-    pub fn poll(&mut self, view: &View<'_>, out: &mut Vec<Effect>) {
+    /// Time has passed. `backlog` is how much of the room for records that wait to be computed is taken, 0 to 100.
+    pub fn poll(&mut self, view: &View<'_>, backlog: u8, out: &mut Vec<Effect>) {
+        let pressure = backlog.max(self.inbox.fullness());
         for peer in self.peers() {
-            self.with_link(&peer, view, out, |link, local, effects| link.poll(local, effects));
+            self.with_link(&peer, view, out, |link, local, effects| {
+                link.set_pressure(pressure);
+                link.poll(local, effects);
+            });
         }
         let mut lacks = self.inbox.lacks(view.frontier);
         lacks.extend(self.last_words(view));
@@ -244,6 +267,13 @@ impl Links {
         }
         let ask = |(origin, (epoch, peer)): (OriginId, (Epoch, &str))| (peer.to_owned(), origin, epoch);
         known.into_iter().map(ask).collect()
+    }
+
+    /// The connected member that is behind most, and by how many milliseconds.
+    pub fn slowest(&self, now_ms: u64) -> Option<(&str, u64)> {
+        let lags = self.links.iter();
+        let lags = lags.filter_map(|(peer, link)| Some((peer.as_str(), link.lag_ms(now_ms)?)));
+        lags.max_by_key(|(_, lag_ms)| *lag_ms)
     }
 
     /// Own changes of a step.

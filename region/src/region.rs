@@ -157,8 +157,15 @@ impl Region {
     fn try_step(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) -> Result<()> {
         match input {
             Input::Commits(submissions) => {
+                let slowest = self.links.slowest(now_ms);
+                let mut decided = Vec::new();
                 for group in commits::groups(submissions) {
-                    let decided = self.sequencer.commit(now_ms, group, &self.config, &self.dataflow);
+                    decided.push(
+                        self.sequencer
+                            .commit(now_ms, group, slowest, &self.config, &self.dataflow),
+                    );
+                }
+                for decided in decided {
                     self.answer_all(decided, out);
                 }
             }
@@ -203,9 +210,9 @@ impl Region {
             Input::Persisted { position } => self.outbound.persist(position),
             Input::Timer => {
                 let view = view(&self.dataflow, &self.published.frontier, now_ms);
-                self.links.poll(&view, out);
+                self.links.poll(&view, self.sequencer.backlog(&self.config), out);
                 self.collect(now_ms, out);
-                self.cut_if_level(now_ms)?;
+                self.cut_if_level(now_ms, out)?;
                 if now_ms.saturating_sub(self.status_ms) >= STATUS_PERIOD_MS || now_ms < self.status_ms {
                     self.publish_status(now_ms, out);
                 }
@@ -376,7 +383,7 @@ impl Region {
             let step = self.sequencer.take_step(self.config.tick_ms);
             let Some(first) = step.first() else { break };
             let tick = first.timed.hlc.tick(self.config.tick_ms);
-            self.cut(tick, now_ms)?;
+            self.cut(tick, now_ms, out)?;
             let attaches = matches!(first.timed.entry, Entry::Attach(_));
             let stepped = self.dataflow.step(&step)?;
             // A replay would have to repeat the backfill (RFC 0002).
@@ -396,7 +403,7 @@ impl Region {
         self.hold_snapshot();
         // A bundle that waited for one that has just been sealed by an earlier call.
         self.take_bundles(now_ms, out)?;
-        self.cut_if_level(now_ms)
+        self.cut_if_level(now_ms, out)
     }
 
     /// Has links to the members that the catalog names.
@@ -530,15 +537,15 @@ impl Region {
     }
 
     /// Cuts at the present tick, unless something sealed has not been stepped: then the next `Work` does.
-    fn cut_if_level(&mut self, now_ms: u64) -> Result<()> {
+    fn cut_if_level(&mut self, now_ms: u64, out: &mut Vec<Effect>) -> Result<()> {
         if !self.sequencer.is_level() {
             return Ok(());
         }
-        self.cut(self.sequencer.time(now_ms).tick(self.config.tick_ms), now_ms)
+        self.cut(self.sequencer.time(now_ms).tick(self.config.tick_ms), now_ms, out)
     }
 
     /// Makes the bundles that are due at a tick, from the state of all records before it.
-    fn cut(&mut self, tick: tributary_replication::Tick, now_ms: u64) -> Result<()> {
+    fn cut(&mut self, tick: tributary_replication::Tick, now_ms: u64, out: &mut Vec<Effect>) -> Result<()> {
         if !self.dataflow.has_joined() {
             return Ok(());
         }
@@ -550,7 +557,13 @@ impl Region {
             self.hold_snapshot();
         }
         for (peer, tick, request) in due {
-            let bundle = self.dataflow.bundle(&request, tick)?;
+            let bundle = match self.dataflow.bundle(&request, tick) {
+                Err(RegionError::Withheld(reason)) => {
+                    self.links.withhold(peer, reason, out);
+                    continue;
+                }
+                bundle => bundle?,
+            };
             let bytes = bundle.encode();
             let position = self.dataflow.position();
             self.outbound.cut(

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use tributary_planner::catalog::{Catalog, CatalogChange, Standing, TableDef, TableLocality};
+use tributary_planner::catalog::{Backpressure, Catalog, CatalogChange, Standing, TableDef, TableLocality};
 use tributary_replication::{Bundle, Epoch, Frontier, Hlc, HlcClock};
 use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Record};
 
@@ -104,6 +104,12 @@ impl Sequencer {
         self.sealed.is_empty()
     }
 
+    /// How much of the room for sealed records is taken, 0 to 100.
+    pub fn backlog(&self, config: &RegionConfig) -> u8 {
+        let percent = self.sealed.len() * 100 / config.sealed_records_max.max(1);
+        u8::try_from(percent).unwrap_or(100).min(100)
+    }
+
     /// Says whether the disk is full: while it is, commits are refused.
     pub fn set_disk_full(&mut self, full: bool) {
         self.disk_full = full;
@@ -124,11 +130,13 @@ impl Sequencer {
         self.disk_full
     }
 
-    /// Checks the transactions of a group, each by itself, and seals those that may be in as one record.
+    /// Checks the transactions of a group, each by itself, and seals those that may be in as one record. `slowest` is the
+    /// connected region that is behind most, and by how many milliseconds.
     pub fn commit(
         &mut self,
         now_ms: u64,
         group: Vec<Submission>,
+        slowest: Option<(&str, u64)>,
         config: &RegionConfig,
         dataflow: &Dataflow,
     ) -> Decided {
@@ -149,6 +157,7 @@ impl Sequencer {
             }
             let room = self
                 .admit(now_ms, &submission.writes, config, dataflow)
+                .and_then(|()| self.admit_lag(&submission.writes, slowest))
                 .and_then(|()| self.admit_deletes(&submission.writes, &mut deletes, config, dataflow));
             match room {
                 Ok(()) => admitted.push(submission),
@@ -321,6 +330,27 @@ impl Sequencer {
                 // Sealed, not yet stepped DDL created it: no session can have read it, so nothing can be stale.
                 return Err(Rejected::CatalogChanged);
             }
+        }
+        Ok(())
+    }
+
+    /// Whether the tables' options let something be written while a region is so far behind.
+    fn admit_lag(&self, writes: &WriteSet, slowest: Option<(&str, u64)>) -> Result<(), Rejected> {
+        let Some((peer, lag_ms)) = slowest else {
+            return Ok(());
+        };
+        for &table in writes.tables.keys() {
+            let options = self.catalog.options(table);
+            let Some(lag_max_ms) = options.lag_limit_ms().filter(|lag_max_ms| lag_ms > *lag_max_ms) else {
+                continue;
+            };
+            return Err(Rejected::Behind {
+                table,
+                peer: peer.to_owned(),
+                lag_ms,
+                lag_max_ms,
+                waits: options.backpressure == Backpressure::Block,
+            });
         }
         Ok(())
     }

@@ -152,6 +152,8 @@ pub struct ViewSnapshot {
     pub failure: Option<Arc<str>>,
     /// Rows left out because an expression failed on them.
     pub errors: Arc<Vec<RowError>>,
+    /// Groups of this region's own rows that are too small to be shown, see `min_group_size`.
+    pub groups_held_back: usize,
     /// The name of each operator state, its rows as an upper bound, and the bytes it holds.
     pub state: Arc<Vec<(String, usize, usize)>>,
 }

@@ -230,6 +230,16 @@ impl Inbox {
             .sum()
     }
 
+    /// How much of the room of any one peer is taken, 0 to 100.
+    pub fn fullness(&self) -> u8 {
+        let of_peer = |mine: &Vec<Waiting>| {
+            let bytes: usize = mine.iter().map(|waiting| waiting.bytes.len()).sum();
+            let percent = (mine.len() * 100 / WAITING_BUNDLES_MAX).max(bytes * 100 / WAITING_BYTES_MAX);
+            u8::try_from(percent).unwrap_or(100).min(100)
+        };
+        self.waiting.values().map(of_peer).max().unwrap_or(0)
+    }
+
     /// The greatest applicable set, in order.
     fn applicable(&self, frontier: &Frontier) -> Vec<(String, u64)> {
         let mut excluded: Vec<u64> = Vec::new();

@@ -27,13 +27,15 @@ pub enum Control {
     CollectEarly,
     /// Conflicts are resolved and not recorded.
     LoseConflicts,
+    /// Views may read what they like of enforced tables, and nothing is stopped at the door.
+    SkipResidencyCheck,
     /// A sync that leaves one family out.
     LoseFlush(Family),
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Control; 12] = [
+    pub const ALL: [Control; 13] = [
         Control::AckBeforeSync,
         Control::SkipDuplicateCheck,
         Control::MergeByAdding,
@@ -43,6 +45,7 @@ impl Control {
         Control::JoinEarly,
         Control::CollectEarly,
         Control::LoseConflicts,
+        Control::SkipResidencyCheck,
         Control::LoseFlush(Family::Log),
         Control::LoseFlush(Family::Runs),
         Control::LoseFlush(Family::Manifest),
@@ -60,6 +63,7 @@ impl Control {
             Control::JoinEarly => "join-early",
             Control::CollectEarly => "collect-early",
             Control::LoseConflicts => "lose-conflicts",
+            Control::SkipResidencyCheck => "skip-residency-check",
             Control::LoseFlush(Family::Log) => "lose-log-flush",
             Control::LoseFlush(Family::Runs) => "lose-runs-flush",
             Control::LoseFlush(Family::Manifest) => "lose-manifest-flush",
@@ -221,6 +225,8 @@ pub struct Options {
     pub sql_views: u64,
     /// Of a hundred publications so many are compared with the oracle in full.
     pub compared: u64,
+    /// Whether the residency of some REGIONAL tables is enforced.
+    pub enforced: bool,
     /// The deliberate fault, if any.
     pub control: Option<Control>,
 }
@@ -290,6 +296,7 @@ impl Options {
             },
             sql_views: *rng.pick(&[60, 90, 100]),
             compared: 6,
+            enforced: Rng::new(seed).fork("residency").percent(25),
             control: None,
         }
     }
@@ -310,6 +317,10 @@ impl Options {
         }
         if control == Control::CollectEarly {
             self.limits.collect_every_ms = 20;
+        }
+        if control == Control::SkipResidencyCheck {
+            self.enforced = true;
+            self.sql_views = 40;
         }
         if control == Control::JoinEarly {
             // A view takes several turns to compute.

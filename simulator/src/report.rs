@@ -47,6 +47,12 @@ pub struct Report {
     pub damaged_refused: u64,
     /// Bundles and greetings that regions refused.
     pub refused: u64,
+    /// Bundles that regions withheld because of residency.
+    pub withheld: u64,
+    /// Tables whose residency is enforced.
+    pub enforced_tables: u64,
+    /// Drawn views that residency forbids.
+    pub forbidden_views: u64,
     /// Times at which a link began again from where its peer was.
     pub rewinds: u64,
     /// What regions counted.
@@ -109,7 +115,7 @@ impl Report {
         self.short_runs += u64::from(run.steps < STEPS_MIN);
         self.settle_ms_max = self.settle_ms_max.max(run.settle_ms_max);
         add_counts(&mut self.regions, &run.regions);
-        let sums: [(&mut u64, u64); 20] = [
+        let sums: [(&mut u64, u64); 23] = [
             (&mut self.steps, run.steps),
             (&mut self.simulated_ms, run.simulated_ms),
             (&mut self.publications, run.publications),
@@ -121,6 +127,9 @@ impl Report {
             (&mut self.lost_writes, run.lost_writes),
             (&mut self.damaged_refused, run.damaged_refused),
             (&mut self.refused, run.refused),
+            (&mut self.withheld, run.withheld),
+            (&mut self.enforced_tables, run.enforced_tables),
+            (&mut self.forbidden_views, run.forbidden_views),
             (&mut self.rewinds, run.rewinds),
             (&mut self.tables, run.tables),
             (&mut self.views_from_sql, run.views_from_sql),
@@ -158,7 +167,7 @@ impl Report {
     }
 
     /// What a suite must have seen, with how often it did.
-    pub fn required(&self) -> [(&'static str, u64); 26] {
+    pub fn required(&self) -> [(&'static str, u64); 28] {
         [
             ("relays", self.regions.relayed),
             ("joint applications", self.regions.joint_applications),
@@ -168,6 +177,8 @@ impl Report {
             ("retractions", self.regions.retractions),
             ("tombstones dropped", self.regions.collected),
             ("conflicts in their table", self.conflicts_found),
+            ("tables with residency enforced", self.enforced_tables),
+            ("views that residency forbids", self.forbidden_views),
             ("damaged messages refused", self.damaged_refused),
             ("views compared with the oracle", self.views_compared),
             ("comparisons in regions that are alone", self.alone_compared),

@@ -100,6 +100,8 @@ pub fn of_plan_error(kind: &PlanErrorKind) -> SqlState {
         PlanErrorKind::DuplicateObject => DUPLICATE_OBJECT,
         PlanErrorKind::UndefinedDatabase => INVALID_CATALOG_NAME,
         PlanErrorKind::PrerequisiteState => NOT_IN_PREREQUISITE_STATE,
+        PlanErrorKind::InvalidParameter => INVALID_PARAMETER_VALUE,
+        PlanErrorKind::Forbidden => INSUFFICIENT_PRIVILEGE,
         PlanErrorKind::Internal => INTERNAL_ERROR,
     }
 }

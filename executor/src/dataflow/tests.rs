@@ -205,6 +205,68 @@ fn a_bad_row_is_an_error_until_it_is_retracted() {
 }
 
 #[test]
+fn groups_with_too_few_rows_have_no_slot_and_lose_it_when_they_shrink() {
+    const ROWS_MIN: i64 = 3;
+    let types = [INT, INT];
+    let boundary = Boundary::MergePartials {
+        keys: vec![0],
+        aggregates: vec![call(AggregateFunction::Sum, 1, INT, DataType::Decimal128(38, 0))],
+    };
+    let mut one = One::new(&types, scan(&types), boundary);
+    one.view.hold_back_groups(&[3]);
+    assert_eq!(one.view.group_rows_min(0), 3);
+    let (changes, result) = one.step(vec![ints(&[1, 1]), ints(&[10, 20])], &[1, 1]);
+    assert!(changes.is_none() && result.is_empty(), "two rows");
+    assert_eq!(one.view.groups_held_back(), 1);
+    let (changes, result) = one.step(vec![ints(&[1, 1]), ints(&[20, 5])], &[-1, 1]);
+    assert!(changes.is_none() && result.is_empty(), "two others");
+    let (_, result) = one.step(vec![ints(&[1]), ints(&[7])], &[1]);
+    assert_eq!(
+        (result, one.view.groups_held_back()),
+        (vec![change("1 22", 1)], 0)
+    );
+    let (changes, result) = one.step(vec![ints(&[1]), ints(&[7])], &[-1]);
+    assert!(changes.expect("the slot goes").deleted.value(0));
+    assert_eq!(
+        (result, one.view.groups_held_back()),
+        (vec![change("1 22", -1)], 1)
+    );
+
+    // Whatever comes and goes: what is shown are the groups that have so many rows.
+    let mut rows = BTreeMap::from([(1, vec![5, 10])]);
+    let mut shown: BTreeMap<String, i64> = BTreeMap::new();
+    let mut random = 0x2545_F491_4F6C_DD1D_u64;
+    for _ in 0..500 {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let key = (random % 7) as i64;
+        let group: &mut Vec<i64> = rows.entry(key).or_default();
+        let (value, weight) = match group.pop() {
+            Some(value) if random & 0x100 == 0 => (value, -1),
+            kept => {
+                group.extend(kept);
+                group.push((random >> 40) as i64 % 100);
+                (group[group.len() - 1], 1)
+            }
+        };
+        let (_, result) = one.step(vec![ints(&[key]), ints(&[value])], &[weight]);
+        for (row, weight) in result {
+            *shown.entry(row).or_insert(0) += weight;
+        }
+        shown.retain(|_, weight| *weight != 0);
+        let large = rows.iter().filter(|(_, group)| group.len() as i64 >= ROWS_MIN);
+        let expected = large.map(|(key, group)| (format!("{key} {}", group.iter().sum::<i64>()), 1));
+        assert_eq!(shown, expected.collect());
+        let small = rows
+            .values()
+            .filter(|group| (1..3).contains(&group.len()))
+            .count();
+        assert_eq!(one.view.groups_held_back(), small);
+    }
+}
+
+#[test]
 fn unchanged_partials_are_not_shipped() {
     let types = [INT, INT];
     let calls = vec![call(AggregateFunction::Min, 1, INT, INT)];

@@ -2,6 +2,9 @@
 //!
 //! Stateful: see [`crate::operators::groups`]. A group whose partial is the same before and after is not mentioned:
 //! an update that leaves min and max alone costs no byte on the wire.
+//!
+//! Groups with fewer rows than a bound can be held back: they have no slot, and one that shrinks below it loses it. That
+//! is a function of the rows alone, so a replay holds back the same ones.
 
 use arrow::array::ArrayRef;
 use arrow::buffer::BooleanBuffer;
@@ -14,11 +17,13 @@ use super::slot_changes;
 use crate::error::Result;
 use crate::operators::Relation;
 use crate::operators::groups::GroupTable;
-use crate::state::{Builder, States};
+use crate::state::{Builder, StateId, States};
 
 #[derive(Debug)]
 pub(crate) struct PartialAggregate {
     groups: GroupTable,
+    /// A group with fewer rows has no slot; at least 1.
+    rows_min: i64,
 }
 
 impl PartialAggregate {
@@ -30,7 +35,23 @@ impl PartialAggregate {
     ) -> Result<Self> {
         let operator = builder.next_operator("partial-aggregate");
         let groups = GroupTable::build(builder, &operator, input, keys, calls)?;
-        Ok(Self { groups })
+        Ok(Self { groups, rows_min: 1 })
+    }
+
+    /// Holds back groups with fewer rows. Comes before the first delta.
+    pub(crate) fn set_rows_min(&mut self, rows_min: i64, states: &mut States) {
+        self.rows_min = rows_min.max(1);
+        states.groups_mut(self.state()).set_rows_min(self.rows_min);
+    }
+
+    /// The bound, see [`PartialAggregate::set_rows_min`].
+    pub(crate) fn rows_min(&self) -> i64 {
+        self.rows_min
+    }
+
+    /// Where the groups are kept.
+    pub(crate) fn state(&self) -> StateId {
+        self.groups.state()
     }
 
     pub(crate) fn eval(&self, states: &mut States, delta: &Delta) -> Option<SlotChanges> {
@@ -38,8 +59,18 @@ impl PartialAggregate {
         let groups = change.after.rows.len();
         let (before, after) = (change.before.partials(), change.after.partials());
         let same = unchanged(&before, &after, groups);
-        let lived: Vec<bool> = change.before.rows.iter().map(|rows| *rows > 0).collect();
-        let deleted: Vec<bool> = change.after.rows.iter().map(|rows| *rows <= 0).collect();
+        let lived: Vec<bool> = change
+            .before
+            .rows
+            .iter()
+            .map(|rows| *rows >= self.rows_min)
+            .collect();
+        let deleted: Vec<bool> = change
+            .after
+            .rows
+            .iter()
+            .map(|rows| *rows < self.rows_min)
+            .collect();
         let changed = |group: &u32| {
             let group = *group as usize;
             match (lived[group], deleted[group]) {

@@ -180,6 +180,11 @@ impl GroupTable {
         })
     }
 
+    /// Where the groups are kept.
+    pub(crate) fn state(&self) -> StateId {
+        self.state
+    }
+
     /// Takes in partial rows; `None` when there are none.
     pub(crate) fn eval_partials(
         &self,

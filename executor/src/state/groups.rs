@@ -42,6 +42,9 @@ pub(crate) struct GroupState {
     touched: Vec<u64>,
     batch: u64,
     dead: usize,
+    /// Groups that have rows, but fewer than this, are counted in `small`.
+    rows_min: i64,
+    small: usize,
     /// A checkpoint in the making.
     cut: Option<Box<Cut>>,
 }
@@ -60,8 +63,29 @@ impl GroupState {
             touched: Vec::new(),
             batch: 0,
             dead: 0,
+            rows_min: 1,
+            small: 0,
             cut: None,
         }
+    }
+
+    /// From how many rows on a group is not small.
+    pub(crate) fn set_rows_min(&mut self, rows_min: i64) {
+        self.rows_min = rows_min;
+        self.count_small();
+    }
+
+    /// The groups that have rows, but too few.
+    pub(crate) fn small(&self) -> usize {
+        self.small
+    }
+
+    fn count_small(&mut self) {
+        self.small = self.rows.iter().filter(|rows| self.is_small(**rows)).count();
+    }
+
+    fn is_small(&self, rows: i64) -> bool {
+        rows > 0 && rows < self.rows_min
     }
 
     /// Keys, the number of rows, partial columns: a group as a row.
@@ -177,6 +201,8 @@ impl GroupState {
     pub(crate) fn settle(&mut self, before: &[i64], after: &[i64]) {
         for (before, after) in before.iter().zip(after) {
             self.dead = self.dead + usize::from(*after == 0) - usize::from(*before == 0);
+            let (is, was) = (self.is_small(*after), self.is_small(*before));
+            self.small = self.small + usize::from(is) - usize::from(was);
         }
         if self.cut.is_none() && self.dead >= DEAD_GROUPS_MIN && self.dead * 2 > self.len() {
             let live = self.live();
@@ -233,5 +259,6 @@ impl GroupState {
             );
         }
         self.dead = 0;
+        self.count_small();
     }
 }

@@ -11,6 +11,19 @@ use crate::error::PlanError;
 
 /// How a catalog of format 2 begins.
 const MAGIC_2: [u8; 4] = *b"TCT\x02";
+/// How a catalog of format 3 begins: one without options of tables.
+const MAGIC_3: [u8; 4] = *b"TCT\x03";
+
+#[derive(Deserialize)]
+struct Catalog3 {
+    version: u64,
+    cluster: Option<[u8; 16]>,
+    primary: Option<RegionId>,
+    regions: BTreeMap<RegionId, RegionDef>,
+    objects: BTreeMap<ObjectId, Arc<Object>>,
+    next_object: u32,
+    truncated: BTreeMap<ObjectId, u64>,
+}
 
 #[derive(Deserialize)]
 struct Catalog2 {
@@ -30,13 +43,29 @@ struct Region2 {
 
 /// The catalog, if the bytes are of an earlier format.
 pub(super) fn read(bytes: &[u8]) -> Option<Result<Catalog, PlanError>> {
-    let body = bytes.strip_prefix(&MAGIC_2)?;
     let damaged = |error| PlanError::internal(format!("damaged catalog: {error}"));
-    Some(
-        postcard::from_bytes::<Catalog2>(body)
-            .map(Catalog::from)
-            .map_err(damaged),
-    )
+    if let Some(body) = bytes.strip_prefix(&MAGIC_3) {
+        let read = postcard::from_bytes::<Catalog3>(body);
+        return Some(read.map(Catalog::from).map_err(damaged));
+    }
+    let body = bytes.strip_prefix(&MAGIC_2)?;
+    let read = postcard::from_bytes::<Catalog2>(body);
+    Some(read.map(Catalog::from).map_err(damaged))
+}
+
+impl From<Catalog3> for Catalog {
+    fn from(read: Catalog3) -> Self {
+        Self {
+            version: read.version,
+            cluster: read.cluster,
+            primary: read.primary,
+            regions: read.regions,
+            objects: read.objects,
+            next_object: read.next_object,
+            truncated: read.truncated,
+            options: BTreeMap::new(),
+        }
+    }
 }
 
 impl From<Catalog2> for Catalog {
@@ -57,6 +86,7 @@ impl From<Catalog2> for Catalog {
             objects: read.objects,
             next_object: read.next_object,
             truncated: BTreeMap::new(),
+            options: BTreeMap::new(),
         }
     }
 }
@@ -64,6 +94,28 @@ impl From<Catalog2> for Catalog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_catalog_of_format_3_is_read() {
+        let regions = BTreeMap::from([(RegionId(1), RegionDef::new("us"))]);
+        let objects: BTreeMap<ObjectId, Arc<Object>> = BTreeMap::new();
+        let truncated = BTreeMap::from([(ObjectId(9), 3u64)]);
+        let written = (
+            7u64,
+            Some([5u8; 16]),
+            Some(RegionId(1)),
+            regions,
+            objects,
+            12u32,
+            truncated,
+        );
+        let bytes = postcard::to_extend(&written, MAGIC_3.to_vec()).expect("plain data");
+        let catalog = Catalog::from_bytes(&bytes).expect("an earlier format is read");
+        assert_eq!((catalog.version, catalog.truncated[&ObjectId(9)]), (7, 3));
+        assert!(catalog.options.is_empty());
+        assert_eq!(Catalog::from_bytes(&catalog.to_bytes()), Ok(catalog));
+        assert!(Catalog::from_bytes(&bytes[..bytes.len() - 1]).is_err());
+    }
 
     #[test]
     fn a_catalog_of_format_2_is_read() {

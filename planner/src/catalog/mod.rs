@@ -11,6 +11,7 @@ mod dependents;
 mod earlier;
 mod member;
 mod object;
+mod options;
 mod sink;
 mod source;
 
@@ -27,6 +28,7 @@ pub use object::{
     TableLocality, ViewColumn, ViewDef,
 };
 
+pub use options::{Backpressure, Residency, TableOptions};
 pub use sink::{BLACKHOLE_CONNECTOR, SINK_INTERVAL_MS_DEFAULT, SINK_OP, SINK_POSITION};
 pub(crate) use source::source_time;
 pub use source::{FILE_CONNECTOR, REGION_PLACEHOLDER, SOURCE_TIME};
@@ -37,7 +39,7 @@ pub const ROW_ID: &str = "tributary_row_id";
 pub const RESERVED_PREFIX: &str = "tributary_";
 
 /// The bytes of [`Catalog::to_bytes`] start with this; the last byte is the format's number.
-const MAGIC: [u8; 4] = *b"TCT\x03";
+const MAGIC: [u8; 4] = *b"TCT\x04";
 
 /// Everything that exists in a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,6 +58,8 @@ pub struct Catalog {
     pub next_object: u32,
     /// Per REGIONAL table the version that truncated it last.
     pub truncated: BTreeMap<ObjectId, u64>,
+    /// Per table what was set for it; see [`Catalog::options`].
+    pub options: BTreeMap<ObjectId, TableOptions>,
 }
 
 /// One step of the catalog's history.
@@ -83,6 +87,13 @@ pub enum CatalogChange {
     },
     /// The rows of a REGIONAL table go, in all regions.
     Truncate(ObjectId),
+    /// A table's options from here on, all of them.
+    SetOptions {
+        /// The table.
+        table: ObjectId,
+        /// Its options.
+        options: TableOptions,
+    },
     /// Something happens to a member, or a region becomes one.
     Member {
         /// The region.
@@ -128,6 +139,7 @@ impl Catalog {
                 self.objects.insert(object.id, Arc::new(object.clone()));
             }
             CatalogChange::PauseSource { source, paused } => self.pause_source(*source, *paused),
+            CatalogChange::SetOptions { table, options } => self.set_options(*table, *options),
             CatalogChange::Member { region, change } => self.change_member(*region, change),
             CatalogChange::Truncate(table) => {
                 self.truncated.insert(*table, self.version);
@@ -135,6 +147,7 @@ impl Catalog {
             CatalogChange::Drop(objects) => {
                 for object in objects {
                     self.truncated.remove(object);
+                    self.options.remove(object);
                     self.objects.remove(object);
                 }
             }
@@ -173,7 +186,7 @@ impl Catalog {
         postcard::to_extend(self, bytes).expect("a catalog holds nothing that postcard cannot")
     }
 
-    /// The inverse of [`Catalog::to_bytes`]; the format before this one is read too.
+    /// The inverse of [`Catalog::to_bytes`]; the two formats before this one are read too.
     ///
     /// # Errors
     /// `Internal` for bytes that are not a catalog.

@@ -7,6 +7,7 @@ use crate::catalog::{Catalog, CatalogChange, MaterializedViewDef, ObjectKind};
 use crate::datafusion::plan_view;
 use crate::error::PlanError;
 use crate::parse::CreateMaterializedView;
+use crate::residency;
 
 const TAG: &str = "CREATE MATERIALIZED VIEW";
 
@@ -24,7 +25,8 @@ pub(super) fn plan(
     for (column, named) in plan.columns.iter_mut().zip(&columns) {
         column.name.clone_from(&named.name);
     }
-    let notices = match catalog.members().count() {
+    residency::check_view(catalog, &create.name, &plan)?;
+    let mut notices: Vec<String> = match catalog.members().count() {
         0 | 1 => Vec::new(),
         _ => plan
             .merged_for_joins()
@@ -32,6 +34,10 @@ pub(super) fn plan(
             .map(joined_everywhere)
             .collect(),
     };
+    notices.extend(
+        residency::incompleteness(catalog, &plan)
+            .map(|why| format!("view \"{}\" is incomplete: {why}", create.name)),
+    );
     let view = MaterializedViewDef {
         sql: create.query_text.clone(),
         columns,

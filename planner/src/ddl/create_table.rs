@@ -7,10 +7,10 @@ use sqlparser::ast::{
     self, ColumnOption, CreateTableOptions, Expr, IndexColumn, PrimaryKeyConstraint, TableConstraint,
 };
 
-use super::{DdlPlan, PlanSettings, check_column_names, check_name, default, new_object};
+use super::{DdlPlan, PlanSettings, check_column_names, check_name, default, new_object, table_options};
 use crate::catalog::{
     Catalog, CatalogChange, ColumnDef, ColumnDefault, ObjectKind, RESERVED_PREFIX, ROW_ID, TableDef,
-    TableLocality,
+    TableLocality, TableOptions,
 };
 use crate::error::{PlanError, PlanErrorKind};
 use crate::parse::{self, CreateTable, LocalityClause, Statement, fold, public_name};
@@ -49,8 +49,19 @@ pub(super) fn plan(
     };
     let notices = std::mem::take(&mut draft.notices);
     let object = new_object(catalog, 0, &name, ObjectKind::Table(draft.table(locality)))?;
+    let mut options = TableOptions::default();
+    table_options::set(&mut options, &create.options)?;
+    let mut changes = Vec::new();
+    if let ObjectKind::Table(table) = &object.kind {
+        table_options::check(&name, table, &options)?;
+    }
+    let table = object.id;
+    changes.push(CatalogChange::Create(object));
+    if options != TableOptions::default() {
+        changes.push(CatalogChange::SetOptions { table, options });
+    }
     Ok(DdlPlan {
-        changes: vec![CatalogChange::Create(object)],
+        changes,
         notices,
         tag: TAG.to_owned(),
     })
@@ -326,7 +337,7 @@ fn refuse_clauses(table: &ast::CreateTable) -> Result<(), PlanError> {
     if plain.to_string() != table.to_string() {
         return Err(PlanError::unsupported(
             "this form of CREATE TABLE",
-            "Use CREATE TABLE name (columns) LOCALITY ….",
+            "Use CREATE TABLE name (columns) LOCALITY … WITH (…).",
         ));
     }
     if table.columns.is_empty() {

@@ -8,6 +8,7 @@
 
 mod alter_database;
 mod alter_source;
+mod alter_table;
 mod create_file_source;
 mod create_materialized_view;
 mod create_sink;
@@ -16,6 +17,7 @@ mod create_table;
 mod create_view;
 mod default;
 mod drop;
+mod table_options;
 mod truncate;
 
 use std::collections::BTreeSet;
@@ -76,6 +78,7 @@ pub fn plan_ddl(
         Statement::CreateSource(create) => create_source::plan(create, catalog, now_ms),
         Statement::CreateSink(create) => create_sink::plan(create, catalog),
         Statement::AlterSource(alter) => alter_source::plan(alter, catalog),
+        Statement::AlterTable(alter) => alter_table::plan(alter, catalog),
         Statement::AlterDatabase(alter) => alter_database::plan(alter, catalog),
         Statement::Truncate(truncate) => truncate::plan(truncate, catalog),
         Statement::Drop(drop) => drop::plan(drop, catalog),

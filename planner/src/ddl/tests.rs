@@ -104,6 +104,14 @@ fn shown(plan: &DdlPlan) -> String {
             }
             CatalogChange::PauseSource { source, paused } => format!("pause {source}: {paused}\n"),
             CatalogChange::Truncate(table) => format!("truncate {table}\n"),
+            CatalogChange::SetOptions { table, options } => {
+                let set = options.settings();
+                let set: Vec<String> = set
+                    .iter()
+                    .map(|(name, value)| format!("{name} = '{value}'"))
+                    .collect();
+                format!("options of {table}: {}\n", set.join(", "))
+            }
             CatalogChange::Found { .. } => panic!("no statement founds a cluster"),
             CatalogChange::Member { region, change } => format!("region {}: {change:?}\n", region.0),
         };

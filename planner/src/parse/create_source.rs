@@ -69,6 +69,11 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
 /// `WITH (option = value, …)`: values by lower-case names.
 pub(super) fn options(tokens: &mut Tokens<'_>) -> Result<BTreeMap<String, String>, PlanError> {
     tokens.expect(&["WITH"])?;
+    option_list(tokens)
+}
+
+/// `(option = value, …)`: values by lower-case names.
+pub(super) fn option_list(tokens: &mut Tokens<'_>) -> Result<BTreeMap<String, String>, PlanError> {
     tokens.expect_token(&Token::LParen)?;
     let mut options = BTreeMap::new();
     loop {

@@ -14,6 +14,7 @@
 
 mod alter_database;
 mod alter_source;
+mod alter_table;
 mod copy;
 mod create_materialized_view;
 mod create_sink;
@@ -39,6 +40,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
 use crate::error::{PlanError, PlanErrorKind};
 pub use alter_database::{AlterDatabase, RegionAction};
 pub use alter_source::AlterSource;
+pub use alter_table::{AlterTable, TableAction};
 pub use copy::{CopyFormat, CopyOptions, CopyStatement};
 pub use create_materialized_view::CreateMaterializedView;
 pub use create_sink::CreateSink;
@@ -48,7 +50,7 @@ pub use create_view::CreateView;
 pub use drop::{Drop, DropKind};
 pub use names::{fold, public_name};
 use position::{Offsets, position};
-pub use relations::{relation_names, windowed_relations};
+pub use relations::{relation_names, relation_names_in, windowed_relations};
 pub use statement::Statement;
 use tokens::Tokens;
 pub use truncate::Truncate;

@@ -18,6 +18,14 @@ pub fn relation_names(query: &Query) -> BTreeSet<String> {
     collector.names
 }
 
+/// As [`relation_names`] for a statement that writes; the table that it writes may be among them.
+pub fn relation_names_in(statement: &impl Visit) -> BTreeSet<String> {
+    let mut collector = Collector::default();
+    let done: ControlFlow<()> = statement.visit(&mut collector);
+    debug_assert!(done.is_continue(), "the collector never stops early");
+    collector.names
+}
+
 /// The relations that a query reads through window functions, names that its WITH clauses define left out.
 pub fn windowed_relations(query: &Query) -> Vec<ObjectName> {
     let mut collector = Collector::default();

@@ -8,9 +8,9 @@ use sqlparser::tokenizer::Token;
 
 use super::tokens::Tokens;
 use super::{
-    AlterDatabase, AlterSource, CopyStatement, CreateMaterializedView, CreateSink, CreateSource, CreateTable,
-    CreateView, Drop, Truncate, alter_database, alter_source, copy, create_materialized_view, create_sink,
-    create_source, create_table, create_view, drop, explain, truncate,
+    AlterDatabase, AlterSource, AlterTable, CopyStatement, CreateMaterializedView, CreateSink, CreateSource,
+    CreateTable, CreateView, Drop, Truncate, alter_database, alter_source, alter_table, copy,
+    create_materialized_view, create_sink, create_source, create_table, create_view, drop, explain, truncate,
 };
 use crate::error::{PlanError, PlanErrorKind};
 
@@ -27,6 +27,8 @@ pub enum Statement {
     AlterSource(AlterSource),
     /// ALTER DATABASE.
     AlterDatabase(AlterDatabase),
+    /// ALTER TABLE.
+    AlterTable(AlterTable),
     /// CREATE SINK.
     CreateSink(CreateSink),
     /// CREATE VIEW.
@@ -66,6 +68,7 @@ impl Statement {
                 | Statement::CreateSource(_)
                 | Statement::AlterSource(_)
                 | Statement::AlterDatabase(_)
+                | Statement::AlterTable(_)
                 | Statement::CreateSink(_)
                 | Statement::CreateView(_)
                 | Statement::CreateMaterializedView(_)
@@ -90,6 +93,7 @@ pub(super) fn parse_statement(mut tokens: Tokens<'_>) -> Result<Statement, PlanE
         Keyword::DROP => drop::parse(tokens),
         Keyword::ALTER if tokens.peek_is(&["alter", "source"]) => alter_source::parse(tokens),
         Keyword::ALTER if tokens.peek_is(&["alter", "database"]) => alter_database::parse(tokens),
+        Keyword::ALTER if tokens.peek_is(&["alter", "table"]) => alter_table::parse(tokens),
         Keyword::TRUNCATE => truncate::parse(tokens),
         Keyword::EXPLAIN => explain::parse(tokens),
         Keyword::COPY => copy::parse(tokens),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::BooleanArray;
 
 use tributary_planner::catalog::{Catalog, ObjectKind};
+use tributary_planner::residency::groups_rows_min;
 use tributary_replication::{Bundle, Changed, Epoch, Hlc, Lattice, SectionObject, SlotDelta, TableWrites};
 use tributary_storage::{Delta, FragmentId, ObjectId, OriginId, Position, Spill};
 
@@ -292,16 +293,11 @@ impl Dataflow {
                         let slots = Slots::new(fragment, &def.plan, self.defects);
                         self.slots.insert(fragment, slots);
                     }
-                    self.views.insert(
-                        id,
-                        ViewState::Backfilling(Box::new(Backfill::new(
-                            id,
-                            def.plan.clone(),
-                            scope,
-                            self.workers.clone(),
-                            self.defects,
-                        )?)),
-                    );
+                    let backfill =
+                        Backfill::new(id, def.plan.clone(), scope, self.workers.clone(), self.defects)?;
+                    let rows_min = groups_rows_min(&catalog, &def.plan);
+                    let backfill = backfill.holding_back(&rows_min);
+                    self.views.insert(id, ViewState::Backfilling(Box::new(backfill)));
                     gathered.stepped.backfills.push(id);
                 }
                 _ => {}

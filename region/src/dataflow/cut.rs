@@ -8,9 +8,9 @@ use tributary_replication::{Bundle, Changes, Chunk, Epoch, Included, Section, Se
 use tributary_storage::{Fingerprint, FragmentId, ObjectId, OriginId};
 
 use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, ViewState};
-use crate::bundles;
 use crate::error::{RegionError, Result};
 use crate::snapshot::{Snapshot, TableSnapshot, ViewSnapshot};
+use crate::{bundles, door};
 
 impl Dataflow {
     /// A table as of the last step.
@@ -64,6 +64,7 @@ impl Dataflow {
                 backfill: (1, 1),
                 failure: None,
                 errors: Arc::new(view.errors()),
+                groups_held_back: view.groups_held_back(),
                 state: Arc::new(view.state_sizes()),
             },
             ViewState::Backfilling(backfill) => ViewSnapshot {
@@ -72,12 +73,16 @@ impl Dataflow {
                 backfill: backfill.progress(),
                 failure: backfill.failure().map(Arc::from),
                 errors: Arc::new(Vec::new()),
+                groups_held_back: backfill.view().groups_held_back(),
                 state: Arc::new(Vec::new()),
             },
         }
     }
 
     /// Builds the bundle that a link asks for, from the state as of the last step.
+    ///
+    /// # Errors
+    /// [`RegionError::Withheld`] when a part of it must not leave the region: then nothing of it does.
     pub fn bundle(&self, request: &CutRequest, tick: Tick) -> Result<Bundle> {
         let sender = self
             .origin
@@ -170,7 +175,24 @@ impl Dataflow {
             fingerprint,
             rows,
         };
-        Ok((section.rows.num_rows() > 0).then_some(section))
+        if section.rows.num_rows() == 0 {
+            return Ok(None);
+        }
+        if !self.defects.skip_residency_check {
+            door::check(&self.catalog, object, &section.rows, |id| self.group_rows_min(id))
+                .map_err(RegionError::Withheld)?;
+        }
+        Ok(Some(section))
+    }
+
+    /// The bound on groups that the running view of a fragment obeys.
+    fn group_rows_min(&self, id: FragmentId) -> u64 {
+        let number = usize::from(id.number);
+        match self.views.get(&id.view) {
+            Some(ViewState::Attached(view)) => view.group_rows_min(number),
+            Some(ViewState::Backfilling(backfill)) => backfill.view().group_rows_min(number),
+            None => 1,
+        }
     }
 
     fn blob(&self, origin: OriginId, name: &str, changes: &Changes) -> Option<RecordBatch> {

@@ -1,10 +1,12 @@
 //! The region as a machine: inputs in, effects out, with a log that is a list.
 
+mod backpressure;
 mod checkpoints;
 mod collection;
 mod conflicts;
 mod incarnations;
 mod members;
+mod residency;
 mod sources;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, Int32Array, RecordBatch};
 use arrow::datatypes::Int64Type;
-use tributary_planner::catalog::PlanSettings;
+use tributary_planner::catalog::{CatalogChange, PlanSettings};
 use tributary_region::dataflow::Dataflow;
 use tributary_region::{
     Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, Submission, TableChange, WriteSet,
@@ -21,6 +21,7 @@ struct Node {
     region: Region,
     log: Vec<Record>,
     outcomes: BTreeMap<u64, Result<Position, Rejected>>,
+    withheld: Vec<String>,
     stopped: Option<String>,
 }
 
@@ -30,6 +31,8 @@ pub(super) struct Cluster {
     connected: BTreeSet<(String, String)>,
     /// Pairs that cannot reach each other.
     cut: BTreeSet<(String, String)>,
+    /// From whom to whom no bundle arrives, though everything else does.
+    slow: BTreeSet<(String, String)>,
     under_way: VecDeque<(String, String, Message)>,
     now_ms: u64,
     tokens: u64,
@@ -42,6 +45,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             connected: BTreeSet::new(),
             cut: BTreeSet::new(),
+            slow: BTreeSet::new(),
             under_way: VecDeque::new(),
             now_ms: START_MS,
             tokens: 0,
@@ -76,6 +80,7 @@ impl Cluster {
             region,
             log,
             outcomes: BTreeMap::new(),
+            withheld: Vec::new(),
             stopped: None,
         };
         self.nodes.insert(name.to_owned(), node);
@@ -113,6 +118,15 @@ impl Cluster {
             self.step(a, Input::Disconnected { peer: b.to_owned() });
             self.step(b, Input::Disconnected { peer: a.to_owned() });
         }
+    }
+
+    /// Bundles from one region to another are under way for as long as this is so.
+    pub(super) fn slow_down(&mut self, from: &str, to: &str, slow: bool) {
+        let pair = (from.to_owned(), to.to_owned());
+        match slow {
+            true => self.slow.insert(pair),
+            false => self.slow.remove(&pair),
+        };
     }
 
     /// Two regions can reach each other again.
@@ -158,6 +172,7 @@ impl Cluster {
                 }
                 Effect::Send { peer, message } => self.under_way.push_back((name.to_owned(), peer, message)),
                 Effect::Stop { reason } => node.stopped = Some(reason),
+                Effect::Withheld { reason, .. } => node.withheld.push(reason),
                 Effect::Close { peer, .. } => {
                     let pair = match name < peer.as_str() {
                         true => (name.to_owned(), peer.clone()),
@@ -195,7 +210,10 @@ impl Cluster {
                     true => (from.clone(), to.clone()),
                     false => (to.clone(), from.clone()),
                 };
-                if self.connected.contains(&pair) {
+                let is_late = self.slow.contains(&(from.clone(), to.clone()));
+                if is_late && matches!(message, Message::Bundle(_)) {
+                    self.under_way.push_back((from, to, message));
+                } else if self.connected.contains(&pair) {
                     self.step(&to, Input::Message { peer: from, message });
                 }
             }
@@ -211,15 +229,24 @@ impl Cluster {
         let parsed = tributary_planner::parse::parse(sql).expect("it parses").remove(0);
         let settings = PlanSettings::default();
         let plan = tributary_planner::ddl::plan_ddl(&parsed.statement, &catalog, &settings, self.now_ms);
-        let plan = plan.expect("it can be planned");
+        self.change_catalog(at, plan.expect("it can be planned").changes)
+    }
+
+    /// Changes the catalog, whatever the planner would have said.
+    pub(super) fn change_catalog(
+        &mut self,
+        at: &str,
+        changes: Vec<CatalogChange>,
+    ) -> Result<Position, Rejected> {
         self.tokens += 1;
         let token = self.tokens;
+        let base_version = self.snapshot(at).catalog.version;
         self.step(
             at,
             Input::Ddl {
                 token,
-                changes: plan.changes,
-                base_version: catalog.version,
+                changes,
+                base_version,
             },
         );
         self.run(200);
@@ -307,6 +334,11 @@ impl Cluster {
         }
         rows.sort();
         Some(rows)
+    }
+
+    /// Why a region did not send bundles.
+    pub(super) fn withheld(&self, name: &str) -> &[String] {
+        &self.nodes[name].withheld
     }
 
     pub(super) fn stopped(&self, name: &str) -> &str {

@@ -23,6 +23,7 @@ use crate::bundle::{Included, SectionObject};
 use crate::changes::{Changed, Changes, KeySet};
 use crate::frontier::{Epoch, Frontier};
 use crate::lattice::Lattice;
+use crate::link::lag::Lag;
 use crate::link::{CutRequest, OriginChanges};
 
 /// Changed keys.
@@ -97,6 +98,7 @@ pub(crate) struct Outgoing {
     outstanding: Option<Outstanding>,
     /// Origins passed on at the peer's request, and how far they were sent.
     relays: BTreeMap<OriginId, Epoch>,
+    lag: Lag,
     cuts: u64,
 }
 
@@ -115,12 +117,13 @@ impl Outgoing {
             in_flight: VecDeque::new(),
             outstanding: None,
             relays: BTreeMap::new(),
+            lag: Lag::new(),
             cuts: 0,
         }
     }
 
     /// A new session with a peer that is at `peer`, from a region whose durable epoch is `own_epoch`.
-    pub(crate) fn restart(&mut self, own: Option<OriginId>, own_epoch: Epoch, peer: Frontier) {
+    pub(crate) fn restart(&mut self, own: Option<OriginId>, own_epoch: Epoch, peer: Frontier, now_ms: u64) {
         self.take_back();
         self.relays.clear();
         if self.own != own {
@@ -129,7 +132,9 @@ impl Outgoing {
         }
         self.peer = peer;
         self.sent = self.acked();
-        if self.sent >= own_epoch.max(self.changed_to) {
+        let own_epoch = own_epoch.max(self.changed_to);
+        self.lag.restart(self.sent, own_epoch, now_ms);
+        if self.sent >= own_epoch {
             self.pending = ChangedKeys::none();
             self.pending_count = 0;
             self.reaches_to = self.sent;
@@ -151,6 +156,11 @@ impl Outgoing {
 
     pub(crate) fn peer(&self) -> &Frontier {
         &self.peer
+    }
+
+    /// Since when the oldest change that the peer has not acknowledged has been waiting in this session.
+    pub(crate) fn waits_since_ms(&self) -> Option<u64> {
+        self.lag.since_ms()
     }
 
     /// Keys held for this peer, pending and in flight.
@@ -191,8 +201,9 @@ impl Outgoing {
     }
 
     /// Own changes up to `epoch`.
-    pub(crate) fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Changed>) {
+    pub(crate) fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Changed>, now_ms: u64) {
         self.changed_to = self.changed_to.max(epoch);
+        self.lag.changed(epoch, now_ms);
         let ChangedKeys::Known(pending) = &mut self.pending else {
             return;
         };
@@ -220,6 +231,7 @@ impl Outgoing {
     /// Takes in how far the peer is. True when a bundle was acknowledged by it.
     pub(crate) fn learn(&mut self, frontier: Frontier) -> bool {
         self.peer.merge(frontier);
+        self.lag.acknowledged(self.acked());
         let peer = &self.peer;
         // What it has beyond what we passed on came from somewhere else: the relay is not needed any more.
         self.relays.retain(|origin, sent| peer.get(*origin) <= *sent);

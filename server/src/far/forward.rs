@@ -142,7 +142,7 @@ impl From<WireError> for SqlError {
 /// The codes that a statement which writes may give; a peer's other texts are an internal error.
 fn state_named(text: &str) -> SqlState {
     use sqlstate::*;
-    const KNOWN: [SqlState; 31] = [
+    const KNOWN: [SqlState; 32] = [
         "00000",
         FEATURE_NOT_SUPPORTED,
         CARDINALITY_VIOLATION,
@@ -174,6 +174,7 @@ fn state_named(text: &str) -> SqlState {
         PROGRAM_LIMIT,
         CANT_CHANGE_NOW,
         CANNOT_CONNECT_NOW,
+        INSUFFICIENT_PRIVILEGE,
     ];
     let known = KNOWN.into_iter().find(|known| *known == text);
     known.unwrap_or(INTERNAL_ERROR)

@@ -82,6 +82,8 @@ pub enum Opened {
     OtherOrigin,
     /// The request makes no sense to it.
     Unreadable,
+    /// Rows of the table may not leave the region.
+    Resident,
 }
 
 /// What follows an owner's last rows; no Arrow stream begins like this.
@@ -125,6 +127,14 @@ pub enum FarError {
     /// What the owner computed failed, as it would have here.
     #[error("{0}")]
     Failed(Box<SqlError>),
+    /// The table's residency is enforced.
+    #[error(
+        "rows of region \"{region}\" may not be read in another region: residency of the table is enforced"
+    )]
+    Resident {
+        /// The owner.
+        region: String,
+    },
     /// The owner broke off, or sent what cannot be read.
     #[error("reading rows of region \"{region}\" failed: {reason}")]
     Broken {
@@ -149,6 +159,9 @@ impl From<FarError> for SqlError {
             FarError::NotUnderstood { .. } | FarError::Broken { .. } => {
                 SqlError::new(sqlstate::CANNOT_CONNECT_NOW, error.to_string()).hint("run the statement again")
             }
+            FarError::Resident { .. } => SqlError::new(sqlstate::INSUFFICIENT_PRIVILEGE, error.to_string()).hint(
+                "SET regional_reads = 'local' reads this region's rows only; a materialized view can count and sum all rows",
+            ),
         }
     }
 }

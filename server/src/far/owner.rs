@@ -54,9 +54,14 @@ pub(super) struct Part {
     pub rows: Scan,
 }
 
-/// The one way to rows that leave this region, as they are or aggregated. `None` for a table of which nothing was here at
+/// The one way to rows that leave this region, as they are or aggregated: of a table whose residency is enforced there are
+/// none, for a group may be a single row, and its key is one's value. `None` for a table of which nothing was here at
 /// that epoch.
 fn part(versions: &Versions, snapshot: &Snapshot, request: &ScanRequest) -> Result<Option<Part>, Opened> {
+    // The owner's own catalog decides, whatever the asking region knows.
+    if snapshot.catalog.is_resident(request.table) {
+        return Err(Opened::Resident);
+    }
     let tables = versions.get(request.origin, request.epoch)?;
     let Some(table) = tables.get(&request.table) else {
         // It was created later: nothing was in it here. One that was dropped here is dropped where that is known.

@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::datasource::TableType;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use tributary_replication::bundle::encode_rows;
@@ -17,7 +17,8 @@ use tributary_storage::ObjectId;
 use super::condition::Writer;
 use super::request::Request;
 use super::scan::{FarExec, FarPartition, FarParts, FarScans};
-use super::{FarReads, Owner, ScanRequest};
+use super::{FarError, FarReads, Owner, ScanRequest};
+use crate::pgwire::error::SqlError;
 use crate::query::relation::{REGION_COLUMN, Relation};
 
 /// See the module's documentation.
@@ -28,6 +29,7 @@ pub struct FarRelation {
     own_region: String,
     table: ObjectId,
     hidden: bool,
+    resident: bool,
     owners: Vec<Owner>,
     reads: Arc<dyn FarReads>,
     scans: Arc<FarScans>,
@@ -39,6 +41,8 @@ pub(crate) struct Far {
     pub reads_own: bool,
     pub own_region: String,
     pub hidden: bool,
+    /// Whether the gateway knows that the table's residency is enforced: then nobody is asked.
+    pub resident: bool,
     pub owners: Vec<Owner>,
     pub reads: Arc<dyn FarReads>,
     pub scans: Arc<FarScans>,
@@ -52,6 +56,7 @@ impl FarRelation {
             own_region: far.own_region,
             table: far.table,
             hidden: far.hidden,
+            resident: far.resident,
             owners: far.owners,
             reads: far.reads,
             scans: far.scans,
@@ -109,6 +114,11 @@ impl TableProvider for FarRelation {
             .unwrap_or_default();
         let mut far = Vec::new();
         for owner in self.owners.iter().filter(|owner| is_wanted(&owner.region)) {
+            if self.resident {
+                let region = owner.region.clone();
+                let error = SqlError::from(FarError::Resident { region });
+                return Err(DataFusionError::External(Box::new(error)));
+            }
             let request = ScanRequest {
                 from: self.own_region.clone(),
                 table: self.table,

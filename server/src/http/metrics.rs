@@ -50,6 +50,10 @@ fn describe() {
         "Bytes of messages to and from each peer, as its link counted them"
     );
     describe_counter!(
+        "tributary_withheld_total",
+        "Bundles that were not sent because residency forbids a part of them"
+    );
+    describe_counter!(
         "tributary_peer_refused_total",
         "Connections and messages of peers that were refused"
     );

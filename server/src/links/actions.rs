@@ -149,7 +149,7 @@ pub enum DdlRefusal {
 }
 
 /// Kinds of planning errors by their number on the wire. Append only.
-const PLAN_ERRORS: [PlanErrorKind; 21] = [
+const PLAN_ERRORS: [PlanErrorKind; 23] = [
     PlanErrorKind::Internal,
     PlanErrorKind::Syntax,
     PlanErrorKind::TooLong,
@@ -171,6 +171,8 @@ const PLAN_ERRORS: [PlanErrorKind; 21] = [
     PlanErrorKind::DuplicateObject,
     PlanErrorKind::UndefinedDatabase,
     PlanErrorKind::PrerequisiteState,
+    PlanErrorKind::InvalidParameter,
+    PlanErrorKind::Forbidden,
 ];
 
 impl DdlRefusal {

@@ -256,6 +256,9 @@ impl PeerClient {
                 region: region.to_owned(),
                 epoch: request.scan().epoch,
             }),
+            Opened::Resident => Err(FarError::Resident {
+                region: region.to_owned(),
+            }),
             Opened::Unreadable if matches!(request, Request::States(_)) => Err(not_understood(region)),
             Opened::Unreadable => Err(FarError::Broken {
                 region: region.to_owned(),

@@ -342,6 +342,10 @@ impl Driver {
                         tracing::warn!(peer, reason, "refused");
                         metrics::counter!("tributary_peer_refused_total", "peer" => peer).increment(1);
                     }
+                    Effect::Withheld { peer, reason } => {
+                        tracing::error!(peer, reason, "withheld");
+                        metrics::counter!("tributary_withheld_total", "peer" => peer).increment(1);
+                    }
                     Effect::Stop { reason } => return Err(reason),
                 }
             }

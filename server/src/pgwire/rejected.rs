@@ -64,6 +64,22 @@ pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
             );
             SqlError::new(DISK_FULL, message).hint(tombstones_hint(kept_by))
         }
+        Rejected::Behind {
+            table,
+            peer,
+            lag_ms,
+            lag_max_ms,
+            ..
+        } => SqlError::new(
+            TOO_BUSY,
+            format!(
+                "region {} is {lag_ms} ms behind, and \"{}\" is written only while no connected region is more than \
+                 {lag_max_ms} ms behind",
+                quote(peer),
+                name(*table)
+            ),
+        )
+        .hint("try again later; with backpressure = 'block' a statement waits, with 'coalesce' it does not ask"),
         Rejected::OtherRegion(id) => {
             SqlError::unsupported(format!("rows of \"{}\" are written in another region", name(*id)))
                 .hint("connect to the table's region")

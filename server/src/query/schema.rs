@@ -118,6 +118,7 @@ impl PublicSchema {
                 reads_own: only.is_none() || only == own,
                 own_region: self.region.clone(),
                 hidden: self.exposed.hidden,
+                resident: self.snapshot.catalog.is_resident(object.id),
                 owners,
                 reads: Arc::clone(&far.reads),
                 scans: Arc::clone(&far.scans),

@@ -223,6 +223,7 @@ impl Session {
             | Statement::CreateSource(_)
             | Statement::AlterSource(_)
             | Statement::AlterDatabase(_)
+            | Statement::AlterTable(_)
             | Statement::CreateSink(_)
             | Statement::CreateView(_)
             | Statement::CreateMaterializedView(_)

@@ -243,6 +243,7 @@ impl Region {
             backfill: (0, 0),
             failure: None,
             errors: Arc::default(),
+            groups_held_back: 0,
             state: Arc::default(),
         };
         Snapshot {

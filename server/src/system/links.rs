@@ -15,6 +15,8 @@ pub(super) const TABLE: SystemTable = SystemTable {
         ("pending_keys", SqlType::Int8),
         ("in_flight", SqlType::Int8),
         ("acked_epoch", SqlType::Int8),
+        ("lag_ms", SqlType::Int8),
+        ("pressure", SqlType::Int8),
         ("round_trip_ms", SqlType::Int8),
         ("last_error", SqlType::Text),
     ],
@@ -32,6 +34,8 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
             text(status.pending_keys),
             text(status.in_flight),
             text(status.acked.0),
+            status.lag_ms.and_then(text),
+            text(status.peer_pressure),
             status.round_trip_ms.and_then(text),
             status.last_error.clone(),
         ]

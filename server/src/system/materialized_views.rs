@@ -1,6 +1,7 @@
 //! `tributary.materialized_views`: state, progress of backfill, fragments.
 
 use tributary_planner::catalog::ObjectKind;
+use tributary_planner::residency::incompleteness;
 use tributary_planner::types::SqlType;
 
 use super::{Facts, Row, SystemTable, text};
@@ -18,6 +19,8 @@ pub(super) const TABLE: SystemTable = SystemTable {
         ("state_bytes", SqlType::Int8),
         ("errors", SqlType::Int8),
         ("failure", SqlType::Text),
+        ("incomplete", SqlType::Text),
+        ("groups_held_back", SqlType::Int8),
         ("definition", SqlType::Text),
     ],
     rows,
@@ -53,6 +56,8 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
             view.and_then(|view| text(view.state_total().1)),
             view.and_then(|view| text(view.errors.iter().map(|error| error.count).sum::<i64>())),
             view.and_then(|view| text(view.failure.as_ref()?)),
+            incompleteness(&facts.snapshot.catalog, &definition.plan),
+            view.and_then(|view| text(view.groups_held_back)),
             text(&definition.sql),
         ]);
     }

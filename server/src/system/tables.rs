@@ -1,6 +1,6 @@
 //! `tributary.tables`: tables and where their rows are.
 
-use tributary_planner::catalog::{ObjectKind, TableLocality};
+use tributary_planner::catalog::{ObjectKind, TableLocality, TableOptions};
 use tributary_planner::types::SqlType;
 
 use super::{Facts, Row, SystemTable, text};
@@ -16,6 +16,7 @@ pub(super) const TABLE: SystemTable = SystemTable {
         ("bytes", SqlType::Int8),
         ("tombstones", SqlType::Int8),
         ("tombstones_kept_by", SqlType::Text),
+        ("options", SqlType::Text),
     ],
     rows,
 };
@@ -48,7 +49,18 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
             stored.and_then(|table| text(table.rows.bytes())),
             stored.and_then(|table| text(table.tombstones)),
             (!kept_by.is_empty()).then(|| kept_by.join(", ")),
+            options(&facts.snapshot.catalog.options(object.id)),
         ]);
     }
     rows
+}
+
+/// What was set for the table, as ALTER TABLE … SET takes it.
+fn options(options: &TableOptions) -> Option<String> {
+    let settings = options.settings();
+    let set: Vec<String> = settings
+        .iter()
+        .map(|(name, value)| format!("{name} = '{value}'"))
+        .collect();
+    (!set.is_empty()).then(|| set.join(", "))
 }

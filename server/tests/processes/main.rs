@@ -14,6 +14,7 @@ mod members;
 mod one_region;
 mod peer_port;
 mod peer_tls;
+mod residency;
 mod running;
 mod sink;
 mod three_regions;

@@ -3,6 +3,7 @@
 pub mod conflicts;
 mod contents;
 pub mod publication;
+pub mod residency;
 pub mod slots;
 pub mod sql;
 

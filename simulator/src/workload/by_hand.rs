@@ -14,11 +14,13 @@ use tributary_storage::ObjectId;
 
 use crate::rng::Rng;
 
-/// A random view over REGIONAL and GLOBAL tables; `None` when there is none to read.
-pub(super) fn draw(rng: &mut Rng, catalog: &Catalog, name: String) -> Option<Object> {
+/// A random view over REGIONAL and GLOBAL tables; `None` when there is none to read. Tables whose residency is enforced
+/// are read only if `forbidden`: most of these plans send rows.
+pub(super) fn draw(rng: &mut Rng, catalog: &Catalog, name: String, forbidden: bool) -> Option<Object> {
     let tables: Vec<_> = catalog
         .objects
         .values()
+        .filter(|object| forbidden || !catalog.is_resident(object.id))
         .filter_map(|object| Some((object, object.as_table()?)))
         .collect();
     let of = |global: bool| -> Vec<Scan> {

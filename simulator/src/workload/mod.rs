@@ -15,7 +15,7 @@ use tributary_planner::error::PlanErrorKind;
 use tributary_region::{Snapshot, WriteSet};
 
 use crate::failure::{Checked, Violation};
-use crate::options::Options;
+use crate::options::{Control, Options};
 use crate::report::Report;
 use crate::rng::Rng;
 
@@ -31,6 +31,10 @@ pub struct Workload {
     keys: u64,
     named: u32,
     complete: bool,
+    /// Whether the residency of some REGIONAL tables is enforced.
+    enforced: bool,
+    /// Whether views are made that residency forbids.
+    forbidden: bool,
     /// Views whose rows depend on how ties are broken.
     ordered: BTreeSet<String>,
 }
@@ -56,6 +60,8 @@ impl Workload {
             keys,
             named: 0,
             complete: false,
+            enforced: options.enforced,
+            forbidden: options.control == Some(Control::SkipResidencyCheck),
             ordered: BTreeSet::new(),
         }
     }
@@ -94,7 +100,11 @@ impl Workload {
         if tables < self.tables && (tables < 2 || self.rng.percent(50)) {
             let name = self.next_name("t");
             let regions: Vec<&str> = catalog.members().map(|(_, def)| def.name.as_str()).collect();
-            let text = tables::draw(&mut self.rng, &regions, &name);
+            let mut text = tables::draw(&mut self.rng, &regions, &name);
+            if self.enforced && self.named % 2 == 1 && !text.ends_with("GLOBAL") {
+                text.push_str(" WITH (residency = 'enforced')");
+                report.enforced_tables += 1;
+            }
             report.tables += 1;
             return self
                 .planned(text, catalog, now_ms, report)
@@ -126,7 +136,7 @@ impl Workload {
     fn draw_view(&mut self, catalog: &Catalog, now_ms: u64, report: &mut Report) -> Checked<Option<Ddl>> {
         if !self.rng.percent(self.sql_views) {
             let name = self.next_name("h");
-            let Some(object) = by_hand::draw(&mut self.rng, catalog, name.clone()) else {
+            let Some(object) = by_hand::draw(&mut self.rng, catalog, name.clone(), self.forbidden) else {
                 return Ok(None);
             };
             report.views_by_hand += 1;
@@ -149,6 +159,7 @@ impl Workload {
                     }
                     return Ok(ddl);
                 }
+                Err(refusal) if refusal.kind == PlanErrorKind::Forbidden => report.forbidden_views += 1,
                 Err(refusal) if refusal.kind == PlanErrorKind::Unsupported => {
                     *report.refused_views.entry(refusal.message).or_default() += 1;
                 }

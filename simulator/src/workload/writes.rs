@@ -10,6 +10,7 @@ use tributary_region::{Snapshot, TableChange, TableSnapshot, WriteSet};
 use tributary_replication::{Epoch, TableWrites};
 use tributary_storage::OriginId;
 
+use crate::checks::residency::MARK;
 use crate::rng::Rng;
 use crate::value::{Float, Row, Value, batch_of, row_of};
 
@@ -44,12 +45,15 @@ pub(super) fn draw(rng: &mut Rng, keys: u64, snapshot: &Snapshot) -> Result<Opti
     let count = if rng.percent(25) { 2 } else { 1 };
     for _ in 0..count {
         let (id, table) = *rng.pick(&tables);
-        writes.tables.insert(*id, draw_change(rng, keys, table)?);
+        writes.tables.insert(
+            *id,
+            draw_change(rng, keys, table, snapshot.catalog.is_resident(*id))?,
+        );
     }
     Ok(Some(writes))
 }
 
-fn draw_change(rng: &mut Rng, keys: u64, table: &TableSnapshot) -> Result<TableChange, String> {
+fn draw_change(rng: &mut Rng, keys: u64, table: &TableSnapshot, marked: bool) -> Result<TableChange, String> {
     let def = &table.def;
     let live = live_rows(table)?;
     let mut changed: BTreeMap<Row, (Row, bool, Expected)> = BTreeMap::new();
@@ -60,6 +64,9 @@ fn draw_change(rng: &mut Rng, keys: u64, table: &TableSnapshot) -> Result<TableC
     };
     for _ in 0..rows {
         let mut row = draw_row(rng, keys, def)?;
+        if marked {
+            mark(&mut row);
+        }
         let key: Row = def
             .primary_key
             .iter()
@@ -94,6 +101,15 @@ fn draw_change(rng: &mut Rng, keys: u64, table: &TableSnapshot) -> Result<TableC
         },
         expected,
     })
+}
+
+/// Makes the texts of a row ones that occur in enforced tables only.
+fn mark(row: &mut Row) {
+    for value in row {
+        if let Value::Text(text) = value {
+            *text = format!("{MARK}{text}");
+        }
+    }
 }
 
 /// The old row with some columns of the new one.

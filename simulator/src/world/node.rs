@@ -232,6 +232,7 @@ fn defects(control: Option<Control>) -> Defects {
         Some(Control::JoinEarly) => defects.join_early = true,
         Some(Control::CollectEarly) => defects.collect_early = true,
         Some(Control::LoseConflicts) => defects.lose_conflicts = true,
+        Some(Control::SkipResidencyCheck) => defects.skip_residency_check = true,
         Some(Control::LoseFlush(_)) | None => {}
     }
     defects

@@ -13,7 +13,8 @@ use tributary_storage::{Log, Position, Record, StorageError};
 
 use super::World;
 use super::event::Event;
-use crate::checks;
+use super::node::name;
+use crate::checks::{self, residency};
 use crate::failure::{Checked, Violation};
 use crate::model::Submission;
 
@@ -64,6 +65,9 @@ impl World {
                 self.append(node, &record, &tokens)?;
             }
             Effect::Send { peer, message } => {
+                if self.options.enforced {
+                    residency::check(&name(node), &peer, &message)?;
+                }
                 let bytes = message.encode();
                 self.report.bundles_sent += u64::from(matches!(message, Message::Bundle(_)));
                 self.trace.add(
@@ -138,6 +142,11 @@ impl World {
                 self.trace
                     .add(now, node, format_args!("refuse {peer}: {reason}"), &[]);
                 self.report.refused += 1;
+            }
+            Effect::Withheld { peer, reason } => {
+                self.trace
+                    .add(now, node, format_args!("withhold from {peer}: {reason}"), &[]);
+                self.report.withheld += 1;
             }
             Effect::Stop { reason } => self.stopped(node, &reason)?,
         }

@@ -88,6 +88,11 @@ fn a_conflict_that_is_not_recorded_is_found() {
 }
 
 #[test]
+fn a_skipped_residency_check_is_found() {
+    found(Control::SkipResidencyCheck);
+}
+
+#[test]
 fn a_lost_flush_of_each_family_is_found() {
     for family in Family::ALL {
         found(Control::LoseFlush(family));

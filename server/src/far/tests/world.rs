@@ -223,6 +223,7 @@ impl World {
                 reads_own,
                 own_region: REGIONS[0].to_owned(),
                 hidden: true,
+                resident: false,
                 owners: owners.collect(),
                 reads: road,
                 scans: Arc::clone(far),

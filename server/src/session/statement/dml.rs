@@ -2,6 +2,7 @@
 
 use tributary_planner::dml::{BoundDml, bind_dml};
 use tributary_planner::parse::{Parsed, Statement};
+use tributary_planner::residency::check_statement;
 use tributary_region::{CommitToken, Committed};
 
 use super::super::transaction::{AUTOCOMMIT_ATTEMPTS_MAX, Transaction, pause};
@@ -86,6 +87,7 @@ async fn changes_of(
     if transaction.is_read_only {
         return Err(read_only());
     }
+    check_statement(&transaction.snapshot.catalog, &parsed.statement)?;
     let bound = bind_dml(&parsed.statement, &transaction.snapshot.catalog)?;
     let reader = session.reader_of(transaction);
     let (affected, changes) = dml::run(&reader, &bound).await?;

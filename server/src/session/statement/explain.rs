@@ -6,6 +6,7 @@ use tributary_planner::datafusion::plan_view;
 use tributary_planner::error::PlanError;
 use tributary_planner::explain::explain_view;
 use tributary_planner::parse::CreateMaterializedView;
+use tributary_planner::residency::explain_residency;
 
 use super::super::{Outcome, Session};
 use super::texts;
@@ -46,7 +47,9 @@ pub(crate) async fn create_view(
     let (name, query) = (create.name.clone(), create.query.clone());
     let lines = on_large_stack(async move {
         let planned = plan_view(&query, &reader.snapshot.catalog, &settings)?;
-        Ok(explain_view(&name, &planned.plan))
+        let mut lines = explain_view(&name, &planned.plan);
+        lines.extend(explain_residency(&reader.snapshot.catalog, &planned.plan));
+        Ok(lines)
     })
     .await?;
     texts(
@@ -69,7 +72,8 @@ pub(crate) async fn view(session: &mut Session, name: &str) -> SqlResult<Outcome
             format!("\"{name}\" is not a materialized view"),
         ));
     };
-    let lines = explain_view(name, &view.plan);
+    let mut lines = explain_view(name, &view.plan);
+    lines.extend(explain_residency(&reader.snapshot.catalog, &view.plan));
     texts(
         &["QUERY PLAN"],
         lines.into_iter().map(|line| vec![line]).collect(),

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tributary_planner::parse::{Parsed, Statement};
+use tributary_planner::residency::check_forwarded;
 use tributary_region::{CommitToken, Committed, Snapshot};
 use tributary_replication::Epoch;
 use tributary_storage::OriginId;
@@ -106,6 +107,18 @@ async fn await_arrival(session: &mut Session, region: &str, done: &Forwarded) {
     }
 }
 
+/// The error of a statement over rows that may not leave this region: texts of errors quote values.
+fn without_values(error: &SqlError) -> SqlError {
+    if error.state == sqlstate::INSUFFICIENT_PRIVILEGE {
+        return error.clone();
+    }
+    SqlError::new(
+        error.state,
+        "the statement failed; its error can hold values of a table whose residency is enforced",
+    )
+    .hint("run it in the region that owns the rows")
+}
+
 impl Session {
     /// Once the statement is on its way it is not interrupted: its outcome has to be told. Waits until it is shown here.
     async fn send_forward(&mut self, region: &str, errand: Errand) -> SqlResult<Forwarded> {
@@ -130,8 +143,21 @@ impl Session {
 
     /// Carries out a statement for another region, once, whatever the number of its repetitions.
     pub(crate) async fn execute_forwarded(&mut self, parsed: &Parsed, token: [u8; 16]) -> ForwardReply {
+        let resident = match self.fresh_snapshot().await {
+            Ok(snapshot) => check_forwarded(&snapshot.catalog, &parsed.statement).map_err(SqlError::from),
+            Err(error) => Err(error),
+        };
+        let resident = match resident {
+            Ok(resident) => resident,
+            Err(error) => return ForwardReply::Refused(error.into()),
+        };
         match self.try_forwarded(parsed, token).await {
+            Ok(mut done) if resident => {
+                done.notices.clear();
+                ForwardReply::Done(done)
+            }
             Ok(done) => ForwardReply::Done(done),
+            Err(error) if resident => ForwardReply::Refused(without_values(&error).into()),
             Err(error) => ForwardReply::Refused(error.into()),
         }
     }
@@ -143,8 +169,20 @@ impl Session {
         input: &[u8],
         token: [u8; 16],
     ) -> ForwardReply {
+        let snapshot = match self.fresh_snapshot().await {
+            Ok(snapshot) => snapshot,
+            Err(error) => return ForwardReply::Refused(error.into()),
+        };
+        let resident = match &parsed.statement {
+            Statement::Copy(copy) => {
+                let table = snapshot.catalog.object(&copy.table);
+                table.is_some_and(|table| snapshot.catalog.is_resident(table.id))
+            }
+            _ => false,
+        };
         match self.try_copy(parsed, input, token).await {
             Ok(done) => ForwardReply::Done(done),
+            Err(error) if resident => ForwardReply::Refused(without_values(&error).into()),
             Err(error) => ForwardReply::Refused(error.into()),
         }
     }

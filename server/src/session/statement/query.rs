@@ -2,6 +2,8 @@
 
 use datafusion::sql::sqlparser::ast;
 
+use tributary_planner::residency::incomplete_views;
+
 use super::super::transaction::pause;
 use super::super::{Outcome, Session};
 use crate::pgwire::error::{SqlError, SqlResult};
@@ -53,9 +55,11 @@ async fn start(
         text,
         ..PlanOptions::default()
     };
+    let incomplete = incomplete_views(&reader.snapshot.catalog, &query);
     let planned = reader.plan(query, options).await?;
     let schema = planned.schema();
-    let (prepared, notices) = planned.prepare().await?;
+    let (prepared, mut notices) = planned.prepare().await?;
+    notices.extend(incomplete.into_iter().map(|text| SqlError::new("00000", text)));
     let rows = prepared.start()?;
     let tag = "SELECT";
     Ok((Outcome::Rows { schema, rows, tag }, notices))
@@ -67,6 +71,9 @@ async fn looked_up(session: &mut Session, query: &ast::Query) -> SqlResult<Optio
         return Ok(None);
     };
     check_readable(&snapshot, &lookup.object)?;
+    for text in incomplete_views(&snapshot.catalog, query) {
+        session.notice(SqlError::new("00000", text));
+    }
     Ok(Some(Outcome::Rows {
         schema: lookup.schema(&relation),
         rows: lookup.rows(&relation),
