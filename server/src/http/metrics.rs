@@ -42,6 +42,10 @@ fn describe() {
     );
     describe_counter!("tributary_checkpoint_bytes_total", "Bytes written by checkpoints");
     describe_counter!("tributary_link_bytes_total", "Bytes of messages between regions");
+    describe_counter!(
+        "tributary_far_bytes_total",
+        "Bytes of rows and partial aggregates that queries read in other regions"
+    );
     describe_gauge!(
         "tributary_link_peer_bytes",
         "Bytes of messages to and from each peer, as its link counted them"

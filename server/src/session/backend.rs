@@ -15,7 +15,7 @@ use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 use tributary_replication::Epoch;
 use tributary_storage::{ObjectId, OriginId, Position};
 
-use crate::far::forward::{ForwardReply, ForwardRequest};
+use crate::far::forward::{CopyRequest, ForwardReply, ForwardRequest};
 use crate::far::{FarError, FarReads};
 use crate::pgwire::error::SqlResult;
 use crate::source::state::Task;
@@ -49,11 +49,15 @@ pub trait Backend: Send + Sync + 'static {
     async fn forward(&self, region: &str, request: ForwardRequest) -> SqlResult<ForwardReply> {
         match self.far() {
             Some(far) => Ok(far.forward(region, request).await?),
-            None => Err(FarError::Unreachable {
-                region: region.to_owned(),
-                reason: "there is no road to other regions".to_owned(),
-            }
-            .into()),
+            None => Err(no_road(region).into()),
+        }
+    }
+
+    /// Has another region carry out a COPY.
+    async fn copy(&self, region: &str, request: CopyRequest) -> SqlResult<ForwardReply> {
+        match self.far() {
+            Some(far) => Ok(far.copy(region, request).await?),
+            None => Err(no_road(region).into()),
         }
     }
 
@@ -123,4 +127,11 @@ pub enum DdlError {
     },
     /// The primary refused the change.
     Rejected(Rejected),
+}
+
+fn no_road(region: &str) -> FarError {
+    FarError::Unreachable {
+        region: region.to_owned(),
+        reason: "there is no road to other regions".to_owned(),
+    }
 }

@@ -37,12 +37,17 @@ fn now_ms() -> u64 {
 impl MemoryBackend {
     /// A cluster of one region named `here`, or of two, of which the other never answers.
     pub(crate) fn new(peers: &[&str]) -> Arc<Self> {
-        Self::with(peers, |_| {})
+        Self::with("here", peers, |_| {})
+    }
+
+    /// The same under another name.
+    pub(crate) fn named(name: &str, peers: &[&str]) -> Arc<Self> {
+        Self::with(name, peers, |_| {})
     }
 
     /// The same with other limits.
-    pub(crate) fn with(peers: &[&str], set: impl FnOnce(&mut RegionConfig)) -> Arc<Self> {
-        let mut config = RegionConfig::new("here", peers.iter().map(|peer| peer.to_string()).collect());
+    pub(crate) fn with(name: &str, peers: &[&str], set: impl FnOnce(&mut RegionConfig)) -> Arc<Self> {
+        let mut config = RegionConfig::new(name, peers.iter().map(|peer| peer.to_string()).collect());
         set(&mut config);
         config.found = Some(Founding { cluster: [7; 16] });
         let mut effects = Vec::new();

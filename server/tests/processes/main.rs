@@ -8,6 +8,8 @@
 
 mod backpressure;
 mod far;
+mod far_aggregates;
+mod far_copy;
 mod file_source;
 mod members;
 mod one_region;

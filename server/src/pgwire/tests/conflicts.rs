@@ -68,7 +68,7 @@ async fn conflicts_are_listed_until_they_are_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_tombstones_name_who_keeps_them() {
-    let backend = MemoryBackend::with(&["there"], |config| config.tombstones_max = 3);
+    let backend = MemoryBackend::with("here", &["there"], |config| config.tombstones_max = 3);
     let server = Server::over(backend, ServeOptions::default()).await;
     let client = server.connect().await;
     run(&client, "CREATE TABLE g (id int PRIMARY KEY) LOCALITY GLOBAL").await;
