@@ -368,10 +368,13 @@ impl Sequencer {
             let count = change.writes.deleted.true_count();
             (is_global && count > 0).then_some((*table, count))
         };
-        let tombstones_max = config.tombstones_max;
         for (table, count) in writes.tables.iter().filter_map(deleting) {
             let held = || dataflow.tombstones_of(table) + self.sealed_deletes(table);
             let so_far = deletes.entry(table).or_insert_with(held);
+            let set = self.catalog.options(table).tombstones_max;
+            let tombstones_max = set.map_or(config.tombstones_max, |max| {
+                usize::try_from(max).unwrap_or(usize::MAX)
+            });
             if *so_far + count > tombstones_max {
                 return Err(Rejected::Tombstones {
                     table,

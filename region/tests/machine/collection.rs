@@ -93,6 +93,13 @@ fn a_member_that_is_away_keeps_them_and_is_named_at_the_cap() {
         kept_by: vec!["ap".to_owned()],
     };
     assert_eq!(refused, Err(expected));
+    cluster
+        .ddl("us", "ALTER TABLE g SET (tombstones_max = 3)")
+        .expect("set");
+    cluster.insert("us", "g", &[(5, 50)]).expect("in");
+    cluster
+        .delete("us", "g", &[5])
+        .expect("the table's own limit counts");
     cluster.insert("us", "g", &[(4, 40)]).expect("other writes go on");
     // It deletes as well, and hears of all at once: what arrives is always applied.
     cluster.delete("ap", "g", &[3]).expect("gone");
