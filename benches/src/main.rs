@@ -15,6 +15,7 @@ mod changes;
 mod events;
 mod generate;
 mod ingest;
+mod links;
 mod peers;
 mod prepare;
 mod process;
@@ -55,6 +56,8 @@ enum Verb {
     Recovery(recovery::Recovery),
     /// Measure updates and deletes of rows that views read.
     Changes(changes::Changes),
+    /// Measure regions with delays and cuts between them: visibility, agreement, throughput.
+    Links(links::Links),
     /// Measure ingest over the wire.
     Ingest(ingest::Ingest),
 }
@@ -209,6 +212,7 @@ fn main() -> ExitCode {
         Verb::Regions(regions) => block_on(regions::run(regions)),
         Verb::Recovery(recovery) => block_on(recovery::run(recovery)),
         Verb::Changes(changes) => block_on(changes::run(changes)),
+        Verb::Links(links) => block_on(links::run(links)),
         Verb::Ingest(ingest) => block_on(ingest::run(ingest)),
     };
     match outcome {

@@ -10,7 +10,8 @@
 //! A member is one by the catalog, and what it said counts only while its link speaks for the incarnation that the catalog
 //! names: one that is joining, was wiped or is not heard of holds everything up. What a member has said stays true while
 //! it is away. Should it come back with less (an old copy), bundles tell it up to where tombstones are gone, and it stops;
-//! see [`Region::take_bundles`](crate::Region).
+//! see [`Region::take_bundles`](crate::Region). What such a one has written before it is told is not taken in: by the rule
+//! above, whoever sends anything new has seen all whose tombstones are gone here.
 //!
 //! RFC 0010 says why this suffices.
 
@@ -21,9 +22,11 @@ use tributary_replication::link::LinkStatus;
 use tributary_replication::{Epoch, Frontier, Lattice};
 use tributary_storage::{OriginId, RegionId};
 
-/// What is known of the tombstones that may go next. Nothing of it survives a restart.
+/// What is known of the tombstones that may go next, and of those that are gone. Nothing of it survives a restart.
 #[derive(Default)]
 pub struct Collection {
+    /// Up to where tombstones are gone once everything sealed is stepped, here or where bundles came from.
+    dropped: Frontier,
     sample: Option<Sample>,
     looked_ms: Option<u64>,
 }
@@ -57,6 +60,24 @@ pub(crate) fn standings<'a>(
 }
 
 impl Collection {
+    /// What is known at the start: up to where tombstones are gone.
+    pub(crate) fn new(dropped: Frontier) -> Self {
+        Self {
+            dropped,
+            ..Self::default()
+        }
+    }
+
+    /// Up to where tombstones are gone, or will be by what is sealed.
+    pub(crate) fn dropped(&self) -> &Frontier {
+        &self.dropped
+    }
+
+    /// A record was sealed by which tombstones go, here or elsewhere.
+    pub(crate) fn drops(&mut self, to: &Frontier) {
+        self.dropped.merge(to.clone());
+    }
+
     /// Whether it is time to look again.
     pub(crate) fn is_due(&self, now_ms: u64, every_ms: u64) -> bool {
         let passed = |looked_ms: u64| now_ms < looked_ms || now_ms - looked_ms >= every_ms;

@@ -56,6 +56,9 @@ pub struct RegionConfig {
     /// Tombstones that a GLOBAL table may hold: while others have not acknowledged so many, this region deletes no more of
     /// its rows.
     pub tombstones_max: usize,
+    /// Whether this region drops no tombstones until it hears [`crate::Input::TakenOver`]: rows of earlier incarnations are
+    /// yet to be compared with what there is, and what was deleted concurrently is to be told from what is not there.
+    pub keeps_tombstones: bool,
     /// Settings of every link.
     pub link: LinkConfig,
     /// Deliberate faults, for negative controls only.
@@ -114,6 +117,7 @@ impl RegionConfig {
             keep_results_at: BTreeSet::new(),
             collect_every_ms: 1_000,
             tombstones_max: 1_000_000,
+            keeps_tombstones: false,
             link: LinkConfig::default(),
             defects: Defects::default(),
         }

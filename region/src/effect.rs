@@ -145,6 +145,20 @@ pub enum Rejected {
         /// The members that have not acknowledged the oldest ones, by name.
         kept_by: Vec<String>,
     },
+    /// A connected region is further behind than the table allows.
+    #[error("region {peer} is {lag_ms} ms behind, and table {table} allows {lag_max_ms} ms")]
+    Behind {
+        /// The table.
+        table: ObjectId,
+        /// The region that is behind most.
+        peer: String,
+        /// How far it is behind.
+        lag_ms: u64,
+        /// How far it may be.
+        lag_max_ms: u64,
+        /// Whether the writer is to wait until it is near enough.
+        waits: bool,
+    },
     /// Rows of this table are written in another region.
     #[error("rows of table {0} are written in another region")]
     OtherRegion(ObjectId),

@@ -27,7 +27,7 @@ use tributary_planner::catalog::CatalogChange;
 use tributary_replication::{Frontier, Hlc, TableWrites};
 use tributary_storage::{ObjectId, OriginId, Position};
 
-use crate::dataflow::conflicts::Conflict;
+use crate::dataflow::conflicts::{Conflict, ConflictId};
 use crate::error::{RegionError, Result};
 use crate::tokens::CommitToken;
 
@@ -68,6 +68,8 @@ pub enum Entry {
     Unstage(OriginId),
     /// Writes that were lost, as the shell has found out: to be recorded.
     Lost(Vec<Conflict>),
+    /// Conflicts that a user has had removed from the table of conflicts.
+    Forget(Vec<ConflictId>),
     /// Every member has acknowledged everything up to `stable`: tombstones of writes up to there go.
     Collect {
         /// Up to where.
@@ -85,6 +87,7 @@ impl Entry {
             }
             Self::Source { from, to, .. } => to - from,
             Self::Lost(conflicts) => conflicts.len() as u64,
+            Self::Forget(conflicts) => conflicts.len() as u64,
             Self::Catalog(_)
             | Self::Joined
             | Self::Bundles(_)
@@ -158,6 +161,7 @@ enum Stored {
         stable: Frontier,
     },
     Lost(Vec<Conflict>),
+    Forget(Vec<ConflictId>),
     Chunk(Block),
     Unstage(OriginId),
 }
@@ -202,6 +206,7 @@ impl Timed {
             Entry::Chunk(bytes) => Stored::Chunk(Block(bytes.to_vec())),
             Entry::Unstage(sender) => Stored::Unstage(*sender),
             Entry::Lost(conflicts) => Stored::Lost(conflicts.clone()),
+            Entry::Forget(conflicts) => Stored::Forget(conflicts.clone()),
             Entry::Collect { stable } => Stored::Collect {
                 stable: stable.clone(),
             },
@@ -267,6 +272,7 @@ impl Timed {
             Stored::Chunk(bytes) => Entry::Chunk(Bytes::from(bytes.0)),
             Stored::Unstage(sender) => Entry::Unstage(sender),
             Stored::Lost(conflicts) => Entry::Lost(conflicts),
+            Stored::Forget(conflicts) => Entry::Forget(conflicts),
             Stored::Collect { stable } => Entry::Collect { stable },
             Stored::Source {
                 source,

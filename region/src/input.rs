@@ -5,7 +5,7 @@ use tributary_replication::link::Message;
 use tributary_storage::Position;
 
 use crate::commits::Submission;
-use crate::dataflow::conflicts::Conflict;
+use crate::dataflow::conflicts::{Conflict, ConflictId};
 use crate::source::SourceAppend;
 
 /// One event from outside. Time comes with every step; there are no other inputs.
@@ -27,6 +27,13 @@ pub enum Input {
         token: u64,
         /// What was lost.
         conflicts: Vec<Conflict>,
+    },
+    /// Conflicts that are to be removed from the table of conflicts. Answered like a commit.
+    Forget {
+        /// Chosen by the shell.
+        token: u64,
+        /// Which.
+        conflicts: Vec<ConflictId>,
     },
     /// Catalog changes, planned against `base_version`. Only the primary accepts them.
     Ddl {
@@ -87,4 +94,7 @@ pub enum Input {
     },
     /// The disk is full (true) or has space again (false).
     DiskFull(bool),
+    /// The rows of earlier incarnations were taken over: tombstones need not be kept for that any more, see
+    /// [`crate::RegionConfig::keeps_tombstones`].
+    TakenOver,
 }

@@ -222,12 +222,22 @@ impl Links {
         }
     }
 
-    /// Time has passed.
+    /// Time has passed. `backlog` is how much of the room for records that wait to be computed is taken, 0 to 100.
     ///
     /// `is_staged`: whether an origin's changes are on their way here in chunks, so that nobody need pass them on.
-    pub fn poll(&mut self, view: &View<'_>, is_staged: impl Fn(OriginId) -> bool, out: &mut Vec<Effect>) {
+    pub fn poll(
+        &mut self,
+        view: &View<'_>,
+        backlog: u8,
+        is_staged: impl Fn(OriginId) -> bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let pressure = backlog.max(self.inbox.fullness());
         for peer in self.peers() {
-            self.with_link(&peer, view, out, |link, local, effects| link.poll(local, effects));
+            self.with_link(&peer, view, out, |link, local, effects| {
+                link.set_pressure(pressure);
+                link.poll(local, effects);
+            });
         }
         let mut lacks = self.inbox.lacks(view.frontier);
         lacks.extend(self.last_words(view));
@@ -277,6 +287,13 @@ impl Links {
         }
         let ask = |(origin, (epoch, peer)): (OriginId, (Epoch, &str))| (peer.to_owned(), origin, epoch);
         known.into_iter().map(ask).collect()
+    }
+
+    /// The connected member that is behind most, and by how many milliseconds.
+    pub fn slowest(&self, now_ms: u64) -> Option<(&str, u64)> {
+        let lags = self.links.iter();
+        let lags = lags.filter_map(|(peer, link)| Some((peer.as_str(), link.lag_ms(now_ms)?)));
+        lags.max_by_key(|(_, lag_ms)| *lag_ms)
     }
 
     /// Own changes of a step.

@@ -84,6 +84,7 @@ impl Region {
         );
         let stages = Stages::of(&dataflow);
         let published = Arc::new(dataflow.snapshot());
+        let collection = Collection::new(dataflow.collected().clone());
         let mut region = Self {
             links: Links::new(&config),
             outbound: Outbound::new(last),
@@ -95,7 +96,7 @@ impl Region {
             status_ms: 0,
             members_version: 0,
             agreed_since_ms: None,
-            collection: Collection::default(),
+            collection,
             checkpoint_due: false,
             gathering: None,
             stopped: false,
@@ -169,8 +170,15 @@ impl Region {
     fn try_step(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) -> Result<()> {
         match input {
             Input::Commits(submissions) => {
+                let slowest = self.links.slowest(now_ms);
+                let mut decided = Vec::new();
                 for group in commits::groups(submissions) {
-                    let decided = self.sequencer.commit(now_ms, group, &self.config, &self.dataflow);
+                    decided.push(
+                        self.sequencer
+                            .commit(now_ms, group, slowest, &self.config, &self.dataflow),
+                    );
+                }
+                for decided in decided {
                     self.answer_all(decided, out);
                 }
             }
@@ -185,9 +193,17 @@ impl Region {
                 self.answer_all(found, out);
             }
             Input::Lost { token, conflicts } => {
+                let entry = Entry::Lost(conflicts);
                 let sealed = self
                     .sequencer
-                    .lost(now_ms, conflicts, &self.config, &self.dataflow);
+                    .conflicts(now_ms, entry, &self.config, &self.dataflow);
+                self.answer(token, sealed, out);
+            }
+            Input::Forget { token, conflicts } => {
+                let entry = Entry::Forget(conflicts);
+                let sealed = self
+                    .sequencer
+                    .conflicts(now_ms, entry, &self.config, &self.dataflow);
                 self.answer(token, sealed, out);
             }
             Input::Ddl {
@@ -219,9 +235,9 @@ impl Region {
             Input::Persisted { position } => self.outbound.persist(position),
             Input::Timer => {
                 let view = view(&self.dataflow, &self.published.frontier, now_ms);
-                let stages = &self.stages;
+                let (stages, backlog) = (&self.stages, self.sequencer.backlog(&self.config));
                 self.links
-                    .poll(&view, |origin| stages.covers(origin, now_ms), out);
+                    .poll(&view, backlog, |origin| stages.covers(origin, now_ms), out);
                 self.send_chunks(out);
                 self.collect(now_ms, out);
                 self.cut_if_level(now_ms, out)?;
@@ -234,6 +250,7 @@ impl Region {
             Input::Gather { rows_max } => self.gather(rows_max),
             Input::Checkpointed { position } => out.push(Effect::Truncate(Position(position.0 + 1))),
             Input::DiskFull(full) => self.sequencer.set_disk_full(full),
+            Input::TakenOver => self.config.keeps_tombstones = false,
         }
         self.release(now_ms, out);
         Ok(())
@@ -324,6 +341,13 @@ impl Region {
         if let Some(origin) = self.dataflow.origin() {
             reach.advance(origin, self.dataflow.frontier().get(origin));
         }
+        // Whoever sends this will hear from our bundles what it lacks: the connection stays.
+        for peer in self.links.inbox().drop_behind(&reach, self.collection.dropped()) {
+            let reason =
+                "it has not seen all deletions that are forgotten here, and may hold rows that were deleted"
+                    .into();
+            out.push(Effect::Refused { peer, reason });
+        }
         let mut set = self.links.inbox().take_applicable(&reach);
         // What came before its stage was lost here comes again, as chunks.
         let complete = set.len();
@@ -375,6 +399,8 @@ impl Region {
                 }
             }
             Ok(valid) => {
+                let bundles = valid.bundles.iter();
+                bundles.for_each(|bundle| self.collection.drops(&bundle.collected));
                 for bundle in valid.bundles.iter().filter(|bundle| bundle.chunk.is_sealing()) {
                     self.stages.applied(bundle.sender);
                 }
@@ -478,7 +504,11 @@ impl Region {
             return;
         };
         let is_due = self.collection.is_due(now_ms, self.config.collect_every_ms);
-        if !is_due || !self.sequencer.is_level() || self.sequencer.is_disk_full() {
+        if self.config.keeps_tombstones
+            || !is_due
+            || !self.sequencer.is_level()
+            || self.sequencer.is_disk_full()
+        {
             return;
         }
         let links = self.links.status();
@@ -498,6 +528,9 @@ impl Region {
                 let region = catalog.regions.get(&sender.region);
                 region.is_some_and(|def| def.is_member() && def.incarnation == sender.incarnation)
             });
+            if !self.config.defects.collect_early {
+                self.collection.drops(&stable);
+            }
             let (record, _) = self.sequencer.seal(now_ms, Entry::Collect { stable });
             out.push(append(record));
         }

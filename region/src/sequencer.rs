@@ -7,14 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use tributary_planner::catalog::{Catalog, CatalogChange, Standing, TableDef, TableLocality};
+use tributary_planner::catalog::{Backpressure, Catalog, CatalogChange, Standing, TableDef, TableLocality};
 use tributary_replication::{Bundle, Epoch, Frontier, Hlc, HlcClock};
 use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Record};
 
 use crate::commits::{self, Decided, Submission, Taken};
 use crate::config::RegionConfig;
 use crate::dataflow::Dataflow;
-use crate::dataflow::conflicts::Conflict;
 use crate::effect::Rejected;
 use crate::entry::{Entry, Timed};
 use crate::overlay::{Overlay, OverlayVersion};
@@ -35,6 +34,13 @@ pub struct Sealed {
     pub bundles: Vec<Bundle>,
     /// The rows of a `Source` entry, when they are at hand; a replay reads them again.
     pub rows: Vec<RecordBatch>,
+}
+
+impl Sealed {
+    /// Its position and time.
+    pub fn at(&self) -> (Position, Hlc) {
+        (self.position, self.timed.hlc)
+    }
 }
 
 /// See the module's documentation.
@@ -115,6 +121,12 @@ impl Sequencer {
         self.sealed.is_empty()
     }
 
+    /// How much of the room for sealed records is taken, 0 to 100.
+    pub fn backlog(&self, config: &RegionConfig) -> u8 {
+        let percent = self.sealed.len() * 100 / config.sealed_records_max.max(1);
+        u8::try_from(percent).unwrap_or(100).min(100)
+    }
+
     /// Says whether the disk is full: while it is, commits are refused.
     pub fn set_disk_full(&mut self, full: bool) {
         self.disk_full = full;
@@ -135,11 +147,13 @@ impl Sequencer {
         self.disk_full
     }
 
-    /// Checks the transactions of a group, each by itself, and seals those that may be in as one record.
+    /// Checks the transactions of a group, each by itself, and seals those that may be in as one record. `slowest` is the
+    /// connected region that is behind most, and by how many milliseconds.
     pub fn commit(
         &mut self,
         now_ms: u64,
         group: Vec<Submission>,
+        slowest: Option<(&str, u64)>,
         config: &RegionConfig,
         dataflow: &Dataflow,
     ) -> Decided {
@@ -160,6 +174,7 @@ impl Sequencer {
             }
             let room = self
                 .admit(now_ms, &submission.writes, config, dataflow)
+                .and_then(|()| self.admit_lag(&submission.writes, slowest))
                 .and_then(|()| self.admit_deletes(&submission.writes, &mut deletes, config, dataflow));
             match room {
                 Ok(()) => admitted.push(submission),
@@ -272,17 +287,17 @@ impl Sequencer {
         Ok(sealed)
     }
 
-    /// Seals writes that were lost.
-    pub fn lost(
+    /// Seals an entry that touches nothing but the table of conflicts.
+    pub fn conflicts(
         &mut self,
         now_ms: u64,
-        conflicts: Vec<Conflict>,
+        entry: Entry,
         config: &RegionConfig,
         dataflow: &Dataflow,
     ) -> Result<(Record, Hlc), Rejected> {
         let origin = dataflow.writes_as().ok_or(Rejected::Joining)?;
         self.admit_record(origin, config)?;
-        Ok(self.seal(now_ms, Entry::Lost(conflicts)))
+        Ok(self.seal(now_ms, entry))
     }
 
     /// The checks that need nothing but the region's own state.
@@ -336,8 +351,29 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Whether the rows that are to be deleted have room for their tombstones. `deletes` counts those of the submissions
-    /// that go into the same record.
+    /// Whether the tables' options let something be written while a region is so far behind.
+    fn admit_lag(&self, writes: &WriteSet, slowest: Option<(&str, u64)>) -> Result<(), Rejected> {
+        let Some((peer, lag_ms)) = slowest else {
+            return Ok(());
+        };
+        for &table in writes.tables.keys() {
+            let options = self.catalog.options(table);
+            let Some(lag_max_ms) = options.lag_limit_ms().filter(|lag_max_ms| lag_ms > *lag_max_ms) else {
+                continue;
+            };
+            return Err(Rejected::Behind {
+                table,
+                peer: peer.to_owned(),
+                lag_ms,
+                lag_max_ms,
+                waits: options.backpressure == Backpressure::Block,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the rows that are to be deleted have room for their tombstones. `deletes` counts for each table the tombstones
+    /// that are held, sealed, and come with submissions that go into the same record.
     fn admit_deletes(
         &self,
         writes: &WriteSet,
@@ -351,17 +387,20 @@ impl Sequencer {
             (is_global && count > 0).then_some((*table, count))
         };
         for (table, count) in writes.tables.iter().filter_map(deleting) {
-            let tombstones_max = config.tombstones_max;
-            let here = deletes.entry(table).or_default();
-            let held = dataflow.tombstones_of(table) + self.sealed_deletes(table);
-            if held + *here + count > tombstones_max {
+            let held = || dataflow.tombstones_of(table) + self.sealed_deletes(table);
+            let so_far = deletes.entry(table).or_insert_with(held);
+            let set = self.catalog.options(table).tombstones_max;
+            let tombstones_max = set.map_or(config.tombstones_max, |max| {
+                usize::try_from(max).unwrap_or(usize::MAX)
+            });
+            if *so_far + count > tombstones_max {
                 return Err(Rejected::Tombstones {
                     table,
                     tombstones_max,
                     kept_by: Vec::new(),
                 });
             }
-            *here += count;
+            *so_far += count;
         }
         Ok(())
     }

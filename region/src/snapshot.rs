@@ -13,6 +13,7 @@ use tributary_storage::{
 };
 
 use crate::collection::standings;
+use crate::dataflow::Counts;
 
 /// Everything that is published at once. Cloning shares the state.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub frontier: Frontier,
     /// Up to where tombstones were dropped: whoever has not heard of all of that must begin anew.
     pub collected: Frontier,
+    /// What happened in this region since it was started.
+    pub counts: Counts,
     /// Whether every region's contribution was computed at this same frontier.
     pub settled: bool,
     /// The time of the last record.

@@ -205,6 +205,21 @@ impl Inbox {
         self.waiting.retain(|_, mine| !mine.is_empty());
     }
 
+    /// Forgets what was cut by regions that had not seen what `dropped` covers: it may be older than tombstones that are
+    /// gone. What is known already has not to be feared. Returns the peers that sent such.
+    pub fn drop_behind(&mut self, frontier: &Frontier, dropped: &Frontier) -> Vec<String> {
+        let mut behind = Vec::new();
+        for (peer, mine) in &mut self.waiting {
+            let before = mine.len();
+            mine.retain(|Waiting { bundle, .. }| {
+                bundle.frontier.covers(dropped) || is_known(bundle, frontier)
+            });
+            behind.extend((mine.len() < before).then(|| peer.clone()));
+        }
+        self.waiting.retain(|_, mine| !mine.is_empty());
+        behind
+    }
+
     /// Forgets everything that waits from a peer, for example because it turned out to be another's.
     pub fn drop_peer(&mut self, peer: &str) {
         self.waiting.remove(peer);
@@ -228,6 +243,16 @@ impl Inbox {
             .flatten()
             .map(|waiting| waiting.bytes.len())
             .sum()
+    }
+
+    /// How much of the room of any one peer is taken, 0 to 100.
+    pub fn fullness(&self) -> u8 {
+        let of_peer = |mine: &Vec<Waiting>| {
+            let bytes: usize = mine.iter().map(|waiting| waiting.bytes.len()).sum();
+            let percent = (mine.len() * 100 / WAITING_BUNDLES_MAX).max(bytes * 100 / WAITING_BYTES_MAX);
+            u8::try_from(percent).unwrap_or(100).min(100)
+        };
+        self.waiting.values().map(of_peer).max().unwrap_or(0)
     }
 
     /// The greatest applicable set, in order.

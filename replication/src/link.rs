@@ -24,6 +24,7 @@ mod config;
 mod freshness;
 mod handshake;
 mod incoming;
+mod lag;
 mod message;
 mod outgoing;
 mod session;
@@ -48,6 +49,9 @@ pub use config::LinkConfig;
 pub use handshake::stranger;
 pub use message::{CONTROL_BYTES_MAX, Echo, Heartbeat, Hello, LINK_FORMAT, Message, Standing};
 pub use status::{LinkState, LinkStatus, PeerIdentity};
+
+/// Each such part of a peer's capacity that is taken doubles the time between two bundles for it.
+const PRESSURE_STEP: u8 = 33;
 
 /// Who this region is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -270,7 +274,7 @@ impl Link {
     /// Own values changed, up to `epoch`. Told in the order of epochs, whether connected or not, before the
     /// cut that carries them.
     pub fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Changed>) {
-        self.outgoing.changed(epoch, changes);
+        self.outgoing.changed(epoch, changes, self.now_ms);
     }
 
     /// Whether to cut a bundle for this peer now, at the first call of each of the link's ticks.
@@ -407,7 +411,8 @@ impl Link {
     }
 
     /// How many base ticks lie between two cuts: a power of two, so that all links meet at the coarser ticks.
-    /// At least a round trip, and doubled for every bundle beyond one that waits for its acknowledgement.
+    /// At least a round trip, and doubled for every bundle beyond one that waits for its acknowledgement and for every
+    /// third of the peer's capacity that is taken: what changes often is sent once.
     pub fn tick_multiple(&self) -> u64 {
         let round_trip_ms = self.freshness.round_trip_ms().unwrap_or(0);
         let base = round_trip_ms
@@ -415,8 +420,19 @@ impl Link {
             .max(1)
             .next_power_of_two();
         let backlog = u32::try_from(self.outgoing.in_flight().saturating_sub(1)).unwrap_or(u32::MAX);
-        let multiple = base.saturating_mul(1u64.checked_shl(backlog).unwrap_or(u64::MAX));
+        let busy = u32::from(self.peer_pressure / PRESSURE_STEP);
+        let multiple =
+            base.saturating_mul(1u64.checked_shl(backlog.saturating_add(busy)).unwrap_or(u64::MAX));
         multiple.min(self.config.tick_multiple_max).max(1)
+    }
+
+    /// How long the oldest change of our own that the peer has not acknowledged has been waiting for it, in
+    /// milliseconds; not before the connection was there. `None` without a session with a member.
+    pub fn lag_ms(&self, now_ms: u64) -> Option<u64> {
+        let is_member = self.peer_identity.is_some_and(|peer| peer.origin.is_some());
+        let since_ms = self.outgoing.waits_since_ms();
+        (self.state == LinkState::Up && is_member)
+            .then(|| since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms)))
     }
 
     /// Figures about this link.
@@ -436,6 +452,7 @@ impl Link {
             rescan: self.outgoing.is_forgotten(),
             in_flight: self.outgoing.in_flight(),
             acked: self.outgoing.acked(),
+            lag_ms: self.lag_ms(self.now_ms),
             relays: self.outgoing.relays().collect(),
             tick_multiple: self.tick_multiple(),
             round_trip_ms: self.freshness.round_trip_ms(),

@@ -23,6 +23,7 @@
 //! version; what is written after a tombstone was dropped is later than it. Left out: siblings (the format has room for
 //! them), shortening contexts.
 
+mod merge;
 #[cfg(test)]
 mod tests;
 mod tombstones;
@@ -36,25 +37,20 @@ use arrow::array::{
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tributary_storage::{Delta, Found, KeyEncoder, Keys, Layout, OriginId, RunTrace, Trace, TraceSnapshot};
+use tributary_storage::{Delta, Found, KeyEncoder, Layout, OriginId, RunTrace, Trace, TraceSnapshot};
 
 use crate::changes::{Changes, to_keys};
 use crate::defects::Defects;
-use crate::error::{ReplicationError, Result};
-use crate::frontier::{Epoch, Frontier};
+use crate::frontier::Epoch;
 use crate::hlc::Hlc;
-use crate::section::{
-    Expected, boolean, changed_since, check_columns, check_distinct, int64, of_origin_since, pick,
-};
+use crate::section::{boolean, changed_since, check_distinct, int64, of_origin_since, pick};
 use crate::walk::{RowsWalk, Walk};
+pub use merge::{LostVersion, MergedRows, has_seen};
 use tombstones::Tombstones;
-use version::{Arriving, Context, Held, context_bytes, see, seen};
+use version::{Context, Held, context_bytes, see};
 
 /// The most bytes of a row context that are read from a peer: several thousand origins.
 pub const CONTEXT_BYTES_MAX: usize = 64 * 1024;
-
-/// Rows per batch when the tombstones of a checkpoint are looked for.
-const RESTORE_ROWS: usize = 8192;
 
 /// The number of hidden columns behind the table's own.
 pub const HIDDEN_COLUMNS: usize = 6;
@@ -77,47 +73,6 @@ pub struct RowVersion {
     pub stamp: Epoch,
     /// Whether it is a tombstone.
     pub deleted: bool,
-}
-
-/// A live version that lost to a concurrent one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LostVersion {
-    /// The version.
-    pub version: RowVersion,
-    /// Its time.
-    pub hlc: Hlc,
-    /// The version that won.
-    pub winner: RowVersion,
-    /// Its time.
-    pub winner_hlc: Hlc,
-}
-
-/// What merging a section changed.
-#[derive(Clone, Debug)]
-pub struct MergedRows {
-    /// The visible change, in the table's columns.
-    pub delta: Delta,
-    /// The live versions, held or arriving, that lost to a concurrent one.
-    pub lost: Vec<LostVersion>,
-    /// Their rows, in the table's columns.
-    pub lost_rows: RecordBatch,
-    /// The greatest HLC that arrived, for the clock to observe.
-    pub max_hlc: Hlc,
-    /// The encoded keys whose newest version now is an arrived one.
-    pub accepted: Keys,
-}
-
-/// Whether the writer of a version with this context (as it is stored) had seen what is held under its key: only then may
-/// it be written over that.
-///
-/// # Panics
-/// When the bytes are no context.
-pub fn has_seen(context: &[u8], held: Option<RowVersion>) -> bool {
-    let context: Context = postcard::from_bytes(context).expect("stored contexts were checked");
-    match held {
-        Some(held) => seen(&context, held),
-        None => context.is_empty(),
-    }
 }
 
 /// The rows of one table with their versions.
@@ -284,53 +239,6 @@ impl RowVersions {
         Delta::new(visible, None)
     }
 
-    /// Takes in a section of another origin's rows. Versions that do not win are ignored.
-    ///
-    /// # Errors
-    /// `Corrupt` when the table is not GLOBAL, the columns are not those of a section, a key occurs twice, or
-    /// two different versions claim to be the same. Nothing is changed then.
-    pub fn merge_foreign(&mut self, origin: OriginId, rows: &RecordBatch) -> Result<MergedRows> {
-        let what = format!("a row section of {origin}");
-        if !self.global {
-            return Err(ReplicationError::corrupt(
-                what,
-                "rows of a REGIONAL table never travel",
-            ));
-        }
-        check_columns(&what, rows, &self.expected_columns())?;
-        let arriving = Arriving::read(&what, origin, rows, self.columns.fields().len())?;
-        self.check_values(&what, rows, &arriving.deleted)?;
-        let key_columns = self.key_columns(rows.columns());
-        let encoded = self.keys.encode_rows(&key_columns, rows.num_rows());
-        check_distinct(&what, &encoded)?;
-        let found = self.trace.lookup(&key_columns, rows.num_rows());
-        let held = self.held(&found, rows.num_rows());
-        let columns = self.section_to_trace(origin, rows);
-        self.check_same(&what, &arriving, &held, &columns)?;
-        let (accepted, conflicts) = self.judge(&arriving, &held);
-        let (lost, lost_rows) = self.lost(&arriving, &held, &columns, &conflicts);
-        let delta = self.write(&columns, &held, &accepted);
-        let accepted = accepted
-            .iter()
-            .enumerate()
-            .filter(|(_, a)| **a)
-            .map(|(row, _)| encoded.get(row))
-            .collect();
-        let max_hlc = arriving
-            .versions
-            .iter()
-            .map(|version| version.hlc)
-            .max()
-            .unwrap_or_default();
-        Ok(MergedRows {
-            delta,
-            lost,
-            lost_rows,
-            max_hlc,
-            accepted,
-        })
-    }
-
     /// The rows to send: those whose newest version is `origin`'s. Columns: the table's, then stamp, hlc,
     /// deleted, context, sibling.
     ///
@@ -423,70 +331,6 @@ impl RowVersions {
         self.trace.row_count()
     }
 
-    /// The number of tombstones.
-    pub fn tombstones(&self) -> usize {
-        self.tombstones.len()
-    }
-
-    /// The epoch of the oldest tombstone that each origin wrote.
-    pub fn oldest_tombstones(&self) -> Vec<(OriginId, Epoch)> {
-        self.tombstones.oldest()
-    }
-
-    /// Whether [`RowVersions::collect`] would drop anything.
-    pub fn has_stable(&self, stable: &Frontier, before: Hlc) -> bool {
-        self.tombstones.stable(stable, before).next().is_some()
-    }
-
-    /// Drops the tombstones of writes that `stable` covers: nothing older than they are can arrive any more. Those that
-    /// are not older than `before` stay, so that whatever is written from then on under their keys is later. Returns how
-    /// many were dropped.
-    pub fn collect(&mut self, stable: &Frontier, before: Hlc) -> usize {
-        let keys: Keys = self
-            .tombstones
-            .stable(stable, before)
-            .map(<[u8]>::to_vec)
-            .collect();
-        if keys.is_empty() {
-            return 0;
-        }
-        let found = self.trace.lookup(&self.keys.decode(&keys), keys.len());
-        for (row, held) in self.held(&found, keys.len()).iter().enumerate() {
-            let held = held.as_ref().filter(|held| held.version.deleted);
-            let held = held.expect("every tombstone that is listed is held");
-            self.tombstones.remove(held.version, keys.get(row));
-        }
-        let gone = Int64Array::from(vec![-1; found.rows.num_rows()]);
-        self.trace.apply(&Delta::new(found.rows, Some(gone)));
-        self.sealed = false;
-        keys.len()
-    }
-
-    /// Lists the tombstones of rows that a checkpoint brought back.
-    fn find_tombstones(&mut self) {
-        if !self.global {
-            return;
-        }
-        let width = self.columns.fields().len();
-        for delta in self.trace.snapshot().scan(RESTORE_ROWS) {
-            let rows = delta.rows();
-            let deleted = boolean(rows.column(width + 3));
-            if deleted.true_count() == 0 {
-                continue;
-            }
-            let (origins, stamps) = (int64(rows.column(width)), int64(rows.column(width + 1)));
-            let hlcs = int64(rows.column(width + 2));
-            let keys = self
-                .keys
-                .encode_rows(&self.key_columns(rows.columns()), rows.num_rows());
-            for row in (0..rows.num_rows()).filter(|row| deleted.value(*row)) {
-                let version = stored_version(origins.value(row), stamps.value(row), true);
-                self.tombstones
-                    .insert(version, keys.get(row), stored_hlc(hlcs.value(row)));
-            }
-        }
-    }
-
     /// The encoder of this table's keys.
     pub fn key_encoder(&self) -> &KeyEncoder {
         &self.keys
@@ -498,43 +342,6 @@ impl RowVersions {
 
     fn trace_schema(&self) -> SchemaRef {
         self.trace.layout().schema.clone()
-    }
-
-    fn expected_columns(&self) -> Vec<Expected> {
-        let trace = self.trace_schema();
-        let origin_column = self.columns.fields().len();
-        let shipped = trace
-            .fields()
-            .iter()
-            .enumerate()
-            .filter(|(column, _)| *column != origin_column);
-        shipped
-            .map(|(column, field)| Expected {
-                data_type: field.data_type().clone(),
-                nullable: field.is_nullable() && !self.key.contains(&column),
-            })
-            .collect()
-    }
-
-    /// Live rows obey the table's NOT NULL; tombstones hold nothing beside their key.
-    fn check_values(&self, what: &str, rows: &RecordBatch, deleted: &BooleanArray) -> Result<()> {
-        for (i, field) in self.columns.fields().iter().enumerate() {
-            let column = rows.column(i);
-            for row in 0..rows.num_rows() {
-                let tombstone_value = deleted.value(row) && !self.key.contains(&i) && column.is_valid(row);
-                let missing = !deleted.value(row) && !field.is_nullable() && column.is_null(row);
-                if tombstone_value || missing {
-                    let problem = if missing {
-                        "a null"
-                    } else {
-                        "a value of a deleted row"
-                    };
-                    let detail = format!("column {i} holds {problem}");
-                    return Err(ReplicationError::corrupt(what, detail));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The columns with nulls where a deleted row has values beside its key.
@@ -549,14 +356,6 @@ impl RowVersions {
             nullif(column, deleted).expect("there is one verdict per row")
         };
         columns.iter().enumerate().map(cleared).collect()
-    }
-
-    fn section_to_trace(&self, origin: OriginId, rows: &RecordBatch) -> Vec<ArrayRef> {
-        let width = self.columns.fields().len();
-        let mut columns = rows.columns()[..width].to_vec();
-        columns.push(Arc::new(Int64Array::from(vec![origin.as_i64(); rows.num_rows()])));
-        columns.extend(rows.columns()[width..].iter().cloned());
-        columns
     }
 
     /// The version held for each of `rows` looked-up keys.
@@ -582,117 +381,6 @@ impl RowVersions {
             });
         }
         held
-    }
-
-    /// Two versions with the same time and origin are one version; anything else is damage.
-    fn check_same(
-        &self,
-        what: &str,
-        arriving: &Arriving,
-        held: &[Option<Held<'_>>],
-        columns: &[ArrayRef],
-    ) -> Result<()> {
-        let width = self.columns.fields().len();
-        for (row, (version, held)) in arriving.versions.iter().zip(held).enumerate() {
-            let Some(held) = held else { continue };
-            if version.order() != held.order() || self.defects.skip_duplicate_check {
-                continue;
-            }
-            let one = |columns: &[ArrayRef], row: usize| -> Vec<ArrayRef> {
-                columns[..width]
-                    .iter()
-                    .map(|column| column.slice(row, 1))
-                    .collect()
-            };
-            let same_values = self.whole.encode_rows(&one(columns, row), 1)
-                == self.whole.encode_rows(&one(held.columns, held.row), 1);
-            let same = version.version == held.version && version.context == held.context();
-            if !(same && same_values) {
-                let detail = format!("two different versions of a row at {}", version.hlc);
-                return Err(ReplicationError::corrupt(what, detail));
-            }
-        }
-        Ok(())
-    }
-
-    /// Which arriving versions win, and in which rows a live one lost to a concurrent one.
-    fn judge(&self, arriving: &Arriving, held: &[Option<Held<'_>>]) -> (Vec<bool>, Vec<usize>) {
-        let mut conflicts = Vec::new();
-        let mut accepted = Vec::with_capacity(held.len());
-        for (row, (version, held)) in arriving.versions.iter().zip(held).enumerate() {
-            let Some(held) = held else {
-                accepted.push(true);
-                continue;
-            };
-            let wins = version.order() > held.order();
-            let loser_is_live = if wins {
-                !held.version.deleted
-            } else {
-                !version.version.deleted
-            };
-            let concurrent = version.order() != held.order()
-                && !seen(&held.context(), version.version)
-                && !seen(&version.context, held.version);
-            conflicts.extend((concurrent && loser_is_live).then_some(row));
-            accepted.push(wins || self.defects.skip_duplicate_check);
-        }
-        (accepted, conflicts)
-    }
-
-    /// The losers of conflicts, with their rows.
-    fn lost(
-        &self,
-        arriving: &Arriving,
-        held: &[Option<Held<'_>>],
-        columns: &[ArrayRef],
-        conflicts: &[usize],
-    ) -> (Vec<LostVersion>, RecordBatch) {
-        let width = self.columns.fields().len();
-        let (mut lost, mut picks) = (Vec::new(), Vec::new());
-        let mut sources = vec![&columns[..width]];
-        for &row in conflicts {
-            let arriving = &arriving.versions[row];
-            let held = held[row].as_ref().expect("a conflict is with what is held");
-            sources.resize(2, &held.columns[..width]);
-            let theirs = (arriving.version, arriving.hlc);
-            let ours = (held.version, held.hlc);
-            let (loser, winner, pick) = match arriving.order() > held.order() {
-                true => (ours, theirs, (1, held.row)),
-                false => (theirs, ours, (0, row)),
-            };
-            picks.push(pick);
-            lost.push(LostVersion {
-                version: loser.0,
-                hlc: loser.1,
-                winner: winner.0,
-                winner_hlc: winner.1,
-            });
-        }
-        let rows = RecordBatch::try_new(self.columns.clone(), pick(&sources, &picks));
-        (lost, rows.expect("live rows have the table's columns"))
-    }
-
-    /// Keeps the list of tombstones.
-    fn note_tombstones(&mut self, columns: &[ArrayRef], held: &[Option<Held<'_>>], accepted: &[bool]) {
-        let width = self.columns.fields().len();
-        let deleted = boolean(&columns[width + 3]);
-        let was_deleted = |held: &Option<Held<'_>>| held.as_ref().is_some_and(|held| held.version.deleted);
-        if !self.global || (deleted.true_count() == 0 && !held.iter().any(was_deleted)) {
-            return;
-        }
-        let (origins, stamps) = (int64(&columns[width]), int64(&columns[width + 1]));
-        let hlcs = int64(&columns[width + 2]);
-        let keys = self.keys.encode_rows(&self.key_columns(columns), held.len());
-        for (row, held) in held.iter().enumerate().filter(|(row, _)| accepted[*row]) {
-            if let Some(held) = held.as_ref().filter(|held| held.version.deleted) {
-                self.tombstones.remove(held.version, keys.get(row));
-            }
-            if deleted.value(row) {
-                let version = stored_version(origins.value(row), stamps.value(row), true);
-                self.tombstones
-                    .insert(version, keys.get(row), stored_hlc(hlcs.value(row)));
-            }
-        }
     }
 
     /// Replaces the held versions by the accepted ones and returns the visible change.

@@ -30,6 +30,11 @@ impl Clock {
         BASE_MS.saturating_add_signed(drifted)
     }
 
+    /// Lets it show so much more, as all clocks do when time passes.
+    pub fn pass(&mut self, ms: u64) {
+        self.offset_ms += i64::try_from(ms).unwrap_or(0);
+    }
+
     /// Sets it forwards or back by up to `most_ms`.
     pub fn jump(&mut self, rng: &mut Rng, most_ms: u64) {
         let most = i64::try_from(most_ms).unwrap_or(0);

@@ -51,6 +51,8 @@ pub struct LedgerCounts {
     pub acknowledged: u64,
     /// Refused because a row had changed.
     pub conflicts: u64,
+    /// Refused while a connected region was too far behind.
+    pub behind: u64,
     /// Refused for another reason.
     pub refused: u64,
     /// Lost in a crash before they were acknowledged.
@@ -139,6 +141,7 @@ impl Ledger {
         match outcome {
             Ok(_) => self.counts.acknowledged += 1,
             Err(Rejected::Conflict { .. }) => self.counts.conflicts += 1,
+            Err(Rejected::Behind { .. }) => self.counts.behind += 1,
             Err(_) => self.counts.refused += 1,
         }
         Ok(())

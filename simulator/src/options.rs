@@ -112,6 +112,8 @@ pub struct FaultProfile {
     pub full_disk_every_ms: u64,
     /// Processes that stand still for a while.
     pub pause_every_ms: u64,
+    /// Regions that are down for days while the others go on.
+    pub absence_every_ms: u64,
 }
 
 /// How often members come and go: mean milliseconds between two of a kind, over the whole world; 0 is never.
@@ -243,6 +245,8 @@ pub struct Options {
     pub compared: u64,
     /// Whether the residency of some REGIONAL tables is enforced.
     pub enforced: bool,
+    /// Whether some tables are written only while connected regions are near.
+    pub sheds: bool,
     /// The deliberate fault, if any.
     pub control: Option<Control>,
 }
@@ -298,6 +302,7 @@ impl Options {
                 clock_jump_every_ms: unless_calm(*rng.pick(&[0, 0, 1_500])),
                 full_disk_every_ms: unless_calm(*rng.pick(&[0, 0, 2_000])),
                 pause_every_ms: unless_calm(*rng.pick(&[0, 0, 2_000])),
+                absence_every_ms: *Rng::new(seed).fork("absence").pick(&[0, 0, 0, 2_000]),
             },
             clock_skew_ms: *rng.pick(&[0, 5, 100, 100, 2_000, 12_000]),
             write_every_ms: *rng.pick(&[15, 30, 60]),
@@ -320,6 +325,7 @@ impl Options {
             sql_views: *rng.pick(&[60, 90, 100]),
             compared: 6,
             enforced: Rng::new(seed).fork("residency").percent(25),
+            sheds: Rng::new(seed).fork("backpressure").percent(25),
             control: None,
         }
     }

@@ -35,6 +35,8 @@ pub struct Report {
     pub crashes: u64,
     /// Partitions.
     pub partitions: u64,
+    /// Regions that were down for days.
+    pub absences: u64,
     /// Connections that ended.
     pub resets: u64,
     /// Writes that failed for want of space.
@@ -115,13 +117,14 @@ impl Report {
         self.short_runs += u64::from(run.steps < STEPS_MIN);
         self.settle_ms_max = self.settle_ms_max.max(run.settle_ms_max);
         add_counts(&mut self.regions, &run.regions);
-        let sums: [(&mut u64, u64); 23] = [
+        let sums: [(&mut u64, u64); 24] = [
             (&mut self.steps, run.steps),
             (&mut self.simulated_ms, run.simulated_ms),
             (&mut self.publications, run.publications),
             (&mut self.checkpoints, run.checkpoints),
             (&mut self.crashes, run.crashes),
             (&mut self.partitions, run.partitions),
+            (&mut self.absences, run.absences),
             (&mut self.resets, run.resets),
             (&mut self.full_disks, run.full_disks),
             (&mut self.lost_writes, run.lost_writes),
@@ -151,6 +154,7 @@ impl Report {
         self.ledger.submitted += ledger.submitted;
         self.ledger.acknowledged += ledger.acknowledged;
         self.ledger.conflicts += ledger.conflicts;
+        self.ledger.behind += ledger.behind;
         self.ledger.refused += ledger.refused;
         self.ledger.lost += ledger.lost;
         self.ledger.superseded += ledger.superseded;
@@ -167,7 +171,7 @@ impl Report {
     }
 
     /// What a suite must have seen, with how often it did.
-    pub fn required(&self) -> [(&'static str, u64); 31] {
+    pub fn required(&self) -> [(&'static str, u64); 32] {
         [
             ("relays", self.regions.relayed),
             ("joint applications", self.regions.joint_applications),
@@ -178,6 +182,7 @@ impl Report {
             ("lost flushes", self.lost_writes),
             ("conflicts", self.regions.conflicts),
             ("retractions", self.regions.retractions),
+            ("commits refused while a region was behind", self.ledger.behind),
             ("tombstones dropped", self.regions.collected),
             ("conflicts in their table", self.conflicts_found),
             ("tables with residency enforced", self.enforced_tables),
@@ -249,10 +254,11 @@ impl Report {
                 ledger.superseded
             ),
             format!(
-                "faults: crashes {}, partitions {}, connections ended {}, full disks {}; messages {} (lost {}, \
+                "faults: crashes {}, partitions {}, absences {}, connections ended {}, full disks {}; messages {} (lost {}, \
                  doubled {}, overtaken {}, damaged {})",
                 self.crashes,
                 self.partitions,
+                self.absences,
                 self.resets,
                 self.full_disks,
                 network.sent,

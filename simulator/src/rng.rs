@@ -51,6 +51,11 @@ impl Rng {
         from + self.below(to.saturating_sub(from) + 1)
     }
 
+    /// A time until the next event of a kind of which there is one every so often: half of that to half more.
+    pub fn about(&mut self, every_ms: u64) -> u64 {
+        self.between(every_ms / 2, every_ms * 3 / 2)
+    }
+
     /// A number in `[from, to]` with a sign.
     pub fn between_signed(&mut self, from: i64, to: i64) -> i64 {
         let span = u64::try_from(to.saturating_sub(from)).unwrap_or(0);

@@ -20,11 +20,15 @@ pub struct TableOptions {
     pub min_group_size: Option<u64>,
     /// How many tombstones are kept; absent: as many as the region's own limit says.
     pub tombstones_max: Option<u64>,
-    /// What a writer meets when a peer is further behind than `lag_max_ms`.
+    /// What a writer meets when a connected region is further behind than `lag_max_ms`.
     pub backpressure: Backpressure,
-    /// How far a peer may be behind before `backpressure` is felt, in milliseconds; absent: however far.
+    /// How far a connected region may be behind before `backpressure` is felt, in milliseconds; absent:
+    /// [`LAG_MAX_DEFAULT_MS`].
     pub lag_max_ms: Option<u64>,
 }
+
+/// How far a region may be behind where the table says to wait or to refuse, and not when.
+pub const LAG_MAX_DEFAULT_MS: u64 = 10_000;
 
 /// Whether values of a table's columns may leave the region that owns them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +56,12 @@ impl TableOptions {
     /// Whether values of the table's columns must stay.
     pub fn is_resident(&self) -> bool {
         self.residency == Residency::Enforced
+    }
+
+    /// How far a connected region may be behind before a writer waits or is refused; `None` when neither happens.
+    pub fn lag_limit_ms(&self) -> Option<u64> {
+        let limit_ms = self.lag_max_ms.unwrap_or(LAG_MAX_DEFAULT_MS);
+        (self.backpressure != Backpressure::Coalesce).then_some(limit_ms)
     }
 
     /// What was set, as names and texts that can be set again.

@@ -10,14 +10,10 @@ use crate::types::SqlType;
 /// All options.
 const NAMES: &str = "residency, min_group_size, tombstones_max, backpressure and lag_max";
 
-/// Options that are kept but that nothing obeys yet: each leaves this list with what obeys it.
-const NOT_YET: &[&str] = &["tombstones_max", "backpressure", "lag_max"];
-
 /// Gives options values.
 pub(super) fn set(options: &mut TableOptions, given: &BTreeMap<String, String>) -> Result<(), PlanError> {
     for (name, value) in given {
         set_one(options, name, value)?;
-        refuse_unfinished(name)?;
     }
     Ok(())
 }
@@ -47,6 +43,12 @@ pub(super) fn check(name: &str, table: &TableDef, options: &TableOptions) -> Res
         return Err(PlanError::new(PlanErrorKind::PrerequisiteState, message)
             .with_hint("Rows stay in a region only in a table with LOCALITY REGIONAL BY ROW or BY TABLE IN a region."));
     }
+    if options.tombstones_max.is_some() && !table.is_global() {
+        let message = format!("table \"{name}\" is not GLOBAL: no tombstones of its rows are kept");
+        return Err(
+            PlanError::new(PlanErrorKind::PrerequisiteState, message).with_hint("Leave tombstones_max out.")
+        );
+    }
     Ok(())
 }
 
@@ -73,16 +75,6 @@ fn set_one(options: &mut TableOptions, name: &str, value: &str) -> Result<(), Pl
         _ => return Err(unknown(name)),
     }
     Ok(())
-}
-
-fn refuse_unfinished(name: &str) -> Result<(), PlanError> {
-    match NOT_YET.contains(&name) {
-        true => Err(PlanError::unsupported(
-            format_args!("the table option \"{name}\""),
-            "Leave it out.",
-        )),
-        false => Ok(()),
-    }
 }
 
 fn count(name: &str, value: &str) -> Result<u64, PlanError> {

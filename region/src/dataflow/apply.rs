@@ -136,10 +136,8 @@ impl Dataflow {
                 self.counts.chunks += 1;
             }
             Entry::Unstage(sender) => drop(self.stages.remove(sender)),
-            Entry::Lost(conflicts) => {
-                let at = (record.position, record.timed.hlc);
-                self.record_conflicts(conflicts.clone(), at, gathered);
-            }
+            Entry::Lost(conflicts) => self.record_conflicts(conflicts.clone(), record.at(), gathered),
+            Entry::Forget(conflicts) => self.forget_conflicts(conflicts, record.at(), gathered),
             Entry::Collect { stable } => self.collect(stable, record.timed.hlc),
             Entry::Attach(view) => {
                 self.attach(*view, stamp, gathered)?;
@@ -202,7 +200,7 @@ impl Dataflow {
         self.prune_stages();
         self.identify();
         let lost = std::mem::take(&mut gathered.conflicts);
-        self.record_conflicts(lost, (record.position, record.timed.hlc), gathered);
+        self.record_conflicts(lost, record.at(), gathered);
         Ok(())
     }
 
@@ -262,17 +260,20 @@ impl Dataflow {
         rows: &RecordBatch,
         gathered: &mut Gathered,
     ) -> Result<()> {
+        let own = self.own_region();
         match object {
             SectionObject::Rows(id) => {
                 let Some(table) = self.tables.get_mut(id) else {
                     return Ok(());
                 };
-                let merged = table.rows.merge_foreign(origin, rows)?;
+                // The region of a loser tells of it.
+                let is_told = |loser: OriginId| Some(loser.region) == own;
+                let merged = table.rows.merge_telling(origin, rows, is_told)?;
                 if *id == CONFLICTS {
-                    self.conflicts_arrived(rows);
+                    self.conflicts_arrived(rows, &merged, gathered);
                     return Ok(());
                 }
-                self.counts.conflicts += merged.lost.len() as u64;
+                self.counts.conflicts += merged.conflicts as u64;
                 self.note_conflicts(*id, &merged, gathered);
                 gathered.deltas.push(*id, merged.delta);
             }

@@ -4,26 +4,31 @@
 //! It is a GLOBAL table that no catalog names, so it is replicated, kept and collected like any other. Who writes to it is
 //! the region of the losing version, when it merges the winner; its own rows are written by the step, so a replay writes
 //! them again. Each region has [`CONFLICTS_MAX`] places, used in turn: the oldest conflicts are overwritten, which leaves no
-//! tombstones.
+//! tombstones. Another incarnation has places of its own, since the last ones of an earlier one may come when it has begun;
+//! the oldest of these are deleted instead. A user may have conflicts removed, from any region; numbers of removed ones may
+//! be given out again.
+//!
+//! What is written here is in [`record`].
 //!
 //! Invariants: a losing version (table, key, origin, epoch) has one row among those of its region; what is recorded is a
 //! function of the log.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+mod record;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
+use std::collections::BTreeSet;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tributary_planner::catalog::{ColumnDef, TableDef, TableLocality};
 use tributary_planner::types::SqlType;
-use tributary_replication::{Changed, Epoch, Hlc, MergedRows, SectionObject, TableWrites};
-use tributary_storage::{ObjectId, OriginId, Position, RegionId};
+use tributary_replication::{Epoch, Frontier, Hlc};
+use tributary_storage::{ObjectId, OriginId, RegionId};
 
-use super::Dataflow;
-use super::apply::Gathered;
+pub(crate) use record::Recorded;
+
 use crate::snapshot::TableSnapshot;
 
 /// The table's id: no catalog gives it out.
@@ -34,6 +39,9 @@ pub const CONFLICTS_MAX: u64 = 10_000;
 
 /// The most bytes of a row's text; longer ones are cut.
 pub const ROW_BYTES_MAX: usize = 64 * 1024;
+
+/// No region comes to number its conflicts so high: a row that says so is damaged, and not counted on from.
+const NUMBER_MAX: u64 = 1 << 62;
 
 /// Rows per batch when the table is read.
 const SCAN_ROWS: usize = 4096;
@@ -59,6 +67,12 @@ pub struct Conflict {
     pub winner: Option<Winner>,
     /// How it was lost.
     pub reason: Reason,
+}
+
+impl Conflict {
+    fn loser(&self) -> Loser {
+        (self.table, self.key.clone(), self.origin, self.epoch)
+    }
 }
 
 /// The version that a write lost to.
@@ -95,24 +109,6 @@ impl Reason {
 
 /// A losing version, as a name.
 type Loser = (ObjectId, String, OriginId, Epoch);
-
-/// Which losers of this region are recorded, and where the next goes.
-#[derive(Default)]
-pub(crate) struct Recorded {
-    next: u64,
-    places: BTreeMap<u64, Loser>,
-    losers: BTreeSet<Loser>,
-}
-
-impl Recorded {
-    fn put(&mut self, number: u64, loser: Loser) {
-        if let Some(earlier) = self.places.insert(number % CONFLICTS_MAX, loser.clone()) {
-            self.losers.remove(&earlier);
-        }
-        self.losers.insert(loser);
-        self.next = self.next.max(number + 1);
-    }
-}
 
 const COLUMNS: [(&str, SqlType); 16] = [
     ("region", SqlType::Int8),
@@ -154,7 +150,9 @@ pub fn definition() -> TableDef {
 pub struct RecordedConflict {
     /// Who recorded it.
     pub region: RegionId,
-    /// The how many-th of that region.
+    /// Its place among those of the region.
+    pub place: u64,
+    /// The how many-th of the region. Two incarnations may have given one number, when the later one had not heard of that.
     pub number: u64,
     /// What was lost.
     pub conflict: Conflict,
@@ -162,11 +160,66 @@ pub struct RecordedConflict {
     pub recorded: Hlc,
 }
 
-/// The conflicts in a snapshot of the table, in no order that means anything.
+/// How a recorded conflict is found again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ConflictId {
+    /// Who recorded it.
+    pub region: RegionId,
+    /// Its place.
+    pub place: u64,
+    /// Its number.
+    pub number: u64,
+}
+
+impl RecordedConflict {
+    /// How it is found again.
+    pub fn id(&self) -> ConflictId {
+        ConflictId {
+            region: self.region,
+            place: self.place,
+            number: self.number,
+        }
+    }
+}
+
+/// The conflicts in a snapshot of the table, each loser once, in the order of regions and their numbers. Two incarnations of
+/// a region may both have recorded it, when the later one had not heard of that: then the first one counts.
 ///
 /// # Panics
-/// When a row is not one that a region writes: bundles were checked.
+/// When a row has not the columns of the table: bundles were checked.
 pub fn conflicts(table: &TableSnapshot) -> Vec<RecordedConflict> {
+    let mut all = all_recorded(table);
+    all.sort_by_key(|recorded| (recorded.region, recorded.number, recorded.place));
+    let mut losers: BTreeSet<(RegionId, Loser)> = BTreeSet::new();
+    all.retain(|recorded| losers.insert((recorded.region, recorded.conflict.loser())));
+    all
+}
+
+/// Of a table of conflicts that is continued no more: what a region's incarnations had recorded beyond what `frontier`, that
+/// of others, covers.
+pub fn unheard(table: &TableSnapshot, region: RegionId, frontier: &Frontier) -> Vec<Conflict> {
+    let mut all = Vec::new();
+    for delta in table.rows.scan(SCAN_ROWS) {
+        let rows = delta.rows();
+        let int = |offset: usize, row: usize| {
+            let column = rows.column(COLUMNS.len() + offset).as_primitive::<Int64Type>();
+            column.value(row)
+        };
+        let is_unheard = |row: &usize| {
+            let origin = OriginId::from_i64(int(0, *row)).filter(|origin| origin.region == region);
+            origin.is_some_and(|origin| int(1, *row) > frontier.get(origin).as_i64())
+        };
+        let found = (0..rows.num_rows())
+            .filter(is_unheard)
+            .filter_map(|row| conflict(rows, row));
+        all.extend(found);
+    }
+    all.sort_by_key(|recorded| (recorded.number, recorded.place));
+    all.into_iter().map(|recorded| recorded.conflict).collect()
+}
+
+/// What stands in the table, in no order that means anything.
+fn all_recorded(table: &TableSnapshot) -> Vec<RecordedConflict> {
     let mut all = Vec::new();
     for delta in table.scan_rows(SCAN_ROWS) {
         let rows = delta.rows();
@@ -191,7 +244,10 @@ fn conflict(rows: &RecordBatch, row: usize) -> Option<RecordedConflict> {
     };
     Some(RecordedConflict {
         region: RegionId(u16::try_from(int(0)?).ok()?),
-        number: u64::try_from(int(2)?).ok()?,
+        place: u64::try_from(int(1)?).ok()?,
+        number: u64::try_from(int(2)?)
+            .ok()
+            .filter(|number| *number < NUMBER_MAX)?,
         conflict: Conflict {
             table: ObjectId(u32::try_from(int(3)?).ok()?),
             table_name: text(4),
@@ -241,159 +297,5 @@ fn json(column: &ArrayRef, row: usize) -> Value {
                 _ => Value::String(text),
             }
         }
-    }
-}
-
-impl Dataflow {
-    /// The number of the region that this is, as soon as the catalog says so.
-    fn own_region(&self) -> Option<RegionId> {
-        self.origin
-            .map(|origin| origin.region)
-            .or_else(|| self.named().map(|origin| origin.region))
-    }
-
-    /// Of what was merged the losers that this region has to record.
-    pub(super) fn note_conflicts(&self, table: ObjectId, merged: &MergedRows, gathered: &mut Gathered) {
-        let (Some(own), Some(held)) = (self.own_region(), self.tables.get(&table)) else {
-            return;
-        };
-        if table == CONFLICTS {
-            return;
-        }
-        for (row, lost) in merged.lost.iter().enumerate() {
-            if lost.version.origin.region != own {
-                continue;
-            }
-            let (key, text) = describe(&held.def, &merged.lost_rows, row);
-            let object = self.catalog.by_id(table);
-            gathered.conflicts.push(Conflict {
-                table,
-                table_name: object.map(|object| object.name.clone()).unwrap_or_default(),
-                key,
-                row: text,
-                origin: lost.version.origin,
-                epoch: lost.version.stamp,
-                hlc: lost.hlc,
-                winner: Some(Winner {
-                    origin: lost.winner.origin,
-                    epoch: lost.winner.stamp,
-                    hlc: lost.winner_hlc,
-                    deleted: lost.winner.deleted,
-                }),
-                reason: Reason::Concurrent,
-            });
-        }
-    }
-
-    /// Somebody else has written rows of the table: whether they are those of this region, too.
-    pub(super) fn conflicts_arrived(&mut self, rows: &RecordBatch) {
-        let own = self.own_region().map(|region| i64::from(region.0));
-        let regions = rows.column(0).as_primitive::<Int64Type>();
-        if regions.iter().any(|region| region == own) {
-            self.recorded = None;
-        }
-    }
-
-    /// Records what was lost, by the record that brought the winners: `at` is its position and time.
-    pub(super) fn record_conflicts(
-        &mut self,
-        lost: Vec<Conflict>,
-        at: (Position, Hlc),
-        gathered: &mut Gathered,
-    ) {
-        let is_to_do = !lost.is_empty() && !self.defects.lose_conflicts;
-        let Some(origin) = self.origin.filter(|_| is_to_do) else {
-            return;
-        };
-        let mut recorded = match self.recorded.take() {
-            Some(recorded) => recorded,
-            None => self.find_recorded(origin.region),
-        };
-        let mut rows: BTreeMap<u64, (u64, Conflict)> = BTreeMap::new();
-        for conflict in lost {
-            let loser = (
-                conflict.table,
-                conflict.key.clone(),
-                conflict.origin,
-                conflict.epoch,
-            );
-            if recorded.losers.contains(&loser) {
-                continue;
-            }
-            let number = recorded.next;
-            recorded.put(number, loser);
-            self.counts.conflicts_recorded += 1;
-            self.counts.conflicts_overwritten += u64::from(number >= CONFLICTS_MAX);
-            rows.insert(number % CONFLICTS_MAX, (number, conflict));
-        }
-        self.recorded = Some(recorded);
-        let table = self.tables.get_mut(&CONFLICTS).filter(|_| !rows.is_empty());
-        let Some(table) = table else { return };
-        let (position, hlc) = at;
-        let writes = writes(origin.region, hlc, &rows);
-        table.rows.write_own(origin, Epoch(position.0), hlc, &writes);
-        let keys = table.encode_keys(&writes.rows);
-        let changes = &mut gathered.stepped.changes;
-        changes.insert(SectionObject::Rows(CONFLICTS), Changed::Keys(keys));
-    }
-
-    fn find_recorded(&self, own: RegionId) -> Recorded {
-        let mut recorded = Recorded::default();
-        let all = self.table_snapshot(CONFLICTS).map(|table| conflicts(&table));
-        let mut mine: Vec<RecordedConflict> = all.unwrap_or_default();
-        mine.retain(|conflict| conflict.region == own);
-        mine.sort_by_key(|conflict| conflict.number);
-        for RecordedConflict { number, conflict, .. } in mine {
-            recorded.put(
-                number,
-                (conflict.table, conflict.key, conflict.origin, conflict.epoch),
-            );
-        }
-        recorded
-    }
-}
-
-fn writes(region: RegionId, at: Hlc, rows: &BTreeMap<u64, (u64, Conflict)>) -> TableWrites {
-    let all = || rows.values().map(|(_, conflict)| conflict);
-    let ints = |value: &dyn Fn(&Conflict) -> Option<i64>| -> ArrayRef {
-        Arc::new(all().map(value).collect::<Int64Array>())
-    };
-    let texts = |value: &dyn Fn(&Conflict) -> String| -> ArrayRef {
-        Arc::new(
-            all()
-                .map(|conflict| Some(value(conflict)))
-                .collect::<StringArray>(),
-        )
-    };
-    let number = |number: u64| i64::try_from(number).expect("a region has fewer than 2^63 conflicts");
-    let columns: Vec<ArrayRef> = vec![
-        ints(&|_| Some(i64::from(region.0))),
-        Arc::new(Int64Array::from_iter_values(
-            rows.keys().map(|place| number(*place)),
-        )),
-        Arc::new(Int64Array::from_iter_values(
-            rows.values().map(|(n, _)| number(*n)),
-        )),
-        ints(&|conflict| Some(i64::from(conflict.table.0))),
-        texts(&|conflict| conflict.table_name.clone()),
-        texts(&|conflict| conflict.key.clone()),
-        texts(&|conflict| conflict.row.clone()),
-        ints(&|conflict| Some(conflict.origin.as_i64())),
-        ints(&|conflict| Some(conflict.epoch.as_i64())),
-        ints(&|conflict| Some(conflict.hlc.as_i64())),
-        ints(&|conflict| conflict.winner.map(|winner| winner.origin.as_i64())),
-        ints(&|conflict| conflict.winner.map(|winner| winner.epoch.as_i64())),
-        ints(&|conflict| conflict.winner.map(|winner| winner.hlc.as_i64())),
-        Arc::new(
-            all()
-                .map(|conflict| conflict.winner.map(|winner| winner.deleted))
-                .collect::<BooleanArray>(),
-        ),
-        ints(&|_| Some(at.as_i64())),
-        texts(&|conflict| conflict.reason.as_str().to_owned()),
-    ];
-    TableWrites {
-        deleted: BooleanArray::from(vec![false; rows.len()]),
-        rows: RecordBatch::try_new(definition().schema(), columns).expect("the columns are the table's"),
     }
 }

@@ -43,6 +43,7 @@ impl Dataflow {
             position: self.position,
             frontier: self.frontier.clone(),
             collected: self.collected.clone(),
+            counts: self.counts,
             settled: false,
             hlc: self.hlc,
             origin: self.writes_as(),

@@ -88,7 +88,7 @@ impl Applying {
             queue: VecDeque::new(),
             backfills: Vec::new(),
             lost: Vec::new(),
-            at: (record.position, record.timed.hlc),
+            at: record.at(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Tombstones go when everybody has acknowledged them, not before, and nobody who lacks them goes on.
 
-use tributary_region::Rejected;
+use tributary_region::{Input, Rejected};
 
-use super::members::{Cluster, rows};
+use super::members::{Cluster, TICK_MS, rows};
 
 /// Three regions with a GLOBAL table of three rows, a REGIONAL one and a view over both.
 fn three() -> Cluster {
@@ -93,6 +93,13 @@ fn a_member_that_is_away_keeps_them_and_is_named_at_the_cap() {
         kept_by: vec!["ap".to_owned()],
     };
     assert_eq!(refused, Err(expected));
+    cluster
+        .ddl("us", "ALTER TABLE g SET (tombstones_max = 3)")
+        .expect("set");
+    cluster.insert("us", "g", &[(5, 50)]).expect("in");
+    cluster
+        .delete("us", "g", &[5])
+        .expect("the table's own limit counts");
     cluster.insert("us", "g", &[(4, 40)]).expect("other writes go on");
     // It deletes as well, and hears of all at once: what arrives is always applied.
     cluster.delete("ap", "g", &[3]).expect("gone");
@@ -137,5 +144,76 @@ fn an_old_copy_that_lacks_tombstones_stops_and_comes_back_without_the_rows() {
     cluster.run(2_000);
     for name in ["us", "eu", "ap"] {
         assert_eq!(tombstones(&cluster, name), (0, 0), "{name}");
+    }
+}
+
+#[test]
+fn what_an_old_copy_writes_before_it_is_told_is_not_taken_in() {
+    let mut cluster = three();
+    cluster.run(2_000);
+    let log = cluster.stop("ap");
+    cluster.start("ap", &["us", "eu"], log.clone(), |_| {});
+    cluster.run(600);
+    cluster.delete("us", "g", &[1, 2]).expect("gone");
+    cluster.run(4_000);
+    assert_eq!(tombstones(&cluster, "us"), (0, 0));
+    cluster.stop("ap");
+    // Its peers hear it before it hears them. It still holds the row, so its write is not known to be concurrent.
+    cluster.set_deaf("ap", true);
+    cluster.start("ap", &["us", "eu"], log, |_| {});
+    cluster.run(TICK_MS);
+    let known = cluster.snapshot("us").frontier.clone();
+    cluster
+        .insert("ap", "g", &[(1, 99)])
+        .expect("it does not know better");
+    cluster.run(2_000);
+    for name in ["us", "eu"] {
+        assert_eq!(cluster.snapshot(name).frontier, known, "{name}");
+        assert_eq!(cluster.view(name, "m"), rows(&[[30, 1]]), "{name}");
+    }
+    cluster.set_deaf("ap", false);
+    cluster.run(2_000);
+    assert!(cluster.stopped("ap").contains("too far behind"));
+}
+
+#[test]
+fn who_compares_an_earlier_log_keeps_tombstones_until_that_is_done() {
+    let mut cluster = Cluster::new(&["us"]);
+    cluster.with_view("us");
+    cluster.insert("us", "g", &[(1, 10)]).expect("in");
+    let log = cluster.stop("us");
+    cluster.start("us", &[], log, |config| config.keeps_tombstones = true);
+    cluster.delete("us", "g", &[1]).expect("gone");
+    cluster.run(3_000);
+    assert_eq!(tombstones(&cluster, "us").0, 1);
+    cluster.step("us", Input::TakenOver);
+    cluster.run(3_000);
+    assert_eq!(tombstones(&cluster, "us").0, 0);
+}
+
+#[test]
+fn a_copy_that_went_another_way_is_found_out_though_it_is_further() {
+    let mut cluster = three();
+    let log = cluster.stop("ap");
+    cluster.start("ap", &["us", "eu"], log.clone(), |_| {});
+    cluster.run(600);
+    cluster.insert("ap", "t", &[(7, 1)]).expect("in");
+    cluster.run(400);
+    cluster.stop("ap");
+    let known = cluster.snapshot("us").frontier.clone();
+    // The copy runs alone for a while, and has more records by then than the others have seen of its twin.
+    cluster.cut("ap", "us");
+    cluster.cut("ap", "eu");
+    cluster.start("ap", &["us", "eu"], log, |_| {});
+    for key in 0..10 {
+        cluster.insert("ap", "t", &[(20 + key, 1)]).expect("in");
+    }
+    cluster.mend("ap", "us");
+    cluster.mend("ap", "eu");
+    cluster.run(600);
+    let reason = cluster.stopped("ap");
+    assert!(reason.contains("another history"), "{reason}");
+    for name in ["us", "eu"] {
+        assert_eq!(cluster.snapshot(name).frontier, known, "{name}");
     }
 }

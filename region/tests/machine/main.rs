@@ -1,5 +1,6 @@
 //! The region as a machine: inputs in, effects out, with a log that is a list.
 
+mod backpressure;
 mod checkpoints;
 mod collection;
 mod conflicts;

@@ -31,6 +31,10 @@ pub(super) struct Cluster {
     connected: BTreeSet<(String, String)>,
     /// Pairs that cannot reach each other.
     cut: BTreeSet<(String, String)>,
+    /// From whom to whom no bundle arrives, though everything else does.
+    slow: BTreeSet<(String, String)>,
+    /// To these no bundle comes through.
+    deaf: BTreeSet<String>,
     under_way: VecDeque<(String, String, Message)>,
     now_ms: u64,
     tokens: u64,
@@ -43,6 +47,8 @@ impl Cluster {
             nodes: BTreeMap::new(),
             connected: BTreeSet::new(),
             cut: BTreeSet::new(),
+            slow: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             under_way: VecDeque::new(),
             now_ms: START_MS,
             tokens: 0,
@@ -117,9 +123,26 @@ impl Cluster {
         }
     }
 
+    /// Bundles from one region to another are under way for as long as this is so.
+    pub(super) fn slow_down(&mut self, from: &str, to: &str, slow: bool) {
+        let pair = (from.to_owned(), to.to_owned());
+        match slow {
+            true => self.slow.insert(pair),
+            false => self.slow.remove(&pair),
+        };
+    }
+
     /// Two regions can reach each other again.
     pub(super) fn mend(&mut self, a: &str, b: &str) {
         self.cut.remove(&(a.to_owned(), b.to_owned()));
+    }
+
+    /// Has bundles to a region lost from now on, or arrive again.
+    pub(super) fn set_deaf(&mut self, name: &str, deaf: bool) {
+        match deaf {
+            true => drop(self.deaf.insert(name.to_owned())),
+            false => drop(self.deaf.remove(name)),
+        }
     }
 
     pub(super) fn connect_all(&mut self) {
@@ -198,7 +221,11 @@ impl Cluster {
                     true => (from.clone(), to.clone()),
                     false => (to.clone(), from.clone()),
                 };
-                if self.connected.contains(&pair) {
+                let is_heard = !matches!(message, Message::Bundle(_)) || !self.deaf.contains(&to);
+                let is_late = self.slow.contains(&(from.clone(), to.clone()));
+                if is_late && matches!(message, Message::Bundle(_)) {
+                    self.under_way.push_back((from, to, message));
+                } else if self.connected.contains(&pair) && is_heard {
                     self.step(&to, Input::Message { peer: from, message });
                 }
             }

@@ -139,6 +139,11 @@ fn cuts_under_a_valid_checksum_are_noticed() {
     }
 }
 
+fn encoded_sections(bundle: &Bundle) -> Vec<Vec<u8>> {
+    let sections = bundle.sections.iter();
+    sections.map(|section| ipc::encode(&section.rows)).collect()
+}
+
 #[test]
 fn another_format_is_named() {
     let mut bytes = bundle().encode().to_vec();
@@ -154,11 +159,7 @@ fn another_format_is_named() {
 #[test]
 fn a_bundle_from_before_tombstones_were_dropped_is_read() {
     let bundle = bundle();
-    let encoded: Vec<Vec<u8>> = bundle
-        .sections
-        .iter()
-        .map(|section| ipc::encode(&section.rows))
-        .collect();
+    let encoded = encoded_sections(&bundle);
     let header = postcard::to_stdvec(&bundle.header(&encoded)).expect("plain data serializes");
     let length = u32::try_from(header.len()).expect("a short header").to_le_bytes();
     let prefix = [MAGIC.as_slice(), &1u16.to_le_bytes(), &[0; 4], &length].concat();
@@ -188,11 +189,7 @@ fn headers_that_no_sender_makes_are_refused() {
         ("a blob of two rows", |header| header.sections[3].rows = 2),
     ];
     let bundle = bundle();
-    let encoded: Vec<Vec<u8>> = bundle
-        .sections
-        .iter()
-        .map(|section| ipc::encode(&section.rows))
-        .collect();
+    let encoded = encoded_sections(&bundle);
     assert_eq!(bundle.header(&encoded).check(), Ok(()));
     for (problem, breaking) in broken {
         let mut header = bundle.header(&encoded);

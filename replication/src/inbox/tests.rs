@@ -75,6 +75,25 @@ fn apply(inbox: &mut Inbox, at: &mut Frontier) -> Vec<String> {
 }
 
 #[test]
+fn what_was_cut_before_dropped_tombstones_is_thrown_out_unless_it_is_known() {
+    let at = frontier(&[(1, 3), (2, 9)]);
+    let mut inbox = Inbox::new();
+    let behind = bundle(1, &[(1, 3, 5)], &[(2, 7)]);
+    let level = bundle(1, &[(3, 0, 2)], &[(2, 8)]);
+    offer(&mut inbox, "us", &behind, &at);
+    offer(&mut inbox, "ap", &level, &at);
+    let dropped = frontier(&[(2, 8)]);
+    let later = frontier(&[(1, 5), (2, 9)]);
+    assert_eq!(
+        inbox.drop_behind(&later, &dropped),
+        Vec::<String>::new(),
+        "it brings nothing"
+    );
+    assert_eq!(inbox.drop_behind(&at, &dropped), ["us"]);
+    assert_eq!(inbox.len(), 1);
+}
+
+#[test]
 fn consecutive_bundles_are_applied_together_in_order() {
     let mut at = frontier(&[(1, 3)]);
     let mut inbox = Inbox::new();

@@ -23,6 +23,7 @@ use crate::bundle::{Included, SectionObject};
 use crate::changes::{Changed, Changes, KeySet};
 use crate::frontier::{Epoch, Frontier};
 use crate::lattice::Lattice;
+use crate::link::lag::Lag;
 use crate::link::staging::Staging;
 use crate::link::{CutRequest, OriginChanges};
 
@@ -127,6 +128,7 @@ pub(crate) struct Outgoing {
     staging: Option<Staging>,
     /// Origins passed on at the peer's request, and how far they were sent.
     relays: BTreeMap<OriginId, Epoch>,
+    lag: Lag,
     cuts: u64,
 }
 
@@ -147,12 +149,13 @@ impl Outgoing {
             outstanding: None,
             staging: None,
             relays: BTreeMap::new(),
+            lag: Lag::new(),
             cuts: 0,
         }
     }
 
     /// A new session with a peer that is at `peer`, from a region whose durable epoch is `own_epoch`.
-    pub(crate) fn restart(&mut self, own: Option<OriginId>, own_epoch: Epoch, peer: Frontier) {
+    pub(crate) fn restart(&mut self, own: Option<OriginId>, own_epoch: Epoch, peer: Frontier, now_ms: u64) {
         self.take_back();
         self.relays.clear();
         if self.own != own {
@@ -170,7 +173,9 @@ impl Outgoing {
         }
         self.staging.take_if(|staging| staging.is_known(&self.peer));
         self.sent = self.sent_at_least();
-        if self.sent >= own_epoch.max(self.changed_to) {
+        let own_epoch = own_epoch.max(self.changed_to);
+        self.lag.restart(self.acked(), own_epoch, now_ms);
+        if self.sent >= own_epoch {
             self.pending = ChangedKeys::none();
             self.pending_count = 0;
             self.reaches_to = self.sent;
@@ -251,6 +256,11 @@ impl Outgoing {
         &self.peer
     }
 
+    /// Since when the oldest change that the peer has not acknowledged has been waiting in this session.
+    pub(crate) fn waits_since_ms(&self) -> Option<u64> {
+        self.lag.since_ms()
+    }
+
     /// Keys held for this peer, pending and in flight.
     pub(crate) fn keys_held(&self) -> usize {
         let in_flight = self.in_flight.iter().filter_map(|bundle| bundle.keys.as_ref());
@@ -301,8 +311,9 @@ impl Outgoing {
     }
 
     /// Own changes up to `epoch`.
-    pub(crate) fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Changed>) {
+    pub(crate) fn changed(&mut self, epoch: Epoch, changes: &BTreeMap<SectionObject, Changed>, now_ms: u64) {
         self.changed_to = self.changed_to.max(epoch);
+        self.lag.changed(epoch, now_ms);
         let ChangedKeys::Known {
             objects: pending,
             bytes,
@@ -335,6 +346,7 @@ impl Outgoing {
     /// Takes in how far the peer is. True when a bundle was acknowledged by it.
     pub(crate) fn learn(&mut self, frontier: Frontier) -> bool {
         self.peer.merge(frontier);
+        self.lag.acknowledged(self.acked());
         let peer = &self.peer;
         // What it has beyond what we passed on came from somewhere else: the relay is not needed any more.
         self.relays.retain(|origin, sent| peer.get(*origin) <= *sent);

@@ -67,7 +67,7 @@ impl Link {
             self.incoming.restart();
             self.freshness.restart();
             self.outgoing
-                .restart(self.greeted_as, own_epoch, hello.frontier.clone());
+                .restart(self.greeted_as, own_epoch, hello.frontier.clone(), self.now_ms);
             let identity = PeerIdentity {
                 cluster: hello.cluster,
                 origin: hello.origin,

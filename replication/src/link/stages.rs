@@ -152,20 +152,20 @@ mod tests {
             Changed::Keys([b"key".to_vec()].into_iter().collect()),
         )]);
         let mut outgoing = Outgoing::new(10, 10_000);
-        outgoing.restart(Some(own), Epoch(0), Frontier::new());
-        outgoing.changed(Epoch(5), &keys);
+        outgoing.restart(Some(own), Epoch(0), Frontier::new(), 0);
+        outgoing.changed(Epoch(5), &keys, 0);
         let cut = outgoing.cut(&upto(5), None).expect("there is something to say");
         assert_eq!(outgoing.stage(cut.number, &range(0, 5), 7), Some(7));
         let staging = outgoing.staging_mut().expect("just begun");
         staging.sent(1);
         assert!(staging.learn(1, 2, 1));
         staging.whole = true;
-        outgoing.changed(Epoch(6), &keys);
+        outgoing.changed(Epoch(6), &keys, 0);
         let seal = outgoing.cut(&upto(6), None).expect("the seal");
         assert_eq!(seal.seal, Some((7, 1)));
         assert!(outgoing.made(seal.number, &range(0, 6), 10, 3));
         // What follows must not go in chunks of a stage that lacks what is in the seal.
-        outgoing.changed(Epoch(8), &keys);
+        outgoing.changed(Epoch(8), &keys, 0);
         let next = outgoing.cut(&upto(8), None).expect("an ordinary bundle");
         assert_eq!(next.seal, None);
         assert_eq!(outgoing.stage(next.number, &range(6, 8), 8), None);

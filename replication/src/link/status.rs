@@ -83,6 +83,8 @@ pub struct LinkStatus {
     pub in_flight: usize,
     /// The epoch of our own log that the peer has acknowledged.
     pub acked: Epoch,
+    /// How long the oldest change that the peer has not acknowledged has been waiting; see [`super::Link::lag_ms`].
+    pub lag_ms: Option<u64>,
     /// Origins passed on to the peer.
     pub relays: Vec<OriginId>,
     /// Base ticks between two cuts.

@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use tributary_storage::RegionId;
 
 use super::*;
+use crate::error::ReplicationError;
+use crate::frontier::Frontier;
 
 fn origin(region: u16) -> OriginId {
     OriginId::first(RegionId(region))
@@ -172,6 +174,15 @@ fn concurrent_versions_are_a_conflict_on_both_sides_and_the_newest_wins() {
     );
     assert_eq!(shown(&at_eu.delta), Vec::<String>::new());
     assert_eq!((at_us.lost.len(), at_eu.lost.len()), (2, 2));
+    let mut there = table(true);
+    there.merge_foreign(origin(2), &from_eu).expect("merges");
+    let told = there.merge_telling(origin(1), &from_us, |loser| loser == origin(2));
+    let told = told.expect("merges");
+    assert_eq!(
+        (told.conflicts, told.lost.len(), told.lost_rows.num_rows()),
+        (2, 0, 0),
+        "both losers are of 1"
+    );
     us.seal(2);
     eu.seal(6);
     assert_eq!(state(&us), state(&eu));

@@ -197,8 +197,12 @@ impl OfOrigin {
 
     /// Whether a tombstone is not stamped later than an epoch.
     pub(super) fn has_stable(&self, to: Epoch) -> bool {
-        self.held_tombstones()
-            .any(|row| self.stamps[row as usize] <= to.0)
+        let mut stamps = self.held_tombstones().map(|row| self.stamps[row as usize]);
+        match self.ascending {
+            // The first is the oldest.
+            true => stamps.next().is_some_and(|oldest| oldest <= to.0),
+            false => stamps.any(|stamp| stamp <= to.0),
+        }
     }
 
     fn held_tombstones(&self) -> impl Iterator<Item = u32> + '_ {

@@ -392,7 +392,7 @@ impl Region {
                         .merge_foreign(section.origin, &section.rows)
                         .expect("rows of a region");
                     self.clock.observe(merged.max_hlc);
-                    self.conflicts += merged.lost.len() as u64;
+                    self.conflicts += merged.conflicts as u64;
                 }
                 SectionObject::Blob(_) => {
                     let value = section.rows.column(0).as_binary::<i32>().value(0).to_vec();

@@ -93,7 +93,9 @@ pub async fn run(config: NodeConfig, until_stdin_ends: bool) -> Result<(), RunEr
         drained.clone(),
     ));
     let places = salvage::pending(&config.data);
-    node.set_salvaging(!places.is_empty());
+    if !places.is_empty() {
+        node.begin_salvage();
+    }
     let sources = tokio::spawn({
         let (node, settings) = (node.clone(), settings(&config, &peers, tls.as_ref()));
         let mut drain = drained.clone();
@@ -248,7 +250,7 @@ async fn take_over(node: &Node, places: Vec<PathBuf>, settings: NodeSettings) {
             tokio::time::sleep(SALVAGE_PAUSE).await;
         }
     }
-    node.set_salvaging(false);
+    node.end_salvage().await;
 }
 
 /// The lines a person copies. On stdout: it is what the command is asked for.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
-use tributary_planner::catalog::{Object, TableDef};
+use tributary_planner::catalog::{Catalog, Object, TableDef};
 use tributary_planner::dml::{copy_columns, writable_table};
 use tributary_planner::parse::{CopyFormat, CopyOptions, CopyStatement};
 use tributary_region::Snapshot;
 use tributary_storage::ObjectId;
 use tributary_wire::copy::CopyData;
 
+use crate::far::forward::home_elsewhere;
 use crate::pgwire::error::SqlResult;
 use crate::pgwire::types::datetime::Zone;
 use crate::query::dml::GivenRows;
@@ -22,11 +23,13 @@ pub struct CopyTarget {
     object: Arc<Object>,
     columns: Vec<usize>,
     options: CopyOptions,
+    /// The statement.
+    text: String,
 }
 
 impl CopyTarget {
-    /// Resolves the table and the columns of a COPY.
-    pub fn bind(copy: &CopyStatement, snapshot: &Snapshot) -> SqlResult<Self> {
+    /// Resolves the table and the columns of a COPY with this text.
+    pub fn bind(copy: &CopyStatement, text: &str, snapshot: &Snapshot) -> SqlResult<Self> {
         let (object, table) = writable_table(&snapshot.catalog, &copy.table)?;
         let columns = copy_columns(table, &object.name, &copy.columns)?;
         Ok(Self {
@@ -34,7 +37,18 @@ impl CopyTarget {
             object: Arc::new(object.clone()),
             columns,
             options: copy.options.clone(),
+            text: text.to_owned(),
         })
+    }
+
+    /// The region that the table lives in, if it is another than this one.
+    pub fn other_region(&self, catalog: &Catalog, own: &str) -> SqlResult<Option<String>> {
+        home_elsewhere(self.def(), catalog, own)
+    }
+
+    /// The statement.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// The number of columns in the data.

@@ -168,6 +168,11 @@ impl Cluster {
         self.members[region].config.sql
     }
 
+    /// Where a region's metrics and health are.
+    pub fn http_address(&self, region: &str) -> SocketAddr {
+        self.members[region].config.http
+    }
+
     /// Where a region's data is.
     pub fn data(&self, region: &str) -> &Path {
         &self.members[region].config.data
@@ -190,6 +195,11 @@ impl Cluster {
         for proxy in self.proxies_of(region) {
             proxy.set_rate(bytes_per_second);
         }
+    }
+
+    /// Has what regions say to each other be under way for so long.
+    pub fn set_delay(&self, one_way: Duration) {
+        self.proxies.values().for_each(|proxy| proxy.set_delay(one_way));
     }
 
     /// Bytes that the proxies of a region carried so far.

@@ -1,7 +1,8 @@
 //! A TCP proxy that can be cut: what a broken network does to two processes on one machine.
 //!
 //! Cut, it drops every connection at once and closes new ones as soon as they are made. It counts the bytes it
-//! carried, which is what really went over the wire, gRPC and all. It can be slow: then bytes wait before they go on.
+//! carried, which is what really went over the wire, gRPC and all. It can be slow, and it can be far away: then bytes wait before
+//! they go on.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,10 +12,14 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// Pieces of a connection and direction that are under way; with more the reader waits.
+const UNDER_WAY_MAX: usize = 1024;
 
 /// One way into one address; both directions of each connection.
 pub struct Proxy {
@@ -30,6 +35,8 @@ struct Meter {
     bytes: AtomicU64,
     /// Bytes per second of each connection and direction; 0 is no limit.
     rate: AtomicU64,
+    /// How long bytes are under way, in microseconds.
+    delay_us: AtomicU64,
 }
 
 impl Proxy {
@@ -61,6 +68,12 @@ impl Proxy {
     /// Bytes carried so far, both directions.
     pub fn bytes(&self) -> u64 {
         self.meter.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Has bytes be under way for so long in each direction, from now on.
+    pub fn set_delay(&self, delay: Duration) {
+        let delay_us = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        self.meter.delay_us.store(delay_us, Ordering::Relaxed);
     }
 
     /// Limits the bytes per second of each connection and direction, or lifts the limit.
@@ -110,7 +123,15 @@ async fn carry(client: TcpStream, target: &str, meter: &Meter) -> std::io::Resul
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, meter: &Meter) -> std::io::Result<()> {
+async fn copy(from: OwnedReadHalf, to: OwnedWriteHalf, meter: &Meter) -> std::io::Result<()> {
+    let (pieces, arriving) = mpsc::channel(UNDER_WAY_MAX);
+    tokio::try_join!(send(from, pieces, meter), arrive(arriving, to, meter)).map(|_| ())
+}
+
+/// A piece of what was sent, and when it arrives.
+type Piece = (Instant, Vec<u8>);
+
+async fn send(mut from: OwnedReadHalf, pieces: mpsc::Sender<Piece>, meter: &Meter) -> std::io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let count = from.read(&mut buffer).await?;
@@ -121,9 +142,25 @@ async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, meter: &Meter) ->
         if rate > 0 {
             tokio::time::sleep(Duration::from_secs_f64(count as f64 / rate as f64)).await;
         }
-        to.write_all(&buffer[..count]).await?;
-        meter.bytes.fetch_add(count as u64, Ordering::Relaxed);
+        let delay = Duration::from_micros(meter.delay_us.load(Ordering::Relaxed));
+        let piece = (Instant::now() + delay, buffer[..count].to_vec());
+        if pieces.send(piece).await.is_err() {
+            return Ok(());
+        }
     }
+}
+
+async fn arrive(
+    mut pieces: mpsc::Receiver<Piece>,
+    mut to: OwnedWriteHalf,
+    meter: &Meter,
+) -> std::io::Result<()> {
+    while let Some((due, piece)) = pieces.recv().await {
+        tokio::time::sleep_until(due).await;
+        to.write_all(&piece).await?;
+        meter.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

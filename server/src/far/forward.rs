@@ -12,7 +12,7 @@
 
 use datafusion::arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
-use tributary_planner::catalog::{Catalog, TableLocality};
+use tributary_planner::catalog::{Catalog, TableDef, TableLocality};
 use tributary_planner::ddl::member;
 use tributary_planner::dml::{pinned_region, writable_table};
 use tributary_planner::parse::{Parsed, Statement, public_name};
@@ -31,7 +31,7 @@ pub struct ForwardRequest {
     pub from: String,
     /// The session's user.
     pub user: String,
-    /// The text of one INSERT, UPDATE or DELETE.
+    /// The text of one INSERT, UPDATE or DELETE, or COPY.
     pub sql: String,
     /// The session's time zone.
     pub time_zone: String,
@@ -39,6 +39,15 @@ pub struct ForwardRequest {
     pub catalog_version: u64,
     /// The same for every repetition of the statement.
     pub token: [u8; 16],
+}
+
+/// A COPY for another region, with its data as the client sent them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyRequest {
+    /// The statement.
+    pub statement: ForwardRequest,
+    /// The data, in the format that it says.
+    pub input: Vec<u8>,
 }
 
 /// What came of it.
@@ -191,11 +200,25 @@ pub fn other_region(parsed: &Parsed, catalog: &Catalog, own: &str) -> SqlResult<
         }
     };
     let Some(table) = table else { return Ok(None) };
-    let region = match table.locality {
-        TableLocality::Global => None,
+    if table.locality != TableLocality::RegionalByRow {
+        return home_elsewhere(table, catalog, own);
+    }
+    other_member(pinned_region(&parsed.statement, catalog)?, catalog, own)
+}
+
+/// The region that a table lives in, if it is another than this one.
+///
+/// # Errors
+/// 42704 for a region that is no member.
+pub fn home_elsewhere(table: &TableDef, catalog: &Catalog, own: &str) -> SqlResult<Option<String>> {
+    let home = match table.locality {
         TableLocality::RegionalByTable(region) => catalog.region_name(region).map(str::to_owned),
-        TableLocality::RegionalByRow => pinned_region(&parsed.statement, catalog)?,
+        TableLocality::Global | TableLocality::RegionalByRow => None,
     };
+    other_member(home, catalog, own)
+}
+
+fn other_member(region: Option<String>, catalog: &Catalog, own: &str) -> SqlResult<Option<String>> {
     let Some(region) = region.filter(|region| region != own) else {
         return Ok(None);
     };

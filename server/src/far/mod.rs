@@ -13,12 +13,22 @@
 //!
 //! Conditions that go along are a small language of our own ([`condition`]); the gateway checks all of them again, so
 //! what an owner does not understand costs bytes and nothing else.
+//!
+//! Where an aggregate stands on such a scan, its first half moves to the owners ([`push`]): the request says what to
+//! compute ([`partial`], [`expression`]), what comes back are states of groups instead of rows, and the gateway merges them.
 
 pub mod condition;
+mod expression;
 pub mod forward;
+mod functions;
 pub mod once;
 pub mod owner;
+pub mod partial;
+pub mod push;
 pub mod relation;
+pub mod request;
+pub mod scan;
+mod states;
 #[cfg(test)]
 mod tests;
 pub mod window;
@@ -35,7 +45,8 @@ use tributary_storage::{ObjectId, OriginId};
 use crate::pgwire::error::SqlError;
 use crate::pgwire::sqlstate;
 use condition::Condition;
-use forward::{ForwardReply, ForwardRequest};
+use forward::{CopyRequest, ForwardReply, ForwardRequest};
+use request::Request;
 
 /// Rows of a region's own part of a table, as of an epoch of its log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,6 +88,8 @@ pub enum Opened {
 
 /// What follows an owner's last rows; no Arrow stream begins like this.
 pub(crate) const END_OF_SCAN: &[u8] = b"end";
+/// What stands before an error that ends an answer, such as a division by zero in what an owner computes.
+pub(crate) const FAILED: &[u8] = b"failed";
 
 /// Why rows of another region cannot be read.
 #[derive(Debug, Error)]
@@ -105,6 +118,15 @@ pub enum FarError {
         /// Why.
         reason: String,
     },
+    /// The owner does not aggregate as it was asked to; it may give rows.
+    #[error("region \"{region}\" does not know what it is asked to compute")]
+    NotUnderstood {
+        /// The owner.
+        region: String,
+    },
+    /// What the owner computed failed, as it would have here.
+    #[error("{0}")]
+    Failed(Box<SqlError>),
     /// The table's residency is enforced.
     #[error(
         "rows of region \"{region}\" may not be read in another region: residency of the table is enforced"
@@ -133,26 +155,40 @@ impl From<FarError> for SqlError {
             ),
             FarError::Unknown { .. } => SqlError::new(sqlstate::COMPLETION_UNKNOWN, error.to_string())
                 .hint("read the rows before you run it again"),
+            FarError::Failed(error) => (**error).clone(),
+            FarError::NotUnderstood { .. } | FarError::Broken { .. } => {
+                SqlError::new(sqlstate::CANNOT_CONNECT_NOW, error.to_string()).hint("run the statement again")
+            }
             FarError::Resident { .. } => SqlError::new(sqlstate::INSUFFICIENT_PRIVILEGE, error.to_string()).hint(
                 "SET regional_reads = 'local' reads this region's rows only; a materialized view can count and sum all rows",
             ),
-            FarError::Broken { .. } => SqlError::new(sqlstate::CANNOT_CONNECT_NOW, error.to_string())
-                .hint("run the statement again"),
         }
     }
 }
 
 /// Rows as they arrive.
-pub type FarRows = BoxStream<'static, Result<RecordBatch, FarError>>;
+pub type FarRows = BoxStream<'static, Result<Arrived, FarError>>;
+
+/// A batch from another region.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    /// Its rows.
+    pub rows: RecordBatch,
+    /// What it took on the wire.
+    pub bytes: usize,
+}
 
 /// The road to other regions.
 #[async_trait]
 pub trait FarReads: Send + Sync {
-    /// Begins a scan in a region; its version is safe once this returns.
-    async fn open(&self, region: &str, request: ScanRequest) -> Result<FarRows, FarError>;
+    /// Begins a scan in a region, or an aggregation over one; its version is safe once this returns.
+    async fn open(&self, region: &str, request: &Request) -> Result<FarRows, FarError>;
 
     /// Has a region carry out a statement; one whose answer was lost is sent again, and is carried out once.
     async fn forward(&self, region: &str, request: ForwardRequest) -> Result<ForwardReply, FarError>;
+
+    /// The same of a COPY and its data.
+    async fn copy(&self, region: &str, request: CopyRequest) -> Result<ForwardReply, FarError>;
 }
 
 /// The regions whose rows of a table a snapshot knows of, the own one left out: name, origin, epoch.

@@ -1,4 +1,5 @@
-//! The owner's side: a scan of its own rows, a batch at a time.
+//! The owner's side: a scan of its own rows, a batch at a time, or the states of a partial aggregation over it
+//! ([`super::states`]).
 
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use datafusion::physical_plan::PhysicalExpr;
 use tributary_region::Snapshot;
 use tributary_replication::bundle::decode_rows;
 
+use super::request::Request;
+use super::states::States;
 use super::window::Versions;
 use super::{Opened, ScanRequest, condition};
 use crate::query::relation::{Exposed, RegionNames, Relation};
@@ -27,11 +30,34 @@ pub struct Scan {
     rows_left: u64,
 }
 
-/// Begins a scan.
+/// What an owner sends: batches, as they are asked for.
+pub type Answer = Box<dyn Iterator<Item = Result<RecordBatch, DataFusionError>> + Send>;
+
+/// Begins to answer a request.
 ///
 /// # Errors
 /// What is to be answered instead.
-pub fn open(versions: &Versions, snapshot: &Snapshot, request: &ScanRequest) -> Result<Scan, Opened> {
+pub fn answer(versions: &Versions, snapshot: &Snapshot, request: &Request) -> Result<Answer, Opened> {
+    let Some(part) = part(versions, snapshot, request.scan())? else {
+        return Ok(Box::new(std::iter::empty()));
+    };
+    Ok(match request {
+        Request::Rows(_) => Box::new(part.rows),
+        Request::States(partial) => Box::new(States::open(partial, part)?),
+    })
+}
+
+/// The rows that a request reads.
+pub(super) struct Part {
+    /// The columns that are read: they leave as they are, or as states of groups of their rows.
+    pub columns: SchemaRef,
+    pub rows: Scan,
+}
+
+/// The one way to rows that leave this region, as they are or aggregated: of a table whose residency is enforced there are
+/// none, for a group may be a single row, and its key is one's value. `None` for a table of which nothing was here at
+/// that epoch.
+fn part(versions: &Versions, snapshot: &Snapshot, request: &ScanRequest) -> Result<Option<Part>, Opened> {
     // The owner's own catalog decides, whatever the asking region knows.
     if snapshot.catalog.is_resident(request.table) {
         return Err(Opened::Resident);
@@ -39,12 +65,7 @@ pub fn open(versions: &Versions, snapshot: &Snapshot, request: &ScanRequest) -> 
     let tables = versions.get(request.origin, request.epoch)?;
     let Some(table) = tables.get(&request.table) else {
         // It was created later: nothing was in it here. One that was dropped here is dropped where that is known.
-        return Ok(Scan {
-            batches: Box::new(std::iter::empty()),
-            condition: None,
-            columns: Vec::new(),
-            rows_left: 0,
-        });
+        return Ok(None);
     };
     let catalog = Arc::clone(&snapshot.catalog);
     let names: RegionNames = Arc::new(move |origin| catalog.region_name(origin.region).map(str::to_owned));
@@ -58,20 +79,21 @@ pub fn open(versions: &Versions, snapshot: &Snapshot, request: &ScanRequest) -> 
     let columns = columns
         .collect::<Option<Vec<usize>>>()
         .ok_or(Opened::Unreadable)?;
-    if columns.iter().any(|column| *column >= schema.fields().len()) {
-        return Err(Opened::Unreadable);
-    }
+    let read = schema.project(&columns).map_err(|_| Opened::Unreadable)?;
     let filter = filter_of(request, &schema)?;
     let condition = match &filter {
         Some(filter) => Some(compile(filter, &schema).ok_or(Opened::Unreadable)?),
         None => None,
     };
-    Ok(Scan {
-        batches: relation.scan_for(filter.as_slice()),
-        condition,
-        columns,
-        rows_left: request.rows_max.unwrap_or(u64::MAX),
-    })
+    Ok(Some(Part {
+        columns: Arc::new(read),
+        rows: Scan {
+            batches: relation.scan_for(filter.as_slice()),
+            condition,
+            columns,
+            rows_left: request.rows_max.unwrap_or(u64::MAX),
+        },
+    }))
 }
 
 fn filter_of(request: &ScanRequest, schema: &SchemaRef) -> Result<Option<Expr>, Opened> {

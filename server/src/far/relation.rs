@@ -1,47 +1,25 @@
-//! A REGIONAL table over all regions, as DataFusion reads it at the gateway: one partition per region.
-//!
-//! Scans in other regions are opened when the statement's plan is ready ([`FarScans::open_all`]): once they all are, every
-//! version is safe, and what can fail because of a version or a region has failed, before the first row.
+//! A REGIONAL table over all regions, as DataFusion reads it at the gateway: one partition per region ([`super::scan`]).
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::datasource::TableType;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use futures::StreamExt;
 use tributary_replication::bundle::encode_rows;
 use tributary_storage::ObjectId;
 
 use super::condition::Writer;
-use super::{FarError, FarReads, FarRows, Owner, ScanRequest};
-use crate::pgwire::error::{SqlError, SqlResult};
+use super::request::Request;
+use super::scan::{FarExec, FarPartition, FarParts, FarScans};
+use super::{FarError, FarReads, Owner, ScanRequest};
+use crate::pgwire::error::SqlError;
 use crate::query::relation::{REGION_COLUMN, Relation};
-
-/// The scans of one statement in other regions.
-#[derive(Default)]
-pub struct FarScans(Mutex<Vec<Arc<FarPartition>>>);
-
-impl FarScans {
-    /// Opens all scans that were planned, at once.
-    ///
-    /// # Errors
-    /// 57P03 for a region that cannot be reached, 40001 for a version that is gone.
-    pub async fn open_all(&self) -> SqlResult<()> {
-        let planned = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let opened = futures::future::join_all(planned.iter().map(|scan| scan.open())).await;
-        opened.into_iter().collect()
-    }
-}
 
 /// See the module's documentation.
 pub struct FarRelation {
@@ -126,16 +104,15 @@ impl TableProvider for FarRelation {
                 .as_ref()
                 .is_none_or(|regions| regions.iter().any(|named| named == region))
         };
-        let mut partitions: Vec<Arc<dyn PartitionStream>> = Vec::new();
-        if self.reads_own && is_wanted(&self.own_region) {
-            partitions.push(self.local.partition(filters, columns.clone(), Arc::clone(&shown)));
-        }
+        let is_own_read = self.reads_own && is_wanted(&self.own_region);
+        let own = is_own_read.then(|| self.local.partition(filters, columns.clone(), Arc::clone(&shown)));
         let mut writer = Writer::new(&schema);
         let condition = writer.all(filters);
         let values = writer
             .values()
             .map(|values| encode_rows(&values))
             .unwrap_or_default();
+        let mut far = Vec::new();
         for owner in self.owners.iter().filter(|owner| is_wanted(&owner.region)) {
             if self.resident {
                 let region = owner.region.clone();
@@ -153,25 +130,22 @@ impl TableProvider for FarRelation {
                 values: values.clone(),
                 rows_max: limit.map(|limit| limit as u64),
             };
-            let partition = Arc::new(FarPartition {
-                region: owner.region.clone(),
-                schema: Arc::clone(&shown),
-                reads: Arc::clone(&self.reads),
-                request,
-                opened: Mutex::default(),
-            });
-            let mut scans = self.scans.0.lock().unwrap_or_else(PoisonError::into_inner);
-            scans.push(Arc::clone(&partition));
-            partitions.push(partition);
+            let (region, schema, reads) = (owner.region.clone(), Arc::clone(&shown), Arc::clone(&self.reads));
+            let partition = FarPartition::new(region, schema, reads, Request::Rows(request));
+            far.push(Arc::new(partition));
         }
-        Ok(Arc::new(StreamingTableExec::try_new(
-            shown,
-            partitions,
-            None,
-            [],
-            false,
-            limit,
-        )?))
+        for partition in &far {
+            self.scans.add(Arc::clone(partition));
+        }
+        let names: Vec<&str> = shown.fields().iter().map(|field| field.name().as_str()).collect();
+        let parts = FarParts {
+            text: format!("columns=[{}]", names.join(", ")),
+            schema: shown,
+            own,
+            far,
+            scans: Arc::downgrade(&self.scans),
+        };
+        Ok(Arc::new(FarExec::new(parts, limit)))
     }
 }
 
@@ -208,79 +182,5 @@ fn named(
         }
         Expr::InList(list) if !list.negated && is_region(&list.expr) => list.list.iter().map(text).collect(),
         _ => None,
-    }
-}
-
-/// The part of a table that is in another region.
-pub(crate) struct FarPartition {
-    region: String,
-    schema: SchemaRef,
-    reads: Arc<dyn FarReads>,
-    request: ScanRequest,
-    opened: Mutex<Option<FarRows>>,
-}
-
-impl FarPartition {
-    async fn open(&self) -> SqlResult<()> {
-        let rows = self.reads.open(&self.region, self.request.clone()).await?;
-        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(rows);
-        Ok(())
-    }
-
-    fn checked(schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
-        let fits = rows.num_columns() == schema.fields().len()
-            && rows
-                .columns()
-                .iter()
-                .zip(schema.fields())
-                .all(|(column, field)| column.data_type() == field.data_type());
-        if !fits {
-            let error = SqlError::internal("another region sent rows of other columns");
-            return Err(DataFusionError::External(Box::new(error)));
-        }
-        Ok(RecordBatch::try_new_with_options(
-            Arc::clone(schema),
-            rows.columns().to_vec(),
-            &datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows())),
-        )?)
-    }
-}
-
-impl fmt::Debug for FarPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FarPartition")
-            .field("region", &self.region)
-            .field("epoch", &self.request.epoch)
-            .field("condition", &self.request.condition)
-            .finish_non_exhaustive()
-    }
-}
-
-impl PartitionStream for FarPartition {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let schema = Arc::clone(&self.schema);
-        let external = |error: SqlError| DataFusionError::External(Box::new(error));
-        let rows = match opened {
-            Some(rows) => rows
-                .map(move |batch| match batch {
-                    Ok(batch) => Self::checked(&schema, &batch),
-                    Err(error) => Err(external(error.into())),
-                })
-                .boxed(),
-            // Every other plan reads a partition once.
-            None => futures::stream::once(async move {
-                Err(external(
-                    SqlError::unsupported("the recursive part of a query cannot read rows of other regions")
-                        .hint("SET regional_reads = 'local', or read them from a materialized view"),
-                ))
-            })
-            .boxed(),
-        };
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
     }
 }

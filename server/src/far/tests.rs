@@ -1,5 +1,8 @@
 //! What other regions may ask for, damaged in every byte: it is refused or answered, and nothing panics.
 
+mod pushed;
+mod world;
+
 use std::time::Instant;
 
 use datafusion::logical_expr::{col, lit};
@@ -9,7 +12,8 @@ use tributary_planner::parse::parse;
 use tributary_replication::bundle::encode_rows;
 
 use super::condition::Writer;
-use super::forward::ForwardRequest;
+use super::forward::{CopyRequest, ForwardRequest};
+use super::request::Request;
 use super::window::Versions;
 use super::{ScanRequest, owner};
 use crate::links::actions::{DdlRequest, StandingRequest};
@@ -66,16 +70,18 @@ async fn a_damaged_scan_is_refused_or_answered() {
             .unwrap_or_default(),
         rows_max: Some(10),
     };
-    let rows = |request: &ScanRequest| {
-        let scan = owner::open(&versions, &snapshot, request).map_err(|opened| format!("{opened:?}"))?;
-        scan.map(|batch| batch.map(|batch| batch.num_rows()))
+    let rows = |request: ScanRequest| {
+        let answer = owner::answer(&versions, &snapshot, &Request::Rows(request));
+        answer
+            .map_err(|opened| format!("{opened:?}"))?
+            .map(|batch| batch.map(|batch| batch.num_rows()))
             .sum::<Result<usize, _>>()
             .map_err(|error| error.to_string())
     };
-    assert_eq!(rows(&sound), Ok(1));
+    assert_eq!(rows(sound.clone()), Ok(1));
     let (mut answered, mut refused) = (0, 0);
     for bytes in damaged(&sound) {
-        match postcard::from_bytes(&bytes).map(|request| rows(&request)) {
+        match postcard::from_bytes(&bytes).map(&rows) {
             Ok(Ok(_)) => answered += 1,
             _ => refused += 1,
         }
@@ -99,6 +105,17 @@ fn damaged_statements_and_questions_are_read_or_refused() {
         time_zone: "UTC".to_owned(),
         catalog_version: 300,
         token: [7; 16],
+    });
+    check(&CopyRequest {
+        statement: ForwardRequest {
+            from: "eu".to_owned(),
+            user: "postgres".to_owned(),
+            sql: "COPY t FROM STDIN".to_owned(),
+            time_zone: "UTC".to_owned(),
+            catalog_version: 300,
+            token: [7; 16],
+        },
+        input: b"1\ta\n".to_vec(),
     });
     check(&DdlRequest {
         from: "eu".to_owned(),

@@ -22,11 +22,19 @@ pub enum Kind {
     Standing,
     /// Carry out this statement.
     Forward,
+    /// Carry out this COPY.
+    Copy,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 4] = [Kind::Cluster, Kind::Ddl, Kind::Standing, Kind::Forward];
+    pub const ALL: [Kind; 5] = [
+        Kind::Cluster,
+        Kind::Ddl,
+        Kind::Standing,
+        Kind::Forward,
+        Kind::Copy,
+    ];
 
     /// The Flight action's type.
     pub fn name(self) -> &'static str {
@@ -35,6 +43,7 @@ impl Kind {
             Kind::Ddl => "ddl",
             Kind::Standing => "standing",
             Kind::Forward => "forward",
+            Kind::Copy => "copy",
         }
     }
 

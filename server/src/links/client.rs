@@ -20,8 +20,9 @@ use super::actions::{ClusterReply, DdlReply, DdlRequest, Kind, StandingReply, St
 use super::tls::dial::DialFailed;
 use super::tls::socket::{PeerSocket, Verdict};
 use super::{MESSAGE_BYTES_MAX, PeerTls, SCANS_MAX};
-use crate::far::forward::{ForwardReply, ForwardRequest};
-use crate::far::{END_OF_SCAN, FarError, FarRows, Opened, ScanRequest};
+use crate::far::forward::{CopyRequest, ForwardReply, ForwardRequest, WireError};
+use crate::far::request::Request;
+use crate::far::{Arrived, END_OF_SCAN, FAILED, FarError, FarRows, Opened};
 
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
@@ -29,6 +30,8 @@ const KEEPALIVE_MAX: Duration = Duration::from_secs(6);
 const ASK_CLUSTER_MAX: Duration = Duration::from_secs(3);
 /// A view over much data takes its time to be planned and logged, not this much.
 const ASK_DDL_MAX: Duration = Duration::from_secs(60);
+/// The data of a COPY have to get there, too.
+const ASK_COPY_MAX: Duration = Duration::from_secs(300);
 /// How long a peer may take to begin a scan.
 const OPEN_SCAN_MAX: Duration = Duration::from_secs(5);
 /// How long it may say nothing within one; looking for rows takes its time.
@@ -203,53 +206,60 @@ impl PeerClient {
         self.ask(Kind::Forward, request, ASK_DDL_MAX).await
     }
 
-    /// Begins a scan of the peer's rows; the version is safe there when this returns.
-    pub async fn scan(&self, region: &str, request: &ScanRequest) -> Result<FarRows, FarError> {
+    /// Has the peer carry out a COPY.
+    pub async fn copy(&self, request: &CopyRequest) -> Result<ForwardReply, PeerError> {
+        self.ask(Kind::Copy, request, ASK_COPY_MAX).await
+    }
+
+    /// Begins a scan of the peer's rows, or an aggregation; the version is safe there when this returns.
+    pub async fn scan(&self, region: &str, request: &Request) -> Result<FarRows, FarError> {
         let unreachable = |reason: String| FarError::Unreachable {
             region: region.to_owned(),
             reason,
         };
-        let ticket = postcard::to_stdvec(request).expect("a request is plain data");
+        let ticket = request.to_bytes();
+        let is_refused =
+            |status: &Status| matches!(request, Request::States(_)) && status.code() == Code::InvalidArgument;
         let opening = async {
             // A connection that has been idle may be gone: the first failure only says that.
             let mut last = String::new();
             for _ in 0..2 {
-                let mut dialled = self.shared().await.map_err(|error| error.to_string())?;
+                let dialled = self.shared().await;
+                let mut dialled = dialled.map_err(|error| unreachable(error.to_string()))?;
                 let ticket = Ticket {
                     ticket: ticket.clone().into(),
                 };
                 match dialled.flight.do_get(ticket).await {
                     Ok(stream) => return Ok(stream.into_inner()),
+                    Err(status) if is_refused(&status) => return Err(not_understood(region)),
                     Err(status) => last = dialled.failed(status).to_string(),
                 }
                 self.shared.lock().await.take();
             }
-            Err(last)
+            Err(unreachable(last))
         };
         let opening = async {
             let mut stream = opening.await?;
-            let first = stream
-                .message()
-                .await
-                .map_err(|status| status.message().to_owned())?;
-            let first = first.ok_or_else(|| "it gave no answer".to_owned())?;
+            let first = stream.message().await;
+            let first = first.map_err(|status| unreachable(status.message().to_owned()))?;
+            let first = first.ok_or_else(|| unreachable("it gave no answer".to_owned()))?;
             let opened = postcard::from_bytes(&first.data_body);
-            let opened: Opened = opened.map_err(|_| "its answer cannot be read".to_owned())?;
+            let opened: Opened = opened.map_err(|_| unreachable("its answer cannot be read".to_owned()))?;
             Ok((opened, stream))
         };
         let opened = tokio::time::timeout(OPEN_SCAN_MAX, opening).await;
-        let opened = opened.map_err(|_| unreachable("no answer in time".to_owned()))?;
-        let (opened, stream) = opened.map_err(unreachable)?;
+        let (opened, stream) = opened.map_err(|_| unreachable("no answer in time".to_owned()))??;
         match opened {
             Opened::Rows => Ok(rows_of(region.to_owned(), stream)),
             // Of another incarnation a later snapshot will know.
             Opened::Gone | Opened::OtherOrigin => Err(FarError::Gone {
                 region: region.to_owned(),
-                epoch: request.epoch,
+                epoch: request.scan().epoch,
             }),
             Opened::Resident => Err(FarError::Resident {
                 region: region.to_owned(),
             }),
+            Opened::Unreadable if matches!(request, Request::States(_)) => Err(not_understood(region)),
             Opened::Unreadable => Err(FarError::Broken {
                 region: region.to_owned(),
                 reason: format!("it answers {opened:?}"),
@@ -311,6 +321,18 @@ async fn channel_over(endpoint: &Endpoint, socket: PeerSocket) -> Result<Channel
     channel.map_err(PeerError::Connect)
 }
 
+fn not_understood(region: &str) -> FarError {
+    FarError::NotUnderstood {
+        region: region.to_owned(),
+    }
+}
+
+/// An error that ends an answer.
+fn failure(bytes: &[u8]) -> Option<FarError> {
+    let error: WireError = postcard::from_bytes(bytes.strip_prefix(FAILED)?).ok()?;
+    Some(FarError::Failed(Box::new(error.into())))
+}
+
 /// The rows of a scan, one message each.
 fn rows_of(region: String, stream: Streaming<FlightData>) -> FarRows {
     let broken = move |reason: String| FarError::Broken {
@@ -324,10 +346,17 @@ fn rows_of(region: String, stream: Streaming<FlightData>) -> FarRows {
             match tokio::time::timeout(SILENCE_MAX, stream.message()).await {
                 Ok(Ok(None)) => Some((Err(broken("it broke off".to_owned())), None)),
                 Ok(Ok(Some(data))) if data.data_body == END_OF_SCAN => None,
-                Ok(Ok(Some(data))) => match decode_rows(&data.data_body) {
-                    Ok(rows) => Some((Ok(rows), Some(stream))),
-                    Err(error) => Some((Err(broken(error.to_string())), None)),
-                },
+                Ok(Ok(Some(data))) => {
+                    if let Some(failure) = failure(&data.data_body) {
+                        return Some((Err(failure), None));
+                    }
+                    let bytes = data.data_body.len();
+                    metrics::counter!("tributary_far_bytes_total").increment(bytes as u64);
+                    match decode_rows(&data.data_body) {
+                        Ok(rows) => Some((Ok(Arrived { rows, bytes }), Some(stream))),
+                        Err(error) => Some((Err(broken(error.to_string())), None)),
+                    }
+                }
                 Ok(Err(status)) => Some((Err(broken(status.message().to_owned())), None)),
                 Err(_) => Some((Err(broken("it says nothing any more".to_owned())), None)),
             }

@@ -14,6 +14,7 @@ use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
     HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
+use datafusion::error::DataFusionError;
 use futures::{Stream, StreamExt};
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -30,9 +31,12 @@ use super::stream::{Incoming, carry, outgoing, read};
 use super::tls::accept::incoming;
 use super::tls::socket::Certified;
 use super::{MESSAGE_BYTES_MAX, OUTBOX_MESSAGES_MAX, PeerTls, SCANS_MAX, Shared, refused};
-use crate::far::forward::ForwardRequest;
-use crate::far::{END_OF_SCAN, Opened, ScanRequest};
+use crate::copy::COPY_BYTES_MAX;
+use crate::far::forward::{CopyRequest, ForwardRequest, WireError};
+use crate::far::request::{NoRequest, Request as FarRequest};
+use crate::far::{END_OF_SCAN, FAILED, Opened};
 use crate::node::Outbox;
+use crate::pgwire::error::SqlError;
 
 const INTRODUCE_MAX: Duration = Duration::from_secs(5);
 const STRANGERS_MAX: usize = 64;
@@ -155,7 +159,7 @@ fn other_name(claimed: &str, proven: &Certified) -> String {
 }
 
 /// A scan on a thread of its own, no further ahead of the wire than a few batches: how it was opened, then its rows.
-fn scan(shared: &Arc<Shared>, request: ScanRequest, permit: OwnedSemaphorePermit) -> Answers<FlightData> {
+fn scan(shared: &Arc<Shared>, request: FarRequest, permit: OwnedSemaphorePermit) -> Answers<FlightData> {
     let (batches, queue) = tokio::sync::mpsc::channel(SCAN_BATCHES_AHEAD);
     let node = shared.node.clone();
     tokio::task::spawn_blocking(move || {
@@ -176,7 +180,7 @@ fn scan(shared: &Arc<Shared>, request: ScanRequest, permit: OwnedSemaphorePermit
             let sent = match batch {
                 Ok(batch) => batches.blocking_send(Ok(message(encode_rows(&batch)))),
                 Err(error) => {
-                    let _ = batches.blocking_send(Err(Status::internal(error.to_string())));
+                    let _ = batches.blocking_send(failed(&request, error).map(message));
                     return;
                 }
             };
@@ -188,6 +192,17 @@ fn scan(shared: &Arc<Shared>, request: ScanRequest, permit: OwnedSemaphorePermit
         let _ = batches.blocking_send(Ok(message(END_OF_SCAN.to_vec())));
     });
     Box::pin(ReceiverStream::new(queue))
+}
+
+/// What is said of an error on the way: one of what was computed is the statement's own, and goes along whole.
+fn failed(request: &FarRequest, error: DataFusionError) -> Result<Vec<u8>, Status> {
+    match request {
+        FarRequest::Rows(_) => Err(Status::internal(error.to_string())),
+        FarRequest::States(_) => {
+            let error = WireError::from(SqlError::from(error));
+            Ok(postcard::to_extend(&error, FAILED.to_vec()).expect("an error is plain data"))
+        }
+    }
 }
 
 /// The sender's name in a `Hello`.
@@ -295,6 +310,15 @@ impl FlightService for Service {
                 self.admit("a statement", &request.from, proven.as_ref())?;
                 Ok(answer(&self.shared.node.answer_forward(request).await))
             }
+            Some(Kind::Copy) => {
+                if action.body.len() > COPY_BYTES_MAX + DDL_BYTES_MAX {
+                    return Err(Status::invalid_argument("the COPY is too long"));
+                }
+                let request: CopyRequest = postcard::from_bytes(&action.body)
+                    .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
+                self.admit("a COPY", &request.statement.from, proven.as_ref())?;
+                Ok(answer(&self.shared.node.answer_copy(request).await))
+            }
             Some(Kind::Standing) => {
                 let request: StandingRequest = postcard::from_bytes(&action.body)
                     .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
@@ -348,9 +372,11 @@ impl FlightService for Service {
         if ticket.len() > SCAN_BYTES_MAX {
             return Err(Status::invalid_argument("the request is too long"));
         }
-        let request: ScanRequest = postcard::from_bytes(&ticket)
-            .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
-        self.admit("rows", &request.from, proven.as_ref())?;
+        let request = FarRequest::from_bytes(&ticket).map_err(|error| match error {
+            NoRequest::Unreadable => Status::invalid_argument("the request cannot be read"),
+            NoRequest::OtherEngine => Status::invalid_argument("the request is of another version"),
+        })?;
+        self.admit("rows", &request.scan().from, proven.as_ref())?;
         let Ok(permit) = self.scans.clone().try_acquire_owned() else {
             return Err(Status::resource_exhausted("too many scans of other regions"));
         };

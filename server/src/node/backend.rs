@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tributary_planner::catalog::PlanSettings;
+use tributary_region::dataflow::conflicts::ConflictId;
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 use tributary_replication::Epoch;
 use tributary_storage::{ObjectId, OriginId, Position};
@@ -37,6 +38,13 @@ impl Backend for Node {
             return Err(Rejected::Joining);
         }
         self.submit(writes).await
+    }
+
+    async fn forget(&self, conflicts: Vec<ConflictId>) -> Result<Committed, Rejected> {
+        if !self.is_ready() {
+            return Err(Rejected::Joining);
+        }
+        Node::forget(self, conflicts).await
     }
 
     async fn find(&self, token: [u8; 16]) -> Result<Option<Committed>, Rejected> {

@@ -209,6 +209,10 @@ impl Driver {
                 let token = self.expect_reply(reply);
                 self.step(Input::Lost { token, conflicts }, effects);
             }
+            Request::Forget { conflicts, reply } => {
+                let token = self.expect_reply(reply);
+                self.step(Input::Forget { token, conflicts }, effects);
+            }
             Request::Ddl {
                 changes,
                 base_version,
@@ -228,6 +232,7 @@ impl Driver {
                 let token = self.expect_reply(reply);
                 self.step(Input::Find { token, id }, effects);
             }
+            Request::TakenOver => self.step(Input::TakenOver, effects),
             Request::Link(event) => self.take_link_event(event, effects),
             // Commits are handed over together, and a stop is a matter of the loop.
             Request::Commit { .. } | Request::Stop => {}

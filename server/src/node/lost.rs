@@ -123,18 +123,18 @@ impl Rows<'_> {
 
     /// Records what of these rows is lost.
     pub(super) async fn record_lost(&self, node: &Node, not_brought_back: &[u32]) {
-        loop {
-            let lost = self.lost(not_brought_back, &node.newest());
-            if lost.is_empty() {
-                return;
-            }
-            match node.submit_lost(lost).await {
-                Ok(_) => return,
-                Err(rejected) => {
-                    tracing::info!(%rejected, "what was lost waits to be recorded");
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-        }
+        // What is lost by now stays lost, however long it takes to record it.
+        record(node, self.lost(not_brought_back, &node.newest())).await;
+    }
+}
+
+/// Has conflicts recorded, as soon as the region can.
+pub(super) async fn record(node: &Node, lost: Vec<Conflict>) {
+    if lost.is_empty() {
+        return;
+    }
+    while let Err(rejected) = node.submit_lost(lost.clone()).await {
+        tracing::info!(%rejected, "what was lost waits to be recorded");
+        tokio::time::sleep(RETRY).await;
     }
 }

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tributary_planner::catalog::CatalogChange;
-use tributary_region::dataflow::conflicts::Conflict;
+use tributary_region::dataflow::conflicts::{Conflict, ConflictId};
 use tributary_region::{Committed, Rejected, Snapshot, SourceAppend, WriteSet};
 use tributary_storage::Position;
 
@@ -119,9 +119,15 @@ impl Node {
         }
     }
 
-    /// Says whether rows of an earlier incarnation are being taken over.
-    pub fn set_salvaging(&self, salvaging: bool) {
-        self.salvaging.store(salvaging, Ordering::Release);
+    /// Rows of earlier incarnations are being taken over.
+    pub fn begin_salvage(&self) {
+        self.salvaging.store(true, Ordering::Release);
+    }
+
+    /// The rows of earlier incarnations were taken over.
+    pub async fn end_salvage(&self) {
+        self.salvaging.store(false, Ordering::Release);
+        let _ = self.requests.send(Request::TakenOver).await;
     }
 
     /// Whether clients' writes are taken in.
@@ -185,6 +191,12 @@ impl Node {
     pub(crate) async fn submit_lost(&self, conflicts: Vec<Conflict>) -> Result<Committed, Rejected> {
         let (reply, outcome) = oneshot::channel();
         self.ask(Request::Lost { conflicts, reply }, outcome).await
+    }
+
+    /// Removes conflicts, and waits until that is durable.
+    pub(crate) async fn forget(&self, conflicts: Vec<ConflictId>) -> Result<Committed, Rejected> {
+        let (reply, outcome) = oneshot::channel();
+        self.ask(Request::Forget { conflicts, reply }, outcome).await
     }
 
     /// What the tasks of sources are doing.

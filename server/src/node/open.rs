@@ -26,7 +26,7 @@ use super::log_writer::LogWriter;
 use super::request::REQUESTS_MAX;
 use super::spill::SpillFolder;
 use super::workers::Pool;
-use super::{Node, NodeSettings};
+use super::{Node, NodeSettings, salvage};
 use crate::far::window::Versions;
 use crate::sink::state::SinkState;
 use crate::source::file::FileReader;
@@ -160,6 +160,7 @@ impl Stored {
         config.found = found;
         config.reincarnate = settings.reincarnate;
         config.incarnation_min = settings.incarnation_min;
+        config.keeps_tombstones = !salvage::pending(dir.path()).is_empty();
         config.sources = Arc::new(FileReader::new(&settings.region));
         if let Some(budget) = settings.memory_budget {
             let folder = SpillFolder::open(&dir.spill(), budget).map_err(OpenError::Spill)?;

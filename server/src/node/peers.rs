@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tributary_planner::parse::parse;
+use tributary_planner::parse::{Parsed, Statement, parse};
 use tributary_region::Snapshot;
 
 use super::{Node, NodeSettings};
-use crate::far::forward::{ForwardReply, ForwardRequest};
-use crate::far::owner::{self, Scan};
-use crate::far::{FarError, FarReads, FarRows, Opened, ScanRequest};
+use crate::far::forward::{CopyRequest, ForwardReply, ForwardRequest};
+use crate::far::owner::{self, Answer};
+use crate::far::request::Request;
+use crate::far::{FarError, FarReads, FarRows, Opened};
 use crate::links::{PeerClient, PeerTls};
 use crate::pgwire::ServeOptions;
-use crate::pgwire::error::SqlError;
+use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
 use crate::session::Session;
 use crate::session::backend::Backend;
@@ -102,7 +103,7 @@ impl Peers {
 
 #[async_trait]
 impl FarReads for Peers {
-    async fn open(&self, region: &str, request: ScanRequest) -> Result<FarRows, FarError> {
+    async fn open(&self, region: &str, request: &Request) -> Result<FarRows, FarError> {
         let unreachable = |reason: &str| FarError::Unreachable {
             region: region.to_owned(),
             reason: reason.to_owned(),
@@ -110,10 +111,27 @@ impl FarReads for Peers {
         let client = self.client(region);
         let client =
             client.ok_or_else(|| unreachable("this region was not told where it is: give its --peer"))?;
-        client.scan(region, &request).await
+        client.scan(region, request).await
     }
 
     async fn forward(&self, region: &str, request: ForwardRequest) -> Result<ForwardReply, FarError> {
+        self.send(region, Errand::Statement(request)).await
+    }
+
+    async fn copy(&self, region: &str, request: CopyRequest) -> Result<ForwardReply, FarError> {
+        self.send(region, Errand::Copy(request)).await
+    }
+}
+
+/// What a region is to carry out.
+enum Errand {
+    Statement(ForwardRequest),
+    Copy(CopyRequest),
+}
+
+impl Peers {
+    /// Sends it until there is an answer, or no sense in going on.
+    async fn send(&self, region: &str, errand: Errand) -> Result<ForwardReply, FarError> {
         let Some(client) = self.client(region) else {
             return Err(FarError::Unreachable {
                 region: region.to_owned(),
@@ -123,7 +141,11 @@ impl FarReads for Peers {
         let mut may_be_in = false;
         let mut attempt = 1;
         loop {
-            let error = match client.forward(&request).await {
+            let answer = match &errand {
+                Errand::Statement(request) => client.forward(request).await,
+                Errand::Copy(request) => client.copy(request).await,
+            };
+            let error = match answer {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
@@ -151,32 +173,95 @@ impl Node {
             .await
     }
 
-    async fn run_forwarded(self: Arc<Self>, request: ForwardRequest) -> ForwardReply {
-        let mut settings = Settings::default();
-        if let Err(error) = settings.set("TimeZone", &request.time_zone) {
-            return ForwardReply::Refused(error.into());
-        }
-        let parsed = match parse(&request.sql).map(|mut parsed| (parsed.pop(), parsed.is_empty())) {
-            Ok((Some(only), true)) if only.statement.is_dml() => only,
-            Ok(_) => {
-                return ForwardReply::Refused(SqlError::internal("not one statement that writes").into());
+    /// The same of a COPY.
+    pub(crate) async fn answer_copy(self: &Arc<Self>, request: CopyRequest) -> ForwardReply {
+        let id = (request.statement.from.clone(), request.statement.token);
+        let node = Arc::clone(self);
+        let run = || async move {
+            let CopyRequest { statement, input } = request;
+            let is_copy = |statement: &Statement| matches!(statement, Statement::Copy(_));
+            match node.begin_forwarded(&statement, is_copy).await {
+                Ok((mut session, parsed)) => session.copy_forwarded(&parsed, &input, statement.token).await,
+                Err(error) => ForwardReply::Refused(error.into()),
             }
-            Err(error) => return ForwardReply::Refused(SqlError::from(error).into()),
+        };
+        self.forwarded.carry_out(id, run).await
+    }
+
+    async fn run_forwarded(self: Arc<Self>, request: ForwardRequest) -> ForwardReply {
+        match self.begin_forwarded(&request, Statement::is_dml).await {
+            Ok((mut session, parsed)) => session.execute_forwarded(&parsed, request.token).await,
+            Err(error) => ForwardReply::Refused(error.into()),
+        }
+    }
+
+    /// The session of a statement of another region, once this one knows the catalog by which it was written.
+    async fn begin_forwarded(
+        self: Arc<Self>,
+        request: &ForwardRequest,
+        is_expected: impl Fn(&Statement) -> bool,
+    ) -> SqlResult<(Session, Parsed)> {
+        let mut settings = Settings::default();
+        settings.set("TimeZone", &request.time_zone)?;
+        let mut parsed = parse(&request.sql)?;
+        let parsed = match (parsed.pop(), parsed.is_empty()) {
+            (Some(only), true) if is_expected(&only.statement) => only,
+            _ => return Err(SqlError::internal("not one statement that writes")),
         };
         let knows = |snapshot: &Snapshot| snapshot.catalog.version >= request.catalog_version;
         if !matches!(self.wait_until(CATALOG_MAX, knows).await, Ok(Some(_))) {
             let message = "the region has not heard of what was created elsewhere yet";
-            let late = SqlError::new(sqlstate::CANNOT_CONNECT_NOW, message).hint("run the statement again");
-            return ForwardReply::Refused(late.into());
+            return Err(SqlError::new(sqlstate::CANNOT_CONNECT_NOW, message).hint("run the statement again"));
         }
         let backend = self as Arc<dyn Backend>;
         let memory = ServeOptions::default().statement_memory_bytes_max;
-        let mut session = Session::new(backend, request.user, 0, settings, memory);
-        session.execute_forwarded(&parsed, request.token).await
+        let session = Session::new(backend, request.user.clone(), 0, settings, memory);
+        Ok((session, parsed))
     }
 
-    /// Begins a scan of own rows for another region.
-    pub(crate) fn open_scan(&self, request: &ScanRequest) -> Result<Scan, Opened> {
-        owner::open(&self.versions, &self.newest(), request)
+    /// Begins to answer another region from own rows.
+    pub(crate) fn open_scan(&self, request: &Request) -> Result<Answer, Opened> {
+        owner::answer(&self.versions, &self.newest(), request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tributary_planner::catalog::PlanSettings;
+
+    use super::*;
+    use crate::session::memory_backend::MemoryBackend;
+
+    #[tokio::test]
+    async fn a_region_is_dialled_where_the_catalog_says_by_now() {
+        let backend = MemoryBackend::new(&[]);
+        let (published, snapshots) = watch::channel(backend.snapshot());
+        let peers = Peers {
+            region: "here".to_owned(),
+            primary: "here".to_owned(),
+            configured: BTreeMap::new(),
+            found: Mutex::default(),
+            tls: None,
+            snapshots,
+        };
+        let address = || peers.client("br").map(|client| client.address().to_owned());
+        assert_eq!(address(), None);
+        for place in ["br.example:1", "br.example:2"] {
+            let sql = format!("ALTER DATABASE tributary ADD REGION br WITH (address = '{place}')");
+            backend
+                .ddl(sql, PlanSettings::default())
+                .await
+                .expect("it is added");
+            published.send_replace(backend.snapshot());
+            assert_eq!(address().as_deref(), Some(place));
+            assert_eq!(address().as_deref(), Some(place), "the one that was kept");
+        }
+        let sql = "ALTER DATABASE tributary DROP REGION br FORCE".to_owned();
+        backend
+            .ddl(sql, PlanSettings::default())
+            .await
+            .expect("it is dropped");
+        published.send_replace(backend.snapshot());
+        assert_eq!(address(), None, "it is no member");
     }
 }

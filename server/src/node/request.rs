@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tributary_planner::catalog::CatalogChange;
-use tributary_region::dataflow::conflicts::Conflict;
+use tributary_region::dataflow::conflicts::{Conflict, ConflictId};
 use tributary_region::{Committed, Rejected, SourceAppend, WriteSet};
 use tributary_replication::link::Message;
 
@@ -35,6 +35,13 @@ pub enum Request {
         /// The outcome, once durable.
         reply: Reply,
     },
+    /// Conflicts to be removed from the table of conflicts.
+    Forget {
+        /// Which.
+        conflicts: Vec<ConflictId>,
+        /// The outcome, once durable.
+        reply: Reply,
+    },
     /// Catalog changes planned against a version.
     Ddl {
         /// The changes.
@@ -51,6 +58,8 @@ pub enum Request {
         /// The commit, once durable, or [`Rejected::NotCommitted`].
         reply: Reply,
     },
+    /// The rows of earlier incarnations were taken over.
+    TakenOver,
     /// Something happened on a connection to a peer.
     Link(LinkEvent),
     /// Checkpoint and end.

@@ -8,6 +8,7 @@
 //!
 //! The region takes no writes of clients and runs no sources until this is done, however often it fails, so a row that is
 //! there was taken over before, and an interrupted run can be repeated; [`progress`] says which portions need not be.
+//! Conflicts that it had recorded, and that had not arrived anywhere, are recorded again.
 //! Tables that were dropped or truncated since stay so. Foreign rows and all views come from the other regions.
 
 mod progress;
@@ -22,6 +23,7 @@ use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UIn
 use datafusion::arrow::compute::{filter_record_batch, take_record_batch};
 use datafusion::arrow::datatypes::{Field, Int64Type, Schema};
 use tributary_planner::catalog::{Catalog, ObjectKind, TableDef};
+use tributary_region::dataflow::conflicts::{CONFLICTS, unheard};
 use tributary_region::{Past, Snapshot, TableChange, TableSnapshot, WriteSet};
 use tributary_replication::rows::has_seen;
 use tributary_replication::{Epoch, RowVersion, TableWrites};
@@ -105,6 +107,11 @@ pub async fn take_over(node: &Node, path: &Path, settings: &NodeSettings) -> Res
             take_portion(node, &portion, delta.rows(), path, &mut salvaged).await?;
             progress.done(id, number).map_err(|error| error.to_string())?;
         }
+    }
+    if let Some(table) = past.tables.get(&CONFLICTS) {
+        // What it had told, and nobody has heard.
+        let frontier = &node.newest().frontier;
+        super::lost::record(node, unheard(table, origin.region, frontier)).await;
     }
     progress_of_sources(node, &past).await;
     finish(path, salvaged)

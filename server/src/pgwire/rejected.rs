@@ -64,6 +64,22 @@ pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
             );
             SqlError::new(DISK_FULL, message).hint(tombstones_hint(kept_by))
         }
+        Rejected::Behind {
+            table,
+            peer,
+            lag_ms,
+            lag_max_ms,
+            ..
+        } => SqlError::new(
+            TOO_BUSY,
+            format!(
+                "region {} is {lag_ms} ms behind, and \"{}\" is written only while no connected region is more than \
+                 {lag_max_ms} ms behind",
+                quote(peer),
+                name(*table)
+            ),
+        )
+        .hint("try again later; with backpressure = 'block' a statement waits, with 'coalesce' it does not ask"),
         Rejected::OtherRegion(id) => {
             SqlError::unsupported(format!("rows of \"{}\" are written in another region", name(*id)))
                 .hint("connect to the table's region")
@@ -73,7 +89,7 @@ pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
 
 fn tombstones_hint(kept_by: &[String]) -> String {
     if kept_by.is_empty() {
-        return "they are being dropped; try again in a moment".to_owned();
+        return "delete fewer rows at a time; tombstones that all regions have acknowledged are dropped every second".to_owned();
     }
     let names: Vec<String> = kept_by.iter().map(|name| quote(name)).collect();
     format!(

@@ -26,6 +26,7 @@ use super::functions;
 use super::rules::{analyzer_rules, operators::UnknownLiterals, types::PostgresTypes};
 use super::schema::PublicSchema;
 use super::windows::{QueryWindows, name_relations};
+use crate::far::push;
 use crate::pg_catalog::PgCatalog;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::system::SystemSchema;
@@ -70,10 +71,12 @@ fn make_base() -> Result<SessionState, datafusion::error::DataFusionError> {
     let mut state = context.state();
     let mut planners = state.expr_planners().to_vec();
     planners.insert(0, Arc::new(UnknownLiterals));
+    let physical_rules = push::with_rule(state.physical_optimizers());
     state = SessionStateBuilder::new_from_existing(state)
         .with_expr_planners(planners)
         .with_type_planner(Arc::new(PostgresTypes))
         .with_relation_planners(vec![Arc::new(QueryWindows)])
+        .with_physical_optimizer_rules(physical_rules)
         .build();
     Ok(state)
 }
@@ -152,7 +155,21 @@ impl QueryContext {
 
     /// Optimizes a plan and makes it ready to run.
     pub async fn prepare(&self, plan: &LogicalPlan) -> SqlResult<Prepared> {
-        let physical = self.state.create_physical_plan(plan).await?;
+        self.prepare_by(&self.state, plan).await
+    }
+
+    /// The same with all aggregation here, none in other regions.
+    pub async fn prepare_unpushed(&self, plan: &LogicalPlan) -> SqlResult<Prepared> {
+        let rules = self.state.physical_optimizers().to_vec();
+        let others = rules.into_iter().filter(|rule| rule.name() != push::NAME);
+        let state = SessionStateBuilder::new_from_existing(self.state.clone())
+            .with_physical_optimizer_rules(others.collect())
+            .build();
+        self.prepare_by(&state, plan).await
+    }
+
+    async fn prepare_by(&self, state: &SessionState, plan: &LogicalPlan) -> SqlResult<Prepared> {
+        let physical = state.create_physical_plan(plan).await?;
         Ok(Prepared {
             physical,
             task: self.state.task_ctx(),
@@ -183,8 +200,13 @@ impl Prepared {
     }
 }
 
+/// What is the same for all statements: functions and options.
+pub(crate) fn shared() -> Option<&'static SessionState> {
+    BASE.as_ref().ok()
+}
+
 /// Bounded memory and no spilling: a statement that needs more fails with 53200.
-fn runtime(memory_bytes_max: usize) -> SqlResult<Arc<RuntimeEnv>> {
+pub(crate) fn runtime(memory_bytes_max: usize) -> SqlResult<Arc<RuntimeEnv>> {
     let named = NonZeroUsize::new(3).expect("three is not zero");
     let pool = TrackConsumersPool::new(GreedyMemoryPool::new(memory_bytes_max), named);
     let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);

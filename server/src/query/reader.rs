@@ -23,8 +23,8 @@ use super::relation::{Exposed, REGION_COLUMN};
 use super::schema::{FarSource, PublicSchema};
 use super::stack::on_large_stack;
 use super::wildcard;
-use crate::far::FarReads;
-use crate::far::relation::FarScans;
+use crate::far::scan::FarScans;
+use crate::far::{FarError, FarReads};
 use crate::pg_catalog::PgCatalog;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
@@ -56,8 +56,8 @@ pub struct Reader {
 pub struct Planned {
     /// The analyzed plan.
     pub plan: LogicalPlan,
-    context: Arc<QueryContext>,
-    far: Arc<FarScans>,
+    pub(crate) context: Arc<QueryContext>,
+    pub(crate) far: Arc<FarScans>,
     /// What the client should know.
     pub notices: Vec<SqlError>,
 }
@@ -76,8 +76,21 @@ impl Planned {
             far,
             notices,
         } = self;
-        let prepared = on_large_stack(async move { context.prepare(&plan).await }).await?;
-        far.open_all().await?;
+        let (planning, scans) = (Arc::clone(&context), Arc::clone(&far));
+        let planned = on_large_stack(async move {
+            let prepared = planning.prepare(&plan).await?;
+            // An owner may not know what it is to compute: then everything is planned again.
+            Ok((prepared, scans.has_pushed().then_some(plan)))
+        });
+        let (mut prepared, pushed) = planned.await?;
+        match (far.open_all().await, pushed) {
+            (Err(FarError::NotUnderstood { .. }), Some(plan)) => {
+                let unpushed = async move { context.prepare_unpushed(&plan).await };
+                prepared = on_large_stack(unpushed).await?;
+                far.open_all().await?;
+            }
+            (opened, _) => opened?,
+        }
         Ok((prepared, notices))
     }
 
@@ -215,7 +228,8 @@ impl Reader {
         })
     }
 
-    fn context(
+    /// What statements over these relations are planned with.
+    pub(crate) fn context(
         &self,
         exposed: Exposed,
         target: Option<ObjectId>,

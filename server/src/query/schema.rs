@@ -17,7 +17,8 @@ use tributary_region::Snapshot;
 use tributary_storage::{ObjectId, OriginId};
 
 use super::relation::{Exposed, RegionNames, Relation};
-use crate::far::relation::{Far, FarRelation, FarScans};
+use crate::far::relation::{Far, FarRelation};
+use crate::far::scan::FarScans;
 use crate::far::{FarReads, owners};
 use crate::session::pending::PendingTable;
 

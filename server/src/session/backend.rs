@@ -10,11 +10,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tributary_planner::catalog::PlanSettings;
 use tributary_planner::error::PlanError;
+use tributary_region::dataflow::conflicts::ConflictId;
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 use tributary_replication::Epoch;
 use tributary_storage::{ObjectId, OriginId, Position};
 
-use crate::far::forward::{ForwardReply, ForwardRequest};
+use crate::far::forward::{CopyRequest, ForwardReply, ForwardRequest};
 use crate::far::{FarError, FarReads};
 use crate::pgwire::error::SqlResult;
 use crate::source::state::Task;
@@ -31,6 +32,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Commits; the writes are durable in this region when it returns.
     async fn commit(&self, writes: WriteSet) -> Result<Committed, Rejected>;
 
+    /// Removes conflicts from the table of conflicts; durable in this
+    /// region when it returns.
+    async fn forget(&self, conflicts: Vec<ConflictId>) -> Result<Committed, Rejected>;
+
     /// The commit that carries a token, if it is in.
     async fn find(&self, token: [u8; 16]) -> Result<Option<Committed>, Rejected>;
 
@@ -44,11 +49,15 @@ pub trait Backend: Send + Sync + 'static {
     async fn forward(&self, region: &str, request: ForwardRequest) -> SqlResult<ForwardReply> {
         match self.far() {
             Some(far) => Ok(far.forward(region, request).await?),
-            None => Err(FarError::Unreachable {
-                region: region.to_owned(),
-                reason: "there is no road to other regions".to_owned(),
-            }
-            .into()),
+            None => Err(no_road(region).into()),
+        }
+    }
+
+    /// Has another region carry out a COPY.
+    async fn copy(&self, region: &str, request: CopyRequest) -> SqlResult<ForwardReply> {
+        match self.far() {
+            Some(far) => Ok(far.copy(region, request).await?),
+            None => Err(no_road(region).into()),
         }
     }
 
@@ -118,4 +127,11 @@ pub enum DdlError {
     },
     /// The primary refused the change.
     Rejected(Rejected),
+}
+
+fn no_road(region: &str) -> FarError {
+    FarError::Unreachable {
+        region: region.to_owned(),
+        reason: "there is no road to other regions".to_owned(),
+    }
 }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tributary_planner::catalog::PlanSettings;
 use tributary_planner::ddl::plan_ddl;
 use tributary_planner::parse::parse;
+use tributary_region::dataflow::conflicts::{Conflict, ConflictId};
 use tributary_region::{
     Committed, Effect, Founding, Input, Region, RegionConfig, Rejected, Snapshot, Submission, WriteSet,
 };
@@ -36,7 +37,18 @@ fn now_ms() -> u64 {
 impl MemoryBackend {
     /// A cluster of one region named `here`, or of two, of which the other never answers.
     pub(crate) fn new(peers: &[&str]) -> Arc<Self> {
-        let mut config = RegionConfig::new("here", peers.iter().map(|peer| peer.to_string()).collect());
+        Self::with("here", peers, |_| {})
+    }
+
+    /// The same under another name.
+    pub(crate) fn named(name: &str, peers: &[&str]) -> Arc<Self> {
+        Self::with(name, peers, |_| {})
+    }
+
+    /// The same with other limits.
+    pub(crate) fn with(name: &str, peers: &[&str], set: impl FnOnce(&mut RegionConfig)) -> Arc<Self> {
+        let mut config = RegionConfig::new(name, peers.iter().map(|peer| peer.to_string()).collect());
+        set(&mut config);
         config.found = Some(Founding { cluster: [7; 16] });
         let mut effects = Vec::new();
         let region = Region::open(config, None, Vec::new(), now_ms(), &mut effects).expect("an empty disk");
@@ -83,6 +95,11 @@ impl MemoryBackend {
         }
     }
 
+    /// Has writes recorded that were lost.
+    pub(crate) fn record(&self, conflicts: Vec<Conflict>) -> Result<Committed, Rejected> {
+        self.submit(|token| Input::Lost { token, conflicts })
+    }
+
     fn submit(&self, input: impl FnOnce(u64) -> Input) -> Result<Committed, Rejected> {
         let mut machine = self.lock();
         let token = machine.next_token;
@@ -116,6 +133,10 @@ impl Backend for MemoryBackend {
 
     async fn commit(&self, writes: WriteSet) -> Result<Committed, Rejected> {
         self.submit(|token| Input::Commits(vec![Submission { token, writes }]))
+    }
+
+    async fn forget(&self, conflicts: Vec<ConflictId>) -> Result<Committed, Rejected> {
+        self.submit(|token| Input::Forget { token, conflicts })
     }
 
     async fn find(&self, id: [u8; 16]) -> Result<Option<Committed>, Rejected> {

@@ -211,7 +211,7 @@ impl Session {
                 dml::run(self, parsed, scope).await
             }
             Statement::Truncate(tables) => truncate::run(self, tables, scope).await,
-            Statement::Copy(copy) => copy::start(self, copy).await,
+            Statement::Copy(copy) => copy::start(self, copy, &parsed.text).await,
             Statement::ExplainCreateMaterializedView(create) => explain::create_view(self, create).await,
             Statement::ExplainMaterializedView(name) => explain::view(self, name).await,
             Statement::Flush => flush::run(self).await,
@@ -238,7 +238,7 @@ impl Session {
         input: Vec<u8>,
         scope: Scope,
     ) -> SqlResult<Outcome> {
-        let outcome = statement::copy::finish(self, &target, &input, scope).await;
+        let outcome = statement::copy::finish(self, &target, input, scope).await;
         if outcome.is_err() {
             self.fail();
         }

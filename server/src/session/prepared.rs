@@ -13,6 +13,7 @@ use tributary_planner::types::SqlType;
 
 use super::parameters::{self, constant, declared, null_of, query_of, substitute};
 use super::plain_insert::PlainInsert;
+use super::statement::conflicts;
 use super::{Outcome, Scope, Session};
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
@@ -154,7 +155,7 @@ impl Session {
         if let Some(query) = query_of(statement) {
             queries.push((query.clone(), PlanOptions::default()));
         }
-        if statement.is_dml() {
+        if statement.is_dml() && conflicts::of(statement).is_none() {
             let bound = bind_dml(statement, &reader.snapshot.catalog)?;
             for query in bound_queries(&bound) {
                 for (number, sql_type) in parameters::find(&as_statement(query))?.1 {
@@ -252,6 +253,9 @@ impl Session {
     }
 
     async fn returned_columns(&self, statement: &Statement) -> SqlResult<Option<SchemaRef>> {
+        if conflicts::of(statement).is_some() {
+            return Ok(None);
+        }
         let reader = self.reader().await?;
         let bound = bind_dml(statement, &reader.snapshot.catalog)?;
         let (table, returning) = match &bound {

@@ -14,6 +14,9 @@ use crate::query::reader::Writes;
 /// How often a statement that is a transaction by itself runs before its conflict is the client's.
 pub const AUTOCOMMIT_ATTEMPTS_MAX: u32 = 30;
 
+/// How often a writer that waits for a region asks whether it is near enough.
+const BEHIND_PAUSE: Duration = Duration::from_millis(20);
+
 /// An open transaction.
 pub struct Transaction {
     /// What its statements read.
@@ -77,12 +80,18 @@ impl Session {
         }
     }
 
-    /// Commits writes. Once they are on their way, the statement is not interrupted: its outcome has to be told.
+    /// Commits writes, after a wait where a table asks for one while a region is behind. Once they are on their way, the
+    /// statement is not interrupted: its outcome has to be told. The wait can be.
     pub(super) async fn submit(&self, writes: WriteSet) -> Result<Committed, Rejected> {
-        self.is_committing.store(true, Ordering::Release);
-        let outcome = self.backend.commit(writes).await;
-        self.is_committing.store(false, Ordering::Release);
-        outcome
+        loop {
+            self.is_committing.store(true, Ordering::Release);
+            let outcome = self.backend.commit(writes.clone()).await;
+            self.is_committing.store(false, Ordering::Release);
+            match outcome {
+                Err(Rejected::Behind { waits: true, .. }) => tokio::time::sleep(BEHIND_PAUSE).await,
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Remembers a commit of this session.

@@ -250,6 +250,7 @@ impl Region {
             position: Position(self.position),
             frontier: Frontier::default(),
             collected: tributary_replication::Frontier::default(),
+            counts: Default::default(),
             settled: true,
             hlc: Hlc::default(),
             origin: Some(OriginId::first(RegionId(1))),

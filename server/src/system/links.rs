@@ -17,6 +17,8 @@ pub(super) const TABLE: SystemTable = SystemTable {
         ("in_flight", SqlType::Int8),
         ("staged_chunks", SqlType::Int8),
         ("acked_epoch", SqlType::Int8),
+        ("lag_ms", SqlType::Int8),
+        ("pressure", SqlType::Int8),
         ("round_trip_ms", SqlType::Int8),
         ("last_error", SqlType::Text),
     ],
@@ -36,6 +38,8 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
             text(status.in_flight),
             status.staged.and_then(|(at_peer, _)| text(at_peer)),
             text(status.acked.0),
+            status.lag_ms.and_then(text),
+            text(status.peer_pressure),
             status.round_trip_ms.and_then(text),
             status.last_error.clone(),
         ]

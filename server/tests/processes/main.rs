@@ -6,7 +6,10 @@
 // The tests wait for real processes.
 #![allow(clippy::disallowed_methods)]
 
+mod backpressure;
 mod far;
+mod far_aggregates;
+mod far_copy;
 mod file_source;
 mod members;
 mod one_region;

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tributary_server::demo::Cluster;
 
-use crate::running::{BINARY, rows, run, wait_for_rows};
+use crate::running::{BINARY, counted, rows, run, wait_for_rows, wait_until};
 
 const VIEW: &str = "SELECT name, n FROM sales";
 
@@ -202,34 +202,156 @@ async fn tombstones_go_when_all_have_them_and_who_is_away_keeps_them() {
     let us = cluster.connect("us").await.expect("us answers");
     let kept =
         "SELECT tombstones, coalesce(tombstones_kept_by, '') FROM tributary.tables WHERE name = 'product'";
-    let fill = "INSERT INTO product SELECT n, 'x' FROM generate_series(10, 19) AS s(n)";
-    run(&us, fill).await;
-    expect(
-        &cluster,
-        &["us", "eu", "ap"],
-        "SELECT count(*) FROM product",
-        "11",
-    )
-    .await;
+    let count = "SELECT count(*) FROM product";
+    let fill = async || {
+        run(
+            &us,
+            "INSERT INTO product SELECT n, 'x' FROM generate_series(10, 19) AS s(n)",
+        )
+        .await;
+        expect(&cluster, &["us", "eu", "ap"], count, "11").await;
+    };
+    fill().await;
     run(&us, "DELETE FROM product WHERE id >= 10").await;
     expect(&cluster, &["us", "eu", "ap"], kept, "0|").await;
 
-    run(&us, fill).await;
-    expect(
-        &cluster,
-        &["us", "eu", "ap"],
-        "SELECT count(*) FROM product",
-        "11",
-    )
-    .await;
+    fill().await;
     cluster.kill("ap").await.expect("it can be killed");
     run(&us, "DELETE FROM product WHERE id >= 10").await;
-    expect(&cluster, &["us", "eu"], "SELECT count(*) FROM product", "1").await;
+    expect(&cluster, &["us", "eu"], count, "1").await;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     expect(&cluster, &["us", "eu"], kept, "10|ap").await;
     cluster.restart("ap").await.expect("it comes back");
     expect(&cluster, &["us", "eu", "ap"], kept, "0|").await;
-    expect(&cluster, &["us", "eu", "ap"], "SELECT count(*) FROM product", "1").await;
+    expect(&cluster, &["us", "eu", "ap"], count, "1").await;
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_that_lacks_what_was_deleted_is_told_and_brings_no_row_back() {
+    let mut cluster = with_view(&["us", "eu", "ap"]).await;
+    let us = cluster.connect("us").await.expect("us answers");
+    let (count, all) = ("SELECT count(*) FROM product", ["us", "eu", "ap"]);
+    run(&us, "INSERT INTO product VALUES (2, 'milk'), (3, 'ale')").await;
+    expect(&cluster, &all, count, "3").await;
+    cluster.stop_one("eu").await.expect("it stops cleanly");
+    let (data, old) = (
+        cluster.data("eu").to_owned(),
+        cluster.data("eu").with_extension("old"),
+    );
+    copy(&data, &old);
+    cluster.restart("eu").await.expect("it comes back");
+    // It hears of this and says nothing of its own, so that of itself the others know no more than the copy holds.
+    run(&us, "DELETE FROM product WHERE id >= 2").await;
+    let kept =
+        "SELECT tombstones, coalesce(tombstones_kept_by, '') FROM tributary.tables WHERE name = 'product'";
+    expect(&cluster, &all, count, "1").await;
+    expect(&cluster, &["us", "ap"], kept, "0|").await;
+    cluster.kill("eu").await.expect("it can be killed");
+    std::fs::remove_dir_all(&data).expect("its data can be removed");
+    copy(&old, &data);
+    let _ = cluster.restart("eu").await;
+    let ended = cluster.wait_ended("eu").await.expect("it ends by itself");
+    assert!(
+        ended.contains("too far behind") && ended.contains("--reincarnate"),
+        "{ended}"
+    );
+    cluster
+        .restart_with("eu", &["--reincarnate"])
+        .await
+        .expect("it joins again");
+    // Its order is there again.
+    expect(&cluster, &all, VIEW, "tea|3").await;
+    expect(&cluster, &all, count, "1").await;
+    expect(&cluster, &all, kept, "0|").await;
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_lost_is_listed_and_counted_until_it_is_removed() {
+    let cluster = with_view(&["us", "eu"]).await;
+    let us = cluster.connect("us").await.expect("us answers");
+    let eu = cluster.connect("eu").await.expect("eu answers");
+    cluster.set_cut("eu", true);
+    run(&eu, "UPDATE product SET name = 'green' WHERE id = 1").await;
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    run(&us, "UPDATE product SET name = 'black' WHERE id = 1").await;
+    cluster.set_cut("eu", false);
+    let both = ["us", "eu"];
+    let listed = "SELECT region, lost_row, won_by, reason FROM tributary.conflicts";
+    let lost = r#"eu|{"id":1,"name":"green"}|us|concurrent write"#;
+    expect(&cluster, &both, listed, lost).await;
+    expect(&cluster, &both, "SELECT name FROM product", "black").await;
+    let at = |region: &str| cluster.http_address(region);
+    for (region, recorded) in [("us", 0), ("eu", 1)] {
+        assert_eq!(counted(at(region), "tributary_conflicts").await, 1);
+        let name = "tributary_conflicts_recorded_total";
+        assert_eq!(counted(at(region), name).await, recorded, "{region}");
+    }
+    // Whoever has read it may remove it, in another region, too.
+    run(&us, "DELETE FROM tributary.conflicts WHERE region = 'eu'").await;
+    for client in [&us, &eu] {
+        wait_for_rows(client, listed, &[]).await;
+    }
+    run(&us, "DELETE FROM product WHERE id = 1").await;
+    let dropped = || async {
+        match counted(at("us"), "tributary_tombstones_dropped_total").await {
+            count @ 0..2 => Err(format!("{count} tombstones were dropped")),
+            _ => Ok(()),
+        }
+    };
+    wait_until(dropped).await;
+    assert_eq!(
+        counted(at("us"), r#"tributary_tombstones{table="product"}"#).await,
+        0
+    );
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_was_to_leave_stays_when_it_is_added_again() {
+    let mut cluster = with_view(&["us", "eu", "ap"]).await;
+    let us = cluster.connect("us").await.expect("us answers");
+    cluster.kill("ap").await.expect("it can be killed");
+    run(&us, "SET statement_timeout = '2s'").await;
+    let cancelled = us.batch_execute("ALTER DATABASE tributary DROP REGION ap").await;
+    assert!(cancelled.is_err(), "nobody can know what it has");
+    run(&us, "SET statement_timeout = 0").await;
+    let state = "SELECT state, incarnation FROM tributary.regions WHERE name = 'ap'";
+    expect(&cluster, &["us", "eu"], state, "leaving|1").await;
+    run(&us, "ALTER DATABASE tributary ADD REGION ap").await;
+    expect(&cluster, &["us", "eu"], state, "member|1").await;
+    cluster.restart("ap").await.expect("it comes back");
+    let ap = cluster.connect("ap").await.expect("ap answers");
+    expect(&cluster, &["ap"], state, "member|1").await;
+    run(&ap, "INSERT INTO orders VALUES (2, 1)").await;
+    expect(&cluster, &["us", "eu", "ap"], VIEW, "tea|4").await;
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_is_reached_at_the_address_that_the_catalog_names_by_then() {
+    let mut cluster = with_view(&["us", "eu"]).await;
+    let us = cluster.connect("us").await.expect("us answers");
+    let address = cluster.add("br").await.expect("a third process");
+    // Nobody listens there; it dials the others itself.
+    let add = |address: &str| format!("ALTER DATABASE tributary ADD REGION br WITH (address = '{address}')");
+    run(&us, &add("127.0.0.1:1")).await;
+    cluster.wait_ready_at("br").await.expect("it joins");
+    let br = cluster.connect("br").await.expect("br answers");
+    run(&br, "INSERT INTO orders VALUES (1, 1)").await;
+    expect(&cluster, &["us", "eu", "br"], VIEW, "tea|3").await;
+    let change = "DELETE FROM orders WHERE id = 1 AND tributary_region = 'br'";
+    let (code, message) = refused(&us, change).await;
+    assert_eq!(code, SqlState::CANNOT_CONNECT_NOW, "{message}");
+    assert!(message.contains("\"br\""), "{message}");
+    assert_eq!(
+        rows(&br, "SELECT count(*) FROM orders WHERE tributary_region = 'br'").await,
+        ["1"]
+    );
+    run(&us, &add(&address)).await;
+    run(&us, change).await;
+    expect(&cluster, &["us", "eu", "br"], VIEW, "tea|2").await;
     cluster.stop().await.expect("all stop cleanly");
 }
 
@@ -273,16 +395,23 @@ async fn a_fenced_region_comes_back_with_what_it_wrote_meanwhile() {
     let names = "SELECT string_agg(name, ',' ORDER BY id) FROM product";
     expect(&cluster, &["us", "eu", "ap"], names, "tea,oat milk,stout,gin").await;
     expect(&cluster, &["us", "eu"], "SELECT count(*) FROM emptied", "0").await;
-    // What had been acknowledged and lost to another write is reported, before the last of it is done.
-    let lost = "SELECT \"table\", reason FROM tributary.conflicts WHERE lost_row LIKE '%porter%'";
-    expect(&cluster, &["us", "eu", "ap"], lost, "product|not brought back").await;
+    // What had been acknowledged and lost to another write is reported, before the last of it is done: as not brought back, or
+    // as the earlier log had recorded it, if it heard of the other write before it was told to stop.
+    let lost = "SELECT \"table\", lost_by FROM tributary.conflicts WHERE lost_row LIKE '%porter%'";
+    expect(&cluster, &["us", "eu", "ap"], lost, "product|eu").await;
     let aside = cluster.data("eu").join("superseded-1");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while aside.join("PENDING").exists() && std::time::Instant::now() < deadline {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    let report = std::fs::read_to_string(aside.join("REPORT.txt"));
-    assert!(report.is_ok_and(|report| report.contains("porter")));
+    let is_taken_over = || async {
+        match aside.join("PENDING").exists() {
+            true => Err("rows are still taken over".to_owned()),
+            false => Ok(()),
+        }
+    };
+    wait_until(is_taken_over).await;
+    let report = std::fs::read_to_string(aside.join("REPORT.txt")).unwrap_or_default();
+    let reason = "SELECT reason FROM tributary.conflicts WHERE lost_row LIKE '%porter%'";
+    let eu = cluster.connect("eu").await.expect("eu answers");
+    let is_not_brought_back = rows(&eu, reason).await == ["not brought back"];
+    assert_eq!(report.contains("porter"), is_not_brought_back, "{report}");
     cluster.stop().await.expect("all stop cleanly");
 }
 

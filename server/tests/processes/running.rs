@@ -85,12 +85,7 @@ impl Running {
 
     /// The answer to an HTTP request, headers and all.
     pub async fn get(&self, path: &str) -> String {
-        let mut socket = TcpStream::connect(self.http).await.expect("it listens");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await.expect("it reads");
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.expect("it answers");
-        answer
+        get(self.http, path).await
     }
 
     /// SIGTERM, and the exit code.
@@ -112,6 +107,26 @@ impl Running {
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it can be killed");
     }
+}
+
+/// The answer to an HTTP request, headers and all.
+pub async fn get(address: SocketAddr, path: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.expect("it answers");
+    answer
+}
+
+/// A number in a region's metrics, by its name with its labels; 0 when there is none.
+pub async fn counted(http: SocketAddr, name: &str) -> u64 {
+    let metrics = get(http, "/metrics").await;
+    let line = metrics
+        .lines()
+        .find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    line.and_then(|line| line.rsplit(' ').next())
+        .map_or(0, |count| count.parse().expect("a number"))
 }
 
 /// Runs a start that is expected to fail, to its end.
@@ -170,16 +185,25 @@ pub async fn run(client: &Client, sql: &str) {
         .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
+/// Asks again and again until something is there; what was last seen instead is told when that takes too long.
+pub async fn wait_until<T, F: Future<Output = Result<T, String>>>(mut ask: impl FnMut() -> F) -> T {
+    let started = Instant::now();
+    loop {
+        match ask().await {
+            Ok(found) => return found,
+            Err(seen) => assert!(started.elapsed() < READY_MAX, "not in time: {seen}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Waits until a statement gives these rows. In another region than the one that created it, a relation may not be there
 /// yet, or not have the rows of all members.
 pub async fn wait_for_rows(client: &Client, sql: &str, expected: &[String]) {
-    let started = Instant::now();
-    loop {
+    let ask = || async {
         let seen = try_rows(client, sql).await;
-        if seen.as_ref().is_ok_and(|rows| rows == expected) {
-            return;
-        }
         let arrives = match &seen {
+            Ok(rows) if rows == expected => return Ok(()),
             Ok(_) => true,
             Err(error) => [
                 SqlState::UNDEFINED_TABLE,
@@ -188,10 +212,8 @@ pub async fn wait_for_rows(client: &Client, sql: &str, expected: &[String]) {
             .iter()
             .any(|state| error.code() == Some(state)),
         };
-        assert!(
-            arrives && started.elapsed() < READY_MAX,
-            "{sql}: {seen:?} instead of {expected:?}"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        assert!(arrives, "{sql}: {seen:?} instead of {expected:?}");
+        Err(format!("{sql}: {seen:?} instead of {expected:?}"))
+    };
+    wait_until(ask).await
 }

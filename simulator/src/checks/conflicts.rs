@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_region::Snapshot;
-use tributary_region::dataflow::conflicts::{CONFLICTS, CONFLICTS_MAX, RecordedConflict, conflicts};
+use tributary_region::dataflow::conflicts::{
+    CONFLICTS, CONFLICTS_MAX, ConflictId, RecordedConflict, conflicts,
+};
 
 use crate::failure::{Checked, Violation};
 use crate::model::{LogId, Model};
@@ -19,9 +21,9 @@ pub fn conflicts_are_complete(
     snapshots: &[(LogId, std::sync::Arc<Snapshot>)],
     report: &mut Report,
 ) -> Checked {
-    let held = |snapshot: &Snapshot| -> BTreeMap<(u16, u64), RecordedConflict> {
+    let held = |snapshot: &Snapshot| -> BTreeMap<ConflictId, RecordedConflict> {
         let all = snapshot.tables.get(&CONFLICTS).map(conflicts).unwrap_or_default();
-        let named = |conflict: RecordedConflict| ((conflict.region.0, conflict.number), conflict);
+        let named = |conflict: RecordedConflict| (conflict.id(), conflict);
         all.into_iter().map(named).collect()
     };
     let Some((at, first)) = snapshots.first() else {
@@ -55,7 +57,7 @@ pub fn conflicts_are_complete(
         }
     }
     report.conflicts_found += rows.len() as u64;
-    let overflows = expected.keys().any(|(_, number)| *number >= CONFLICTS_MAX);
+    let overflows = expected.keys().any(|id| id.number >= CONFLICTS_MAX);
     match model
         .lost_silently(*at, &first.frontier, &reported)
         .filter(|_| !overflows)

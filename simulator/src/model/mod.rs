@@ -203,7 +203,8 @@ impl Model {
             | Entry::Chunk(_)
             | Entry::Unstage(_)
             | Entry::Collect { .. }
-            | Entry::Lost(_) => {}
+            | Entry::Lost(_)
+            | Entry::Forget(_) => {}
         }
         if catalog_before.regions.len() == 1 && catalog.regions.len() > 1 {
             // Views of a region that was alone are computed again when it gets company.

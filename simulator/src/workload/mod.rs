@@ -33,6 +33,8 @@ pub struct Workload {
     complete: bool,
     /// Whether the residency of some REGIONAL tables is enforced.
     enforced: bool,
+    /// Whether some tables are written only while connected regions are near.
+    sheds: bool,
     /// Whether views are made that residency forbids.
     forbidden: bool,
     /// Views whose rows depend on how ties are broken.
@@ -61,6 +63,7 @@ impl Workload {
             named: 0,
             complete: false,
             enforced: options.enforced,
+            sheds: options.sheds,
             forbidden: options.control == Some(Control::SkipResidencyCheck),
             ordered: BTreeSet::new(),
         }
@@ -101,9 +104,16 @@ impl Workload {
             let name = self.next_name("t");
             let regions: Vec<&str> = catalog.members().map(|(_, def)| def.name.as_str()).collect();
             let mut text = tables::draw(&mut self.rng, &regions, &name);
+            let mut table_options = Vec::new();
             if self.enforced && self.named % 2 == 1 && !text.ends_with("GLOBAL") {
-                text.push_str(" WITH (residency = 'enforced')");
+                table_options.push("residency = 'enforced'");
                 report.enforced_tables += 1;
+            }
+            if self.sheds && self.named.is_multiple_of(2) {
+                table_options.push("backpressure = 'shed', lag_max = '60ms'");
+            }
+            if !table_options.is_empty() {
+                text.push_str(&format!(" WITH ({})", table_options.join(", ")));
             }
             report.tables += 1;
             return self

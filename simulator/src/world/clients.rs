@@ -15,7 +15,7 @@ impl World {
     /// Clients write in a region, mostly one, on what they read there now or read a while ago.
     pub(super) fn write(&mut self, node: usize) -> Checked {
         let every_ms = self.options.write_every_ms;
-        let at = self.now_ms + self.rng.between(every_ms / 2, every_ms * 3 / 2);
+        let at = self.now_ms + self.rng.about(every_ms);
         self.queue.plan(at, Event::Write(node));
         if self.healed {
             return Ok(());
@@ -62,7 +62,7 @@ impl World {
     pub(super) fn ddl(&mut self) -> Checked {
         let (early, late) = DDL_EVERY_MS;
         let every_ms = if self.workload.is_complete() { late } else { early };
-        let at = self.now_ms + self.rng.between(every_ms / 2, every_ms * 3 / 2);
+        let at = self.now_ms + self.rng.about(every_ms);
         self.queue.plan(at, Event::Ddl);
         if self.healed {
             return Ok(());

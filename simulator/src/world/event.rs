@@ -84,6 +84,8 @@ pub enum Event {
     Restart(usize),
     /// A fault of this kind happens, and the next one is planned.
     Fault(Fault),
+    /// Days pass, in which nothing happens but that clocks go on.
+    Days(u64),
     /// A partition ends.
     Mend(Vec<Direction>),
     /// A full disk has space again.
@@ -116,6 +118,7 @@ impl Event {
             | Event::Operate
             | Event::Restart(_)
             | Event::Fault(_)
+            | Event::Days(_)
             | Event::Mend(_)
             | Event::DiskSpace(_)
             | Event::Heal
@@ -139,6 +142,8 @@ pub enum Fault {
     FullDisk,
     /// A process stands still for a while.
     Pause,
+    /// A region is down for days.
+    Absence,
     /// A region's disks are lost.
     Wipe,
     /// The primary's disks are lost.
@@ -157,13 +162,14 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 13] = [
+    pub const ALL: [Fault; 14] = [
         Fault::Crash,
         Fault::Partition,
         Fault::Reset,
         Fault::ClockJump,
         Fault::FullDisk,
         Fault::Pause,
+        Fault::Absence,
         Fault::Wipe,
         Fault::WipePrimary,
         Fault::Restore,
@@ -175,7 +181,7 @@ impl Fault {
 
     /// Whether it happens to a region as a member of the cluster.
     pub fn is_of_members(self) -> bool {
-        !Fault::ALL[..6].contains(&self)
+        !Fault::ALL[..7].contains(&self)
     }
 }
 

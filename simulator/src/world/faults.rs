@@ -16,6 +16,8 @@ use crate::rng::Rng;
 /// How far a clock jumps, in milliseconds.
 const CLOCK_JUMP_MS: u64 = 1_500;
 
+const DAY_MS: u64 = 24 * 3_600_000;
+
 impl World {
     /// Plans the next fault of a kind, at about the rate that the options give.
     pub(super) fn plan_fault(&mut self, fault: Fault) {
@@ -27,6 +29,7 @@ impl World {
             Fault::ClockJump => faults.clock_jump_every_ms,
             Fault::FullDisk => faults.full_disk_every_ms,
             Fault::Pause => faults.pause_every_ms,
+            Fault::Absence => faults.absence_every_ms,
             Fault::Wipe => members.wipe_every_ms,
             Fault::WipePrimary => members.wipe_primary_every_ms,
             Fault::Restore => members.restore_every_ms,
@@ -40,7 +43,7 @@ impl World {
                 true => &mut self.members.rng,
                 false => &mut self.rng,
             };
-            let at = self.now_ms + rng.between(every_ms / 2, every_ms * 3 / 2);
+            let at = self.now_ms + rng.about(every_ms);
             self.queue.plan(at, Event::Fault(fault));
         }
     }
@@ -97,9 +100,34 @@ impl World {
                 self.nodes[node].paused_until_ms = self.now_ms + self.rng.between(50, 7_000);
                 self.trace.add(self.now_ms, node, "stands still", &[]);
             }
+            Fault::Absence => self.go_away(node)?,
             _ => {}
         }
         Ok(())
+    }
+
+    /// A region is down for days. The others go on before and after these days; what happens in them is no more than that.
+    fn go_away(&mut self, node: usize) -> Checked {
+        if self.nodes[node].process.is_none() || self.nodes[node].suspect.is_some() {
+            return Ok(());
+        }
+        self.crash(node)?;
+        let leaving_ms = self.now_ms + self.rng.between(200, 1_500);
+        self.nodes[node].away_until_ms = leaving_ms + self.rng.between(200, 1_500);
+        let days = self.rng.between(1, 9);
+        self.trace
+            .add(self.now_ms, node, format_args!("is away for {days} days"), &[]);
+        self.report.absences += 1;
+        self.queue.plan(leaving_ms, Event::Days(days));
+        Ok(())
+    }
+
+    /// All clocks go on by days.
+    pub(super) fn pass_days(&mut self, days: u64) {
+        self.trace
+            .add(self.now_ms, 0, format_args!("{days} days pass"), &[]);
+        let nodes = self.nodes.iter_mut();
+        nodes.for_each(|node| node.clock.pass(days * DAY_MS));
     }
 
     pub(super) fn disk_space(&mut self, node: usize) -> Checked {
@@ -156,6 +184,10 @@ impl World {
         };
         let node = &mut self.nodes[index];
         if node.process.is_some() || node.is_held {
+            return Ok(());
+        }
+        if node.away_until_ms > self.now_ms {
+            self.queue.plan(node.away_until_ms, Event::Restart(index));
             return Ok(());
         }
         if node.full {
@@ -224,7 +256,7 @@ impl World {
     pub(super) fn plan_checkpoint(&mut self, node: usize) {
         let boot = self.nodes[node].boot;
         let every_ms = self.options.checkpoint_every_ms;
-        let at = self.now_ms + self.rng.between(every_ms / 2, every_ms * 3 / 2);
+        let at = self.now_ms + self.rng.about(every_ms);
         self.queue.plan(at, Event::CheckpointDue { node, boot });
     }
 }

@@ -128,7 +128,8 @@ impl World {
             | Fault::Reset
             | Fault::ClockJump
             | Fault::FullDisk
-            | Fault::Pause => Ok(()),
+            | Fault::Pause
+            | Fault::Absence => Ok(()),
         }
     }
 

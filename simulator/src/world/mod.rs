@@ -195,6 +195,10 @@ impl World {
             Event::Operate => self.operate(),
             Event::Restart(node) => self.restart(node),
             Event::Fault(fault) => self.fault(fault),
+            Event::Days(days) => {
+                self.pass_days(days);
+                Ok(())
+            }
             Event::Mend(cut) => {
                 cut.iter().for_each(|direction| self.network.mend(*direction));
                 Ok(())

@@ -76,6 +76,8 @@ pub struct Node {
     pub full: bool,
     /// Until when the process stands still.
     pub paused_until_ms: u64,
+    /// Until when it is not started.
+    pub away_until_ms: u64,
     /// How it stands to the cluster.
     pub place: Place,
     /// Whether its operator keeps it from starting.
@@ -145,6 +147,7 @@ impl Node {
             checkpointed: 0,
             full: false,
             paused_until_ms: 0,
+            away_until_ms: 0,
             place: match is_member {
                 true => Place::Member,
                 false => Place::Outside,

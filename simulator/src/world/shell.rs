@@ -375,6 +375,7 @@ fn describe_record(record: &Record) -> String {
         Ok(Entry::Chunk(_)) => ": chunk".to_owned(),
         Ok(Entry::Unstage(sender)) => format!(": stage of {sender} dropped"),
         Ok(Entry::Lost(conflicts)) => format!(": {} conflicts", conflicts.len()),
+        Ok(Entry::Forget(conflicts)) => format!(": {} conflicts removed", conflicts.len()),
         Ok(Entry::Collect { stable }) => format!(": collect up to {stable}"),
         Ok(Entry::Bundles(bundles)) => format!(": {} bundles", bundles.len()),
         Ok(Entry::Commit { .. } | Entry::Source { .. }) | Err(_) => String::new(),

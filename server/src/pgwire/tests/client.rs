@@ -24,10 +24,14 @@ impl Server {
 
     /// A region of a cluster whose other regions never answer.
     pub(super) async fn with(peers: &[&str], options: ServeOptions) -> Self {
+        Self::over(MemoryBackend::new(peers), options).await
+    }
+
+    /// A region in memory.
+    pub(super) async fn over(backend: Arc<MemoryBackend>, options: ServeOptions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let (shutdown, seen) = watch::channel(false);
-        let backend = MemoryBackend::new(peers);
         tokio::spawn(serve(listener, Arc::clone(&backend) as _, options, seen));
         Self {
             port,

@@ -1,6 +1,7 @@
 //! The protocol and everything behind it, over a real socket and a region in memory.
 
 mod client;
+mod conflicts;
 mod copying;
 mod extended;
 mod lookups;

@@ -1,6 +1,6 @@
 //! Integer `+`, `-`, `*` and negation that fail on overflow: DataFusion's own wrap around silently.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{ArrayRef, Datum, Scalar};
 use datafusion::arrow::compute::kernels::numeric::{add, mul, sub};
@@ -13,27 +13,39 @@ use crate::pgwire::error::SqlError;
 use crate::pgwire::sqlstate;
 use crate::pgwire::types::sql_name_of_arrow_text;
 
+/// One function per operator and type, made once: that it is the same one tells that two plans mean the same.
+static MADE: LazyLock<Vec<(Operator, DataType, ScalarUDF)>> = LazyLock::new(|| {
+    let operators: [(Operator, &str, Kernel); 3] = [
+        (Operator::Plus, "integer_add", add),
+        (Operator::Minus, "integer_subtract", sub),
+        (Operator::Multiply, "integer_multiply", mul),
+    ];
+    let types = [DataType::Int16, DataType::Int32, DataType::Int64];
+    let made = operators.into_iter().flat_map(|(operator, name, kernel)| {
+        let made = move |data_type: &DataType| (operator, data_type.clone(), make(name, kernel, data_type));
+        types.iter().map(made).collect::<Vec<_>>()
+    });
+    made.collect()
+});
+
 /// The function of an operator over two integers of one type; `None` for operators that cannot overflow or are
 /// checked already.
 pub fn checked(operator: Operator, data_type: &DataType) -> Option<ScalarUDF> {
-    if !matches!(data_type, DataType::Int16 | DataType::Int32 | DataType::Int64) {
-        return None;
-    }
-    let (name, kernel): (&str, Kernel) = match operator {
-        Operator::Plus => ("integer_add", add),
-        Operator::Minus => ("integer_subtract", sub),
-        Operator::Multiply => ("integer_multiply", mul),
-        _ => return None,
-    };
+    let mut made = MADE.iter();
+    let found = made.find(|(of, over, _)| *of == operator && over == data_type)?;
+    Some(found.2.clone())
+}
+
+fn make(name: &str, kernel: Kernel, data_type: &DataType) -> ScalarUDF {
     let evaluate = Arc::new(move |values: &[ColumnarValue]| apply(kernel, &values[0], &values[1]));
     let arguments = vec![data_type.clone(), data_type.clone()];
-    Some(create_udf(
+    create_udf(
         name,
         arguments,
         data_type.clone(),
         Volatility::Immutable,
         evaluate,
-    ))
+    )
 }
 
 type Kernel =

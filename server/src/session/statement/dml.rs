@@ -7,7 +7,7 @@ use tributary_region::{CommitToken, Committed};
 
 use super::super::transaction::{AUTOCOMMIT_ATTEMPTS_MAX, Transaction, pause};
 use super::super::{Outcome, Scope, Session};
-use super::{forward, rows_of};
+use super::{conflicts, forward, rows_of};
 use crate::far::forward::other_region;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
@@ -16,6 +16,9 @@ use crate::query::dml::{self, Affected, Change};
 pub(crate) async fn run(session: &mut Session, parsed: &Parsed, scope: Scope) -> SqlResult<Outcome> {
     if session.settings().get("default_transaction_read_only")? == "on" && session.transaction.is_none() {
         return Err(read_only());
+    }
+    if let Some(delete) = conflicts::of(&parsed.statement) {
+        return conflicts::run(session, delete, scope).await;
     }
     let catalog = match &session.transaction {
         Some(transaction) => transaction.snapshot.catalog.clone(),

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use tributary_planner::parse::{Parsed, Statement};
 use tributary_planner::residency::check_forwarded;
-use tributary_region::Committed;
+use tributary_region::{CommitToken, Committed, Snapshot};
 use tributary_replication::Epoch;
 use tributary_storage::OriginId;
 
 use super::super::{Outcome, Scope, Session};
 use super::dml::{self, read_only};
-use super::rows_of;
-use crate::far::forward::{ForwardReply, ForwardRequest, Forwarded, WireError};
+use super::{load, rows_of};
+use crate::copy::CopyTarget;
+use crate::far::forward::{CopyRequest, ForwardReply, ForwardRequest, Forwarded, WireError};
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
 
@@ -26,6 +27,33 @@ pub(crate) async fn run(
     region: &str,
     scope: Scope,
 ) -> SqlResult<Outcome> {
+    check(session, region, scope)?;
+    let request = request_of(session, text_of(parsed));
+    let done = session.send_forward(region, Errand::Statement(request)).await?;
+    let verb = dml::verb_of(&parsed.statement);
+    match done.rows()? {
+        Some(rows) => Ok(rows_of(rows, verb)),
+        None => Ok(Outcome::Done(format!("{verb} {}", done.count))),
+    }
+}
+
+/// Has another region carry out a COPY with these data.
+pub(super) async fn copy(
+    session: &mut Session,
+    text: &str,
+    input: Vec<u8>,
+    region: &str,
+    scope: Scope,
+) -> SqlResult<Outcome> {
+    check(session, region, scope)?;
+    let statement = request_of(session, text.to_owned());
+    let request = CopyRequest { statement, input };
+    let done = session.send_forward(region, Errand::Copy(request)).await?;
+    Ok(Outcome::Done(format!("COPY {}", done.count)))
+}
+
+/// Whether the session may write there now.
+pub(super) fn check(session: &Session, region: &str, scope: Scope) -> SqlResult<()> {
     // It would be in before the statements beside it are, and stay when they fail.
     if session.transaction.is_some() || scope == Scope::Several {
         return Err(SqlError::unsupported(format!(
@@ -33,32 +61,27 @@ pub(crate) async fn run(
         ))
         .hint("run the statement by itself, or connect to that region"));
     }
-    if session.settings().get("default_transaction_read_only")? == "on" {
-        return Err(read_only());
+    match session.settings().get("default_transaction_read_only")?.as_str() {
+        "on" => Err(read_only()),
+        _ => Ok(()),
     }
-    let request = ForwardRequest {
+}
+
+fn request_of(session: &Session, sql: String) -> ForwardRequest {
+    ForwardRequest {
         from: session.backend.region_name(),
         user: session.user.clone(),
-        sql: text_of(parsed),
+        sql,
         time_zone: session.plan_settings().time_zone,
         catalog_version: session.backend.snapshot().catalog.version,
         token: uuid::Uuid::new_v4().into_bytes(),
-    };
-    let done = match session.send_forward(region, request).await? {
-        ForwardReply::Done(done) => done,
-        ForwardReply::Refused(error) => {
-            return Err(SqlError::from(error).context(format!("in region \"{region}\"")));
-        }
-    };
-    for notice in &done.notices {
-        session.notice(notice.clone().into());
     }
-    await_arrival(session, region, &done).await;
-    let verb = dml::verb_of(&parsed.statement);
-    match done.rows()? {
-        Some(rows) => Ok(rows_of(rows, verb)),
-        None => Ok(Outcome::Done(format!("{verb} {}", done.count))),
-    }
+}
+
+/// What another region is to carry out.
+enum Errand {
+    Statement(ForwardRequest),
+    Copy(CopyRequest),
 }
 
 /// The statement's text, with its parameters in it.
@@ -97,12 +120,25 @@ fn without_values(error: &SqlError) -> SqlError {
 }
 
 impl Session {
-    /// Once the statement is on its way it is not interrupted: its outcome has to be told.
-    async fn send_forward(&self, region: &str, request: ForwardRequest) -> SqlResult<ForwardReply> {
+    /// Once the statement is on its way it is not interrupted: its outcome has to be told. Waits until it is shown here.
+    async fn send_forward(&mut self, region: &str, errand: Errand) -> SqlResult<Forwarded> {
         self.is_committing.store(true, Ordering::Release);
-        let outcome = self.backend.forward(region, request).await;
+        let outcome = match errand {
+            Errand::Statement(request) => self.backend.forward(region, request).await,
+            Errand::Copy(request) => self.backend.copy(region, request).await,
+        };
         self.is_committing.store(false, Ordering::Release);
-        outcome
+        let done = match outcome? {
+            ForwardReply::Done(done) => done,
+            ForwardReply::Refused(error) => {
+                return Err(SqlError::from(error).context(format!("in region \"{region}\"")));
+            }
+        };
+        for notice in &done.notices {
+            self.notice(notice.clone().into());
+        }
+        await_arrival(self, region, &done).await;
+        Ok(done)
     }
 
     /// Carries out a statement for another region, once, whatever the number of its repetitions.
@@ -126,11 +162,64 @@ impl Session {
         }
     }
 
+    /// Carries out a COPY for another region, once, whatever the number of its repetitions.
+    pub(crate) async fn copy_forwarded(
+        &mut self,
+        parsed: &Parsed,
+        input: &[u8],
+        token: [u8; 16],
+    ) -> ForwardReply {
+        let snapshot = match self.fresh_snapshot().await {
+            Ok(snapshot) => snapshot,
+            Err(error) => return ForwardReply::Refused(error.into()),
+        };
+        let resident = match &parsed.statement {
+            Statement::Copy(copy) => {
+                let table = snapshot.catalog.object(&copy.table);
+                table.is_some_and(|table| snapshot.catalog.is_resident(table.id))
+            }
+            _ => false,
+        };
+        match self.try_copy(parsed, input, token).await {
+            Ok(done) => ForwardReply::Done(done),
+            Err(error) if resident => ForwardReply::Refused(without_values(&error).into()),
+            Err(error) => ForwardReply::Refused(error.into()),
+        }
+    }
+
+    async fn try_copy(&mut self, parsed: &Parsed, input: &[u8], token: [u8; 16]) -> SqlResult<Forwarded> {
+        let snapshot = self.fresh_snapshot().await?;
+        if let Some(committed) = self.found(token, &snapshot).await? {
+            return repeated(parsed, snapshot.origin, committed);
+        }
+        let Statement::Copy(copy) = &parsed.statement else {
+            return Err(SqlError::internal("not a COPY"));
+        };
+        let target = CopyTarget::bind(copy, &parsed.text, &snapshot)?;
+        let rows = target.read(input, self.settings().zone())?;
+        let count = rows.count as u64;
+        let token = CommitToken {
+            id: token,
+            rows: count,
+        };
+        let committed = load::alone(self, Some(token), |_| Ok((target.table, rows.given()))).await?;
+        Ok(Forwarded {
+            count,
+            returned: None,
+            notices: Vec::new(),
+            committed: committed.and_then(|committed| place_of(snapshot.origin, committed)),
+        })
+    }
+
+    /// Where a statement with this token is in already.
+    async fn found(&self, token: [u8; 16], snapshot: &Snapshot) -> SqlResult<Option<Committed>> {
+        let found = self.backend.find(token).await;
+        found.map_err(|rejected| sqlstate::of_rejected(&rejected, &snapshot.catalog))
+    }
+
     async fn try_forwarded(&mut self, parsed: &Parsed, token: [u8; 16]) -> SqlResult<Forwarded> {
         let snapshot = self.fresh_snapshot().await?;
-        let found = self.backend.find(token).await;
-        let found = found.map_err(|rejected| sqlstate::of_rejected(&rejected, &snapshot.catalog))?;
-        if let Some(committed) = found {
+        if let Some(committed) = self.found(token, &snapshot).await? {
             return repeated(parsed, snapshot.origin, committed);
         }
         let (affected, _, committed) = dml::alone(self, parsed, Some(token)).await?;

@@ -2,6 +2,7 @@
 //! that is tried again when it meets a conflict.
 
 use tributary_planner::catalog::Catalog;
+use tributary_region::{CommitToken, Committed};
 use tributary_storage::ObjectId;
 
 use super::super::transaction::{AUTOCOMMIT_ATTEMPTS_MAX, Transaction, pause};
@@ -23,19 +24,29 @@ pub(crate) async fn run<'a>(
         }
         return Ok(());
     }
+    alone(session, None, given).await.map(drop)
+}
+
+/// Inserts the rows as a transaction by itself; with a token only once, however often it is asked for.
+pub(super) async fn alone<'a>(
+    session: &mut Session,
+    token: Option<CommitToken>,
+    given: impl Fn(&Catalog) -> SqlResult<(ObjectId, GivenRows<'a>)>,
+) -> SqlResult<Option<Committed>> {
     let mut attempt = 0;
     loop {
         attempt += 1;
         let mut transaction = Transaction::new(session.fresh_snapshot().await?, false);
         insert(&mut transaction, &given)?;
-        let writes = transaction.to_write_set();
+        let mut writes = transaction.to_write_set();
         if writes.tables.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
+        writes.token = token;
         match session.submit(writes).await {
             Ok(committed) => {
                 session.committed(committed);
-                return Ok(());
+                return Ok(Some(committed));
             }
             Err(rejected) if Session::is_retriable(&rejected) && attempt < AUTOCOMMIT_ATTEMPTS_MAX => {
                 pause(attempt).await

@@ -1,5 +1,6 @@
 //! One file per kind of statement.
 
+pub(super) mod conflicts;
 pub(super) mod copy;
 pub(super) mod ddl;
 pub(super) mod discard;

@@ -14,7 +14,7 @@ use tokio::process::Command;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tributary_replication::link::Message;
 use tributary_server::certs::Issued;
-use tributary_server::links::actions::DdlRequest;
+use tributary_server::links::actions::{DdlRequest, StandingReply, StandingRequest};
 
 use crate::peer_port::hello;
 use crate::running::{BINARY, Running, failed_start_as, rows, run, wait_for_rows};
@@ -195,6 +195,29 @@ async fn whoever_cannot_prove_a_name_is_refused_and_counted() {
     client.do_action(ddl("eu")).await.expect("it is eu");
     assert_eq!(rows(&sql, "SELECT count(*) FROM made").await, ["0"]);
     assert_eq!(counted(&us, REFUSED_EU).await, 2);
+    // What others know of a region is told to that region only.
+    let standing = |region: &str| {
+        let region = region.to_owned();
+        action(
+            "standing",
+            postcard::to_stdvec(&StandingRequest { region }).expect("plain data"),
+        )
+    };
+    let status = client.do_action(standing("ap")).await.expect_err("it is eu");
+    assert_eq!(status.code(), tonic::Code::PermissionDenied);
+    assert_eq!(counted(&us, REFUSED_EU).await, 3);
+    let mut told = client
+        .do_action(standing("eu"))
+        .await
+        .expect("it is eu")
+        .into_inner();
+    let told = told.message().await.expect("an answer").expect("one answer");
+    let told: StandingReply = postcard::from_bytes(&told.body).expect("a reply");
+    assert!(
+        told.in_cluster && told.members.contains(&"ap".to_owned()),
+        "{told:?}"
+    );
+    assert_eq!(counted(&us, REFUSED_EU).await, 3);
 
     // Nothing is sent: the handshake is given up in time.
     let silent = TcpStream::connect(us.peer).await.expect("the port is open");

@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use tokio::process::Command;
 use tributary_server::certs::{Authority, Issued, Validity};
 use tributary_server::demo::free_ports;
 
-use crate::running::{BINARY, Running};
-
-const SEEN_MAX: Duration = Duration::from_secs(30);
+use crate::running::{self, BINARY, Running, wait_until};
 
 /// From some days ago or ahead to others.
 pub fn days(from: i64, until: i64) -> Validity {
@@ -150,46 +148,34 @@ impl Secured {
 
     /// Waits until a region has said something.
     pub async fn wait_for_log(&self, name: &str, said: &str) {
-        let started = Instant::now();
-        loop {
+        let ask = || async {
             let log = std::fs::read_to_string(self.log_path(name)).expect("a log");
             let log = log.replace("\\\"", "\"");
-            if log.contains(said) {
-                return;
+            match log.contains(said) {
+                true => Ok(()),
+                false => Err(format!("{name} did not say {said:?}:\n{log}")),
             }
-            assert!(
-                started.elapsed() < SEEN_MAX,
-                "{name} did not say {said:?}:\n{log}"
-            );
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
+        };
+        wait_until(ask).await
     }
 }
 
 /// A counter in a region's metrics.
 pub async fn counted(running: &Running, name: &str) -> u64 {
-    let metrics = running.get("/metrics").await;
-    let line = metrics
-        .lines()
-        .find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-    line.and_then(|line| line.rsplit(' ').next())
-        .map_or(0, |count| count.parse().expect("a number"))
+    running::counted(running.http, name).await
 }
 
 /// Waits until a counter has this value, and no other.
 pub async fn wait_for_count(running: &Running, name: &str, expected: u64) {
-    let started = Instant::now();
-    loop {
+    let ask = || async {
         let seen = counted(running, name).await;
-        if seen == expected {
-            return;
+        assert!(seen <= expected, "{name} is {seen} instead of {expected}");
+        match seen == expected {
+            true => Ok(()),
+            false => Err(format!("{name} is {seen} instead of {expected}")),
         }
-        assert!(
-            seen < expected && started.elapsed() < SEEN_MAX,
-            "{name} is {seen} instead of {expected}"
-        );
-        tokio::time::sleep(Duration::from_millis(30)).await;
-    }
+    };
+    wait_until(ask).await
 }
 
 /// SIGHUP.
