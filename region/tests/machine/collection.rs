@@ -1,6 +1,7 @@
 //! Tombstones go when everybody has acknowledged them, not before, and nobody who lacks them goes on.
 
 use tributary_region::{Input, Rejected};
+use tributary_storage::Record;
 
 use super::members::{Cluster, TICK_MS, rows};
 
@@ -113,8 +114,8 @@ fn a_member_that_is_away_keeps_them_and_is_named_at_the_cap() {
     cluster.delete("us", "g", &[4]).expect("there is room again");
 }
 
-#[test]
-fn an_old_copy_that_lacks_tombstones_stops_and_comes_back_without_the_rows() {
+/// Three regions, of which `ap` is stopped, and a log of it from before rows 1 and 2 were deleted. Their tombstones are gone.
+fn with_old_copy_of_ap() -> (Cluster, Vec<Record>) {
     let mut cluster = three();
     cluster.run(2_000);
     // What it acknowledges from here on it announces nothing of: of itself the others know as much as the copy holds.
@@ -125,6 +126,12 @@ fn an_old_copy_that_lacks_tombstones_stops_and_comes_back_without_the_rows() {
     cluster.run(4_000);
     assert_eq!(tombstones(&cluster, "us"), (0, 0));
     cluster.stop("ap");
+    (cluster, log)
+}
+
+#[test]
+fn an_old_copy_that_lacks_tombstones_stops_and_comes_back_without_the_rows() {
+    let (mut cluster, log) = with_old_copy_of_ap();
     cluster.start("ap", &["us", "eu"], log, |_| {});
     cluster.run(1_000);
     let reason = cluster.stopped("ap");
@@ -149,15 +156,7 @@ fn an_old_copy_that_lacks_tombstones_stops_and_comes_back_without_the_rows() {
 
 #[test]
 fn what_an_old_copy_writes_before_it_is_told_is_not_taken_in() {
-    let mut cluster = three();
-    cluster.run(2_000);
-    let log = cluster.stop("ap");
-    cluster.start("ap", &["us", "eu"], log.clone(), |_| {});
-    cluster.run(600);
-    cluster.delete("us", "g", &[1, 2]).expect("gone");
-    cluster.run(4_000);
-    assert_eq!(tombstones(&cluster, "us"), (0, 0));
-    cluster.stop("ap");
+    let (mut cluster, log) = with_old_copy_of_ap();
     // Its peers hear it before it hears them. It still holds the row, so its write is not known to be concurrent.
     cluster.set_deaf("ap", true);
     cluster.start("ap", &["us", "eu"], log, |_| {});

@@ -173,19 +173,19 @@ fn what_an_earlier_incarnation_recorded_keeps_a_place_however_late_it_comes() {
     }
 }
 
+/// The shell of `eu` has found out that these were lost.
+fn lose(cluster: &mut Cluster, keys: impl Iterator<Item = i64>) {
+    let conflicts = keys.map(lost).collect();
+    let token = 900;
+    cluster.step("eu", Input::Lost { token, conflicts });
+    cluster.run(1_000);
+}
+
 #[test]
 fn conflicts_are_removed_everywhere_but_not_those_that_were_not_heard_of() {
     let mut cluster = Cluster::new(&["us", "eu"]);
     let record = |cluster: &mut Cluster, conflicts: &[i64]| {
-        let conflicts = conflicts.iter().map(|key| lost(*key)).collect();
-        cluster.step(
-            "eu",
-            Input::Lost {
-                token: 900,
-                conflicts,
-            },
-        );
-        cluster.run(1_000);
+        lose(cluster, conflicts.iter().copied());
     };
     let forget = |cluster: &mut Cluster, at: &str, which: &RecordedConflict| {
         let conflicts = vec![which.id()];
@@ -233,15 +233,7 @@ fn conflicts_are_removed_everywhere_but_not_those_that_were_not_heard_of() {
 fn another_incarnation_leaves_no_more_conflicts_than_one() {
     let mut cluster = Cluster::new(&["us", "eu"]);
     let max = CONFLICTS_MAX as i64;
-    let conflicts = (0..max).map(lost).collect();
-    cluster.step(
-        "eu",
-        Input::Lost {
-            token: 900,
-            conflicts,
-        },
-    );
-    cluster.run(1_000);
+    lose(&mut cluster, 0..max);
     assert_eq!(recorded(&cluster, "us").len() as i64, max);
     cluster.stop("eu");
     cluster
