@@ -178,7 +178,11 @@ impl Region {
     fn try_step(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) -> Result<()> {
         match input {
             Input::Commits(submissions) => {
-                let slowest = self.links.slowest(now_ms);
+                // Nothing can leave while a stage is applied: that is no peer's delay.
+                let slowest = self
+                    .links
+                    .slowest(now_ms)
+                    .filter(|_| !self.dataflow.is_applying());
                 let mut decided = Vec::new();
                 for group in commits::groups(submissions) {
                     decided.push(
@@ -421,7 +425,20 @@ impl Region {
         for (peer, tick, request) in due {
             let (earlier, bytes_max) = (self.links.chunks_of(&peer), self.config.link.bundle_bytes_max);
             let bytes_max = earlier.map_or(bytes_max, |earlier| earlier.bundle_bytes_max(bytes_max));
-            if self.dataflow.is_too_large(&request, bytes_max) {
+            let bundle = match self.dataflow.is_too_large(&request, bytes_max) {
+                true => None,
+                false => match self.dataflow.bundle(&request, tick) {
+                    Err(RegionError::Withheld(reason)) => {
+                        self.links.withhold(peer, reason, out);
+                        continue;
+                    }
+                    bundle => Some(bundle?),
+                },
+            };
+            // The size was an estimate: rows that differ much in length can make far more of it.
+            let encoded = bundle.map(|bundle| (bundle.encode(), bundle));
+            let fits = |bytes: usize| bytes <= self.config.link.message_bytes_max;
+            let Some((bytes, bundle)) = encoded.filter(|(bytes, _)| fits(bytes.len())) else {
                 if !self.links.may_stage(&peer) {
                     self.links.abandon(&peer, request);
                     continue;
@@ -429,15 +446,7 @@ impl Region {
                 let chunks = self.dataflow.chunks(&request, tick, earlier)?;
                 self.links.stage(&peer, &request, chunks);
                 continue;
-            }
-            let bundle = match self.dataflow.bundle(&request, tick) {
-                Err(RegionError::Withheld(reason)) => {
-                    self.links.withhold(peer, reason, out);
-                    continue;
-                }
-                bundle => bundle?,
             };
-            let bytes = bundle.encode();
             let position = self.dataflow.position();
             self.outbound.cut(
                 position,

@@ -116,6 +116,11 @@ impl Catalog {
         self.options.get(&table).copied().unwrap_or_default()
     }
 
+    /// Whether residency is enforced of any table.
+    pub fn has_resident_tables(&self) -> bool {
+        self.options.values().any(TableOptions::is_resident)
+    }
+
     /// Whether values of this object's columns must stay in the region that owns them.
     pub fn is_resident(&self, object: ObjectId) -> bool {
         self.options(object).is_resident()

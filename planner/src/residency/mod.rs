@@ -101,7 +101,7 @@ pub fn incompleteness(catalog: &Catalog, plan: &ViewPlan) -> Option<String> {
 
 /// What the reader of a query is to be told of the views that it reads and that leave groups out.
 pub fn incomplete_views(catalog: &Catalog, query: &sqlparser::ast::Query) -> Vec<String> {
-    if catalog.options.is_empty() {
+    if !catalog.has_resident_tables() {
         return Vec::new();
     }
     let named = crate::parse::relation_names(query);

@@ -14,8 +14,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, not};
+use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tributary_executor::View;
@@ -33,6 +34,10 @@ use crate::sequencer::Sealed;
 
 /// The column of slots, as shipped, that says whether they are gone.
 const DELETED: &str = "deleted";
+
+/// The columns of slots and of rows that hold their stamps.
+const SLOT_STAMP: &str = "stamp";
+const ROW_STAMP: &str = "tributary_stamp";
 
 /// The name of the blob of a checkpoint that lists the stages.
 const STAGES_BLOB: &str = "stages";
@@ -77,6 +82,8 @@ struct Queued {
     object: SectionObject,
     origin: OriginId,
     staged: Staged,
+    /// What is stamped up to here is here already, or was deleted since and may be forgotten: it is left out.
+    known: Epoch,
     /// Whether tombstones are merged, which come before everything else.
     deleting: bool,
     next: u32,
@@ -100,13 +107,14 @@ impl Applying {
 }
 
 impl Queued {
-    fn new(object: SectionObject, origin: OriginId, staged: Staged) -> Self {
+    fn new(object: SectionObject, origin: OriginId, staged: Staged, known: Epoch) -> Self {
         Self {
             // Of a table each key has one row at any time.
             deleting: matches!(object, SectionObject::Slots(_)),
             object,
             origin,
             staged,
+            known,
             next: 0,
         }
     }
@@ -131,6 +139,7 @@ impl Queued {
         let numbers: Vec<u32> = (self.next..to).collect();
         let rows = self.staged.store.take(&numbers);
         self.next = to;
+        let rows = self.beyond_known(rows);
         let rows = match &self.object {
             SectionObject::Slots(_) => {
                 let deleted = rows
@@ -145,6 +154,21 @@ impl Queued {
             _ => rows,
         };
         Some((rows, numbers.len()))
+    }
+
+    fn beyond_known(&self, rows: RecordBatch) -> RecordBatch {
+        let stamp = match &self.object {
+            SectionObject::Rows(_) => ROW_STAMP,
+            _ => SLOT_STAMP,
+        };
+        // A section that came with the seal is of one moment, and its columns need not have these names.
+        let Some(stamps) = rows.column_by_name(stamp).filter(|_| self.known > Epoch(0)) else {
+            return rows;
+        };
+        let stamps = stamps.as_primitive::<Int64Type>().values().iter();
+        let wanted = stamps.map(|stamp| Epoch::from_i64(*stamp).is_none_or(|stamp| stamp > self.known));
+        let wanted: BooleanArray = wanted.map(Some).collect();
+        filter_record_batch(&rows, &wanted).expect("there is one verdict per row")
     }
 }
 
@@ -300,15 +324,12 @@ impl Dataflow {
     pub(super) fn queue_stage(&mut self, stage: &mut Stage, origin: OriginId, known: Epoch, record: &Sealed) {
         let keys = stage.rows.keys().filter(|(_, of)| *of == origin);
         let keys: Vec<_> = keys.cloned().collect();
-        let to = stage.ranges.get(&origin).copied().unwrap_or_default();
         for key in keys {
-            let staged = stage.rows.remove(&key);
-            // What was deleted after it was read may be forgotten here by now: it must not come back.
-            let Some(staged) = staged.filter(|_| to > known) else {
-                continue;
-            };
+            let staged = stage.rows.remove(&key).expect("just listed");
             let applying = self.applying.get_or_insert_with(|| Applying::new(record));
-            applying.queue.push_back(Queued::new(key.0, origin, staged));
+            applying
+                .queue
+                .push_back(Queued::new(key.0, origin, staged, known));
         }
     }
 
@@ -326,7 +347,7 @@ impl Dataflow {
         }
         let mut staged = Staged::new(RowStore::new(section.rows.schema()));
         staged.push(&section.rows);
-        let queued = Queued::new(object.clone(), origin, staged);
+        let queued = Queued::new(object.clone(), origin, staged, Epoch(0));
         applying.queue.push_back(queued);
         true
     }
@@ -473,4 +494,46 @@ fn join_changes(all: &mut Stepped, stepped: Stepped) {
 
 fn rows_name(sender: OriginId, number: usize) -> String {
     format!("stage/{sender}/{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    #[test]
+    fn what_was_known_by_then_is_not_merged_again() {
+        let int = |name: &str| Field::new(name, DataType::Int64, false);
+        let schema = Arc::new(Schema::new(vec![int("id"), int(ROW_STAMP)]));
+        let column = |values: [i64; 3]| Arc::new(Int64Array::from(values.to_vec())) as ArrayRef;
+        let rows = RecordBatch::try_new(schema.clone(), vec![column([1, 2, 3]), column([5, 11, 12])]);
+        let rows = rows.expect("two columns");
+        let merged = |known: u64| {
+            let mut staged = Staged::new(RowStore::new(schema.clone()));
+            staged.push(&rows);
+            let object = SectionObject::Rows(ObjectId(7));
+            let mut queued = Queued::new(
+                object,
+                OriginId::first(tributary_storage::RegionId(1)),
+                staged,
+                Epoch(known),
+            );
+            let mut ids = Vec::new();
+            while let Some((rows, _)) = queued.portion(2) {
+                ids.extend(rows.column(0).as_primitive::<Int64Type>().values().to_vec());
+            }
+            ids
+        };
+        assert_eq!(merged(0), [1, 2, 3]);
+        assert_eq!(
+            merged(11),
+            [3],
+            "1 may have been deleted by somebody else, and that be forgotten"
+        );
+        assert_eq!(merged(12), Vec::<i64>::new());
+    }
 }

@@ -54,11 +54,7 @@ impl Region {
             return;
         };
         let is_due = self.collection.is_due(now_ms, self.config.collect_every_ms);
-        if self.config.keeps_tombstones
-            || !is_due
-            || !self.sequencer.is_level()
-            || self.sequencer.is_disk_full()
-        {
+        if self.config.keeps_tombstones || !is_due || !self.is_level() || self.sequencer.is_disk_full() {
             return;
         }
         let links = self.links.status();

@@ -237,6 +237,14 @@ impl Outgoing {
             self.take_back();
             self.forget();
             self.sent = self.acked();
+            self.relay_from_peer();
+        }
+    }
+
+    /// What is passed on is passed on from where the peer is.
+    fn relay_from_peer(&mut self) {
+        for (origin, sent) in &mut self.relays {
+            *sent = self.peer.get(*origin);
         }
     }
 
@@ -408,9 +416,7 @@ impl Outgoing {
             staging.sealed = false;
         }
         self.sent = self.sent_at_least();
-        for (origin, sent) in &mut self.relays {
-            *sent = self.peer.get(*origin);
-        }
+        self.relay_from_peer();
     }
 
     /// What to cut now, if there is anything to say.

@@ -142,20 +142,26 @@ impl Scan {
     }
 }
 
+impl Scan {
+    /// What is wanted of the next batch, which may be nothing.
+    pub(super) fn read(&mut self) -> Option<Result<RecordBatch, DataFusionError>> {
+        if self.rows_left == 0 {
+            return None;
+        }
+        let batch = self.batches.next()?;
+        Some(batch.and_then(|batch| self.take(&batch)))
+    }
+}
+
 impl Iterator for Scan {
     type Item = Result<RecordBatch, DataFusionError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.rows_left > 0 {
-            let taken = match self.batches.next()? {
-                Ok(batch) => self.take(&batch),
-                Err(error) => Err(error),
-            };
-            match taken {
+        loop {
+            match self.read()? {
                 Ok(batch) if batch.num_rows() == 0 => {}
-                taken => return Some(taken),
+                read => return Some(read),
             }
         }
-        None
     }
 }

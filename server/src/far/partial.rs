@@ -49,8 +49,8 @@ pub struct PartialRequest {
     pub groups: Vec<Expression>,
     /// What is computed.
     pub aggregates: Vec<Call>,
-    /// So many groups are enough: of those with the greatest (`true`) or least value, or any.
-    pub limit: Option<(u64, Option<bool>)>,
+    /// So many groups are enough, whichever: only where nothing is computed of them.
+    pub limit: Option<u64>,
     /// The constants that stand in expressions, one column each, as an Arrow stream of one row; empty without any.
     pub values: Vec<u8>,
 }
@@ -116,16 +116,12 @@ impl PartialRequest {
         }
         let mode = AggregateMode::Partial;
         let aggregate = AggregateExec::try_new(mode, groups, aggregates, filters, plan, schema).ok()?;
-        Some(match self.limit {
-            None => aggregate,
-            Some((limit, descending)) => {
-                let limit = usize::try_from(limit).ok()?;
-                aggregate.with_limit_options(Some(match descending {
-                    None => LimitOptions::new(limit),
-                    Some(descending) => LimitOptions::new_with_order(limit, descending),
-                }))
-            }
-        })
+        let Some(limit) = self.limit else {
+            return Some(aggregate);
+        };
+        let is_distinct = self.aggregates.is_empty() && !self.groups.is_empty();
+        let limit = usize::try_from(limit).ok().filter(|_| is_distinct)?;
+        Some(aggregate.with_limit_options(Some(LimitOptions::new(limit))))
     }
 }
 

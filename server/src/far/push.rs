@@ -95,28 +95,32 @@ fn pushed(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Option<Arc<d
         Arc::new(FarPartition::new(region, Arc::clone(&schema), reads, request))
     });
     let states: Vec<Arc<FarPartition>> = states.collect();
-    parts.scans.upgrade()?.replace(&parts.far, &states);
-    let far = FarExec::new(
+    let far: Arc<dyn ExecutionPlan> = Arc::new(FarExec::new(
         FarParts {
             schema,
             own: None,
-            far: states,
+            far: states.clone(),
             scans: parts.scans.clone(),
             text,
         },
         None,
-    );
-    let Some(own) = &parts.own else {
-        return Some(Arc::new(far));
+    ));
+    let all = match &parts.own {
+        None => far,
+        Some(own) => {
+            let own = vec![Arc::clone(own)];
+            let own = StreamingTableExec::try_new(Arc::clone(&parts.schema), own, None, [], false, None);
+            let mut near: Arc<dyn ExecutionPlan> = Arc::new(own.ok()?);
+            for above in path.into_iter().rev().chain([plan]) {
+                let anew = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+                near = Arc::clone(above).replace_children(vec![near], anew).ok()?;
+            }
+            UnionExec::try_new(vec![near, far]).ok()?
+        }
     };
-    let own = vec![Arc::clone(own)];
-    let own = StreamingTableExec::try_new(Arc::clone(&parts.schema), own, None, [], false, None);
-    let mut near: Arc<dyn ExecutionPlan> = Arc::new(own.ok()?);
-    for above in path.into_iter().rev().chain([plan]) {
-        let anew = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-        near = Arc::clone(above).replace_children(vec![near], anew).ok()?;
-    }
-    UnionExec::try_new(vec![near, Arc::new(far)]).ok()
+    // Last: from here on the scans of rows are not opened.
+    parts.scans.upgrade()?.replace(&parts.far, &states);
+    Some(all)
 }
 
 /// The scan of other regions that a partial aggregation reads, and what is between, from the top.
@@ -175,6 +179,9 @@ fn requests(
     let aggregates = calls.map(|(call, filter)| call_of(call, filter.as_ref(), &mut written));
     let aggregates = aggregates.collect::<Option<Vec<_>>>()?;
     let limit = aggregate.limit_options();
+    if limit.is_some_and(|limit| limit.descending().is_some()) {
+        return None;
+    }
     let values = writer
         .values()
         .map(|values| encode_rows(&values))
@@ -184,7 +191,7 @@ fn requests(
         stages: stages.clone(),
         groups: groups.clone(),
         aggregates: aggregates.clone(),
-        limit: limit.map(|limit| (limit.limit() as u64, limit.descending())),
+        limit: limit.map(|limit| limit.limit() as u64),
         values: values.clone(),
     };
     let requests: Vec<PartialRequest> = parts.far.iter().map(request).collect();

@@ -141,8 +141,7 @@ impl PartitionStream for Rows {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let scan = self.scan.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut scan = scan.into_iter().flatten();
+        let mut scan = self.scan.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut read = 0;
         let batches = poll_fn(move |context| {
             if read == BATCHES_AT_ONCE {
@@ -151,7 +150,7 @@ impl PartitionStream for Rows {
                 return Poll::Pending;
             }
             read += 1;
-            Poll::Ready(scan.next())
+            Poll::Ready(scan.as_mut().and_then(Scan::read))
         });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
     }

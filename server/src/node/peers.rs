@@ -22,6 +22,10 @@ use crate::session::Session;
 use crate::session::backend::Backend;
 use crate::session::settings::Settings;
 
+/// How long a statement of another region waits here for a region that is behind. Nobody can cancel it, and who asked
+/// gives up later than this: so it hears that nothing was written.
+const BEHIND_MAX: Duration = Duration::from_secs(30);
+
 /// How often a statement is sent, with pauses: its token makes that harmless.
 const FORWARD_ATTEMPTS: u32 = 4;
 /// How long a region may take to hear of the catalog that a statement for it was written by.
@@ -215,7 +219,8 @@ impl Node {
         }
         let backend = self as Arc<dyn Backend>;
         let memory = ServeOptions::default().statement_memory_bytes_max;
-        let session = Session::new(backend, request.user.clone(), 0, settings, memory);
+        let mut session = Session::new(backend, request.user.clone(), 0, settings, memory);
+        session.wait_at_most(BEHIND_MAX);
         Ok((session, parsed))
     }
 

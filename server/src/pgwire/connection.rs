@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -29,7 +28,7 @@ use super::startup::{self, Startup};
 use super::{Shared, sqlstate, too_many};
 use crate::query::stack::of_panic;
 use crate::session::settings::Settings;
-use crate::session::{Session, Status};
+use crate::session::{Interruption, Session, Status};
 
 /// Room for one read of a client that sends little.
 const READ_BYTES_MIN: usize = 4 * 1024;
@@ -379,8 +378,15 @@ pub(super) async fn guarded<T>(
     // poll, and would never let it be seen.
     let done = tokio::select! {
         biased;
-        error = tokio::task::unconstrained(interrupted) => match guard.is_committing.load(Ordering::Acquire) {
-            true => work.await,
+        error = tokio::task::unconstrained(interrupted) => match guard.interruption.must_wait() {
+            true => {
+                let done = work.await;
+                match guard.interruption.take_pending() {
+                    true => done,
+                    // It was taken: nothing was written.
+                    false => return Err(error),
+                }
+            }
             false => return Err(error),
         },
         done = &mut work => done,
@@ -392,7 +398,7 @@ pub(super) async fn guarded<T>(
 pub(super) struct Guard<'a> {
     running: RunningStatement<'a>,
     deadline: Option<Instant>,
-    is_committing: Arc<AtomicBool>,
+    interruption: Arc<Interruption>,
 }
 
 impl<'a> Guard<'a> {
@@ -402,7 +408,7 @@ impl<'a> Guard<'a> {
         Self {
             running: signal.start(),
             deadline,
-            is_committing: session.committing(),
+            interruption: session.interruption(),
         }
     }
 }

@@ -22,7 +22,7 @@ pub mod settings;
 mod statement;
 pub mod transaction;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -89,8 +89,33 @@ pub struct Session {
     own_position: Position,
     notices: Vec<SqlError>,
     reported: Vec<&'static str>,
+    /// What may interrupt a statement.
+    interruption: Arc<Interruption>,
+    /// How long a statement may wait for a region that is behind; without an end where somebody can interrupt it.
+    behind_max: Option<Duration>,
+}
+
+/// What a connection and the statement that it runs know of an interruption.
+#[derive(Debug, Default)]
+pub struct Interruption {
     /// A commit is on its way: what it came to must be told, so nothing may interrupt it.
-    is_committing: Arc<AtomicBool>,
+    is_committing: AtomicBool,
+    /// An interruption came meanwhile. The statement takes it, if it turns out that nothing was written.
+    is_pending: AtomicBool,
+}
+
+impl Interruption {
+    /// Whether a statement must not be interrupted now; then it is told that it would have been.
+    pub fn must_wait(&self) -> bool {
+        let must_wait = self.is_committing.load(Ordering::Acquire);
+        self.is_pending.store(must_wait, Ordering::Release);
+        must_wait
+    }
+
+    /// Whether an interruption that had to wait was not taken by its statement: it is over with this.
+    pub fn take_pending(&self) -> bool {
+        self.is_pending.swap(false, Ordering::AcqRel)
+    }
 }
 
 /// The transaction's state, as ReadyForQuery tells it.
@@ -124,13 +149,19 @@ impl Session {
             own_position: Position(0),
             notices: Vec::new(),
             reported: Vec::new(),
-            is_committing: Arc::default(),
+            interruption: Arc::default(),
+            behind_max: None,
         }
     }
 
-    /// True while a statement must not be interrupted.
-    pub fn committing(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.is_committing)
+    /// For who interrupts its statements.
+    pub fn interruption(&self) -> Arc<Interruption> {
+        Arc::clone(&self.interruption)
+    }
+
+    /// Has statements wait no longer than this for a region that is behind.
+    pub fn wait_at_most(&mut self, max: Duration) {
+        self.behind_max = Some(max);
     }
 
     /// The settings now.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tributary_planner::catalog::Backpressure;
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 
 use super::Session;
@@ -83,15 +84,32 @@ impl Session {
     /// Commits writes, after a wait where a table asks for one while a region is behind. Once they are on their way, the
     /// statement is not interrupted: its outcome has to be told. The wait can be.
     pub(super) async fn submit(&self, writes: WriteSet) -> Result<Committed, Rejected> {
+        let catalog = Arc::clone(&self.backend.snapshot().catalog);
+        let mut tables = writes.tables.keys();
+        if !tables.any(|table| catalog.options(*table).backpressure == Backpressure::Block) {
+            return self.uninterrupted(self.backend.commit(writes)).await;
+        }
+        let started = Instant::now();
         loop {
-            self.is_committing.store(true, Ordering::Release);
-            let outcome = self.backend.commit(writes.clone()).await;
-            self.is_committing.store(false, Ordering::Release);
+            let outcome = self.uninterrupted(self.backend.commit(writes.clone())).await;
+            let may_wait = self.behind_max.is_none_or(|max| started.elapsed() < max);
             match outcome {
-                Err(Rejected::Behind { waits: true, .. }) => tokio::time::sleep(BEHIND_PAUSE).await,
+                Err(Rejected::Behind { waits: true, .. })
+                    if may_wait && !self.interruption.take_pending() =>
+                {
+                    tokio::time::sleep(BEHIND_PAUSE).await;
+                }
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Has nothing interrupt this.
+    pub(super) async fn uninterrupted<T>(&self, work: impl Future<Output = T>) -> T {
+        self.interruption.is_committing.store(true, Ordering::Release);
+        let outcome = work.await;
+        self.interruption.is_committing.store(false, Ordering::Release);
+        outcome
     }
 
     /// Remembers a commit of this session.

@@ -1,6 +1,5 @@
 //! Statements that write in another region, from the side of the session.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tributary_planner::parse::{Parsed, Statement};
@@ -122,12 +121,10 @@ fn without_values(error: &SqlError) -> SqlError {
 impl Session {
     /// Once the statement is on its way it is not interrupted: its outcome has to be told. Waits until it is shown here.
     async fn send_forward(&mut self, region: &str, errand: Errand) -> SqlResult<Forwarded> {
-        self.is_committing.store(true, Ordering::Release);
         let outcome = match errand {
-            Errand::Statement(request) => self.backend.forward(region, request).await,
-            Errand::Copy(request) => self.backend.copy(region, request).await,
+            Errand::Statement(request) => self.uninterrupted(self.backend.forward(region, request)).await,
+            Errand::Copy(request) => self.uninterrupted(self.backend.copy(region, request)).await,
         };
-        self.is_committing.store(false, Ordering::Release);
         let done = match outcome? {
             ForwardReply::Done(done) => done,
             ForwardReply::Refused(error) => {
