@@ -38,7 +38,8 @@ pub struct RegionConfig {
     pub members_wait_ms: u64,
     /// Rows that one backfill poll feeds to a new view.
     pub backfill_rows_max: usize,
-    /// Slots of a sealed stage that one `Work` merges: in between, commits are taken.
+    /// Rows of a sealed stage that one `Work` merges, and the most rows of bundles that are merged at once: in between,
+    /// commits are taken.
     pub apply_rows_max: usize,
     /// Computes the partitions of views.
     pub workers: Arc<dyn Workers>,

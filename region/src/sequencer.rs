@@ -116,6 +116,12 @@ impl Sequencer {
         next.is_some_and(|next| !stands_alone(&next.timed.entry))
     }
 
+    /// Whether a set of bundles waits for the dataflow.
+    pub fn has_bundles(&self) -> bool {
+        let mut waiting = self.sealed.iter();
+        waiting.any(|sealed| matches!(sealed.timed.entry, Entry::Bundles(_)))
+    }
+
     /// Whether nothing waits for the dataflow.
     pub fn is_level(&self) -> bool {
         self.sealed.is_empty()

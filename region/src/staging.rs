@@ -217,12 +217,15 @@ impl Region {
         }
     }
 
-    /// Whether bundles can be sealed now: a stage that one of them may seal is stepped, and none is being applied.
+    /// Whether bundles can be sealed now: the set before is merged, and a stage that one of them may seal is stepped. So
+    /// between two sets own commits have their turn; what comes meanwhile becomes one set.
     pub(crate) fn takes_bundles(&mut self) -> bool {
         self.stages
             .prune(self.sequencer.frontier(), self.sequencer.catalog());
         let torn = self.config.defects.replication.torn_stages;
-        !self.dataflow.is_applying() && (torn || self.stages.is_level(&self.dataflow))
+        !self.dataflow.is_applying()
+            && !self.sequencer.has_bundles()
+            && (torn || self.stages.is_level(&self.dataflow))
     }
 
     /// Sends the chunks that are due: one to each peer.

@@ -37,7 +37,7 @@ impl Dataflow {
         };
         let mut gathered = Gathered::default();
         if let Some(applying) = &self.applying {
-            // Their jobs begin with the state after the stage.
+            // Their jobs begin with the state after the last portion.
             gathered.stepped.backfills.clone_from(&applying.backfills);
             self.counts.beside_stages += 1;
         }
@@ -190,6 +190,7 @@ impl Dataflow {
                 }
             }
         }
+        self.queue_when_large(set, record);
         for bundle in set {
             self.apply_bundle(bundle, record, gathered)?;
             self.collected.merge(bundle.collected.clone());
@@ -382,7 +383,7 @@ impl Dataflow {
         let applying = self
             .applying
             .iter_mut()
-            .flat_map(super::stages::Applying::spillable);
+            .flat_map(super::portions::Applying::spillable);
         let mut rows: Vec<&mut dyn Spill> = views.chain(slots).chain(stages).chain(applying).collect();
         if area.budget() == 0 {
             let moved = rows.iter_mut().try_for_each(|rows| rows.spill_all(&*area));

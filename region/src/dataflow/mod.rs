@@ -17,6 +17,7 @@ mod collect;
 pub mod conflicts;
 mod cut;
 mod members;
+mod portions;
 mod relation;
 mod sources;
 mod stages;
@@ -88,8 +89,10 @@ pub struct Dataflow {
     pub(crate) source_logs: BTreeMap<ObjectId, SourceLog>,
     /// Per sender what it has sent of a range that is too large for one bundle.
     pub(crate) stages: BTreeMap<OriginId, Stage>,
-    /// A sealed stage that is not applied in full.
-    pub(crate) applying: Option<stages::Applying>,
+    /// What is not merged in full.
+    pub(crate) applying: Option<portions::Applying>,
+    /// Rows of bundles that are merged in one step.
+    apply_rows_max: usize,
     /// Commits that may come again.
     pub(crate) tokens: Tokens,
     pub(crate) reader: Arc<dyn SourceReader>,
@@ -109,7 +112,7 @@ pub struct Counts {
     pub chunks: u64,
     /// Stages applied.
     pub stages: u64,
-    /// Steps over own rows between portions of a stage.
+    /// Steps over own rows between portions of a stage, or of a large set of bundles.
     pub beside_stages: u64,
     /// Steps that applied more than one bundle together.
     pub joint_applications: u64,
@@ -166,6 +169,7 @@ impl Dataflow {
             source_logs: BTreeMap::new(),
             stages: BTreeMap::new(),
             applying: None,
+            apply_rows_max: config.apply_rows_max,
             tokens: Tokens::default(),
             reader: config.sources.clone(),
             workers: config.workers.clone(),

@@ -19,10 +19,14 @@ fn small(config: &mut RegionConfig) {
 
 /// `us` with many rows of both kinds, and `eu` that was cut off before they came.
 fn apart() -> Cluster {
+    apart_with(small)
+}
+
+fn apart_with(set: fn(&mut RegionConfig)) -> Cluster {
     let mut cluster = Cluster::new(&[]);
     for (name, peer) in [("us", "eu"), ("eu", "us")] {
         cluster.start(name, &[peer], Vec::new(), |config| {
-            small(config);
+            set(config);
             if name == "us" {
                 config.found = Some(tributary_region::Founding { cluster: [7; 16] });
             }
@@ -145,6 +149,23 @@ fn a_sender_that_restarts_begins_again_and_nothing_is_doubled() {
 #[test]
 fn commits_are_taken_while_a_stage_is_applied_but_not_over_what_it_brings() {
     let mut cluster = apart();
+    commit_while_merging(&mut cluster);
+    assert!(held(&cluster) > 10);
+}
+
+#[test]
+fn commits_are_taken_while_a_large_bundle_is_merged_but_not_over_what_it_brings() {
+    let mut cluster = apart_with(|config| config.apply_rows_max = 500);
+    commit_while_merging(&mut cluster);
+    assert_eq!(held(&cluster), 0, "it came as it was");
+    // The log says the same again.
+    let (view, log) = (cluster.view("eu", "m"), cluster.stop("eu"));
+    cluster.start("eu", &["us"], log, |_| {});
+    assert_eq!(cluster.view("eu", "m"), view);
+}
+
+/// Commits in `eu` while it takes in what it lacks, of which nothing is shown before it is whole.
+fn commit_while_merging(cluster: &mut Cluster) {
     cluster.mend("eu", "us");
     let before = cluster.view("eu", "m");
     let (mut applying, mut taken, mut refused) = (0, 0, 0);
@@ -164,7 +185,7 @@ fn commits_are_taken_while_a_stage_is_applied_but_not_over_what_it_brings() {
             .insert("eu", "t", &[(key, 1)])
             .expect("nothing stands against it");
         taken += 1;
-        // A key that the stage brings, and that is not there yet or is already.
+        // A key that is to come, and that is not there yet or is already.
         let id = cluster.table("eu", "g");
         match cluster.insert("eu", "g", &[(100 + MANY / 2, 5)]) {
             Err(Rejected::Conflict { table }) if table == id => refused += 1,
@@ -179,6 +200,36 @@ fn commits_are_taken_while_a_stage_is_applied_but_not_over_what_it_brings() {
         view.contains(&vec![10, 1 + taken]),
         "what was taken is in: {:?}",
         view.first()
+    );
+}
+
+#[test]
+fn own_commits_have_their_turn_between_bundles_that_came_together() {
+    let mut cluster = apart_with(|config| config.link.bundle_bytes_max = 1 << 20);
+    cluster.mend("eu", "us");
+    cluster.run(2_000);
+    cluster.slow_down("us", "eu", true);
+    for id in [10, 11, 12] {
+        cluster.insert("us", "g", &[(id, 1)]).expect("in");
+        cluster.run(200);
+    }
+    // They arrive one by one, and no Work is done in between.
+    let bundles = |cluster: &Cluster| cluster.dataflow("eu").counts().bundles;
+    let records = |cluster: &Cluster| {
+        let log = cluster.log("eu").iter();
+        let entries = log.filter_map(|record| Timed::decode(record.position, &record.payload).ok());
+        entries
+            .filter(|timed| matches!(timed.entry, Entry::Bundles(_)))
+            .count()
+    };
+    let before = (bundles(&cluster), records(&cluster));
+    cluster.slow_down("us", "eu", false);
+    cluster.run(200);
+    let after = (bundles(&cluster) - before.0, records(&cluster) - before.1);
+    assert_eq!(
+        after,
+        (3, 2),
+        "one at once, and the others as a set, after it was stepped"
     );
 }
 

@@ -1,6 +1,7 @@
 //! A backend for tests: one real region whose log and disk are memory, stepped on the caller's thread.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ struct Machine {
 /// The backend.
 pub(crate) struct MemoryBackend {
     machine: Mutex<Machine>,
+    /// Snapshots are not shown, as while a region takes in a lot.
+    holds_snapshots: AtomicBool,
     published: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -60,6 +63,7 @@ impl MemoryBackend {
         };
         let backend = Arc::new(Self {
             machine: Mutex::new(machine),
+            holds_snapshots: AtomicBool::new(false),
             published,
         });
         backend.settle(&mut backend.lock(), effects);
@@ -78,7 +82,9 @@ impl MemoryBackend {
                 match effect {
                     Effect::Append { record, .. } => appended = Some(record.position),
                     Effect::Reply { token, outcome } => drop(machine.replies.insert(token, outcome)),
-                    Effect::Publish(snapshot) => drop(self.published.send_replace(snapshot)),
+                    Effect::Publish(snapshot) if !self.holds_snapshots.load(Ordering::Acquire) => {
+                        drop(self.published.send_replace(snapshot))
+                    }
                     Effect::Stop { reason } => panic!("the region stopped: {reason}"),
                     _ => {}
                 }
@@ -92,6 +98,15 @@ impl MemoryBackend {
             } else {
                 return;
             }
+        }
+    }
+
+    /// Shows no more snapshots, or again the newest.
+    pub(crate) fn hold_snapshots(&self, holds: bool) {
+        let machine = self.lock();
+        self.holds_snapshots.store(holds, Ordering::Release);
+        if !holds {
+            self.published.send_replace(machine.region.snapshot());
         }
     }
 

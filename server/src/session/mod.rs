@@ -9,7 +9,8 @@
 //!
 //! All statements of a transaction read one snapshot with the transaction's own writes over it. A statement outside of
 //! a transaction is one by itself and runs again when its commit meets a conflict. A session never reads a snapshot
-//! older than its own last commit.
+//! older than its own last commit. What reads no rows, as an INSERT of values, does not wait for that snapshot: whether its
+//! keys are free is decided when it is committed, and only if they seem taken is it run again, at a snapshot that shows all.
 
 pub mod backend;
 #[cfg(test)]
@@ -87,6 +88,8 @@ pub struct Session {
     is_failed: bool,
     /// A snapshot at or after this position shows everything this session wrote.
     own_position: Position,
+    /// A snapshot at or after this position has the catalog that this session's own DDL made.
+    own_catalog: Position,
     notices: Vec<SqlError>,
     reported: Vec<&'static str>,
     /// What may interrupt a statement.
@@ -147,6 +150,7 @@ impl Session {
             transaction: None,
             is_failed: false,
             own_position: Position(0),
+            own_catalog: Position(0),
             notices: Vec::new(),
             reported: Vec::new(),
             interruption: Arc::default(),
@@ -286,6 +290,31 @@ impl Session {
             .wait_for(self.own_position, OWN_WRITES_TIMEOUT)
             .await
             .map_err(of_wait_error)
+    }
+
+    /// The newest snapshot there is, for what reads no rows. It may lack this session's last commits, not its DDL.
+    async fn newest_snapshot(&self) -> SqlResult<Arc<Snapshot>> {
+        let snapshot = self.backend.snapshot();
+        match snapshot.position >= self.own_catalog {
+            true => Ok(snapshot),
+            false => self.fresh_snapshot().await,
+        }
+    }
+
+    /// Whether a snapshot lacks something that this session wrote: then an error found in it is no answer.
+    fn lacks_own_writes(&self, snapshot: &Snapshot) -> bool {
+        snapshot.position < self.own_position
+    }
+
+    /// What a statement is planned by, when it is not run.
+    async fn planning_reader(&self) -> SqlResult<Reader> {
+        match &self.transaction {
+            Some(transaction) => Ok(self.reader_of(transaction)),
+            None => {
+                let snapshot = self.newest_snapshot().await?;
+                Ok(self.reader_of(&Transaction::new(snapshot, false)))
+            }
+        }
     }
 
     /// What a statement reads: the transaction's snapshot, or a fresh one.

@@ -194,7 +194,7 @@ impl Session {
     ) -> SqlResult<bool> {
         let catalog = match &self.transaction {
             Some(transaction) => Arc::clone(&transaction.snapshot.catalog),
-            None => Arc::clone(&self.fresh_snapshot().await?.catalog),
+            None => Arc::clone(&self.newest_snapshot().await?.catalog),
         };
         Ok(!self.is_failed && plain.bind(statement, types, &catalog).is_some())
     }

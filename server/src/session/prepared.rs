@@ -142,7 +142,7 @@ impl Session {
     /// Fills in the types of parameters that were not declared: from casts, from the columns they are assigned to, and
     /// from what they are compared with.
     async fn infer(&self, statement: &Statement, known: &mut [Option<SqlType>]) -> SqlResult<()> {
-        let reader = self.reader().await?;
+        let reader = self.planning_reader().await?;
         let mut learn = |number: usize, sql_type: SqlType| {
             if let Some(slot) = number.checked_sub(1).and_then(|index| known.get_mut(index)) {
                 slot.get_or_insert(sql_type);
@@ -256,7 +256,7 @@ impl Session {
         if conflicts::of(statement).is_some() {
             return Ok(None);
         }
-        let reader = self.reader().await?;
+        let reader = self.planning_reader().await?;
         let bound = bind_dml(statement, &reader.snapshot.catalog)?;
         let (table, returning) = match &bound {
             BoundDml::Insert(bound) => (bound.table, &bound.returning),

@@ -45,6 +45,11 @@ impl Recorded {
         Some((number, loser))
     }
 
+    /// Whether a conflict is recorded.
+    pub(in crate::dataflow) fn has(&self, conflict: &Conflict) -> bool {
+        self.losers.contains_key(&conflict.loser())
+    }
+
     /// The oldest of those before a place, if there are more than may be.
     fn oldest_before(&self, base: u64) -> Option<u64> {
         let is_full = self.places.len() as u64 > CONFLICTS_MAX;

@@ -4,6 +4,7 @@ mod client;
 mod conflicts;
 mod copying;
 mod extended;
+mod late_snapshots;
 mod lookups;
 mod pipelines;
 mod prompt;

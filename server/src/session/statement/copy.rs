@@ -14,7 +14,7 @@ pub(crate) async fn start(session: &mut Session, copy: &CopyStatement, text: &st
     let snapshot = match &session.transaction {
         Some(transaction) if transaction.is_read_only => return Err(read_only()),
         Some(transaction) => Arc::clone(&transaction.snapshot),
-        None => session.fresh_snapshot().await?,
+        None => session.newest_snapshot().await?,
     };
     let target = CopyTarget::bind(copy, text, &snapshot)?;
     // Before the client sends its data.

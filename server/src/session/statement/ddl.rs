@@ -32,6 +32,7 @@ pub(crate) async fn run(session: &mut Session, parsed: &Parsed) -> SqlResult<Out
         .await
         .map_err(|error| of_ddl_error(session, error))?;
     session.own_position = session.own_position.max(done.position);
+    session.own_catalog = session.own_catalog.max(done.position);
     for notice in done.notices {
         session.notice(SqlError::new("00000", notice));
     }

@@ -1,5 +1,8 @@
 //! INSERT, UPDATE, DELETE. Alone, the statement is a transaction that runs again when it meets a conflict.
 
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast;
 use tributary_planner::dml::{BoundDml, bind_dml};
 use tributary_planner::parse::{Parsed, Statement};
 use tributary_planner::residency::check_statement;
@@ -22,7 +25,7 @@ pub(crate) async fn run(session: &mut Session, parsed: &Parsed, scope: Scope) ->
     }
     let catalog = match &session.transaction {
         Some(transaction) => transaction.snapshot.catalog.clone(),
-        None => session.fresh_snapshot().await?.catalog.clone(),
+        None => session.newest_snapshot().await?.catalog.clone(),
     };
     if let Some(region) = other_region(parsed, &catalog, &session.backend.region_name())? {
         return forward::run(session, parsed, &region, scope).await;
@@ -60,6 +63,16 @@ pub(super) fn verb_of(statement: &Statement) -> &'static str {
         Statement::Delete(_) => "DELETE",
         _ => "INSERT 0",
     }
+}
+
+/// Whether a statement reads no rows to know what it writes: an INSERT of values. ON CONFLICT looks at the row that is there,
+/// and may find that there is nothing to write.
+fn reads_no_rows(statement: &Statement) -> bool {
+    let Statement::Insert(insert) = statement else {
+        return false;
+    };
+    let names_relation = |source| ast::visit_relations(source, |_| ControlFlow::Break(())).is_break();
+    insert.on.is_none() && !insert.source.as_ref().is_some_and(names_relation)
 }
 
 fn verb(bound: &BoundDml) -> &'static str {
@@ -106,8 +119,15 @@ pub(super) async fn alone(
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let mut transaction = Transaction::new(session.fresh_snapshot().await?, false);
+        let snapshot = match attempt == 1 && reads_no_rows(&parsed.statement) {
+            true => session.newest_snapshot().await?,
+            false => session.fresh_snapshot().await?,
+        };
+        let lacks_own_writes = session.lacks_own_writes(&snapshot);
+        let mut transaction = Transaction::new(snapshot, false);
         let (affected, changes, verb) = match changes_of(session, &transaction, parsed).await {
+            // A key that seems taken may be one that this session has deleted.
+            Err(_) if lacks_own_writes => continue,
             Err(error) if session.may_read_again(&error, attempt) => {
                 pause(attempt).await;
                 continue;

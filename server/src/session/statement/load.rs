@@ -1,5 +1,6 @@
 //! Rows that are there already: the data of a COPY, the parameters of prepared INSERTs. Alone they are a transaction
-//! that is tried again when it meets a conflict.
+//! that is tried again when it meets a conflict. It begins with the newest snapshot, whether or not that shows what the session
+//! wrote: keys are checked again when it is committed.
 
 use tributary_planner::catalog::Catalog;
 use tributary_region::{CommitToken, Committed};
@@ -36,8 +37,17 @@ pub(super) async fn alone<'a>(
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let mut transaction = Transaction::new(session.fresh_snapshot().await?, false);
-        insert(&mut transaction, &given)?;
+        let snapshot = match attempt {
+            1 => session.newest_snapshot().await?,
+            _ => session.fresh_snapshot().await?,
+        };
+        let lacks_own_writes = session.lacks_own_writes(&snapshot);
+        let mut transaction = Transaction::new(snapshot, false);
+        match insert(&mut transaction, &given) {
+            // A key that seems taken may be one that this session has deleted.
+            Err(_) if lacks_own_writes => continue,
+            inserted => inserted?,
+        }
         let mut writes = transaction.to_write_set();
         if writes.tables.is_empty() {
             return Ok(None);
