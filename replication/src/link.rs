@@ -411,19 +411,34 @@ impl Link {
     }
 
     /// How many base ticks lie between two cuts: a power of two, so that all links meet at the coarser ticks.
-    /// At least a round trip, and doubled for every bundle beyond one that waits for its acknowledgement and for every
-    /// third of the peer's capacity that is taken: what changes often is sent once.
+    ///
+    /// One, while the link has room: little is under way, or what is does not make the way longer. Then as many bundles as are
+    /// cut in a round trip wait for their acknowledgements. Otherwise at least a round trip, with one bundle that waits.
+    /// Doubled for every bundle beyond these, and for every third of the peer's capacity that is taken: what changes often is
+    /// sent once.
     pub fn tick_multiple(&self) -> u64 {
+        let tick_ms = self.config.tick_ms.max(1);
         let round_trip_ms = self.freshness.round_trip_ms().unwrap_or(0);
-        let base = round_trip_ms
-            .div_ceil(self.config.tick_ms.max(1))
-            .max(1)
-            .next_power_of_two();
-        let backlog = u32::try_from(self.outgoing.in_flight().saturating_sub(1)).unwrap_or(u32::MAX);
+        let (base, expected) = match self.has_room() {
+            true => {
+                // A little more than a round trip: an acknowledgement waits for the peer's disk.
+                let ticks = (round_trip_ms + round_trip_ms / 4) / tick_ms;
+                let ticks = usize::try_from(ticks).unwrap_or(usize::MAX);
+                (1, ticks.min(self.config.window_bundles_max / 2))
+            }
+            false => (round_trip_ms.div_ceil(tick_ms).max(1).next_power_of_two(), 0),
+        };
+        let backlog = self.outgoing.in_flight().saturating_sub(expected + 1);
+        let backlog = u32::try_from(backlog).unwrap_or(u32::MAX);
         let busy = u32::from(self.peer_pressure / PRESSURE_STEP);
         let multiple =
             base.saturating_mul(1u64.checked_shl(backlog.saturating_add(busy)).unwrap_or(u64::MAX));
         multiple.min(self.config.tick_multiple_max).max(1)
+    }
+
+    /// Whether more can be sent without waiting on the way.
+    fn has_room(&self) -> bool {
+        self.outgoing.in_flight_bytes() <= self.config.small_bytes_max || !self.freshness.is_slowed(self.config.tick_ms)
     }
 
     /// How long the oldest change of our own that the peer has not acknowledged has been waiting for it, in

@@ -313,7 +313,7 @@ impl Options {
                 backfill_rows_max: *rng.pick(&[3, 50, 16_384]),
                 sealed_records_max: *rng.pick(&[8, 4_096, 4_096]),
                 pending_keys_max: *rng.pick(&[4, 1_000_000, 1_000_000]),
-                window_bundles_max: *rng.pick(&[1, 8, 8]),
+                window_bundles_max: *rng.pick(&[1, 8, 32]),
                 bundle_bytes_max: *stages.pick(&[300, 1_000, 5_000, 32 << 20]),
                 chunk_bytes_max: *stages.pick(&[200, 1_000]),
                 window_chunks_max: *stages.pick(&[4, 16]),

@@ -14,6 +14,9 @@ pub struct LinkConfig {
     pub window_bundles_max: usize,
     /// Their bytes; at the maximum nothing is cut.
     pub window_bytes_max: usize,
+    /// While no more bytes than this are under way a bundle may be cut at every tick, however far the peer is: at 1 Mbit/s they
+    /// take an eighth of a second.
+    pub small_bytes_max: usize,
     /// Changed keys that are remembered; past it they are forgotten and the runs are read instead.
     pub pending_keys_max: usize,
     /// About the most bytes of remembered keys, as above.
@@ -53,8 +56,9 @@ impl Default for LinkConfig {
         Self {
             tick_ms: TICK_MS,
             tick_multiple_max: 64,
-            window_bundles_max: 8,
+            window_bundles_max: 32,
             window_bytes_max: MESSAGE_BYTES_MAX,
+            small_bytes_max: 16 << 10,
             pending_keys_max: 1_000_000,
             pending_bytes_max: 64 << 20,
             message_bytes_max: MESSAGE_BYTES_MAX,

@@ -16,6 +16,8 @@ const ANSWERS_MAX: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Freshness {
     round_trip_ms: Option<u64>,
+    /// The shortest round trip of the session: that of a way on which nothing waits.
+    least_round_trip_ms: Option<u64>,
     /// The newest of our own times that came back.
     echoed_ms: Option<u64>,
     as_of_ms: Option<u64>,
@@ -28,6 +30,7 @@ impl Freshness {
     /// A new session: nothing under way will be answered, but what is known stays known.
     pub(crate) fn restart(&mut self) {
         self.echoed_ms = None;
+        self.least_round_trip_ms = None;
         self.answers.clear();
         self.heard = None;
     }
@@ -38,6 +41,7 @@ impl Freshness {
         // A moving average with weight 1/4, as for TCP: quick to follow a change of route, deaf to one stall.
         let smoothed = self.round_trip_ms.map_or(sample, |old| (old * 3 + sample) / 4);
         self.round_trip_ms = Some(smoothed);
+        self.least_round_trip_ms = Some(self.least_round_trip_ms.map_or(sample, |least| least.min(sample)));
     }
 
     /// Takes in a heartbeat: the peer's own time and epoch, and perhaps an answer.
@@ -81,6 +85,13 @@ impl Freshness {
 
     pub(crate) fn round_trip_ms(&self) -> Option<u64> {
         self.round_trip_ms
+    }
+
+    /// Whether a round trip takes longer than it has to, by a fourth and by more than `slack_ms`: something waits on the way.
+    /// So it is before anything is known.
+    pub(crate) fn is_slowed(&self, slack_ms: u64) -> bool {
+        let known = self.round_trip_ms.zip(self.least_round_trip_ms);
+        known.is_none_or(|(now_ms, least_ms)| now_ms > least_ms + slack_ms.max(least_ms / 4))
     }
 
     pub(crate) fn echoed_ms(&self) -> Option<u64> {
@@ -158,6 +169,26 @@ mod tests {
         assert_eq!(freshness.round_trip_ms(), Some(20));
         freshness.covered(Epoch(1));
         assert_eq!(freshness.as_of_ms(), Some(100));
+    }
+
+    #[test]
+    fn a_way_is_slowed_when_round_trips_get_longer() {
+        let mut freshness = Freshness::default();
+        assert!(freshness.is_slowed(20), "nothing is known");
+        freshness.measured(1_000, 0, 1_160);
+        assert!(!freshness.is_slowed(20));
+        for _ in 0..8 {
+            freshness.measured(2_000, 0, 2_190);
+        }
+        assert!(!freshness.is_slowed(20), "within a fourth");
+        for _ in 0..8 {
+            freshness.measured(2_000, 0, 2_240);
+        }
+        assert!(freshness.is_slowed(20));
+        freshness.restart();
+        assert!(freshness.is_slowed(20), "another way, perhaps");
+        freshness.measured(3_000, 0, 3_240);
+        assert!(!freshness.is_slowed(20));
     }
 
     #[test]
