@@ -323,16 +323,11 @@ impl Links {
         self.chunks.get(peer)
     }
 
-    /// Whether a link can send chunks: not while it waits for what seals those before.
-    pub(crate) fn may_stage(&self, peer: &str) -> bool {
-        self.links.get(peer).is_some_and(Link::may_stage)
-    }
-
-    /// What a link asked for is not cut now: it asks again.
-    pub(crate) fn abandon(&mut self, peer: &str, request: CutRequest) {
-        if let Some(link) = self.links.get_mut(peer) {
-            link.cut_abandoned(request);
-        }
+    /// Whether what a link asked for, which is too large for one bundle, has to wait: it is asked for again then.
+    pub(crate) fn waits_for_seal(&mut self, peer: &str, request: &CutRequest) -> bool {
+        self.links
+            .get_mut(peer)
+            .is_none_or(|link| link.waits_for_seal(request))
     }
 
     /// What a link asked for is too large for one bundle: it goes in chunks, from here on.

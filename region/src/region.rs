@@ -167,7 +167,11 @@ impl Region {
 
     /// What happened so far.
     pub fn counts(&self) -> Counts {
-        self.dataflow.counts()
+        let chunks_dropped = self.stages.dropped();
+        Counts {
+            chunks_dropped,
+            ..self.dataflow.counts()
+        }
     }
 
     /// The state behind the snapshots, for tests and checks.
@@ -234,13 +238,12 @@ impl Region {
                 self.links.disconnected(&peer);
                 self.links.inbox().drop_peer(&peer);
                 self.outbound.forget_peer(&peer);
+                self.stages.forget_peer(&peer);
             }
             Input::Message { peer, message } => {
                 let view = view(&self.dataflow, &self.published.frontier, now_ms);
                 self.links.receive(&peer, message, &view, out);
-                for (peer, bytes) in self.links.take_arrived() {
-                    self.take_chunk(&peer, bytes, now_ms, out);
-                }
+                self.take_chunks(now_ms, out);
                 self.take_bundles(now_ms, out)?;
                 self.send_chunks(out);
             }
@@ -360,7 +363,8 @@ impl Region {
         self.poll_backfills(now_ms, out);
         self.join(now_ms, out);
         self.hold_snapshot();
-        // A bundle that waited for one that has just been sealed by an earlier call.
+        // What waited for what has just been merged.
+        self.take_chunks(now_ms, out);
         self.take_bundles(now_ms, out)?;
         self.cut_if_level(now_ms, out)
     }
@@ -439,8 +443,7 @@ impl Region {
             let encoded = bundle.map(|bundle| (bundle.encode(), bundle));
             let fits = |bytes: usize| bytes <= self.config.link.message_bytes_max;
             let Some((bytes, bundle)) = encoded.filter(|(bytes, _)| fits(bytes.len())) else {
-                if !self.links.may_stage(&peer) {
-                    self.links.abandon(&peer, request);
+                if self.links.waits_for_seal(&peer, &request) {
                     continue;
                 }
                 let chunks = self.dataflow.chunks(&request, tick, earlier)?;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use tributary_planner::catalog::{Backpressure, Catalog, CatalogChange, Standing, TableDef, TableLocality};
 use tributary_replication::{Bundle, Epoch, Frontier, Hlc, HlcClock};
 use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Record};
@@ -30,7 +31,7 @@ pub struct Sealed {
     pub chain: ChainHash,
     /// Its content.
     pub timed: Timed,
-    /// The decoded bundles of a `Bundles` entry, when they are at hand; a replay decodes them again.
+    /// The decoded bundles of a `Bundles` or `Chunk` entry, when they are at hand; a replay decodes them again.
     pub bundles: Vec<Bundle>,
     /// The rows of a `Source` entry, when they are at hand; a replay reads them again.
     pub rows: Vec<RecordBatch>,
@@ -488,6 +489,13 @@ impl Sequencer {
         for (origin, to) in &set.advances {
             self.frontier.advance(*origin, *to);
         }
+        record
+    }
+
+    /// Seals a chunk of a stage that was found to be the next one, and right.
+    pub fn chunk(&mut self, now_ms: u64, bytes: Bytes, decoded: Bundle) -> Record {
+        let (record, _) = self.seal(now_ms, Entry::Chunk(bytes));
+        self.sealed.back_mut().expect("sealed just now").bundles = vec![decoded];
         record
     }
 

@@ -1,7 +1,6 @@
 //! Chunks of stages on their way into the log, and out of it: the region's part beside the links.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use tributary_planner::catalog::Catalog;
@@ -9,7 +8,7 @@ use tributary_replication::{Bundle, Epoch, Frontier};
 use tributary_storage::{OriginId, Position};
 
 use crate::bundles;
-use crate::dataflow::{Dataflow, is_stage_over};
+use crate::dataflow::{Dataflow, StageHead, is_stage_over};
 use crate::effect::Effect;
 use crate::entry::Entry;
 use crate::region::{Region, append};
@@ -17,15 +16,12 @@ use crate::region::{Region, append};
 /// A stage that has not grown for so long is not waited for.
 const GROWS_MS: u64 = 2_000;
 
-/// Chunks that are sealed and may not be stepped yet.
-pub(crate) struct SealedStage {
-    id: u64,
-    chunks: u32,
-    bytes: u64,
-    catalog: Option<Arc<Catalog>>,
-    ranges: BTreeMap<OriginId, Epoch>,
-    /// Of the state at which its first chunk was read.
-    read_at: Frontier,
+/// Chunks that came and cannot be taken yet, of all peers; what is beyond comes again.
+const WAITING_CHUNKS_MAX: usize = 16;
+
+/// A stage with the chunks that are sealed and may not be stepped yet.
+struct Sealed {
+    head: StageHead,
     /// When its last chunk came.
     grown_ms: u64,
 }
@@ -33,8 +29,11 @@ pub(crate) struct SealedStage {
 /// The stages as of everything sealed, and how much of each is durable.
 #[derive(Default)]
 pub(crate) struct Stages {
-    sealed: BTreeMap<OriginId, SealedStage>,
+    sealed: BTreeMap<OriginId, Sealed>,
     durable: BTreeMap<OriginId, (u64, u32)>,
+    /// Chunks that wait, by the peer that sent them.
+    waiting: VecDeque<(String, Bytes)>,
+    dropped: u64,
 }
 
 /// A chunk that is sealed, to be acknowledged once it is durable.
@@ -55,17 +54,9 @@ impl Stages {
     pub(crate) fn of(dataflow: &Dataflow) -> Self {
         let mut stages = Self::default();
         for (sender, stage) in &dataflow.stages {
-            stages.durable.insert(*sender, (stage.id, stage.chunks));
-            let sealed = SealedStage {
-                id: stage.id,
-                chunks: stage.chunks,
-                bytes: stage.bytes,
-                catalog: stage.catalog.clone(),
-                ranges: stage.ranges.clone(),
-                read_at: stage.read_at.clone(),
-                grown_ms: 0,
-            };
-            stages.sealed.insert(*sender, sealed);
+            let head = stage.head.clone();
+            stages.durable.insert(*sender, (head.id, head.chunks));
+            stages.sealed.insert(*sender, Sealed { head, grown_ms: 0 });
         }
         stages
     }
@@ -82,13 +73,30 @@ impl Stages {
 
     /// Whether a stage with changes of this origin has grown lately: then nobody else needs to pass them on.
     pub(crate) fn covers(&self, origin: OriginId, now_ms: u64) -> bool {
-        let grows = |stage: &&SealedStage| now_ms.saturating_sub(stage.grown_ms) < GROWS_MS;
+        let grows = |stage: &&Sealed| now_ms.saturating_sub(stage.grown_ms) < GROWS_MS;
         let mut growing = self.sealed.values().filter(grows);
-        growing.any(|stage| stage.ranges.contains_key(&origin))
+        growing.any(|stage| stage.head.ranges.contains_key(&origin))
+    }
+
+    /// Chunks of peers that had no room to wait.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// The connection to a peer is gone: what waits of it comes again.
+    pub(crate) fn forget_peer(&mut self, peer: &str) {
+        self.waiting.retain(|(from, _)| from != peer);
+    }
+
+    fn wait(&mut self, peer: String, chunk: Bytes) {
+        match self.waiting.len() < WAITING_CHUNKS_MAX {
+            true => self.waiting.push_back((peer, chunk)),
+            false => self.dropped += 1,
+        }
     }
 
     fn bytes(&self) -> u64 {
-        self.sealed.values().map(|stage| stage.bytes).sum()
+        self.sealed.values().map(|stage| stage.head.bytes).sum()
     }
 
     fn durable_chunks(&self, sender: OriginId, stage: u64) -> u32 {
@@ -98,28 +106,38 @@ impl Stages {
 
     fn prune(&mut self, frontier: &Frontier, catalog: &Catalog) {
         self.sealed
-            .retain(|sender, stage| !is_stage_over(*sender, &stage.ranges, frontier, catalog));
+            .retain(|sender, stage| !is_stage_over(*sender, &stage.head.ranges, frontier, catalog));
         let sealed = &self.sealed;
         self.durable
-            .retain(|sender, (id, _)| sealed.get(sender).is_some_and(|stage| stage.id == *id));
+            .retain(|sender, (id, _)| sealed.get(sender).is_some_and(|stage| stage.head.id == *id));
     }
 
     /// Whether all chunks of a sender's stage are stepped.
     fn is_level(&self, dataflow: &Dataflow) -> bool {
         self.sealed.iter().all(|(sender, stage)| {
             let stepped = dataflow.stage(*sender);
-            stepped.is_some_and(|stepped| (stepped.id, stepped.chunks) == (stage.id, stage.chunks))
+            let place = |head: &StageHead| (head.id, head.chunks);
+            stepped.is_some_and(|stepped| place(&stepped.head) == place(&stage.head))
         })
     }
 }
 
 impl Region {
-    /// Seals a chunk that a peer sent, if it is the next of its stage, and answers what is held of it.
-    pub(crate) fn take_chunk(&mut self, peer: &str, bytes: Bytes, now_ms: u64, out: &mut Vec<Effect>) {
-        if self.dataflow.is_applying() || self.sequencer.is_crowded(&self.config) {
-            // It comes again.
-            return;
+    /// Takes the chunks that have come, unless something is being merged or too much waits: then they do, too.
+    pub(crate) fn take_chunks(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        for (peer, bytes) in self.links.take_arrived() {
+            self.stages.wait(peer, bytes);
         }
+        while !self.dataflow.is_applying()
+            && !self.sequencer.is_crowded(&self.config)
+            && let Some((peer, bytes)) = self.stages.waiting.pop_front()
+        {
+            self.take_chunk(&peer, bytes, now_ms, out);
+        }
+    }
+
+    /// Seals a chunk that a peer sent, if it is the next of its stage, and answers what is held of it.
+    fn take_chunk(&mut self, peer: &str, bytes: Bytes, now_ms: u64, out: &mut Vec<Effect>) {
         let bundle = match Bundle::decode(&bytes) {
             Ok(bundle) => bundle,
             Err(error) => return self.refuse_peer(peer, error.to_string(), out),
@@ -127,66 +145,57 @@ impl Region {
         let (sender, chunk) = (bundle.sender, bundle.chunk);
         self.stages
             .prune(self.sequencer.frontier(), self.sequencer.catalog());
-        let known = self
-            .stages
-            .sealed
-            .get(&sender)
-            .filter(|stage| stage.id == chunk.stage);
-        let next = known.map_or(0, |stage| stage.chunks);
+        let of_sender = self.stages.sealed.get(&sender).map(|stage| &stage.head);
+        let others = self.stages.bytes() - of_sender.map_or(0, |head| head.bytes);
+        let known = of_sender.filter(|head| head.id == chunk.stage).cloned();
+        let next = known.as_ref().map_or(0, |head| head.chunks);
         let torn = self.config.defects.replication.torn_stages;
         if chunk.number != next && !(torn && chunk.number > next) {
             let chunks = self.stages.durable_chunks(sender, chunk.stage);
             return self.links.staged(peer, chunk.stage, chunks, false, out);
         }
-        let catalog = known.and_then(|stage| stage.catalog.clone());
-        let held = known.map_or(0, |stage| stage.bytes);
-        let others = self.stages.bytes() - self.stages.sealed.get(&sender).map_or(0, |stage| stage.bytes);
-        if others + held + bytes.len() as u64 > self.config.link.stage_bytes_max {
-            let reason = format!(
-                "a stage that is beyond the {} bytes for all",
-                self.config.link.stage_bytes_max
-            );
-            out.push(Effect::Refused {
-                peer: peer.to_owned(),
-                reason,
-            });
-            self.unstage(sender, now_ms, out);
-            return self.links.staged(peer, chunk.stage, 0, true, out);
+        let mut head = known.unwrap_or_else(|| StageHead::before(&bundle));
+        if others + head.bytes + bytes.len() as u64 > self.config.link.stage_bytes_max {
+            return self.refuse_stage(peer, &bundle, now_ms, out);
         }
-        let catalog =
-            match bundles::validate_chunk(&bundle, catalog, self.sequencer.catalog(), &self.dataflow) {
-                Ok(catalog) => catalog,
-                Err(reason) => return self.refuse_peer(peer, reason, out),
-            };
-        let mut ranges = known.map_or(BTreeMap::new(), |stage| stage.ranges.clone());
-        ranges.extend(bundle.included.iter().map(|part| (part.origin, part.to)));
-        let read_at = known.map_or(&bundle.frontier, |stage| &stage.read_at).clone();
-        let sealed = SealedStage {
-            id: chunk.stage,
-            chunks: chunk.number + 1,
-            bytes: held + bytes.len() as u64,
-            catalog,
-            ranges,
-            read_at,
-            grown_ms: now_ms,
-        };
-        self.stages.sealed.insert(sender, sealed);
-        let (record, _) = self.sequencer.seal(now_ms, Entry::Chunk(bytes));
+        let catalog = head.catalog.take();
+        match bundles::validate_chunk(&bundle, catalog, self.sequencer.catalog(), &self.dataflow) {
+            Ok(catalog) => head.catalog = catalog,
+            Err(reason) => return self.refuse_peer(peer, reason, out),
+        }
+        head.grow(&bundle, bytes.len());
         let held = HeldStaged {
             peer: peer.to_owned(),
             sender,
-            stage: chunk.stage,
-            chunks: chunk.number + 1,
+            stage: head.id,
+            chunks: head.chunks,
         };
+        let grown_ms = now_ms;
+        self.stages.sealed.insert(sender, Sealed { head, grown_ms });
+        let record = self.sequencer.chunk(now_ms, bytes, bundle);
         self.outbound.staged(record.position, held);
         out.push(append(record));
+    }
+
+    /// There is no room for a chunk: its stage is dropped, and its sender told.
+    fn refuse_stage(&mut self, peer: &str, chunk: &Bundle, now_ms: u64, out: &mut Vec<Effect>) {
+        let reason = format!(
+            "a stage that is beyond the {} bytes for all",
+            self.config.link.stage_bytes_max
+        );
+        out.push(Effect::Refused {
+            peer: peer.to_owned(),
+            reason,
+        });
+        self.unstage(chunk.sender, now_ms, out);
+        self.links.staged(peer, chunk.chunk.stage, 0, true, out);
     }
 
     /// Whether the stage that a bundle seals is all here. If not, its sender is told what is.
     pub(crate) fn has_stage(&mut self, peer: &str, bundle: &Bundle, out: &mut Vec<Effect>) -> bool {
         let (sender, chunk) = (bundle.sender, bundle.chunk);
         let stage = self.stages.sealed.get(&sender);
-        let whole = stage.is_some_and(|stage| (stage.id, stage.chunks) == (chunk.stage, chunk.number));
+        let whole = stage.is_some_and(|stage| (stage.head.id, stage.head.chunks) == (chunk.stage, chunk.number));
         let whole = whole || self.config.defects.replication.torn_stages;
         if !whole {
             let chunks = self.stages.durable_chunks(sender, chunk.stage);
@@ -197,9 +206,9 @@ impl Region {
 
     /// The frontier of the oldest state of which a bundle, with the stage that it seals, brings something.
     pub(crate) fn read_at<'a>(&'a self, bundle: &'a Bundle) -> &'a Frontier {
-        let stage = self.stages.sealed.get(&bundle.sender);
-        let stage = stage.filter(|stage| bundle.chunk.is_sealing() && stage.id == bundle.chunk.stage);
-        stage.map_or(&bundle.frontier, |stage| &stage.read_at)
+        let head = self.stages.sealed.get(&bundle.sender).map(|stage| &stage.head);
+        let head = head.filter(|head| bundle.chunk.is_sealing() && head.id == bundle.chunk.stage);
+        head.map_or(&bundle.frontier, |head| &head.read_at)
     }
 
     /// Drops the stage that a bundle seals: its sender begins anew.

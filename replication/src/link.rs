@@ -168,7 +168,7 @@ pub struct Link {
     heard_ms: u64,
     spoke_ms: u64,
     rewound_ms: Option<u64>,
-    /// Without a connection since then.
+    /// When the last session ended: connections on which nobody greets do not count.
     gone_ms: u64,
     /// The peer had no room for a stage: none is begun before.
     full_until_ms: u64,
@@ -230,10 +230,12 @@ impl Link {
 
     /// There is no connection any more. What was in flight becomes pending again.
     pub fn disconnected(&mut self) {
+        if self.state == LinkState::Up {
+            self.gone_ms = self.now_ms;
+        }
         if self.state != LinkState::Stopped {
             self.state = LinkState::Disconnected;
         }
-        self.gone_ms = self.now_ms;
         self.peer_session = None;
         self.outgoing.stop();
         self.incoming.restart();
@@ -330,11 +332,6 @@ impl Link {
         }
     }
 
-    /// The bundle that was asked for cannot be made; its keys become pending again.
-    pub fn cut_abandoned(&mut self, request: CutRequest) {
-        self.outgoing.abandon(request.number);
-    }
-
     /// Our frontier moved: acknowledges what came from this peer.
     pub fn applied(&mut self, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
         self.now_ms = local.now_ms;
@@ -360,8 +357,10 @@ impl Link {
     /// Time has passed: heartbeats, repetitions, and giving up on a silent peer.
     pub fn poll(&mut self, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
         self.now_ms = local.now_ms;
-        if !matches!(self.state, LinkState::Greeting | LinkState::Up) {
+        if self.state != LinkState::Up {
             self.forget_stage_when_gone();
+        }
+        if !matches!(self.state, LinkState::Greeting | LinkState::Up) {
             return;
         }
         let silent_ms = local.now_ms.saturating_sub(self.heard_ms.max(self.connected_ms));

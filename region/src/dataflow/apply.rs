@@ -132,7 +132,10 @@ impl Dataflow {
                 self.apply_bundles(bundles, record, gathered)?;
             }
             Entry::Chunk(bytes) => {
-                self.apply_chunk(bytes)?;
+                match record.bundles.first() {
+                    Some(chunk) => self.apply_chunk(chunk, bytes.len())?,
+                    None => self.apply_chunk(&Bundle::decode(bytes)?, bytes.len())?,
+                }
                 self.counts.chunks += 1;
             }
             Entry::Unstage(sender) => drop(self.stages.remove(sender)),
@@ -211,7 +214,7 @@ impl Dataflow {
             let stages = &mut self.stages;
             stage = stages
                 .remove(&bundle.sender)
-                .filter(|stage| stage.id == bundle.chunk.stage);
+                .filter(|stage| stage.head.id == bundle.chunk.stage);
             self.counts.stages += u64::from(stage.is_some());
         }
         for part in &bundle.included {

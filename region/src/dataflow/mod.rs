@@ -38,7 +38,7 @@ use tributary_storage::{
 pub(crate) use apply::fragment_number;
 pub use relation::{Slots, Table};
 pub use stages::Stage;
-pub(crate) use stages::is_over as is_stage_over;
+pub(crate) use stages::{StageHead, is_over as is_stage_over};
 pub use views::ViewState;
 pub(crate) use views::step_global;
 
@@ -110,6 +110,8 @@ pub struct Counts {
     pub bundles: u64,
     /// Chunks of stages held.
     pub chunks: u64,
+    /// Chunks of peers that came while too many waited; they come again.
+    pub chunks_dropped: u64,
     /// Stages applied.
     pub stages: u64,
     /// Steps over own rows between portions of a stage, or of a large set of bundles.

@@ -29,6 +29,13 @@ const STAGES_BLOB: &str = "stages";
 
 /// What one sender has sent of a range so far.
 pub struct Stage {
+    pub(crate) head: StageHead,
+    pub(super) rows: BTreeMap<(SectionObject, OriginId), Staged>,
+}
+
+/// What is known of a stage beside its rows.
+#[derive(Clone)]
+pub(crate) struct StageHead {
     /// As the sender named it.
     pub(crate) id: u64,
     /// Chunks that are in it.
@@ -41,7 +48,28 @@ pub struct Stage {
     pub(crate) ranges: BTreeMap<OriginId, Epoch>,
     /// Of the state at which the first of them was read.
     pub(crate) read_at: Frontier,
-    pub(super) rows: BTreeMap<(SectionObject, OriginId), Staged>,
+}
+
+impl StageHead {
+    /// The stage that begins with a chunk, still without it.
+    pub(crate) fn before(first: &Bundle) -> Self {
+        Self {
+            id: first.chunk.stage,
+            chunks: 0,
+            bytes: 0,
+            catalog: None,
+            ranges: BTreeMap::new(),
+            read_at: first.frontier.clone(),
+        }
+    }
+
+    /// Another chunk is in it, of so many bytes.
+    pub(crate) fn grow(&mut self, chunk: &Bundle, bytes: usize) {
+        let parts = chunk.included.iter();
+        self.ranges.extend(parts.map(|part| (part.origin, part.to)));
+        self.chunks = chunk.chunk.number + 1;
+        self.bytes += bytes as u64;
+    }
 }
 
 /// Rows of one object and origin, as shipped.
@@ -68,18 +96,6 @@ impl Staged {
 }
 
 impl Stage {
-    fn new(id: u64, read_at: Frontier) -> Self {
-        Self {
-            id,
-            chunks: 0,
-            bytes: 0,
-            catalog: None,
-            ranges: BTreeMap::new(),
-            read_at,
-            rows: BTreeMap::new(),
-        }
-    }
-
     /// The rows of GLOBAL tables in it.
     pub(crate) fn table_rows(&self) -> impl Iterator<Item = (ObjectId, RecordBatch)> + '_ {
         self.rows.iter().flat_map(|((object, _), staged)| {
@@ -139,51 +155,42 @@ impl Dataflow {
 
     /// The bytes of all chunks that are held, encoded.
     pub fn staged_bytes(&self) -> u64 {
-        self.stages.values().map(|stage| stage.bytes).sum()
+        self.stages.values().map(|stage| stage.head.bytes).sum()
     }
 
-    /// Holds a chunk.
-    pub(super) fn apply_chunk(&mut self, bytes: &Bytes) -> Result<()> {
+    /// Holds a chunk, which came as so many bytes.
+    pub(super) fn apply_chunk(&mut self, chunk: &Bundle, bytes: usize) -> Result<()> {
         self.prune_stages();
-        let bundle = Bundle::decode(bytes)?;
-        let (sender, chunk) = (bundle.sender, bundle.chunk);
-        let is_other = self
-            .stages
-            .get(&sender)
-            .is_none_or(|stage| stage.id != chunk.stage);
-        if is_other {
-            self.stages
-                .insert(sender, Stage::new(chunk.stage, bundle.frontier.clone()));
+        let sender = chunk.sender;
+        let known = self.stages.get(&sender);
+        if known.is_none_or(|stage| stage.head.id != chunk.chunk.stage) {
+            let (head, rows) = (StageHead::before(chunk), BTreeMap::new());
+            self.stages.insert(sender, Stage { head, rows });
         }
         let stage = self.stages.get_mut(&sender).expect("just made sure of");
-        if chunk.number != stage.chunks && !self.defects.replication.torn_stages {
+        if chunk.chunk.number != stage.head.chunks && !self.defects.replication.torn_stages {
             return Err(RegionError::Invariant(format!(
                 "chunk {} of {sender} follows {}",
-                chunk.number, stage.chunks
+                chunk.chunk.number, stage.head.chunks
             )));
         }
-        for section in &bundle.sections {
+        for section in &chunk.sections {
             if section.object == SectionObject::Blob(CATALOG_BLOB.into()) {
                 let catalog = bundles::decode_catalog(&section.rows)?;
-                stage.catalog = (catalog.version > self.catalog.version).then(|| Arc::new(catalog));
+                stage.head.catalog = (catalog.version > self.catalog.version).then(|| Arc::new(catalog));
             }
         }
-        for section in bundle.sections {
-            let key = (section.object, section.origin);
-            let catalog = stage.catalog.as_ref().unwrap_or(&self.catalog);
-            let Some(schema) = shipped(&key.0, catalog) else {
+        for section in &chunk.sections {
+            let catalog = stage.head.catalog.as_ref().unwrap_or(&self.catalog);
+            let Some(schema) = shipped(&section.object, catalog) else {
                 continue;
             };
-            let staged = stage.rows.entry(key);
+            let staged = stage.rows.entry((section.object.clone(), section.origin));
             staged
                 .or_insert_with(|| Staged::new(RowStore::new(schema)))
                 .push(&section.rows);
         }
-        for part in &bundle.included {
-            stage.ranges.insert(part.origin, part.to);
-        }
-        stage.chunks = chunk.number + 1;
-        stage.bytes += bytes.len() as u64;
+        stage.head.grow(chunk, bytes);
         Ok(())
     }
 
@@ -191,7 +198,7 @@ impl Dataflow {
     pub(super) fn prune_stages(&mut self) {
         let (frontier, catalog) = (&self.frontier, &self.catalog);
         self.stages
-            .retain(|sender, stage| !is_over(*sender, &stage.ranges, frontier, catalog));
+            .retain(|sender, stage| !is_over(*sender, &stage.head.ranges, frontier, catalog));
     }
 
     /// The stages as a checkpoint holds them: a blob, and rows by name.
@@ -203,15 +210,17 @@ impl Dataflow {
                 rows.push((rows_name(*sender, number), staged.store.snapshot()));
                 (object.clone(), *origin, staged.starts.clone())
             });
+            let parts = parts.collect();
+            let head = stage.head.clone();
             saved.push(Saved {
                 sender: *sender,
-                id: stage.id,
-                chunks: stage.chunks,
-                bytes: stage.bytes,
-                catalog: stage.catalog.as_ref().map(|catalog| catalog.to_bytes()),
-                parts: parts.collect(),
-                ranges: stage.ranges.clone(),
-                read_at: stage.read_at.clone(),
+                id: head.id,
+                chunks: head.chunks,
+                bytes: head.bytes,
+                catalog: head.catalog.map(|catalog| catalog.to_bytes()),
+                parts,
+                ranges: head.ranges,
+                read_at: head.read_at,
             });
         }
         let blob = postcard::to_stdvec(&saved).expect("plain data serializes");
@@ -231,7 +240,7 @@ impl Dataflow {
         let saved: Vec<Saved> = postcard::from_bytes(blob).map_err(|error| unreadable(error.to_string()))?;
         for saved in saved {
             let catalog = saved.catalog.as_deref().map(Catalog::from_bytes).transpose();
-            let mut stage = Stage {
+            let head = StageHead {
                 id: saved.id,
                 chunks: saved.chunks,
                 bytes: saved.bytes,
@@ -240,19 +249,19 @@ impl Dataflow {
                     .map(Arc::new),
                 ranges: saved.ranges,
                 read_at: saved.read_at,
-                rows: BTreeMap::new(),
             };
+            let mut rows = BTreeMap::new();
             for (number, (object, origin, starts)) in saved.parts.into_iter().enumerate() {
-                let catalog = stage.catalog.as_ref().unwrap_or(&self.catalog);
+                let catalog = head.catalog.as_ref().unwrap_or(&self.catalog);
                 // What was dropped since will not be applied.
                 let Some(schema) = shipped(&object, catalog) else {
                     continue;
                 };
                 let store = loaded.rows(&rows_name(saved.sender, number), schema)?;
                 let store = store.ok_or_else(|| unreadable(format!("the rows of {object} are missing")))?;
-                stage.rows.insert((object, origin), Staged { store, starts });
+                rows.insert((object, origin), Staged { store, starts });
             }
-            self.stages.insert(saved.sender, stage);
+            self.stages.insert(saved.sender, Stage { head, rows });
         }
         Ok(())
     }

@@ -60,6 +60,7 @@ impl Region {
 
     fn publish(&mut self, mut snapshot: Snapshot, now_ms: u64, out: &mut Vec<Effect>) {
         snapshot.links = self.links.status();
+        snapshot.counts.chunks_dropped = self.stages.dropped();
         snapshot.settled = is_settled(&snapshot);
         snapshot.regions = regions(&snapshot, now_ms);
         self.status_ms = now_ms;

@@ -190,7 +190,7 @@ impl Outgoing {
         self.relays.clear();
         if let Some(staging) = &mut self.staging {
             staging.rewind(0);
-            staging.sealed = false;
+            staging.unseal();
         }
     }
 
@@ -203,13 +203,10 @@ impl Outgoing {
     }
 
     /// What was to be cut goes in chunks, as the stage of this name or as more of the one there is: all of `included`.
-    /// Returns the stage; `None` when the cut was asked for before a rewind or in another session.
+    /// Returns the stage; `None` when the cut was asked for before a rewind or in another session. See
+    /// [`Outgoing::waits_for_seal`].
     pub(crate) fn stage(&mut self, number: u64, included: &[Included], name: u64) -> Option<u64> {
-        if self.is_sealing() {
-            // What the sealing bundle brings is in no chunk: until it is known to be there, nothing can be added.
-            self.abandon(number);
-            return None;
-        }
+        assert!(!self.is_sealing(), "what the sealing bundle brings is in no chunk");
         let cut = self.outstanding.take_if(|cut| cut.number == number)?;
         let own = included.iter().find(|included| Some(included.origin) == self.own);
         if let Some(keys) = cut.keys
@@ -226,9 +223,20 @@ impl Outgoing {
         Some(stage)
     }
 
-    /// Whether the bundle that seals a stage is under way.
-    pub(crate) fn is_sealing(&self) -> bool {
-        self.staging.as_ref().is_some_and(|staging| staging.sealed)
+    /// What was to be cut is too large for one bundle. While the one that seals a stage is under way, nothing can be added to
+    /// the stage, since what the sealing bundle brings is in no chunk: true, and then the cut is given up and none is asked for
+    /// before the peer has the stage, or has lost it.
+    pub(crate) fn waits_for_seal(&mut self, number: u64) -> bool {
+        let waits = self.is_sealing();
+        if waits {
+            self.abandon(number);
+            self.staging.iter_mut().for_each(|staging| staging.is_followed = true);
+        }
+        waits
+    }
+
+    fn is_sealing(&self) -> bool {
+        self.staging.as_ref().is_some_and(|staging| staging.is_sealing)
     }
 
     /// The stage is of no use any more: what it held is sent anew.
@@ -397,7 +405,7 @@ impl Outgoing {
 
     /// Whether something of our own was sent beyond what is acknowledged.
     pub(crate) fn has_unacked(&self) -> bool {
-        let staged = self.staging.as_ref().is_some_and(|staging| !staging.sealed);
+        let staged = self.staging.as_ref().is_some_and(|staging| !staging.is_sealing);
         (self.sent > self.acked() && !staged) || !self.in_flight.is_empty()
     }
 
@@ -412,9 +420,7 @@ impl Outgoing {
             // What was sent before it is lost.
             self.drop_staging();
         }
-        if let Some(staging) = &mut self.staging {
-            staging.sealed = false;
-        }
+        self.staging.iter_mut().for_each(Staging::unseal);
         self.sent = self.sent_at_least();
         self.relay_from_peer();
     }
@@ -422,7 +428,10 @@ impl Outgoing {
     /// What to cut now, if there is anything to say.
     pub(crate) fn cut(&mut self, known: &Frontier, peer_origin: Option<OriginId>) -> Option<CutRequest> {
         let own = self.own?;
-        let staging = self.staging.as_ref().filter(|staging| !staging.sealed);
+        if self.staging.as_ref().is_some_and(|staging| staging.is_followed) {
+            return None;
+        }
+        let staging = self.staging.as_ref().filter(|staging| !staging.is_sealing);
         if staging.is_some_and(|staging| !staging.is_ready()) {
             return None;
         }
@@ -508,7 +517,7 @@ impl Outgoing {
             }
         }
         if let Some(staging) = self.staging.as_mut().filter(|_| cut.seals) {
-            staging.sealed = true;
+            staging.seal();
         }
         let keys = cut.keys.filter(|_| own.is_some());
         self.in_flight.push_back(InFlight {

@@ -8,7 +8,7 @@ use crate::link::session::RESEND_DOUBLINGS_MAX;
 use crate::link::{CutRequest, Link, LinkEffect, LinkState};
 
 impl Link {
-    /// What was asked for is too large for one message: all of `included` goes in chunks, and what changes meanwhile
+    /// What was asked for is too large for one message, and [`Link::waits_for_seal`] says no: all of `included` goes in chunks, and what changes meanwhile
     /// with the bundle that seals them. Returns the stage that the chunks belong to; `None` when the cut comes too late.
     pub fn stage(&mut self, request: &CutRequest, included: &[Included]) -> Option<u64> {
         let name = (self.now_ms << 16) | ((self.stages + 1) & 0xffff);
@@ -42,9 +42,10 @@ impl Link {
         }
     }
 
-    /// Whether a stage can be begun or gone on with.
-    pub fn may_stage(&self) -> bool {
-        !self.outgoing.is_sealing()
+    /// What was asked for is too large for one message. True while the bundle that seals the chunks before is under way: then
+    /// it is asked for again, once the peer has that.
+    pub fn waits_for_seal(&mut self, request: &CutRequest) -> bool {
+        self.outgoing.waits_for_seal(request.number)
     }
 
     /// What is under way in chunks will not be sent: it is asked for anew.
@@ -134,47 +135,95 @@ mod tests {
     use crate::changes::Changed;
     use crate::frontier::{Epoch, Frontier};
     use crate::link::outgoing::Outgoing;
+    use crate::link::{Link, LinkConfig, Local};
+
+    fn own() -> OriginId {
+        OriginId::first(RegionId(1))
+    }
+
+    fn upto(epoch: u64) -> Frontier {
+        Frontier::from_iter([(own(), Epoch(epoch))])
+    }
+
+    fn range(from: u64, to: u64) -> [Included; 1] {
+        [Included {
+            origin: own(),
+            from: Epoch(from),
+            to: Epoch(to),
+            chain: ChainHash([0; 16]),
+        }]
+    }
+
+    /// Begins a stage of what changed up to epoch 5.
+    fn begin_stage(outgoing: &mut Outgoing) {
+        outgoing.restart(Some(own()), Epoch(0), Frontier::new(), 0);
+        outgoing.changed(Epoch(5), &keys(), 0);
+        let cut = outgoing.cut(&upto(5), None).expect("there is something to say");
+        assert_eq!(outgoing.stage(cut.number, &range(0, 5), 7), Some(7));
+    }
+
+    fn keys() -> BTreeMap<SectionObject, Changed> {
+        let keys = Changed::Keys([b"key".to_vec()].into_iter().collect());
+        BTreeMap::from([(SectionObject::Rows(ObjectId(1)), keys)])
+    }
+
+    #[test]
+    fn a_half_sent_stage_is_let_go_whoever_dials_without_a_greeting() {
+        let config = LinkConfig::default();
+        let (keep_ms, timeout_ms) = (config.stage_keep_ms, config.timeout_ms);
+        let mut link = Link::new("eu".into(), config);
+        begin_stage(&mut link.outgoing);
+        let (frontier, members) = (upto(5), BTreeMap::new());
+        let mut out = Vec::new();
+        let mut now_ms = 1;
+        while now_ms <= keep_ms {
+            assert!(link.staging().is_some(), "let go after {now_ms} ms");
+            let local = Local {
+                identity: None,
+                name: "us",
+                frontier: &frontier,
+                chain_at: &|_, _| None,
+                members: &members,
+                now_ms,
+            };
+            link.connected(&local, &mut out);
+            link.poll(&local, &mut out);
+            now_ms += timeout_ms / 2;
+        }
+        let local = Local {
+            identity: None,
+            name: "us",
+            frontier: &frontier,
+            chain_at: &|_, _| None,
+            members: &members,
+            now_ms,
+        };
+        link.poll(&local, &mut out);
+        assert!(link.staging().is_none(), "held for ever");
+    }
 
     #[test]
     fn nothing_is_added_to_a_stage_while_its_seal_is_under_way() {
-        let own = OriginId::first(RegionId(1));
-        let upto = |epoch| Frontier::from_iter([(own, Epoch(epoch))]);
-        let range = |from, to| {
-            [Included {
-                origin: own,
-                from: Epoch(from),
-                to: Epoch(to),
-                chain: ChainHash([0; 16]),
-            }]
-        };
-        let keys: BTreeMap<_, _> = BTreeMap::from([(
-            SectionObject::Rows(ObjectId(1)),
-            Changed::Keys([b"key".to_vec()].into_iter().collect()),
-        )]);
         let mut outgoing = Outgoing::new(10, 10_000);
-        outgoing.restart(Some(own), Epoch(0), Frontier::new(), 0);
-        outgoing.changed(Epoch(5), &keys, 0);
-        let cut = outgoing.cut(&upto(5), None).expect("there is something to say");
-        assert_eq!(outgoing.stage(cut.number, &range(0, 5), 7), Some(7));
+        begin_stage(&mut outgoing);
         let staging = outgoing.staging_mut().expect("just begun");
         staging.sent(1);
         assert!(staging.learn(1, 2, 1));
         staging.whole = true;
-        outgoing.changed(Epoch(6), &keys, 0);
+        outgoing.changed(Epoch(6), &keys(), 0);
         let seal = outgoing.cut(&upto(6), None).expect("the seal");
         assert_eq!(seal.seal, Some((7, 1)));
         assert!(outgoing.made(seal.number, &range(0, 6), 10, 3));
         // What follows must not go in chunks of a stage that lacks what is in the seal.
-        outgoing.changed(Epoch(8), &keys, 0);
+        outgoing.changed(Epoch(8), &keys(), 0);
         let next = outgoing.cut(&upto(8), None).expect("an ordinary bundle");
         assert_eq!(next.seal, None);
-        assert_eq!(outgoing.stage(next.number, &range(6, 8), 8), None);
-        assert!(
-            !outgoing.is_cutting() && outgoing.keys_held() > 0,
-            "it is asked for again"
-        );
+        assert!(outgoing.waits_for_seal(next.number));
+        assert!(!outgoing.is_cutting() && outgoing.keys_held() > 0, "it is asked for again");
+        assert_eq!(outgoing.cut(&upto(8), None), None, "but not before the seal is there");
         outgoing.learn(upto(6));
         let next = outgoing.cut(&upto(8), None).expect("again");
+        assert!(!outgoing.waits_for_seal(next.number));
         assert_eq!(outgoing.stage(next.number, &range(6, 8), 8), Some(8));
     }
 }

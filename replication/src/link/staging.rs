@@ -31,7 +31,9 @@ pub(crate) struct Staging {
     /// Whether all of the range is in chunks.
     pub(crate) whole: bool,
     /// Whether the sealing chunk is under way.
-    pub(crate) sealed: bool,
+    pub(crate) is_sealing: bool,
+    /// Whether what follows is too large for one bundle, too: then nothing is cut before the peer has the sealing chunk.
+    pub(crate) is_followed: bool,
     /// When each chunk between `acked` and `next` was sent.
     sent_ms: VecDeque<u64>,
     rewound_ms: Option<u64>,
@@ -46,7 +48,8 @@ impl Staging {
             acked: 0,
             made: 0,
             whole: false,
-            sealed: false,
+            is_sealing: false,
+            is_followed: false,
             sent_ms: VecDeque::new(),
             rewound_ms: None,
         }
@@ -60,7 +63,18 @@ impl Staging {
                 None => self.ranges.push((part.origin, part.from, part.to)),
             }
         }
-        (self.whole, self.sealed) = (false, false);
+        self.whole = false;
+        self.unseal();
+    }
+
+    /// The sealing chunk is on its way.
+    pub(crate) fn seal(&mut self) {
+        self.is_sealing = true;
+    }
+
+    /// The sealing chunk is not under way any more: it is cut again.
+    pub(crate) fn unseal(&mut self) {
+        (self.is_sealing, self.is_followed) = (false, false);
     }
 
     /// Whether everything but the sealing chunk is at the peer.

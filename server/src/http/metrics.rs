@@ -155,6 +155,7 @@ pub(super) fn observe(snapshot: &Snapshot) {
     }
     let counts = &snapshot.counts;
     counter!("tributary_tombstones_dropped_total").absolute(counts.collected);
+    counter!("tributary_chunks_dropped_total").absolute(counts.chunks_dropped);
     counter!("tributary_conflicts_recorded_total").absolute(counts.conflicts_recorded);
     counter!("tributary_conflicts_overwritten_total").absolute(counts.conflicts_overwritten);
     for (id, view) in &snapshot.views {
