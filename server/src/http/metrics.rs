@@ -105,6 +105,10 @@ fn describe() {
         "tributary_tombstones_dropped_total",
         "Tombstones of rows and slots that were dropped since the process started"
     );
+    describe_counter!(
+        "tributary_chunks_dropped_total",
+        "Chunks of peers that came while too many waited; they come again"
+    );
     describe_gauge!(
         "tributary_conflicts",
         "Rows in tributary.conflicts, those that were recorded twice included"
