@@ -183,15 +183,15 @@ impl Region {
         match input {
             Input::Commits(submissions) => {
                 // Nothing can leave while a stage is applied: that is no peer's delay.
-                let slowest = self
-                    .links
-                    .slowest(now_ms)
-                    .filter(|_| !self.dataflow.is_applying());
+                let behind = match self.dataflow.is_applying() {
+                    true => Vec::new(),
+                    false => self.links.behind(now_ms),
+                };
                 let mut decided = Vec::new();
                 for group in commits::groups(submissions) {
                     decided.push(
                         self.sequencer
-                            .commit(now_ms, group, slowest, &self.config, &self.dataflow),
+                            .commit(now_ms, group, &behind, &self.config, &self.dataflow),
                     );
                 }
                 for decided in decided {

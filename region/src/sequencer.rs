@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use tributary_planner::catalog::{Backpressure, Catalog, CatalogChange, Standing, TableDef, TableLocality};
+use tributary_planner::catalog::{Catalog, CatalogChange, RegionOptions, Standing, TableDef, TableLocality};
 use tributary_replication::{Bundle, Epoch, Frontier, Hlc, HlcClock};
 use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Record};
 
@@ -154,13 +154,13 @@ impl Sequencer {
         self.disk_full
     }
 
-    /// Checks the transactions of a group, each by itself, and seals those that may be in as one record. `slowest` is the
-    /// connected region that is behind most, and by how many milliseconds.
+    /// Checks the transactions of a group, each by itself, and seals those that may be in as one record. `behind` are the
+    /// connected regions, and by how many milliseconds each is behind.
     pub fn commit(
         &mut self,
         now_ms: u64,
         group: Vec<Submission>,
-        slowest: Option<(&str, u64)>,
+        behind: &[(&str, u64)],
         config: &RegionConfig,
         dataflow: &Dataflow,
     ) -> Decided {
@@ -181,7 +181,7 @@ impl Sequencer {
             }
             let room = self
                 .admit(now_ms, &submission.writes, config, dataflow)
-                .and_then(|()| self.admit_lag(&submission.writes, slowest))
+                .and_then(|()| self.admit_lag(&submission.writes, behind))
                 .and_then(|()| self.admit_deletes(&submission.writes, &mut deletes, config, dataflow));
             match room {
                 Ok(()) => admitted.push(submission),
@@ -358,23 +358,25 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Whether the tables' options let something be written while a region is so far behind.
-    fn admit_lag(&self, writes: &WriteSet, slowest: Option<(&str, u64)>) -> Result<(), Rejected> {
-        let Some((peer, lag_ms)) = slowest else {
-            return Ok(());
-        };
-        for &table in writes.tables.keys() {
-            let options = self.catalog.options(table);
-            let Some(lag_max_ms) = options.lag_limit_ms().filter(|lag_max_ms| lag_ms > *lag_max_ms) else {
-                continue;
-            };
-            return Err(Rejected::Behind {
-                table,
-                peer: peer.to_owned(),
-                lag_ms,
-                lag_max_ms,
-                waits: options.backpressure == Backpressure::Block,
+    /// Whether the tables' and the regions' options let something be written while regions are so far behind.
+    fn admit_lag(&self, writes: &WriteSet, behind: &[(&str, u64)]) -> Result<(), Rejected> {
+        for &(peer, lag_ms) in behind {
+            let region = self.catalog.region_named(peer);
+            let region = region.map_or_else(RegionOptions::default, |region| {
+                self.catalog.region_options(region)
             });
+            for &table in writes.tables.keys() {
+                let limit = self.catalog.options(table).lag_limit(&region);
+                if let Some(limit) = limit.filter(|limit| lag_ms > limit.max_ms) {
+                    return Err(Rejected::Behind {
+                        table,
+                        peer: peer.to_owned(),
+                        lag_ms,
+                        lag_max_ms: limit.max_ms,
+                        waits: limit.waits,
+                    });
+                }
+            }
         }
         Ok(())
     }

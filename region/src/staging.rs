@@ -195,7 +195,8 @@ impl Region {
     pub(crate) fn has_stage(&mut self, peer: &str, bundle: &Bundle, out: &mut Vec<Effect>) -> bool {
         let (sender, chunk) = (bundle.sender, bundle.chunk);
         let stage = self.stages.sealed.get(&sender);
-        let whole = stage.is_some_and(|stage| (stage.head.id, stage.head.chunks) == (chunk.stage, chunk.number));
+        let whole =
+            stage.is_some_and(|stage| (stage.head.id, stage.head.chunks) == (chunk.stage, chunk.number));
         let whole = whole || self.config.defects.replication.torn_stages;
         if !whole {
             let chunks = self.stages.durable_chunks(sender, chunk.stage);

@@ -437,7 +437,8 @@ impl Link {
 
     /// Whether more can be sent without waiting on the way.
     fn has_room(&self) -> bool {
-        self.outgoing.in_flight_bytes() <= self.config.small_bytes_max || !self.freshness.is_slowed(self.config.tick_ms)
+        self.outgoing.in_flight_bytes() <= self.config.small_bytes_max
+            || !self.freshness.is_slowed(self.config.tick_ms)
     }
 
     /// How long the oldest change of our own that the peer has not acknowledged has been waiting for it, in

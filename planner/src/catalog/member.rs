@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tributary_storage::{OriginId, RegionId};
 
-use super::Catalog;
+use super::{Catalog, RegionOptions};
 
 /// A region that is, or was, a member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,8 @@ pub enum MemberChange {
         /// The incarnation that counts.
         incarnation: u32,
     },
+    /// A member's options from here on, all of them.
+    SetOptions(RegionOptions),
 }
 
 /// How far versions and ids jump when the primary itself lost its log: beyond whatever it had given out before.
@@ -124,6 +126,7 @@ impl Catalog {
                     region.address = Some(address.clone());
                 }
             }
+            MemberChange::SetOptions(options) => self.set_region_options(id, *options),
             MemberChange::MakePrimary => self.primary = Some(id),
             MemberChange::Drain(drains) => self.set_standing(
                 id,
@@ -132,7 +135,10 @@ impl Catalog {
                     false => Standing::Member,
                 },
             ),
-            MemberChange::Drop => self.set_standing(id, Standing::Dropped),
+            MemberChange::Drop => {
+                self.region_options.remove(&id);
+                self.set_standing(id, Standing::Dropped);
+            }
             MemberChange::Reincarnate { incarnation } => {
                 if let Some(region) = self.regions.get_mut(&id) {
                     region.incarnation = region.incarnation.max(*incarnation);

@@ -28,7 +28,7 @@ pub use object::{
     TableLocality, ViewColumn, ViewDef,
 };
 
-pub use options::{Backpressure, Residency, TableOptions};
+pub use options::{Backpressure, LagLimit, RegionOptions, Residency, TableOptions};
 pub use sink::{BLACKHOLE_CONNECTOR, SINK_INTERVAL_MS_DEFAULT, SINK_OP, SINK_POSITION};
 pub(crate) use source::source_time;
 pub use source::{FILE_CONNECTOR, REGION_PLACEHOLDER, SOURCE_TIME};
@@ -39,7 +39,7 @@ pub const ROW_ID: &str = "tributary_row_id";
 pub const RESERVED_PREFIX: &str = "tributary_";
 
 /// The bytes of [`Catalog::to_bytes`] start with this; the last byte is the format's number.
-const MAGIC: [u8; 4] = *b"TCT\x04";
+const MAGIC: [u8; 4] = *b"TCT\x05";
 
 /// Everything that exists in a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,8 @@ pub struct Catalog {
     pub truncated: BTreeMap<ObjectId, u64>,
     /// Per table what was set for it; see [`Catalog::options`].
     pub options: BTreeMap<ObjectId, TableOptions>,
+    /// Per region what was set for it; see [`Catalog::region_options`].
+    pub region_options: BTreeMap<RegionId, RegionOptions>,
 }
 
 /// One step of the catalog's history.
@@ -186,7 +188,7 @@ impl Catalog {
         postcard::to_extend(self, bytes).expect("a catalog holds nothing that postcard cannot")
     }
 
-    /// The inverse of [`Catalog::to_bytes`]; the two formats before this one are read too.
+    /// The inverse of [`Catalog::to_bytes`]; the three formats before this one are read too.
     ///
     /// # Errors
     /// `Internal` for bytes that are not a catalog.

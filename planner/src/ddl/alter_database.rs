@@ -6,8 +6,10 @@
 
 use tributary_storage::RegionId;
 
-use super::DdlPlan;
-use crate::catalog::{Catalog, CatalogChange, MemberChange, ObjectKind, Standing, TableLocality};
+use super::{DdlPlan, region_options};
+use crate::catalog::{
+    Catalog, CatalogChange, MemberChange, ObjectKind, RegionOptions, Standing, TableLocality,
+};
 use crate::error::{PlanError, PlanErrorKind};
 use crate::parse::{AlterDatabase, RegionAction};
 
@@ -28,6 +30,18 @@ pub(super) fn plan(alter: &AlterDatabase, catalog: &Catalog) -> Result<DdlPlan, 
         RegionAction::Drop { force } => drop(member(&alter.region, catalog)?, *force, catalog),
         RegionAction::Fence => fence(member(&alter.region, catalog)?, catalog),
         RegionAction::MakePrimary => make_primary(member(&alter.region, catalog)?, catalog),
+        RegionAction::Set(given) => {
+            let id = member(&alter.region, catalog)?;
+            let mut options = catalog.region_options(id);
+            region_options::set(&mut options, given)?;
+            Ok(with_options(id, options, catalog))
+        }
+        RegionAction::Reset(names) => {
+            let id = member(&alter.region, catalog)?;
+            let mut options = catalog.region_options(id);
+            region_options::reset(&mut options, names)?;
+            Ok(with_options(id, options, catalog))
+        }
     }
 }
 
@@ -164,6 +178,14 @@ fn make_primary(id: RegionId, catalog: &Catalog) -> Result<DdlPlan, PlanError> {
     Ok(changed(id, MemberChange::MakePrimary, notices))
 }
 
+fn with_options(id: RegionId, options: RegionOptions, catalog: &Catalog) -> DdlPlan {
+    let mut plan = changed(id, MemberChange::SetOptions(options), Vec::new());
+    if options == catalog.region_options(id) {
+        plan.changes.clear();
+    }
+    plan
+}
+
 fn refuse_primary(id: RegionId, what: &str, catalog: &Catalog) -> Result<(), PlanError> {
     if catalog.primary != Some(id) {
         return Ok(());
@@ -208,7 +230,7 @@ fn is_address(address: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::PlanSettings;
+    use crate::catalog::{Backpressure, PlanSettings, TableOptions};
     use crate::ddl::plan_ddl;
     use crate::parse::parse;
 
@@ -289,6 +311,62 @@ mod tests {
     }
 
     #[test]
+    fn options_of_a_region_go_before_those_of_tables() {
+        let mut catalog = cluster();
+        let eu = RegionId(2);
+        let blocks = TableOptions {
+            backpressure: Backpressure::Block,
+            lag_max_ms: Some(500),
+            ..TableOptions::default()
+        };
+        let limit = |catalog: &Catalog, table: TableOptions| {
+            let limit = table.lag_limit(&catalog.region_options(eu));
+            limit.map(|limit| (limit.max_ms, limit.waits))
+        };
+        assert_eq!(limit(&catalog, blocks), Some((500, true)));
+        for (sql, of_blocking, of_any) in [
+            ("SET (lag_max = '2s')", Some((2_000, true)), None),
+            (
+                "SET (backpressure = 'shed')",
+                Some((2_000, false)),
+                Some((2_000, false)),
+            ),
+            ("RESET (lag_max)", Some((500, false)), Some((10_000, false))),
+            ("SET (backpressure = 'coalesce')", None, None),
+            ("RESET (backpressure, lag_max)", Some((500, true)), None),
+        ] {
+            run(
+                &mut catalog,
+                &format!("ALTER DATABASE tributary ALTER REGION eu {sql}"),
+            )
+            .expect(sql);
+            assert_eq!(limit(&catalog, blocks), of_blocking, "{sql}");
+            assert_eq!(limit(&catalog, TableOptions::default()), of_any, "{sql}");
+            assert_eq!(
+                Catalog::from_bytes(&catalog.to_bytes()).as_ref(),
+                Ok(&catalog),
+                "{sql}"
+            );
+        }
+        assert!(catalog.region_options.is_empty());
+        let version = catalog.version;
+        run(
+            &mut catalog,
+            "ALTER DATABASE tributary ALTER REGION eu RESET (lag_max)",
+        )
+        .expect("nothing to do");
+        assert_eq!(catalog.version, version);
+        // They go with the region.
+        run(
+            &mut catalog,
+            "ALTER DATABASE tributary ALTER REGION eu SET (lag_max = '1s')",
+        )
+        .expect("set");
+        run(&mut catalog, "ALTER DATABASE tributary DROP REGION eu FORCE").expect("dropped");
+        assert!(catalog.region_options.is_empty());
+    }
+
+    #[test]
     fn wrong_names_are_told() {
         let mut catalog = cluster();
         for (sql, kind) in [
@@ -325,6 +403,19 @@ mod tests {
                 PlanErrorKind::UndefinedObject,
             ),
             ("ALTER DATABASE tributary RENAME TO x", PlanErrorKind::Syntax),
+            ("ALTER DATABASE tributary ALTER REGION eu", PlanErrorKind::Syntax),
+            (
+                "ALTER DATABASE tributary ALTER REGION ap RESET (lag_max)",
+                PlanErrorKind::UndefinedObject,
+            ),
+            (
+                "ALTER DATABASE tributary ALTER REGION eu SET (lag_max = 'soon')",
+                PlanErrorKind::InvalidParameter,
+            ),
+            (
+                "ALTER DATABASE tributary ALTER REGION eu SET (residency = 'enforced')",
+                PlanErrorKind::InvalidParameter,
+            ),
         ] {
             assert_eq!(run(&mut catalog, sql), Err(kind), "{sql}");
         }

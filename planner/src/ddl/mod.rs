@@ -17,6 +17,7 @@ mod create_table;
 mod create_view;
 mod default;
 mod drop;
+mod region_options;
 mod table_options;
 mod truncate;
 

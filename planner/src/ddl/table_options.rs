@@ -64,14 +64,13 @@ fn set_one(options: &mut TableOptions, name: &str, value: &str) -> Result<(), Pl
         "min_group_size" => options.min_group_size = Some(count(name, value)?),
         "tombstones_max" => options.tombstones_max = Some(count(name, value)?),
         "backpressure" => {
-            options.backpressure = match value.to_lowercase().as_str() {
-                "coalesce" => Backpressure::Coalesce,
-                "block" => Backpressure::Block,
-                "shed" => Backpressure::Shed,
-                _ => return Err(invalid(name, value, "'coalesce', 'block' or 'shed'")),
-            }
+            let wanted = || invalid(name, value, "'coalesce', 'block' or 'shed'");
+            options.backpressure = backpressure(value).ok_or_else(wanted)?;
         }
-        "lag_max" => options.lag_max_ms = Some(duration_ms(name, value)?),
+        "lag_max" => {
+            let wanted = || invalid(name, value, DURATION);
+            options.lag_max_ms = Some(duration_ms(value).ok_or_else(wanted)?);
+        }
         _ => return Err(unknown(name)),
     }
     Ok(())
@@ -86,20 +85,32 @@ fn count(name: &str, value: &str) -> Result<u64, PlanError> {
     number.ok_or_else(|| invalid(name, value, "a whole number from 1"))
 }
 
+/// What `backpressure` may be.
+pub(super) fn backpressure(value: &str) -> Option<Backpressure> {
+    match value.to_lowercase().as_str() {
+        "coalesce" => Some(Backpressure::Coalesce),
+        "block" => Some(Backpressure::Block),
+        "shed" => Some(Backpressure::Shed),
+        _ => None,
+    }
+}
+
+/// What `lag_max` has to be.
+pub(super) const DURATION: &str = "a time of at least a millisecond, such as '10s'";
+
 /// A text like '10s' or '1 minute 30 seconds' in milliseconds, of at least one and without months.
-fn duration_ms(name: &str, value: &str) -> Result<u64, PlanError> {
-    let wanted = || invalid(name, value, "a time of at least a millisecond, such as '10s'");
-    let parsed = SqlType::Interval.literal(value, "UTC").map_err(|_| wanted())?;
+pub(super) fn duration_ms(value: &str) -> Option<u64> {
+    let parsed = SqlType::Interval.literal(value, "UTC").ok()?;
     let Some(LiteralValue::Interval {
         months: 0,
         days,
         nanoseconds,
     }) = parsed.value
     else {
-        return Err(wanted());
+        return None;
     };
     let ms = i64::from(days) * 86_400_000 + nanoseconds / 1_000_000;
-    u64::try_from(ms).ok().filter(|ms| *ms > 0).ok_or_else(wanted)
+    u64::try_from(ms).ok().filter(|ms| *ms > 0)
 }
 
 fn invalid(name: &str, value: &str, wanted: &str) -> PlanError {

@@ -1,5 +1,8 @@
-//! ALTER DATABASE name {ADD | DROP | FENCE | SET PRIMARY} REGION "r": the members of the cluster.
+//! ALTER DATABASE name {ADD | DROP | FENCE | SET PRIMARY | ALTER} REGION "r": the members of the cluster.
 
+use std::collections::BTreeMap;
+
+use super::create_source::option_list;
 use super::statement::Statement;
 use super::tokens::Tokens;
 use crate::error::{PlanError, PlanErrorKind};
@@ -32,6 +35,10 @@ pub enum RegionAction {
     Fence,
     /// It serializes DDL from here on.
     MakePrimary,
+    /// Its options get values; by lower-case name, values as text.
+    Set(BTreeMap<String, String>),
+    /// Its options get their defaults back.
+    Reset(Vec<String>),
 }
 
 impl AlterDatabase {
@@ -42,6 +49,9 @@ impl AlterDatabase {
 pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     tokens.expect(&["ALTER", "DATABASE"])?;
     let database = super::fold(&tokens.identifier()?);
+    if tokens.take(&["ALTER", "REGION"]) {
+        return alter_region(tokens, database);
+    }
     let mut action = if tokens.take(&["ADD", "REGION"]) {
         RegionAction::Add { address: None }
     } else if tokens.take(&["DROP", "REGION"]) {
@@ -51,7 +61,9 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     } else if tokens.take(&["SET", "PRIMARY", "REGION"]) || tokens.take(&["PRIMARY", "REGION"]) {
         RegionAction::MakePrimary
     } else {
-        return Err(tokens.unexpected("ADD REGION, DROP REGION, FENCE REGION or SET PRIMARY REGION"));
+        return Err(
+            tokens.unexpected("ADD REGION, DROP REGION, FENCE REGION, ALTER REGION or SET PRIMARY REGION")
+        );
     };
     let region = super::fold(&tokens.identifier()?);
     match &mut action {
@@ -70,6 +82,23 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
         RegionAction::Drop { force } => *force = tokens.take(&["FORCE"]),
         _ => {}
     }
+    tokens.end()?;
+    Ok(Statement::AlterDatabase(AlterDatabase {
+        database,
+        region,
+        action,
+    }))
+}
+
+fn alter_region(mut tokens: Tokens<'_>, database: String) -> Result<Statement, PlanError> {
+    let region = super::fold(&tokens.identifier()?);
+    let action = if tokens.take(&["SET"]) {
+        RegionAction::Set(option_list(&mut tokens)?)
+    } else if tokens.take(&["RESET"]) {
+        RegionAction::Reset(tokens.name_list()?)
+    } else {
+        return Err(tokens.unexpected("SET (option = value) or RESET (option)"));
+    };
     tokens.end()?;
     Ok(Statement::AlterDatabase(AlterDatabase {
         database,

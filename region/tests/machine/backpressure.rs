@@ -2,7 +2,7 @@
 
 use tributary_region::Rejected;
 
-use super::members::Cluster;
+use super::members::{Cluster, TICK_MS};
 
 #[test]
 fn a_table_is_written_only_while_connected_regions_are_near_enough() {
@@ -93,4 +93,114 @@ fn a_table_is_written_only_while_connected_regions_are_near_enough() {
     cluster
         .insert("us", "shed", &[(8, 1)])
         .expect("it does not ask any more");
+}
+
+#[test]
+fn what_is_set_for_a_region_goes_before_what_tables_say() {
+    let mut cluster = Cluster::new(&["us", "eu", "ap"]);
+    let create = "CREATE TABLE shed (id INT PRIMARY KEY, v INT) LOCALITY GLOBAL WITH (backpressure = 'shed', lag_max = '300ms')";
+    cluster.ddl("us", create).expect("made");
+    cluster
+        .ddl(
+            "us",
+            "CREATE TABLE free (id INT PRIMARY KEY, v INT) LOCALITY GLOBAL",
+        )
+        .expect("made");
+    cluster.run(400);
+    let set = |cluster: &mut Cluster, what: &str| {
+        let sql = format!("ALTER DATABASE tributary ALTER REGION ap {what}");
+        cluster.ddl("us", &sql).expect("set");
+    };
+    let who = |outcome: Result<_, Rejected>| match outcome {
+        Err(Rejected::Behind {
+            peer,
+            lag_max_ms,
+            waits,
+            ..
+        }) => Some((peer, lag_max_ms, waits)),
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => None,
+    };
+    let ap = |lag_max_ms, waits| Some(("ap".to_owned(), lag_max_ms, waits));
+    cluster.slow_down("us", "ap", true);
+    cluster.insert("us", "shed", &[(1, 1)]).expect("ap is near");
+    cluster.run(600);
+    assert_eq!(who(cluster.insert("us", "shed", &[(2, 1)])), ap(300, false));
+    set(&mut cluster, "SET (backpressure = 'coalesce')");
+    assert_eq!(who(cluster.insert("us", "shed", &[(2, 1)])), None);
+    // Another one that is behind still counts, though it is less so.
+    cluster.slow_down("us", "eu", true);
+    cluster.insert("us", "shed", &[(3, 1)]).expect("eu is near");
+    cluster.run(600);
+    let eu = Some(("eu".to_owned(), 300, false));
+    assert_eq!(who(cluster.insert("us", "shed", &[(4, 1)])), eu);
+    cluster.slow_down("us", "eu", false);
+    cluster.run(600);
+    assert_eq!(who(cluster.insert("us", "shed", &[(4, 1)])), None);
+    set(&mut cluster, "SET (backpressure = 'block', lag_max = '1s')");
+    assert_eq!(
+        who(cluster.insert("us", "free", &[(1, 1)])),
+        ap(1_000, true),
+        "of all tables"
+    );
+    set(&mut cluster, "RESET (backpressure)");
+    assert_eq!(who(cluster.insert("us", "free", &[(1, 1)])), None);
+    assert_eq!(
+        who(cluster.insert("us", "shed", &[(5, 1)])),
+        ap(1_000, false),
+        "of the table, after its time"
+    );
+    // It is the same in every region, and after a restart.
+    assert!(cluster.snapshot("eu").catalog.region_options == cluster.snapshot("us").catalog.region_options);
+    let log = cluster.stop("us");
+    cluster.start("us", &["eu", "ap"], log, |_| {});
+    assert_eq!(cluster.snapshot("us").catalog.region_options.len(), 1);
+    set(&mut cluster, "RESET (lag_max)");
+    assert!(cluster.snapshot("us").catalog.region_options.is_empty());
+}
+
+#[test]
+fn fifty_writers_wait_and_all_get_in_when_the_region_is_near_again() {
+    const WRITERS: i32 = 50;
+    let mut cluster = Cluster::new(&["us", "eu"]);
+    let create = "CREATE TABLE block (id INT PRIMARY KEY, v INT) LOCALITY GLOBAL WITH (backpressure = 'block', lag_max = '300ms')";
+    cluster.ddl("us", create).expect("made");
+    cluster.run(400);
+    cluster.slow_down("us", "eu", true);
+    cluster.insert("us", "block", &[(0, 0)]).expect("eu is near");
+    cluster.run(600);
+    // Each asks again and again, as sessions do, with a row of its own.
+    let mut waiting: Vec<i32> = (1..=WRITERS).collect();
+    for _ in 0..20 {
+        let outcomes = cluster.insert_together("us", "block", &waiting);
+        for outcome in outcomes {
+            assert!(
+                matches!(outcome, Err(Rejected::Behind { waits: true, .. })),
+                "{outcome:?}"
+            );
+        }
+    }
+    assert_eq!(
+        cluster.snapshot("us").tables[&cluster.table("us", "block")]
+            .rows
+            .row_count(),
+        1
+    );
+    cluster.slow_down("us", "eu", false);
+    let mut rounds = 0;
+    while !waiting.is_empty() {
+        rounds += 1;
+        assert!(rounds < 100, "{} writers starve", waiting.len());
+        let outcomes = cluster.insert_together("us", "block", &waiting);
+        let mut outcomes = outcomes.into_iter();
+        waiting.retain(|_| outcomes.next().is_some_and(|outcome| outcome.is_err()));
+        cluster.run(TICK_MS);
+    }
+    cluster.run(600);
+    for name in ["us", "eu"] {
+        let rows = cluster.snapshot(name).tables[&cluster.table(name, "block")]
+            .rows
+            .row_count();
+        assert_eq!(rows, 1 + WRITERS as usize, "{name}: each once");
+    }
 }

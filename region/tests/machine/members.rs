@@ -299,6 +299,44 @@ impl Cluster {
         self.nodes[at].region.dataflow()
     }
 
+    /// Has several writers insert a row each, at once; what became of each.
+    pub(super) fn insert_together(
+        &mut self,
+        at: &str,
+        table: &str,
+        keys: &[i32],
+    ) -> Vec<Result<Position, Rejected>> {
+        let (id, snapshot) = (self.table(at, table), self.snapshot(at));
+        let schema = snapshot.catalog.table(id).expect("a table").schema();
+        let first = self.tokens + 1;
+        let submission = |(number, key): (usize, &i32)| {
+            let column: Arc<Int32Array> = Arc::new(vec![*key].into());
+            let rows =
+                RecordBatch::try_new(schema.clone(), vec![column.clone(), column]).expect("two columns");
+            let deleted = BooleanArray::from(vec![false]);
+            let change = TableChange {
+                writes: TableWrites { rows, deleted },
+                expected: vec![None],
+            };
+            let writes = WriteSet {
+                tables: BTreeMap::from([(id, change)]),
+                source: None,
+                token: None,
+                catalog_version: snapshot.catalog.version,
+            };
+            let token = first + number as u64;
+            Submission { token, writes }
+        };
+        let submissions: Vec<Submission> = keys.iter().enumerate().map(submission).collect();
+        self.tokens += keys.len() as u64;
+        self.step(at, Input::Commits(submissions));
+        self.run(TICK_MS);
+        let outcomes = &self.nodes[at].outcomes;
+        (first..first + keys.len() as u64)
+            .map(|token| outcomes[&token].clone())
+            .collect()
+    }
+
     /// Writes rows over what is there, or deletes them.
     fn write(
         &mut self,

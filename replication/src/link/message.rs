@@ -17,7 +17,7 @@ use crate::frontier::{ClusterId, Epoch, Frontier};
 use crate::hlc::Tick;
 
 /// The version of the link protocol spoken here.
-pub const LINK_FORMAT: u16 = 3;
+pub const LINK_FORMAT: u16 = 4;
 
 /// The most bytes of a message that is not a bundle.
 pub const CONTROL_BYTES_MAX: usize = 1 << 20;

@@ -206,7 +206,10 @@ impl Outgoing {
     /// Returns the stage; `None` when the cut was asked for before a rewind or in another session. See
     /// [`Outgoing::waits_for_seal`].
     pub(crate) fn stage(&mut self, number: u64, included: &[Included], name: u64) -> Option<u64> {
-        assert!(!self.is_sealing(), "what the sealing bundle brings is in no chunk");
+        assert!(
+            !self.is_sealing(),
+            "what the sealing bundle brings is in no chunk"
+        );
         let cut = self.outstanding.take_if(|cut| cut.number == number)?;
         let own = included.iter().find(|included| Some(included.origin) == self.own);
         if let Some(keys) = cut.keys
@@ -230,7 +233,9 @@ impl Outgoing {
         let waits = self.is_sealing();
         if waits {
             self.abandon(number);
-            self.staging.iter_mut().for_each(|staging| staging.is_followed = true);
+            self.staging
+                .iter_mut()
+                .for_each(|staging| staging.is_followed = true);
         }
         waits
     }

@@ -219,8 +219,15 @@ mod tests {
         let next = outgoing.cut(&upto(8), None).expect("an ordinary bundle");
         assert_eq!(next.seal, None);
         assert!(outgoing.waits_for_seal(next.number));
-        assert!(!outgoing.is_cutting() && outgoing.keys_held() > 0, "it is asked for again");
-        assert_eq!(outgoing.cut(&upto(8), None), None, "but not before the seal is there");
+        assert!(
+            !outgoing.is_cutting() && outgoing.keys_held() > 0,
+            "it is asked for again"
+        );
+        assert_eq!(
+            outgoing.cut(&upto(8), None),
+            None,
+            "but not before the seal is there"
+        );
         outgoing.learn(upto(6));
         let next = outgoing.cut(&upto(8), None).expect("again");
         assert!(!outgoing.waits_for_seal(next.number));

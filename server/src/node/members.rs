@@ -46,7 +46,10 @@ impl Node {
                 Ok(made)
             }
             RegionAction::MakePrimary => self.hand_over(alter, sql, settings).await,
-            RegionAction::Add { .. } | RegionAction::Fence => self.make(sql, settings).await,
+            RegionAction::Add { .. }
+            | RegionAction::Fence
+            | RegionAction::Set(_)
+            | RegionAction::Reset(_) => self.make(sql, settings).await,
         }
     }
 

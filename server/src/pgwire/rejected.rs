@@ -79,7 +79,7 @@ pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
                 name(*table)
             ),
         )
-        .hint("try again later; with backpressure = 'block' a statement waits, with 'coalesce' it does not ask"),
+        .hint("try again later; with backpressure = 'block' a statement waits, with 'coalesce' it does not ask; both can be set for the table or for the region"),
         Rejected::OtherRegion(id) => {
             SqlError::unsupported(format!("rows of \"{}\" are written in another region", name(*id)))
                 .hint("connect to the table's region")

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tributary_planner::catalog::Backpressure;
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 
 use super::Session;
@@ -86,7 +85,7 @@ impl Session {
     pub(super) async fn submit(&self, writes: WriteSet) -> Result<Committed, Rejected> {
         let catalog = Arc::clone(&self.backend.snapshot().catalog);
         let mut tables = writes.tables.keys();
-        if !tables.any(|table| catalog.options(*table).backpressure == Backpressure::Block) {
+        if !tables.any(|table| catalog.may_wait(*table)) {
             return self.uninterrupted(self.backend.commit(writes)).await;
         }
         let started = Instant::now();

@@ -115,6 +115,15 @@ fn text(value: impl ToString) -> Option<String> {
     Some(value.to_string())
 }
 
+/// What was set, as `SET (…)` takes it.
+fn options(settings: &[(&str, String)]) -> Option<String> {
+    let set: Vec<String> = settings
+        .iter()
+        .map(|(name, value)| format!("{name} = '{value}'"))
+        .collect();
+    (!set.is_empty()).then(|| set.join(", "))
+}
+
 /// A moment in milliseconds since 1970 as text.
 fn moment(ms: u64) -> Option<String> {
     let mut out = String::new();

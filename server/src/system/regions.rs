@@ -4,7 +4,7 @@ use tributary_planner::catalog::Standing;
 use tributary_planner::types::SqlType;
 use tributary_storage::RegionId;
 
-use super::{Facts, Row, SystemTable, text};
+use super::{Facts, Row, SystemTable, options, text};
 
 pub(super) const TABLE: SystemTable = SystemTable {
     name: "regions",
@@ -18,6 +18,7 @@ pub(super) const TABLE: SystemTable = SystemTable {
         ("lag_ms", SqlType::Int8),
         ("state", SqlType::Text),
         ("address", SqlType::Text),
+        ("options", SqlType::Text),
     ],
     rows,
 };
@@ -40,6 +41,7 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
                 status.and_then(|status| status.lag_ms).and_then(text),
                 text(state(facts, *id)),
                 region.address.clone(),
+                options(&catalog.region_options(*id).settings()),
             ]
         })
         .collect()

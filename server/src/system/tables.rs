@@ -1,9 +1,9 @@
 //! `tributary.tables`: tables and where their rows are.
 
-use tributary_planner::catalog::{ObjectKind, TableLocality, TableOptions};
+use tributary_planner::catalog::{ObjectKind, TableLocality};
 use tributary_planner::types::SqlType;
 
-use super::{Facts, Row, SystemTable, text};
+use super::{Facts, Row, SystemTable, options, text};
 
 pub(super) const TABLE: SystemTable = SystemTable {
     name: "tables",
@@ -49,18 +49,8 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
             stored.and_then(|table| text(table.rows.bytes())),
             stored.and_then(|table| text(table.tombstones)),
             (!kept_by.is_empty()).then(|| kept_by.join(", ")),
-            options(&facts.snapshot.catalog.options(object.id)),
+            options(&facts.snapshot.catalog.options(object.id).settings()),
         ]);
     }
     rows
-}
-
-/// What was set for the table, as ALTER TABLE … SET takes it.
-fn options(options: &TableOptions) -> Option<String> {
-    let settings = options.settings();
-    let set: Vec<String> = settings
-        .iter()
-        .map(|(name, value)| format!("{name} = '{value}'"))
-        .collect();
-    (!set.is_empty()).then(|| set.join(", "))
 }
