@@ -139,3 +139,80 @@ fn lacking(
         Some((received.peer.clone(), origin, epoch))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tributary_replication::{Bundle, Chunk, ClusterId, Tick};
+    use tributary_storage::RegionId;
+
+    use super::*;
+    use crate::dataflow::StageHead;
+
+    fn origin(region: u16) -> OriginId {
+        OriginId::first(RegionId(region))
+    }
+
+    fn frontier(epochs: &[(u16, u64)]) -> Frontier {
+        epochs
+            .iter()
+            .map(|(region, epoch)| (origin(*region), Epoch(*epoch)))
+            .collect()
+    }
+
+    /// A bundle or chunk, cut at a frontier by who has dropped tombstones up to another.
+    fn bundle(sender: u16, at: &[(u16, u64)], dropped: &[(u16, u64)], chunk: Chunk) -> Bundle {
+        Bundle {
+            sender: origin(sender),
+            cluster: ClusterId([7; 16]),
+            tick: Tick(1),
+            frontier: frontier(at),
+            collected: frontier(dropped),
+            included: Vec::new(),
+            chunk,
+            sections: Vec::new(),
+        }
+    }
+
+    fn received(peer: &str, bundle: &Bundle) -> ReceivedBundle {
+        ReceivedBundle {
+            peer: peer.to_owned(),
+            bytes: Bytes::new(),
+            bundle: bundle.clone(),
+        }
+    }
+
+    #[test]
+    fn a_stage_into_an_empty_region_is_judged_by_its_first_chunk() {
+        let chunk = |number, last| Chunk {
+            stage: 9,
+            number,
+            last,
+        };
+        // It was begun before us had seen 2:5, in which eu deletes a row; the later ones are read afterwards.
+        let first = bundle(1, &[(1, 3), (2, 4)], &[], chunk(0, false));
+        let second = bundle(1, &[(1, 4), (2, 5)], &[], chunk(1, false));
+        let seal = bundle(1, &[(1, 4), (2, 5)], &[], chunk(2, true));
+        let of_eu = bundle(2, &[(1, 4), (2, 6)], &[(2, 5)], Chunk::ONLY);
+        let mut stage = StageHead::before(&first);
+        stage.grow(&first, 10);
+        stage.grow(&second, 10);
+        assert_eq!((stage.chunks, stage.bytes), (2, 20));
+        let set = [received("us", &seal), received("eu", &of_eu)];
+        let nothing = Frontier::new();
+        let judged = |read_at: &Frontier| lacking(&set, &[read_at, &of_eu.frontier], &nothing);
+        assert_eq!(
+            judged(&stage.read_at),
+            Some(("eu".to_owned(), origin(2), Epoch(5))),
+            "the row may be in the first chunk, and nobody has its tombstone"
+        );
+        // Begun anew, it is right.
+        let anew = StageHead::before(&second);
+        assert_eq!(judged(&anew.read_at), None);
+        // One who holds something is told what it lacks, whatever the stage was read at.
+        let behind = lacking(&set, &[&stage.read_at, &of_eu.frontier], &frontier(&[(2, 4)]));
+        assert_eq!(behind, Some(("eu".to_owned(), origin(2), Epoch(5))));
+        let level = lacking(&set, &[&stage.read_at, &of_eu.frontier], &frontier(&[(2, 5)]));
+        assert_eq!(level, None);
+    }
+}

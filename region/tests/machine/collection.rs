@@ -1,6 +1,9 @@
 //! Tombstones go when everybody has acknowledged them, not before, and nobody who lacks them goes on.
 
-use tributary_region::{Input, Rejected};
+use arrow::array::AsArray;
+use tributary_region::{Input, RegionConfig, Rejected, look_into};
+use tributary_replication::rows::has_seen;
+use tributary_replication::{Epoch, RowVersion};
 use tributary_storage::Record;
 
 use super::members::{Cluster, TICK_MS, rows};
@@ -188,6 +191,66 @@ fn who_compares_an_earlier_log_keeps_tombstones_until_that_is_done() {
     cluster.step("us", Input::TakenOver);
     cluster.run(3_000);
     assert_eq!(tombstones(&cluster, "us").0, 0);
+}
+
+#[test]
+fn a_concurrent_deletion_is_told_by_who_compares_though_all_others_forgot_it() {
+    let mut cluster = Cluster::new(&["us", "eu"]);
+    cluster.with_view("us");
+    cluster.cut("eu", "us");
+    // Nobody hears of this, and meanwhile the key is used and given up.
+    cluster.insert("eu", "g", &[(1, 99)]).expect("in");
+    cluster.insert("us", "g", &[(1, 10)]).expect("in");
+    cluster.delete("us", "g", &[1]).expect("gone");
+    cluster
+        .ddl("us", "ALTER DATABASE tributary FENCE REGION eu")
+        .expect("fenced");
+    let log = cluster.stop("eu");
+    let past = look_into(&RegionConfig::new("eu", vec!["us".into()]), None, log).expect("it is whole");
+    cluster.mend("eu", "us");
+    cluster.start("eu", &["us"], Vec::new(), |config| {
+        config.reincarnate = true;
+        config.keeps_tombstones = true;
+    });
+    cluster.run(4_000);
+    assert_eq!(tombstones(&cluster, "us").0, 0, "eu has acknowledged it");
+    assert_eq!(tombstones(&cluster, "eu").0, 1);
+
+    // What eu finds when it compares its row.
+    let table = cluster.table("eu", "g");
+    let old = past.tables[&table].rows.scan(10).next().expect("a row");
+    let held_at = |cluster: &Cluster, name: &str| {
+        let table = &cluster.snapshot(name).tables[&table];
+        let found = table.rows.lookup(&old.rows().columns()[..1], old.len());
+        let is_there = found.weights.values().iter().any(|weight| *weight > 0);
+        is_there.then(|| found.rows.column(2 + 3).as_boolean().value(0))
+    };
+    assert_eq!(
+        held_at(&cluster, "eu"),
+        Some(true),
+        "it was deleted by who had not seen eu's row"
+    );
+    assert_eq!(
+        held_at(&cluster, "us"),
+        None,
+        "to be told from a key that was never used"
+    );
+    let context = old.rows().column(2 + 4).as_binary::<i32>().value(0);
+    assert!(
+        has_seen(context, None),
+        "without the tombstone the row would be written again"
+    );
+    let origin = cluster.snapshot("us").origin.expect("it has joined");
+    let tombstone = RowVersion {
+        origin,
+        stamp: Epoch(1),
+        deleted: true,
+    };
+    assert!(!has_seen(context, Some(tombstone)));
+
+    cluster.step("eu", Input::TakenOver);
+    cluster.run(3_000);
+    assert_eq!(tombstones(&cluster, "eu").0, 0);
 }
 
 #[test]
