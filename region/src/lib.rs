@@ -47,7 +47,7 @@ pub use error::RegionError;
 pub use input::Input;
 pub use region::Region;
 pub use replay::{Past, look_into};
-pub use snapshot::{RegionStatus, Snapshot, TableSnapshot, ViewSnapshot};
+pub use snapshot::{HeldStage, RegionStatus, Snapshot, TableSnapshot, ViewSnapshot};
 pub use source::{NoSources, SourceAppend, SourceReader, SourceRows};
 pub use tokens::CommitToken;
 pub use writes::{TableChange, WriteSet};

@@ -48,6 +48,21 @@ pub struct Snapshot {
     pub links: Vec<(String, LinkStatus)>,
     /// What is known of each member.
     pub regions: Vec<RegionStatus>,
+    /// What has come of ranges that are on their way in chunks, by their senders, at the time of publication.
+    pub held: BTreeMap<OriginId, HeldStage>,
+    /// Rows that have come and are not merged yet, at the time of publication.
+    pub rows_to_merge: u64,
+}
+
+/// What has come of a range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldStage {
+    /// Chunks.
+    pub chunks: u32,
+    /// Rows of tables and slots in them.
+    pub rows: u64,
+    /// Bytes of the chunks as they came.
+    pub bytes: u64,
 }
 
 impl Snapshot {

@@ -1,6 +1,6 @@
 //! What leaves: snapshots for readers and bundles for peers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -55,6 +55,8 @@ impl Dataflow {
             heads: self.frontier.iter().filter_map(head).collect(),
             links: Vec::new(),
             regions: Vec::new(),
+            held: BTreeMap::new(),
+            rows_to_merge: 0,
         }
     }
 

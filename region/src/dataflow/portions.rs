@@ -86,6 +86,15 @@ impl Queued {
         }
     }
 
+    /// Rows that are not merged yet; while tombstones are, all of them.
+    fn rows_left(&self) -> usize {
+        let all = self.staged.store.len();
+        match self.deleting {
+            true => all,
+            false => all - self.next as usize,
+        }
+    }
+
     /// The next rows to merge, of at most so many that are looked at, and how many were. `None` at the end.
     fn portion(&mut self, rows_max: usize) -> Option<(RecordBatch, usize)> {
         let end = self.staged.store.len() as u32;
@@ -143,6 +152,13 @@ impl Dataflow {
     /// Whether something is not merged in full yet. What is here then is of no one moment: it must not be shown.
     pub fn is_applying(&self) -> bool {
         self.applying.is_some()
+    }
+
+    /// Rows that are queued.
+    pub(crate) fn rows_to_merge(&self) -> u64 {
+        let queues = self.applying.iter().flat_map(|applying| &applying.queue);
+        let rows: usize = queues.map(Queued::rows_left).sum();
+        rows as u64
     }
 
     /// Queues what a sealed stage has of `origin`, of which everything up to `known` is here.

@@ -23,6 +23,7 @@ use super::conflicts::{CONFLICTS, definition};
 use super::{CATALOG_BLOB, Dataflow};
 use crate::bundles;
 use crate::error::{RegionError, Result};
+use crate::snapshot::HeldStage;
 
 /// The name of the blob of a checkpoint that lists the stages.
 const STAGES_BLOB: &str = "stages";
@@ -151,6 +152,20 @@ impl Dataflow {
     /// The stage of a sender.
     pub(crate) fn stage(&self, sender: OriginId) -> Option<&Stage> {
         self.stages.get(&sender)
+    }
+
+    /// What has come of each stage.
+    pub(crate) fn held_stages(&self) -> BTreeMap<OriginId, HeldStage> {
+        let held = |(sender, stage): (&OriginId, &Stage)| {
+            let rows: usize = stage.rows.values().map(|staged| staged.store.len()).sum();
+            let held = HeldStage {
+                chunks: stage.head.chunks,
+                rows: rows as u64,
+                bytes: stage.head.bytes,
+            };
+            (*sender, held)
+        };
+        self.stages.iter().map(held).collect()
     }
 
     /// The bytes of all chunks that are held, encoded.

@@ -63,6 +63,8 @@ impl Region {
         snapshot.counts.chunks_dropped = self.stages.dropped();
         snapshot.settled = is_settled(&snapshot);
         snapshot.regions = regions(&snapshot, now_ms);
+        snapshot.held = self.dataflow.held_stages();
+        snapshot.rows_to_merge = self.dataflow.rows_to_merge();
         self.status_ms = now_ms;
         self.published = Arc::new(snapshot);
         out.push(Effect::Publish(self.published.clone()));

@@ -95,6 +95,11 @@ fn a_range_beyond_a_bundle_goes_on_after_a_cut_and_after_a_crash_of_the_receiver
     cluster.cut("eu", "us");
     cluster.run(1_000);
     assert_eq!(cluster.view("eu", "m"), before, "a part of it is not shown");
+    let here: Vec<_> = cluster.snapshot("eu").held.values().copied().collect();
+    assert!(
+        here.len() == 1 && here[0].chunks >= 10 && here[0].rows > 1_000,
+        "it is told: {here:?}"
+    );
     // What is taken in while the chunks are under way comes with the sealing bundle.
     cluster.insert("us", "g", &[(3, 30)]).expect("in");
     cluster.insert("eu", "t", &[(3, 3)]).expect("in");
@@ -168,13 +173,14 @@ fn commits_are_taken_while_a_large_bundle_is_merged_but_not_over_what_it_brings(
 fn commit_while_merging(cluster: &mut Cluster) {
     cluster.mend("eu", "us");
     let before = cluster.view("eu", "m");
-    let (mut applying, mut taken, mut refused) = (0, 0, 0);
+    let (mut applying, mut taken, mut refused, mut to_merge) = (0, 0, 0, 0);
     for tick in 0..4_000 {
         cluster.run(TICK_MS);
         if !cluster.dataflow("eu").is_applying() {
             continue;
         }
         applying += 1;
+        to_merge = cluster.snapshot("eu").rows_to_merge.max(to_merge);
         assert_eq!(
             cluster.view("eu", "m"),
             before,
@@ -193,7 +199,10 @@ fn commit_while_merging(cluster: &mut Cluster) {
         }
     }
     assert!(applying > 5 && refused > 2, "{applying} ticks, {refused} refused");
+    assert!(to_merge > 1_000, "{to_merge}");
     cluster.run(2_000);
+    let snapshot = cluster.snapshot("eu");
+    assert!(snapshot.held.is_empty() && snapshot.rows_to_merge == 0);
     let view = cluster.view("eu", "m").expect("readable");
     assert_eq!(Some(&view), cluster.view("us", "m").as_ref());
     assert!(

@@ -17,6 +17,8 @@ use tokio::sync::watch;
 
 pub use metrics::install;
 
+use tributary_region::{Snapshot, ViewSnapshot};
+
 use crate::node::Node;
 
 #[derive(Clone)]
@@ -44,15 +46,28 @@ pub async fn serve(
         .await
 }
 
-async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
-    if shared.node.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "joining: the catalog, or what views are computed from, has not arrived yet\n",
-        )
+async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
+    match shared.node.is_ready() {
+        true => (StatusCode::OK, "ready\n".to_owned()),
+        false => (StatusCode::SERVICE_UNAVAILABLE, progress(&shared.node.newest())),
     }
+}
+
+/// How far a region is that does not serve yet.
+fn progress(snapshot: &Snapshot) -> String {
+    if snapshot.origin.is_some() {
+        return "joined: rows of an earlier log of this region are taken over\n".to_owned();
+    }
+    let (chunks, rows) = snapshot.held.values().fold((0, 0), |(chunks, rows), held| {
+        (chunks + held.chunks, rows + held.rows)
+    });
+    let is_computed = |view: &&ViewSnapshot| view.backfill.0 >= view.backfill.1;
+    format!(
+        "joining: {rows} rows in {chunks} chunks have come, {} rows are to be merged, {} of {} views are computed\n",
+        snapshot.rows_to_merge,
+        snapshot.views.values().filter(is_computed).count(),
+        snapshot.views.len()
+    )
 }
 
 async fn render(State(shared): State<Shared>) -> String {

@@ -262,6 +262,8 @@ impl Region {
             heads: BTreeMap::new(),
             links: Vec::new(),
             regions: Vec::new(),
+            held: BTreeMap::new(),
+            rows_to_merge: 0,
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) const TABLE: SystemTable = SystemTable {
         ("pending_bytes", SqlType::Int8),
         ("in_flight", SqlType::Int8),
         ("staged_chunks", SqlType::Int8),
+        ("held_chunks", SqlType::Int8),
+        ("held_rows", SqlType::Int8),
         ("acked_epoch", SqlType::Int8),
         ("lag_ms", SqlType::Int8),
         ("pressure", SqlType::Int8),
@@ -27,6 +29,8 @@ pub(super) const TABLE: SystemTable = SystemTable {
 
 fn rows(facts: &Facts<'_>) -> Vec<Row> {
     let row = |(peer, status): &(String, tributary_replication::link::LinkStatus)| {
+        let sender = status.peer.and_then(|peer| peer.origin);
+        let held = sender.and_then(|sender| facts.snapshot.held.get(&sender));
         vec![
             text(peer),
             text(format!("{:?}", status.state).to_lowercase()),
@@ -37,6 +41,8 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
             text(status.pending_bytes),
             text(status.in_flight),
             status.staged.and_then(|(at_peer, _)| text(at_peer)),
+            held.and_then(|held| text(held.chunks)),
+            held.and_then(|held| text(held.rows)),
             text(status.acked.0),
             status.lag_ms.and_then(text),
             text(status.peer_pressure),
