@@ -1,13 +1,15 @@
 //! What regions owe to each other: how soon a write is seen elsewhere, how soon regions agree after a cut, and how much
-//! several regions take in.
+//! several regions take in, and what commits meet while a region catches up.
 //!
 //! ```text
 //!   visibility   acknowledged in us ──one-way delay──▶ in a view of eu             what remains beside the delay
 //!   cuts         eu cut off ── keys change in us ── healed ──▶ equal views         by time and by changed keys
+//!   beside       commits of one row ── while eu takes in what it lacks ──▶          in the region that sends, and in eu
 //!   throughput   clients in each of 1, 3, 10 regions ──▶ rows per second, and until all agree
 //! ```
 //! Regions are processes on this machine with a proxy for each way between two of them, which can be cut and delayed.
 
+mod beside;
 mod cuts;
 mod throughput;
 mod visibility;
@@ -27,8 +29,12 @@ const POLL: Duration = Duration::from_millis(2);
 
 #[derive(Args)]
 pub struct Links {
-    /// What to measure: visibility, cuts, throughput.
-    #[arg(long, value_delimiter = ',', default_value = "visibility,cuts,throughput")]
+    /// What to measure: visibility, cuts, beside, throughput.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "visibility,cuts,beside,throughput"
+    )]
     what: Vec<String>,
     /// One-way delays, in milliseconds.
     #[arg(long, value_delimiter = ',', default_value = "0,20,80")]
@@ -39,6 +45,9 @@ pub struct Links {
     /// How many keys change during a cut.
     #[arg(long, value_delimiter = ',', default_value = "1000,30000,300000")]
     changed: Vec<u64>,
+    /// Rows that a region catches up with, of a table and of a view each.
+    #[arg(long, default_value_t = 400_000)]
+    behind: u64,
     /// Numbers of regions.
     #[arg(long, value_delimiter = ',', default_value = "1,3,10")]
     regions: Vec<usize>,
@@ -57,6 +66,7 @@ pub async fn run(links: &Links) -> Result<bool> {
         match what.as_str() {
             "visibility" => visibility::run(&binary, &links.delay_ms).await?,
             "cuts" => cuts::run(&binary, &links.cut_seconds, &links.changed).await?,
+            "beside" => beside::run(&binary, links.behind).await?,
             "throughput" => throughput::run(&binary, &links.regions, links.seconds).await?,
             unknown => return Err(format!("there is no \"{unknown}\" to measure")),
         }
