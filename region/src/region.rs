@@ -243,7 +243,7 @@ impl Region {
             Input::Message { peer, message } => {
                 let view = view(&self.dataflow, &self.published.frontier, now_ms);
                 self.links.receive(&peer, message, &view, out);
-                self.take_chunks(now_ms, out);
+                self.take_chunk_in_turn(now_ms, out);
                 self.take_bundles(now_ms, out)?;
                 self.send_chunks(out);
             }
@@ -364,7 +364,7 @@ impl Region {
         self.join(now_ms, out);
         self.hold_snapshot();
         // What waited for what has just been merged.
-        self.take_chunks(now_ms, out);
+        self.take_chunk_in_turn(now_ms, out);
         self.take_bundles(now_ms, out)?;
         self.cut_if_level(now_ms, out)
     }

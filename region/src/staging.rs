@@ -123,12 +123,14 @@ impl Stages {
 }
 
 impl Region {
-    /// Takes the chunks that have come, unless something is being merged or too much waits: then they do, too.
-    pub(crate) fn take_chunks(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+    /// Takes the oldest of the chunks that have come, unless something is being merged or is about to be, or too much waits:
+    /// own commits behind it would wait, too. What is left has its turn after the next step.
+    pub(crate) fn take_chunk_in_turn(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
         for (peer, bytes) in self.links.take_arrived() {
             self.stages.wait(peer, bytes);
         }
-        while !self.dataflow.is_applying()
+        if !self.dataflow.is_applying()
+            && !self.sequencer.has_bundles()
             && !self.sequencer.is_crowded(&self.config)
             && let Some((peer, bytes)) = self.stages.waiting.pop_front()
         {

@@ -21,13 +21,10 @@ use tributary_storage::{ObjectId, OriginId, Position, RowStore, Spill};
 
 use super::apply::Gathered;
 use super::conflicts::{CONFLICTS_MAX, Conflict};
-use super::stages::{Stage, Staged, shipped};
+use super::stages::{DELETED, Stage, Staged, shipped};
 use super::{Dataflow, Stepped};
 use crate::error::Result;
 use crate::sequencer::Sealed;
-
-/// The column of slots, as shipped, that says whether they are gone.
-const DELETED: &str = "deleted";
 
 /// The columns of slots and of rows that hold their stamps.
 const SLOT_STAMP: &str = "stamp";
@@ -98,6 +95,7 @@ impl Queued {
     /// The next rows to merge, of at most so many that are looked at, and how many were. `None` at the end.
     fn portion(&mut self, rows_max: usize) -> Option<(RecordBatch, usize)> {
         let end = self.staged.store.len() as u32;
+        self.deleting &= self.staged.may_delete;
         if self.next == end && std::mem::take(&mut self.deleting) {
             self.next = 0;
         }

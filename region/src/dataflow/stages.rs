@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tributary_executor::View;
@@ -24,6 +24,9 @@ use super::{CATALOG_BLOB, Dataflow};
 use crate::bundles;
 use crate::error::{RegionError, Result};
 use crate::snapshot::HeldStage;
+
+/// The column of slots, as shipped, that says whether they are gone.
+pub(super) const DELETED: &str = "deleted";
 
 /// The name of the blob of a checkpoint that lists the stages.
 const STAGES_BLOB: &str = "stages";
@@ -78,6 +81,8 @@ pub(super) struct Staged {
     pub(super) store: RowStore,
     /// Where each chunk's rows begin: a key may be in several chunks, but once in each.
     pub(super) starts: Vec<u32>,
+    /// Whether tombstones of slots may be among them.
+    pub(super) may_delete: bool,
 }
 
 impl Staged {
@@ -85,14 +90,17 @@ impl Staged {
         Self {
             store,
             starts: Vec::new(),
+            may_delete: false,
         }
     }
 
     pub(super) fn push(&mut self, rows: &RecordBatch) {
         // The schemas differ in names at most: types and nulls were checked.
         let rows = RecordBatch::try_new(self.store.schema().clone(), rows.columns().to_vec());
-        self.starts
-            .push(self.store.append(&rows.expect("the section was checked")));
+        let rows = rows.expect("the section was checked");
+        let deleted = rows.column_by_name(DELETED);
+        self.may_delete |= deleted.is_some_and(|deleted| deleted.as_boolean().true_count() > 0);
+        self.starts.push(self.store.append(&rows));
     }
 }
 
@@ -274,7 +282,12 @@ impl Dataflow {
                 };
                 let store = loaded.rows(&rows_name(saved.sender, number), schema)?;
                 let store = store.ok_or_else(|| unreadable(format!("the rows of {object} are missing")))?;
-                rows.insert((object, origin), Staged { store, starts });
+                let staged = Staged {
+                    store,
+                    starts,
+                    may_delete: true,
+                };
+                rows.insert((object, origin), staged);
             }
             self.stages.insert(saved.sender, Stage { head, rows });
         }
