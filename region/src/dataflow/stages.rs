@@ -98,8 +98,10 @@ impl Staged {
         // The schemas differ in names at most: types and nulls were checked.
         let rows = RecordBatch::try_new(self.store.schema().clone(), rows.columns().to_vec());
         let rows = rows.expect("the section was checked");
-        let deleted = rows.column_by_name(DELETED);
-        self.may_delete |= deleted.is_some_and(|deleted| deleted.as_boolean().true_count() > 0);
+        let deleted = rows
+            .column_by_name(DELETED)
+            .and_then(|deleted| deleted.as_boolean_opt());
+        self.may_delete |= deleted.is_some_and(|deleted| deleted.true_count() > 0);
         self.starts.push(self.store.append(&rows));
     }
 }

@@ -71,8 +71,9 @@ fn reads_no_rows(statement: &Statement) -> bool {
     let Statement::Insert(insert) = statement else {
         return false;
     };
-    let names_relation = |source| ast::visit_relations(source, |_| ControlFlow::Break(())).is_break();
-    insert.on.is_none() && !insert.source.as_ref().is_some_and(names_relation)
+    let names_none =
+        |source: &ast::Query| ast::visit_relations(source, |_| ControlFlow::Break(())).is_continue();
+    insert.on.is_none() && insert.source.as_deref().is_none_or(names_none)
 }
 
 fn verb(bound: &BoundDml) -> &'static str {
