@@ -138,9 +138,9 @@ fn check_section(
             if let Some(fingerprint) = dataflow.table_fingerprint(*id) {
                 same_fingerprint(section.fingerprint, fingerprint)?;
             }
-            let mut scratch = RowVersions::new(def.schema(), def.primary_key.clone(), true);
-            scratch
-                .merge_foreign(section.origin, &section.rows)
+            let table = RowVersions::new(def.schema(), def.primary_key.clone(), true);
+            table
+                .check_foreign(section.origin, &section.rows)
                 .map_err(|error| error.to_string())?;
         }
         SectionObject::Slots(id) => {
@@ -153,7 +153,7 @@ fn check_section(
             }
             let mut scratch = SlotSet::new(View::slot_layout(&def.plan, usize::from(id.number)));
             scratch
-                .merge_foreign(section.origin, &section.rows)
+                .check_foreign(section.origin, &section.rows)
                 .map_err(|error| error.to_string())?;
         }
         SectionObject::Blob(name) if name == ATTACHED_BLOB => {

@@ -91,6 +91,15 @@ pub struct LiveSlots {
     pub partials: Vec<ArrayRef>,
 }
 
+/// A section that is well-formed.
+struct Arrived {
+    stamps: Vec<Epoch>,
+    /// The numbers of its keys.
+    keys: Vec<u32>,
+    /// Its rows as they are kept.
+    rows: RecordBatch,
+}
+
 /// The slots of one fragment, of all origins.
 pub struct SlotSet {
     layout: SlotLayout,
@@ -200,9 +209,29 @@ impl SlotSet {
     /// with another value. No slot is changed then.
     pub fn merge_foreign(&mut self, origin: OriginId, rows: &RecordBatch) -> Result<SlotDelta> {
         let what = format!("a slot section of {origin}");
-        check_columns(&what, rows, &self.expected_columns())?;
+        let Arrived { stamps, keys, rows } = self.read(&what, rows)?;
+        let accepted = self.judge(&what, origin, &stamps, &keys, &rows)?;
+        if accepted.true_count() == accepted.len() {
+            return Ok(self.write(origin, &keys, &rows, true));
+        }
+        let rows = filter_record_batch(&rows, &accepted).expect("there is one verdict per row");
+        let kept = keys.into_iter().zip(accepted.values()).filter(|(_, kept)| *kept);
+        Ok(self.write(origin, &kept.map(|(key, _)| key).collect::<Vec<_>>(), &rows, true))
+    }
+
+    /// Whether a section of another origin could be merged here, as far as it tells by itself. Its keys are indexed, so this is
+    /// for a set that is used for nothing else.
+    ///
+    /// # Errors
+    /// `Corrupt` when the columns are not those of a section, or a key occurs twice.
+    pub fn check_foreign(&mut self, origin: OriginId, rows: &RecordBatch) -> Result<()> {
+        self.read(&format!("a slot section of {origin}"), rows).map(drop)
+    }
+
+    fn read(&mut self, what: &str, rows: &RecordBatch) -> Result<Arrived> {
+        check_columns(what, rows, &self.expected_columns())?;
         let key_count = self.layout.key_types.len();
-        let stamps = stamps(&what, rows.column(key_count))?;
+        let stamps = stamps(what, rows.column(key_count))?;
         let partials = self.partials.decode(&rows.columns()[key_count + 2..])?;
         if !tombstones_are_null(boolean(rows.column(key_count + 1)), &partials) {
             return Err(ReplicationError::corrupt(what, "a tombstone carries a partial"));
@@ -211,16 +240,10 @@ impl SlotSet {
         columns.extend(partials);
         let rows = RecordBatch::try_new(self.schema.clone(), columns).expect("the columns were checked");
         let keys = self.index.insert(&rows.columns()[..key_count], rows.num_rows());
-        if !self.are_distinct(&keys) {
-            return Err(ReplicationError::corrupt(what, "a key occurs twice"));
+        match self.are_distinct(&keys) {
+            true => Ok(Arrived { stamps, keys, rows }),
+            false => Err(ReplicationError::corrupt(what, "a key occurs twice")),
         }
-        let accepted = self.judge(&what, origin, &stamps, &keys, &rows)?;
-        if accepted.true_count() == accepted.len() {
-            return Ok(self.write(origin, &keys, &rows, true));
-        }
-        let rows = filter_record_batch(&rows, &accepted).expect("there is one verdict per row");
-        let kept = keys.into_iter().zip(accepted.values()).filter(|(_, kept)| *kept);
-        Ok(self.write(origin, &kept.map(|(key, _)| key).collect::<Vec<_>>(), &rows, true))
     }
 
     /// Drops all slots of an origin whose log counts no more, tombstones included: nothing of it will be merged

@@ -76,19 +76,10 @@ impl RowVersions {
         is_told: impl Fn(OriginId) -> bool,
     ) -> Result<MergedRows> {
         let what = format!("a row section of {origin}");
-        if !self.global {
-            return Err(ReplicationError::corrupt(
-                what,
-                "rows of a REGIONAL table never travel",
-            ));
-        }
-        check_columns(&what, rows, &self.expected_columns())?;
-        let arriving = Arriving::read(&what, origin, rows, self.columns.fields().len())?;
-        self.check_values(&what, rows, &arriving.deleted)?;
-        let key_columns = self.key_columns(rows.columns());
-        let encoded = self.keys.encode_rows(&key_columns, rows.num_rows());
-        check_distinct(&what, &encoded)?;
-        let found = self.trace.lookup(&key_columns, rows.num_rows());
+        let (arriving, encoded) = self.read(&what, origin, rows)?;
+        let found = self
+            .trace
+            .lookup(&self.key_columns(rows.columns()), rows.num_rows());
         let held = self.held(&found, rows.num_rows());
         let columns = self.section_to_trace(origin, rows);
         self.check_same(&what, &arriving, &held, &columns)?;
@@ -115,6 +106,33 @@ impl RowVersions {
             max_hlc,
             accepted,
         })
+    }
+
+    /// Whether a section of another origin's rows could be merged into a table like this one, as far as it tells by itself.
+    ///
+    /// # Errors
+    /// Like those of [`RowVersions::merge_foreign`], but for versions that are held.
+    pub fn check_foreign(&self, origin: OriginId, rows: &RecordBatch) -> Result<()> {
+        let what = format!("a row section of {origin}");
+        self.read(&what, origin, rows).map(drop)
+    }
+
+    /// A section's versions and encoded keys.
+    fn read(&self, what: &str, origin: OriginId, rows: &RecordBatch) -> Result<(Arriving, Keys)> {
+        if !self.global {
+            return Err(ReplicationError::corrupt(
+                what,
+                "rows of a REGIONAL table never travel",
+            ));
+        }
+        check_columns(what, rows, &self.expected_columns())?;
+        let arriving = Arriving::read(what, origin, rows, self.columns.fields().len())?;
+        self.check_values(what, rows, &arriving.deleted)?;
+        let encoded = self
+            .keys
+            .encode_rows(&self.key_columns(rows.columns()), rows.num_rows());
+        check_distinct(what, &encoded)?;
+        Ok((arriving, encoded))
     }
 
     fn expected_columns(&self) -> Vec<Expected> {
