@@ -427,7 +427,8 @@ impl Region {
             self.hold_snapshot();
         }
         for (peer, tick, request) in due {
-            let (earlier, bytes_max) = (self.links.chunks_of(&peer), self.config.link.bundle_bytes_max);
+            let bytes_max = self.config.link.bundle_bytes_max;
+            let earlier = self.links.chunks_of(&peer);
             let bytes_max = earlier.map_or(bytes_max, |earlier| earlier.bundle_bytes_max(bytes_max));
             let bundle = match self.dataflow.is_too_large(&request, bytes_max) {
                 true => None,
@@ -446,7 +447,7 @@ impl Region {
                 if self.links.waits_for_seal(&peer, &request) {
                     continue;
                 }
-                let chunks = self.dataflow.chunks(&request, tick, earlier)?;
+                let chunks = self.dataflow.chunks(&request, tick, self.links.chunks_of(&peer))?;
                 self.links.stage(&peer, &request, chunks);
                 continue;
             };

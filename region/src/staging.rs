@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use tributary_planner::catalog::Catalog;
-use tributary_replication::{Bundle, Epoch, Frontier};
+use tributary_replication::{Bundle, Frontier};
 use tributary_storage::{OriginId, Position};
 
 use crate::bundles;
