@@ -447,7 +447,9 @@ impl Region {
                 if self.links.waits_for_seal(&peer, &request) {
                     continue;
                 }
-                let chunks = self.dataflow.chunks(&request, tick, self.links.chunks_of(&peer))?;
+                let chunks = self
+                    .dataflow
+                    .chunks(&request, tick, self.links.chunks_of(&peer))?;
                 self.links.stage(&peer, &request, chunks);
                 continue;
             };
