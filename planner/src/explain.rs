@@ -7,20 +7,40 @@ use std::fmt::Write;
 
 use arrow_schema::DataType;
 
+use crate::catalog::Catalog;
 use crate::plan::{
     AggregateCall, AggregateFunction, Boundary, Expr, GlobalLeaf, JoinKind, Literal, LiteralValue,
     LocalFragment, Locality, Node, Scan, SortKey, ViewPlan,
 };
+use crate::residency::explain_residency;
 use crate::types::SqlType;
+
+/// The plans of a view and of the hidden views that it reads, with what residency says of each, as lines of text.
+pub fn explain_with_hidden(catalog: &Catalog, name: &str, plan: &ViewPlan) -> Vec<String> {
+    let mut lines = Vec::new();
+    for hidden in catalog.hidden_below(plan) {
+        if let Some(view) = catalog.materialized_view(hidden.id) {
+            lines.extend(explain_as("hidden view", &hidden.name, &view.plan));
+            lines.extend(explain_residency(catalog, &view.plan));
+        }
+    }
+    lines.extend(explain_view(name, plan));
+    lines.extend(explain_residency(catalog, plan));
+    lines
+}
 
 /// The plan of a view as lines of text.
 pub fn explain_view(name: &str, plan: &ViewPlan) -> Vec<String> {
+    explain_as("materialized view", name, plan)
+}
+
+fn explain_as(kind: &str, name: &str, plan: &ViewPlan) -> Vec<String> {
     let columns: Vec<String> = plan
         .columns
         .iter()
         .map(|column| format!("{} {}", column.name, type_name(&column.data_type)))
         .collect();
-    let mut lines = vec![format!("materialized view {name} ({})", columns.join(", "))];
+    let mut lines = vec![format!("{kind} {name} ({})", columns.join(", "))];
     for (number, fragment) in plan.fragments.iter().enumerate() {
         lines.push(format!(
             "local fragment {number}: in each region, over its own rows"

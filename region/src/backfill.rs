@@ -149,9 +149,14 @@ impl Backfill {
         self.failure.as_deref()
     }
 
-    /// Whether the region should seal the job's `Attach` record now: true once, when the snapshot is used up.
+    /// Whether the snapshot is used up, so that nothing but what is pending remains.
+    pub fn is_fed(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// Whether the region should seal the job's `Attach` record now, since the snapshot is used up: true once.
     pub fn is_ready_to_seal(&mut self) -> bool {
-        let ready = self.sources.is_empty() && !self.sealed;
+        let ready = self.is_fed() && !self.sealed;
         self.sealed |= ready;
         ready
     }

@@ -122,7 +122,7 @@ fn column_types(rows: &RecordBatch) -> Vec<DataType> {
 
 fn name(catalog: &Catalog, object: ObjectId) -> String {
     match catalog.by_id(object) {
-        Some(object) => format!("\"{}\"", object.name),
+        Some(object) => format!("\"{}\"", catalog.name_for_users(object)),
         None => format!("{object}, which is not in the catalog"),
     }
 }

@@ -15,13 +15,13 @@ use std::sync::Arc;
 use tributary_executor::Inline;
 use tributary_replication::{Epoch, Frontier, Hlc};
 use tributary_storage::checkpoint::Loaded;
-use tributary_storage::{ObjectId, Position, Record};
+use tributary_storage::{Position, Record};
 
 use crate::checkpoint::{Gathered, Gathering};
 use crate::collection::Collection;
 use crate::commits::{self, Decided};
 use crate::config::RegionConfig;
-use crate::dataflow::{Counts, Dataflow, ViewState};
+use crate::dataflow::{Counts, Dataflow};
 use crate::effect::{Committed, Effect, Rejected};
 use crate::entry::Entry;
 use crate::error::{RegionError, Result};
@@ -145,14 +145,9 @@ impl Region {
 
     /// Whether `Work` would do something at once.
     pub fn has_work(&self) -> bool {
-        let backfilling = self
-            .dataflow
-            .views
-            .values()
-            .any(|view| matches!(view, ViewState::Backfilling(job) if job.failure().is_none()));
         !self.sequencer.is_level()
             || self.dataflow.is_applying()
-            || (backfilling && self.dataflow.origin().is_some())
+            || (self.dataflow.has_backfill_work() && self.dataflow.origin().is_some())
     }
 
     /// Whether `Gather` would do something at once.
@@ -391,16 +386,7 @@ impl Region {
         if self.dataflow.origin().is_none() {
             return;
         }
-        let mut ready: Vec<ObjectId> = Vec::new();
-        for (&id, state) in &mut self.dataflow.views {
-            if let ViewState::Backfilling(backfill) = state
-                && backfill.poll(self.config.backfill_rows_max)
-                && backfill.is_ready_to_seal()
-            {
-                ready.push(id);
-            }
-        }
-        for id in ready {
+        for id in self.dataflow.poll_backfills(self.config.backfill_rows_max) {
             let (record, _) = self.sequencer.seal(now_ms, Entry::Attach(id));
             out.push(append(record));
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray};
 use tributary_executor::RowError;
-use tributary_planner::catalog::{Catalog, TableDef};
+use tributary_planner::catalog::{Catalog, TableDef, TableLocality};
+use tributary_planner::ddl::RowCounts;
 use tributary_replication::link::LinkStatus;
 use tributary_replication::{Epoch, Frontier, Hlc};
 use tributary_storage::{
@@ -70,6 +71,24 @@ impl Snapshot {
     pub fn known_as(&self, region: RegionId) -> Option<OriginId> {
         let known = self.frontier.iter().map(|(origin, _)| origin);
         known.filter(|origin| origin.region == region).max()
+    }
+
+    /// How many rows there are of each relation, as an upper bound, as far as this region holds them: of a table that
+    /// lives in another region nothing is known, of other regional ones its own part.
+    pub fn row_counts(&self) -> RowCounts {
+        let own = self.origin.map(|origin| origin.region);
+        let is_here = |table: &TableSnapshot| match table.def.locality {
+            TableLocality::RegionalByTable(region) => Some(region) == own,
+            TableLocality::RegionalByRow | TableLocality::Global => true,
+        };
+        let tables = self.tables.iter().filter(|(_, table)| is_here(table));
+        let tables = tables.map(|(id, table)| (*id, table.rows.row_count() as u64));
+        let views = self
+            .views
+            .iter()
+            .map(|(id, view)| (*id, view.rows.row_count() as u64));
+        let sources = self.sources.iter().map(|(id, rows)| (*id, *rows));
+        RowCounts(tables.chain(views).chain(sources).collect())
     }
 
     /// The members that have not acknowledged the oldest tombstones of a table, by name.

@@ -69,6 +69,8 @@ pub struct Report {
     pub tables: u64,
     /// Views created, from SQL.
     pub views_from_sql: u64,
+    /// Of those the ones in which one side of a join is merged, as a hidden view.
+    pub views_merging_one_side: u64,
     /// Views created, from plans built by hand.
     pub views_by_hand: u64,
     /// Objects dropped.
@@ -119,7 +121,7 @@ impl Report {
         self.short_runs += u64::from(run.steps < STEPS_MIN);
         self.settle_ms_max = self.settle_ms_max.max(run.settle_ms_max);
         add_counts(&mut self.regions, &run.regions);
-        let sums: [(&mut u64, u64); 24] = [
+        let sums: [(&mut u64, u64); 25] = [
             (&mut self.steps, run.steps),
             (&mut self.simulated_ms, run.simulated_ms),
             (&mut self.publications, run.publications),
@@ -138,6 +140,7 @@ impl Report {
             (&mut self.rewinds, run.rewinds),
             (&mut self.tables, run.tables),
             (&mut self.views_from_sql, run.views_from_sql),
+            (&mut self.views_merging_one_side, run.views_merging_one_side),
             (&mut self.views_by_hand, run.views_by_hand),
             (&mut self.dropped, run.dropped),
             (&mut self.tables_compared, run.tables_compared),
@@ -272,8 +275,12 @@ impl Report {
                 network.corrupted
             ),
             format!(
-                "catalog: tables {}, views from SQL {}, views by hand {}, dropped {}",
-                self.tables, self.views_from_sql, self.views_by_hand, self.dropped
+                "catalog: tables {}, views from SQL {} ({} with one side of a join merged), views by hand {}, dropped {}",
+                self.tables,
+                self.views_from_sql,
+                self.views_merging_one_side,
+                self.views_by_hand,
+                self.dropped
             ),
             format!(
                 "compared: tables {}, views {} ({} rows), views with DataFusion {} (not possible {}), unknown to the \

@@ -24,8 +24,8 @@ use tributary_storage::{ObjectId, RegionId};
 use crate::error::PlanError;
 pub use member::{MemberChange, RegionDef, Standing};
 pub use object::{
-    ColumnDef, ColumnDefault, MaterializedViewDef, Object, ObjectKind, SinkDef, SourceDef, TableDef,
-    TableLocality, ViewColumn, ViewDef,
+    ColumnDef, ColumnDefault, HIDDEN_PREFIX, MaterializedViewDef, Object, ObjectKind, SinkDef, SourceDef,
+    TableDef, TableLocality, ViewColumn, ViewDef,
 };
 
 pub use options::{Backpressure, LagLimit, RegionOptions, Residency, TableOptions};
@@ -156,9 +156,10 @@ impl Catalog {
         }
     }
 
-    /// The object with this (folded) name.
+    /// The object with this (folded) name. Hidden views are not found by name.
     pub fn object(&self, name: &str) -> Option<&Arc<Object>> {
-        self.objects.values().find(|object| object.name == name)
+        let mut objects = self.objects.values();
+        objects.find(|object| object.name == name && !object.is_hidden())
     }
 
     /// The object with this id.

@@ -10,6 +10,9 @@ use tributary_storage::{Fingerprint, ObjectId, RegionId};
 use crate::plan::{Literal, Locality, ViewPlan};
 use crate::types::{SqlType, literal_text};
 
+/// Begins the name of every hidden view; no new object of a user has such a name.
+pub const HIDDEN_PREFIX: &str = "tributary_merged_";
+
 /// A named object of schema `public`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Object {
@@ -104,6 +107,8 @@ pub struct ViewDef {
 }
 
 /// A maintained view. The plan was made once, by the primary region; no region plans the text again.
+///
+/// A hidden one (see [`Object::is_hidden`]) is a part of other views and has no text of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MaterializedViewDef {
     /// Its query, for people.
@@ -218,6 +223,15 @@ impl Object {
         match &self.kind {
             ObjectKind::Table(table) => Some(table),
             _ => None,
+        }
+    }
+
+    /// Whether this is the merged side of a join in other views (RFC 0011): made and dropped with the views that read
+    /// it, and never found by name.
+    pub fn is_hidden(&self) -> bool {
+        match &self.kind {
+            ObjectKind::MaterializedView(view) => view.sql.is_empty() && self.name.starts_with(HIDDEN_PREFIX),
+            _ => false,
         }
     }
 

@@ -28,10 +28,11 @@ use datafusion_sql::planner::{NullOrdering, ParserOptions, SqlToRel};
 use sqlparser::ast::{Query, Statement};
 
 pub use crate::catalog::PlanSettings;
-use crate::catalog::{Catalog, ViewColumn};
+use crate::catalog::{Catalog, Object, ViewColumn};
 use crate::error::{PlanError, PlanErrorKind};
 use crate::plan::{Column, ViewPlan};
-use crate::split;
+use crate::split::sides::{Merge, RowCounts};
+use crate::split::{self, Split};
 use crate::types::SqlType;
 pub use windows::{WindowFunctions, WindowKind, Windows};
 
@@ -42,19 +43,41 @@ pub struct PlannedView {
     pub plan: ViewPlan,
     /// The result's columns.
     pub columns: Vec<ViewColumn>,
+    /// The hidden views that the plan reads and that do not exist yet; their ids begin with the catalog's next.
+    pub hidden: Vec<Object>,
 }
 
-/// Plans the query of a materialized view.
+/// Plans the query of a materialized view, both sides merged where rows of different regions join.
 ///
 /// # Errors
-/// `Unsupported` for constructs that views do not have, with the construct's name, and the errors of analysis.
+/// As [`plan_view_merging`].
 pub fn plan_view(
     query: &Query,
     catalog: &Catalog,
     settings: &PlanSettings,
 ) -> Result<PlannedView, PlanError> {
-    let (relation, names) = relation(query, catalog, settings)?;
-    let columns = view_columns(&relation, names)?;
+    plan_view_merging(query, catalog, settings, &Merge::Both, &RowCounts::default())
+}
+
+/// Plans the query of a materialized view; `merge` and `rows` say which sides are merged where rows of different regions
+/// join.
+///
+/// # Errors
+/// `Unsupported` for constructs that views do not have, with the construct's name; the errors of analysis and of
+/// [`crate::split::sides`].
+pub fn plan_view_merging(
+    query: &Query,
+    catalog: &Catalog,
+    settings: &PlanSettings,
+    merge: &Merge,
+    rows: &RowCounts,
+) -> Result<PlannedView, PlanError> {
+    let names: &[String] = match merge {
+        Merge::Named(names) => names,
+        Merge::Both | Merge::Smaller => &[],
+    };
+    let (relation, column_names) = relation_marking(query, catalog, settings, names)?;
+    let columns = view_columns(&relation, column_names)?;
     let plan_columns = columns.iter().zip(&relation.types);
     let plan_columns = plan_columns
         .map(|(column, data_type)| Column {
@@ -62,8 +85,12 @@ pub fn plan_view(
             data_type: data_type.clone(),
         })
         .collect();
-    let plan = split::split(relation.node, plan_columns)?;
-    Ok(PlannedView { plan, columns })
+    let Split { plan, hidden } = split::split(relation.node, plan_columns, catalog, merge, rows)?;
+    Ok(PlannedView {
+        plan,
+        columns,
+        hidden,
+    })
 }
 
 /// The columns of a query, without planning its execution: for a plain view.
@@ -85,6 +112,16 @@ fn relation(
     catalog: &Catalog,
     settings: &PlanSettings,
 ) -> Result<(relation::Relation, Vec<String>), PlanError> {
+    relation_marking(query, catalog, settings, &[])
+}
+
+/// As [`relation`], with the scans of relations that the query calls by one of the `names` marked.
+fn relation_marking(
+    query: &Query,
+    catalog: &Catalog,
+    settings: &PlanSettings,
+    names: &[String],
+) -> Result<(relation::Relation, Vec<String>), PlanError> {
     typed::instants::check_zone(&settings.time_zone)?;
     let mut query = syntax::prepare(query)?;
     hidden::mark(&mut query, catalog)?;
@@ -93,7 +130,11 @@ fn relation(
     let plan = front_end
         .sql_statement_to_plan(Statement::Query(Box::new(query)))
         .map_err(|error| errors::plan_error(&error))?;
-    let converter = relation::Converter { catalog, settings };
+    let converter = relation::Converter {
+        catalog,
+        settings,
+        names,
+    };
     let relation = converter.convert(&plan)?;
     let names = plan
         .schema()

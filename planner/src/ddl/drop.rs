@@ -34,6 +34,7 @@ pub(super) fn plan(drop: &Drop, catalog: &Catalog) -> Result<DdlPlan, PlanError>
         .filter(|id| !dropped.contains(id))
         .filter_map(|id| catalog.by_id(*id))
         .map(AsRef::as_ref)
+        .filter(|object| !object.is_hidden())
         .collect();
     if !others.is_empty() && !drop.cascade {
         return Err(dependents_exist(&drop.names, drop.kind, &others));
@@ -100,7 +101,8 @@ fn own_tables(catalog: &Catalog, dropped: &mut BTreeSet<ObjectId>) -> Result<(),
     Ok(())
 }
 
-/// The objects and all that directly or indirectly depend on them, dependents first.
+/// The objects and all that directly or indirectly depend on them, dependents first, with the hidden views that nothing
+/// reads any more.
 fn with_dependents(catalog: &Catalog, dropped: &BTreeSet<ObjectId>) -> Vec<ObjectId> {
     let mut readers: BTreeMap<ObjectId, Vec<ObjectId>> = BTreeMap::new();
     for id in catalog.objects.keys() {
@@ -118,6 +120,13 @@ fn with_dependents(catalog: &Catalog, dropped: &BTreeSet<ObjectId>) -> Vec<Objec
                 .flatten()
                 .filter(|reader| reached.insert(**reader)),
         );
+    }
+    // The newest first, since a hidden view may be read by another one.
+    for hidden in catalog.objects.values().rev().filter(|object| object.is_hidden()) {
+        let left = readers.get(&hidden.id).into_iter().flatten();
+        if left.copied().all(|reader| reached.contains(&reader)) {
+            reached.insert(hidden.id);
+        }
     }
     // Whoever depends on something was created after it.
     reached.into_iter().rev().collect()

@@ -20,17 +20,20 @@ mod drop;
 mod region_options;
 mod table_options;
 mod truncate;
+mod view_options;
 
 use std::collections::BTreeSet;
 
 use tributary_storage::ObjectId;
 
-use crate::catalog::{Catalog, CatalogChange, Object, ObjectKind, ViewColumn};
+use crate::catalog::{Catalog, CatalogChange, HIDDEN_PREFIX, Object, ObjectKind, ViewColumn};
 use crate::error::{PlanError, PlanErrorKind};
 use crate::parse::Statement;
 
 pub use crate::catalog::PlanSettings;
+pub use crate::split::sides::RowCounts;
 pub use alter_database::{DATABASE, member};
+pub use create_materialized_view::explain;
 pub use create_source::{NEXMARK_RATE_DEFAULT, NEXMARK_TABLES};
 
 /// PostgreSQL's limit on names; longer ones would be cut there.
@@ -59,22 +62,37 @@ impl DdlPlan {
     }
 }
 
-/// Plans a CREATE, ALTER or DROP. `now_ms` (since 1970) is the base time of sources.
+/// As [`plan_ddl_counting`] where nothing is known of the sizes of relations.
 ///
 /// # Errors
-/// `DuplicateTable`, `UndefinedTable`, `DependentObjects`, `InvalidDefinition`, `Unsupported`, and those of planning a
-/// view; `Internal` for other statements.
+/// As [`plan_ddl_counting`].
 pub fn plan_ddl(
     statement: &Statement,
     catalog: &Catalog,
     settings: &PlanSettings,
     now_ms: u64,
 ) -> Result<DdlPlan, PlanError> {
+    plan_ddl_counting(statement, catalog, settings, now_ms, &RowCounts::default())
+}
+
+/// Plans a CREATE, ALTER or DROP. `now_ms` (since 1970) is the base time of sources; `rows` are what the planning region
+/// holds of relations, for `merge = 'smaller'`.
+///
+/// # Errors
+/// `DuplicateTable`, `UndefinedTable`, `DependentObjects`, `InvalidDefinition`, `Unsupported`, and those of planning a
+/// view; `Internal` for other statements.
+pub fn plan_ddl_counting(
+    statement: &Statement,
+    catalog: &Catalog,
+    settings: &PlanSettings,
+    now_ms: u64,
+    rows: &RowCounts,
+) -> Result<DdlPlan, PlanError> {
     match statement {
         Statement::CreateTable(create) => create_table::plan(create, catalog, settings),
         Statement::CreateView(create) => create_view::plan(create, catalog, settings),
         Statement::CreateMaterializedView(create) => {
-            create_materialized_view::plan(create, catalog, settings)
+            create_materialized_view::plan(create, catalog, settings, rows)
         }
         Statement::CreateSource(create) => create_source::plan(create, catalog, now_ms),
         Statement::CreateSink(create) => create_sink::plan(create, catalog),
@@ -92,6 +110,14 @@ fn check_name(catalog: &Catalog, name: &str, if_not_exists: bool) -> Result<Opti
     if name.len() > NAME_BYTES_MAX || name.is_empty() {
         let message = format!("the name \"{name}\" does not have 1 to {NAME_BYTES_MAX} bytes");
         return Err(PlanError::new(PlanErrorKind::InvalidDefinition, message));
+    }
+    if name.starts_with(HIDDEN_PREFIX) {
+        let message = format!("the name \"{name}\" is reserved");
+        return Err(
+            PlanError::new(PlanErrorKind::InvalidDefinition, message).with_hint(format!(
+                "Names that begin with {HIDDEN_PREFIX} are those of merged sides of joins."
+            )),
+        );
     }
     if catalog.object(name).is_none() {
         return Ok(None);

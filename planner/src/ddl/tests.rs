@@ -6,6 +6,7 @@ use tributary_storage::RegionId;
 
 use super::*;
 use crate::catalog::{TableDef, TableLocality};
+use crate::explain::explain_view;
 use crate::{golden, parse};
 
 /// A founded cluster of two regions.
@@ -64,6 +65,10 @@ fn object(object: &Object) -> String {
     let details = match &object.kind {
         ObjectKind::Table(definition) => table(definition),
         ObjectKind::View(view) => format!("  ({})\n  {}\n", columns(&view.columns), view.sql),
+        ObjectKind::MaterializedView(view) if object.is_hidden() => explain_view(&object.name, &view.plan)
+            .iter()
+            .map(|line| format!("  {line}\n"))
+            .collect(),
         ObjectKind::MaterializedView(view) => {
             format!(
                 "  ({}), time zone {}\n  {}\n",
@@ -126,8 +131,18 @@ fn shown(plan: &DdlPlan) -> String {
 fn golden_scripts() {
     golden::run("ddl", || {
         let mut catalog = founded();
+        let mut rows = RowCounts::default();
         move |sql: &str| {
             let mut text = String::new();
+            // `rows of t: 100` says what the region holds of a relation.
+            if let Some((name, count)) = sql
+                .strip_prefix("rows of ")
+                .and_then(|rest| rest.split_once(": "))
+            {
+                let id = catalog.object(name).expect("a relation of the script").id;
+                rows.0.insert(id, count.parse().expect("a number of rows"));
+                return text;
+            }
             let statements = match parse::parse(sql) {
                 Ok(statements) => statements,
                 Err(error) => return golden::shown(&error),
@@ -136,7 +151,14 @@ fn golden_scripts() {
                 let settings = PlanSettings {
                     time_zone: "Europe/Berlin".to_owned(),
                 };
-                match plan_ddl(&parsed.statement, &catalog, &settings, 1_700_000_000_000) {
+                if let parse::Statement::ExplainCreateMaterializedView(create) = &parsed.statement {
+                    text += &match explain(create, &catalog, &settings, &rows) {
+                        Ok(lines) => lines.join("\n"),
+                        Err(error) => golden::shown(&error),
+                    };
+                    continue;
+                }
+                match plan_ddl_counting(&parsed.statement, &catalog, &settings, 1_700_000_000_000, &rows) {
                     Ok(plan) => {
                         plan.changes.iter().for_each(|change| catalog.apply(change));
                         text += &shown(&plan);

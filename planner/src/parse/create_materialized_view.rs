@@ -1,8 +1,11 @@
-//! CREATE MATERIALIZED VIEW [IF NOT EXISTS] name [(columns)] AS query.
+//! CREATE MATERIALIZED VIEW [IF NOT EXISTS] name [(columns)] [WITH (option = value, …)] AS query.
+
+use std::collections::BTreeMap;
 
 use sqlparser::ast::Query;
 
-use super::create_view::named_query;
+use super::create_source::options;
+use super::create_view::{as_query, named};
 use super::statement::Statement;
 use super::tokens::Tokens;
 use crate::error::PlanError;
@@ -16,6 +19,8 @@ pub struct CreateMaterializedView {
     pub if_not_exists: bool,
     /// New names of the first columns, folded.
     pub columns: Vec<String>,
+    /// Options by lower-case name; values as text.
+    pub options: BTreeMap<String, String>,
     /// The query.
     pub query: Box<Query>,
     /// The query's text.
@@ -35,11 +40,17 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
 pub(super) fn parse_view(mut tokens: Tokens<'_>) -> Result<CreateMaterializedView, PlanError> {
     tokens.expect(&["MATERIALIZED", "VIEW"])?;
     let if_not_exists = tokens.take(&["IF", "NOT", "EXISTS"]);
-    let (name, columns, query, query_text) = named_query(tokens)?;
+    let (name, columns) = named(&mut tokens)?;
+    let options = match tokens.peek_is(&["with"]) {
+        true => options(&mut tokens)?,
+        false => BTreeMap::new(),
+    };
+    let (query, query_text) = as_query(tokens)?;
     Ok(CreateMaterializedView {
         name,
         if_not_exists,
         columns,
+        options,
         query,
         query_text,
     })

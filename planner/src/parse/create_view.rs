@@ -36,7 +36,13 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     }
     tokens.expect(&["VIEW"])?;
     let if_not_exists = tokens.take(&["IF", "NOT", "EXISTS"]);
-    let (name, columns, query, query_text) = named_query(tokens)?;
+    let (name, columns) = named(&mut tokens)?;
+    if tokens.peek_is(&["with"]) {
+        return Err(
+            PlanError::unsupported("WITH (options) of a view", "Leave it out.").at(tokens.position()),
+        );
+    }
+    let (query, query_text) = as_query(tokens)?;
     Ok(Statement::CreateView(Box::new(CreateView {
         name,
         if_not_exists,
@@ -46,25 +52,23 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<Statement, PlanError> {
     })))
 }
 
-/// `name [(columns)] AS query` up to the statement's end.
-pub(super) fn named_query(
-    mut tokens: Tokens<'_>,
-) -> Result<(String, Vec<String>, Box<Query>, String), PlanError> {
+/// `name [(columns)]`.
+pub(super) fn named(tokens: &mut Tokens<'_>) -> Result<(String, Vec<String>), PlanError> {
     let name = tokens.object_name()?;
     let columns = if *tokens.peek() == Token::LParen {
         tokens.name_list()?
     } else {
         Vec::new()
     };
-    if tokens.peek_is(&["with"]) {
-        return Err(
-            PlanError::unsupported("WITH (options) of a view", "Leave it out.").at(tokens.position()),
-        );
-    }
+    Ok((name, columns))
+}
+
+/// `AS query` up to the statement's end: the query and its text.
+pub(super) fn as_query(mut tokens: Tokens<'_>) -> Result<(Box<Query>, String), PlanError> {
     tokens.expect(&["AS"])?;
     let query_text = tokens.rest_text().to_owned();
     let position = tokens.position();
     let query = tokens.parse_rest(|parser| parser.parse_query())?;
     refuse_writes_within(query.as_ref()).map_err(|error| error.at(position))?;
-    Ok((name, columns, query, query_text))
+    Ok((query, query_text))
 }

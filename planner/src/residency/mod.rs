@@ -171,13 +171,13 @@ pub fn check_dependents(before: &Catalog, after: &Catalog, table: ObjectId) -> R
             if group_rows_min(before, fragment) != group_rows_min(after, fragment) {
                 let message = format!(
                     "materialized view \"{}\" was computed with another min_group_size",
-                    object.name
+                    after.name_for_users(object)
                 );
                 return Err(PlanError::new(PlanErrorKind::DependentObjects, message)
                     .with_hint("Drop the view, change the table, and create the view again."));
             }
         }
-        check_view(after, &object.name, &view.plan)?;
+        check_view(after, &after.name_for_users(object), &view.plan)?;
     }
     Ok(())
 }
@@ -263,7 +263,8 @@ fn rows_refused(catalog: &Catalog, tables: &BTreeSet<ObjectId>) -> Refusal {
         reason: "rows may not leave as they are".to_owned(),
         hint: format!(
             "Aggregate the rows of {} with count, sum or avg; join tables of one region with a.tributary_region = \
-             b.tributary_region; or read rows in their region with SET regional_reads = 'local'.",
+             b.tributary_region, or with rows of another relation that WITH (merge = 'relation') brings to them; or read rows \
+             in their region with SET regional_reads = 'local'.",
             names(catalog, tables)
         ),
     }

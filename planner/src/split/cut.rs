@@ -1,26 +1,41 @@
 //! The cut: regional trees become local fragments with a merge boundary, the rest becomes the global tree.
 
-use super::regions;
+use super::hidden_views::{HiddenViews, compact};
+use super::sides::{Input, Side, Sides};
+use super::{Split, named, regions};
 use crate::error::PlanError;
 use crate::locality::{self, JoinPlace, Place};
 use crate::plan::{
     Boundary, Column, Expr, GlobalLeaf, JoinKind, LocalFragment, Locality, Node, Scan, SortKey, ViewPlan,
 };
 
-/// Cuts a tree whose columns are `columns`.
+/// Cuts a tree whose columns are `columns`; `sides` says which side of a join is merged alone, `hidden` takes it.
 ///
 /// # Errors
-/// `Unsupported` for the region in other places than a join of rows of one region.
-pub fn cut(tree: Node<Scan>, columns: Vec<Column>) -> Result<ViewPlan, PlanError> {
+/// `Unsupported` for the region in other places than a join of rows of one region; those of [`Sides`].
+pub fn cut(
+    tree: Node<Scan>,
+    columns: Vec<Column>,
+    sides: Sides<'_>,
+    hidden: HiddenViews<'_>,
+) -> Result<Split, PlanError> {
     let mut cutter = Cutter {
         fragments: Vec::new(),
+        sides,
+        hidden,
     };
     let placed = cutter.place(tree)?;
     let global = cutter.merged(placed)?;
-    Ok(ViewPlan {
-        fragments: cutter.fragments,
-        global,
+    cutter.sides.finish()?;
+    let (fragments, global) = compact(cutter.fragments, global);
+    let plan = ViewPlan {
+        fragments: fragments.into_iter().map(named::unmarked_fragment).collect(),
+        global: named::unmarked_global(global),
         columns,
+    };
+    Ok(Split {
+        plan,
+        hidden: cutter.hidden.into_created(),
     })
 }
 
@@ -60,11 +75,13 @@ macro_rules! keep_place {
     };
 }
 
-struct Cutter {
+struct Cutter<'a> {
     fragments: Vec<LocalFragment>,
+    sides: Sides<'a>,
+    hidden: HiddenViews<'a>,
 }
 
-impl Cutter {
+impl Cutter<'_> {
     fn place(&mut self, tree: Node<Scan>) -> Result<Placed, PlanError> {
         Ok(match tree {
             Node::Leaf(scan) if scan.locality == Locality::Regional => Placed::Regional(Node::Leaf(scan)),
@@ -219,8 +236,8 @@ impl Cutter {
     fn join(
         &mut self,
         kind: JoinKind,
-        left: Placed,
-        right: Placed,
+        mut left: Placed,
+        mut right: Placed,
         on: Vec<(usize, usize)>,
         filter: Option<Expr>,
         null_safe: bool,
@@ -229,7 +246,14 @@ impl Cutter {
             (Placed::Regional(left), Placed::Regional(right)) => regions::same_region(left, right, &on),
             _ => false,
         };
-        let place = locality::join(kind, left.place(), right.place(), same_region);
+        let mut place = locality::join(kind, left.place(), right.place(), same_region);
+        if let Some(side) = self.side_merged_alone(kind, place, &left, &right)? {
+            match side {
+                Side::Left => left = self.hide(left)?,
+                Side::Right => right = self.hide(right)?,
+            }
+            place = locality::join(kind, left.place(), right.place(), same_region);
+        }
         Ok(match place {
             JoinPlace::Local | JoinPlace::Shared => {
                 let (left, right) = (Box::new(left.unmerged()), Box::new(right.unmerged()));
@@ -261,6 +285,75 @@ impl Cutter {
         })
     }
 
+    fn side_merged_alone(
+        &mut self,
+        kind: JoinKind,
+        place: JoinPlace,
+        left: &Placed,
+        right: &Placed,
+    ) -> Result<Option<Side>, PlanError> {
+        let both_regional = (left.place(), right.place()) == (Place::Regional, Place::Regional);
+        let (left, right) = (self.input(left), self.input(right));
+        match place {
+            JoinPlace::Merged => return self.sides.choose(kind, &left, &right),
+            JoinPlace::Local if both_regional => {
+                let why = "it meets rows of its own region only";
+                self.sides.stays(&left, &right, why);
+            }
+            JoinPlace::Local | JoinPlace::Shared => {
+                let why = "what it is joined with is the same in all regions";
+                self.sides.stays(&left, &right, why);
+            }
+        }
+        Ok(None)
+    }
+
+    fn input(&self, placed: &Placed) -> Input {
+        let mut scans = Vec::new();
+        let mut regional = |scan: &Scan| {
+            if scan.locality == Locality::Regional {
+                scans.push(scan.clone());
+            }
+        };
+        let types = match placed {
+            Placed::Regional(node) | Placed::Shared(node) => {
+                node.for_each_leaf(&mut regional);
+                node.types(&|scan: &Scan| scan.types.clone())
+            }
+            Placed::Merged(node) => {
+                node.for_each_leaf(&mut |leaf: &GlobalLeaf| {
+                    if let GlobalLeaf::Merge(number) = leaf {
+                        self.fragments[*number].root.for_each_leaf(&mut regional);
+                    }
+                });
+                node.types(&|leaf: &GlobalLeaf| match leaf {
+                    GlobalLeaf::Scan(scan) => scan.types.clone(),
+                    GlobalLeaf::Merge(number) => self.fragments[*number].merged_types(),
+                })
+            }
+        };
+        Input {
+            place: placed.place(),
+            scans,
+            types,
+        }
+    }
+
+    /// The rows of a tree as those of a hidden view.
+    fn hide(&mut self, placed: Placed) -> Result<Placed, PlanError> {
+        let (fragments, global) = match placed {
+            Placed::Regional(root) => {
+                let fragment = regions::without(rows(root))?;
+                (vec![fragment], Node::Leaf(GlobalLeaf::Merge(0)))
+            }
+            Placed::Merged(global) => (self.fragments.clone(), global),
+            Placed::Shared(_) => return Ok(placed),
+        };
+        let fragments = fragments.into_iter().map(named::unmarked_fragment).collect();
+        let scan = self.hidden.scan(fragments, named::unmarked_global(global))?;
+        Ok(Placed::Shared(Node::Leaf(scan)))
+    }
+
     /// A tree of rows that are the same everywhere; regional rows are merged as they are.
     fn merged(&mut self, placed: Placed) -> Result<Node<GlobalLeaf>, PlanError> {
         Ok(match placed {
@@ -277,10 +370,12 @@ impl Cutter {
     /// The merged rows of a fragment; equal fragments are one.
     fn leaf(&mut self, fragment: LocalFragment) -> Result<Node<GlobalLeaf>, PlanError> {
         let fragment = regions::without(fragment)?;
+        // In which relation of the query a table was read makes no difference.
+        let unmarked = named::unmarked_fragment(fragment.clone());
         let number = self
             .fragments
             .iter()
-            .position(|other| *other == fragment)
+            .position(|other| named::unmarked_fragment(other.clone()) == unmarked)
             .unwrap_or_else(|| {
                 self.fragments.push(fragment);
                 self.fragments.len() - 1

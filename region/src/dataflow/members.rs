@@ -16,8 +16,8 @@ use tributary_planner::catalog::Standing;
 use tributary_replication::Epoch;
 use tributary_storage::{OriginId, RegionId};
 
+use super::Dataflow;
 use super::apply::Gathered;
-use super::{Dataflow, ViewState};
 
 impl Dataflow {
     /// Finds out who this region is. Whoever has an identity keeps it; one under which others have heard of
@@ -91,15 +91,6 @@ impl Dataflow {
         let named = self.named().filter(|_| self.origin.is_none())?;
         let is_primary = self.catalog.primary == Some(named.region);
         (is_primary && self.frontier.get(named) > Epoch(0)).then_some((named.region, named.incarnation + 1))
-    }
-
-    /// Whether every view is computed, as far as it can be.
-    pub(crate) fn is_caught_up(&self) -> bool {
-        self.views.values().all(|view| match view {
-            _ if self.defects.join_early => true,
-            ViewState::Attached(_) => true,
-            ViewState::Backfilling(job) => job.failure().is_some(),
-        })
     }
 
     /// As whom a region is known at this frontier: its newest incarnation of which something is known.

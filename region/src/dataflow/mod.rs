@@ -263,10 +263,15 @@ impl Dataflow {
             .collect()
     }
 
-    /// The members whose contribution to a view is not in the frontier yet.
+    /// The members whose contribution to a view is not in the frontier yet. Of a view over views that miss some these,
+    /// since they are what it waits for.
     ///
     /// A member from which nothing has come has no rows at this frontier, and so nothing to attach.
     pub fn missing(&self, view: ObjectId) -> Vec<RegionId> {
+        let below = self.missing_below(view);
+        if !below.is_empty() {
+            return below.into_iter().collect();
+        }
         let everyone = self.depends_on_fragments(view);
         let has_attached = |origin: &OriginId| {
             self.attached

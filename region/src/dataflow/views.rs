@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_executor::{Scope, View};
 use tributary_replication::{Changed, Epoch, SectionObject, SlotChanges, SlotDelta};
-use tributary_storage::{Delta, FragmentId, ObjectId, Spill};
+use tributary_storage::{Delta, FragmentId, ObjectId, RegionId, Spill};
 
 use super::apply::{Gathered, fragment_number};
 use super::{ATTACHED_BLOB, Dataflow, Slots, Stepped};
@@ -156,6 +156,67 @@ impl Dataflow {
             }
         }
         Ok(())
+    }
+
+    /// Feeds a portion to each backfill; returns the views that are ready to be attached.
+    ///
+    /// A view that reads other views waits until all of those can be read here: from its attach record on its region's
+    /// contribution counts, and one that was computed from half of another view would be no answer to anything.
+    pub(crate) fn poll_backfills(&mut self, rows_max: usize) -> Vec<ObjectId> {
+        let views = self.views.iter();
+        let waiting: BTreeSet<ObjectId> = views
+            .filter(|(_, state)| matches!(state, ViewState::Backfilling(_)))
+            .filter_map(|(&id, _)| (!self.inputs_are_readable(id)).then_some(id))
+            .collect();
+        let mut ready = Vec::new();
+        for (&id, state) in &mut self.views {
+            if let ViewState::Backfilling(backfill) = state
+                && backfill.poll(rows_max)
+                && !waiting.contains(&id)
+                && backfill.is_ready_to_seal()
+            {
+                ready.push(id);
+            }
+        }
+        ready
+    }
+
+    /// Whether a backfill would go on at once.
+    pub(crate) fn has_backfill_work(&self) -> bool {
+        self.views.iter().any(|(&id, state)| match state {
+            ViewState::Backfilling(job) if job.failure().is_none() => {
+                !job.is_fed() || self.inputs_are_readable(id)
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether every view is computed, as far as it can be from what is known here: one whose inputs wait for another
+    /// region cannot be read anywhere yet, and need not be waited for.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.views.iter().all(|(&id, state)| match state {
+            _ if self.defects.join_early => true,
+            ViewState::Attached(_) => true,
+            ViewState::Backfilling(job) => {
+                job.failure().is_some() || (job.is_fed() && !self.inputs_are_readable(id))
+            }
+        })
+    }
+
+    fn inputs_are_readable(&self, view: ObjectId) -> bool {
+        self.missing_below(view).is_empty()
+    }
+
+    /// The members whose contribution to a view that this one reads is not in the frontier yet.
+    pub(super) fn missing_below(&self, view: ObjectId) -> BTreeSet<RegionId> {
+        let Some(def) = self.catalog.materialized_view(view) else {
+            return BTreeSet::new();
+        };
+        let inputs = def.plan.inputs().into_iter();
+        inputs
+            .filter(|input| self.catalog.materialized_view(*input).is_some())
+            .flat_map(|input| self.missing(input))
+            .collect()
     }
 
     /// The foreign slots of a fragment as if they arrived now.

@@ -4,6 +4,7 @@ mod backpressure;
 mod checkpoints;
 mod collection;
 mod conflicts;
+mod hidden_views;
 mod incarnations;
 mod members;
 mod residency;

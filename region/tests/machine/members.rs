@@ -36,6 +36,8 @@ pub(super) struct Cluster {
     /// To these no bundle comes through.
     deaf: BTreeSet<String>,
     under_way: VecDeque<(String, String, Message)>,
+    /// Bytes of all bundles sent so far.
+    bundle_bytes: usize,
     now_ms: u64,
     tokens: u64,
 }
@@ -50,6 +52,7 @@ impl Cluster {
             slow: BTreeSet::new(),
             deaf: BTreeSet::new(),
             under_way: VecDeque::new(),
+            bundle_bytes: 0,
             now_ms: START_MS,
             tokens: 0,
         };
@@ -181,7 +184,12 @@ impl Cluster {
                     node.outcomes
                         .insert(token, outcome.map(|committed| committed.position));
                 }
-                Effect::Send { peer, message } => self.under_way.push_back((name.to_owned(), peer, message)),
+                Effect::Send { peer, message } => {
+                    if let Message::Bundle(bytes) = &message {
+                        self.bundle_bytes += bytes.len();
+                    }
+                    self.under_way.push_back((name.to_owned(), peer, message));
+                }
                 Effect::Stop { reason } => node.stopped = Some(reason),
                 Effect::Withheld { reason, .. } => node.withheld.push(reason),
                 Effect::Close { peer, .. } => {
@@ -230,6 +238,11 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// Bytes of all bundles sent so far.
+    pub(super) fn bundle_bytes(&self) -> usize {
+        self.bundle_bytes
     }
 
     pub(super) fn snapshot(&self, name: &str) -> Arc<Snapshot> {

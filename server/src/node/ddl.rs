@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use tributary_planner::catalog::PlanSettings;
-use tributary_planner::ddl::plan_ddl;
+use tributary_planner::ddl::plan_ddl_counting;
 use tributary_planner::error::{PlanError, PlanErrorKind};
 use tributary_planner::parse;
 use tributary_region::Rejected;
@@ -138,10 +138,10 @@ impl Node {
             }
             let catalog = snapshot.catalog.clone();
             let base_version = catalog.version;
-            let (text, frozen) = (sql.clone(), settings.clone());
+            let (text, frozen, rows) = (sql.clone(), settings.clone(), snapshot.row_counts());
             let plan = tokio::task::spawn_blocking(move || {
                 let statement = one_statement(&text)?;
-                plan_ddl(&statement, &catalog, &frozen, wall_ms())
+                plan_ddl_counting(&statement, &catalog, &frozen, wall_ms(), &rows)
             })
             .await
             .map_err(|error| DdlError::Plan(PlanError::internal(format!("planning failed: {error}"))))?

@@ -55,10 +55,12 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Tables, views and materialized views, in the order of their ids.
+    /// Tables, views and materialized views of users, in the order of their ids.
     fn relations(&self) -> impl Iterator<Item = &Arc<Object>> {
         let objects = self.snapshot.catalog.objects.values();
-        objects.filter(|object| !matches!(object.kind, ObjectKind::Source(_) | ObjectKind::Sink(_)))
+        objects.filter(|object| {
+            !object.is_hidden() && !matches!(object.kind, ObjectKind::Source(_) | ObjectKind::Sink(_))
+        })
     }
 }
 

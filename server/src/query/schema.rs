@@ -206,6 +206,7 @@ impl SchemaProvider for PublicSchema {
         let relations = self.snapshot.catalog.objects.values();
         relations
             .filter(|object| !matches!(object.kind, ObjectKind::Source(_) | ObjectKind::Sink(_)))
+            .filter(|object| !object.is_hidden())
             .map(|object| object.name.clone())
             .collect()
     }

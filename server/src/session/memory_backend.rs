@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tributary_planner::catalog::PlanSettings;
-use tributary_planner::ddl::plan_ddl;
+use tributary_planner::ddl::plan_ddl_counting;
 use tributary_planner::parse::parse;
 use tributary_region::dataflow::conflicts::{Conflict, ConflictId};
 use tributary_region::{
@@ -165,7 +165,9 @@ impl Backend for MemoryBackend {
     async fn ddl(&self, sql: String, settings: PlanSettings) -> Result<DdlDone, DdlError> {
         let catalog = Arc::clone(&self.snapshot().catalog);
         let statement = parse(&sql).map_err(DdlError::Plan)?.remove(0).statement;
-        let plan = plan_ddl(&statement, &catalog, &settings, now_ms()).map_err(DdlError::Plan)?;
+        let rows = self.snapshot().row_counts();
+        let plan =
+            plan_ddl_counting(&statement, &catalog, &settings, now_ms(), &rows).map_err(DdlError::Plan)?;
         let (changes, base_version) = (plan.changes, catalog.version);
         let committed = self
             .submit(|token| Input::Ddl {

@@ -24,7 +24,7 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
         };
         for error in view.errors.iter() {
             rows.push(vec![
-                text(&object.name),
+                text(facts.snapshot.catalog.name_for_users(object)),
                 text(&error.operator),
                 text(&error.message),
                 text(&error.row),

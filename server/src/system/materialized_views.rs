@@ -1,4 +1,5 @@
-//! `tributary.materialized_views`: state, progress of backfill, fragments.
+//! `tributary.materialized_views`: state, progress of backfill, fragments. Hidden views are listed with the views that
+//! they are a part of.
 
 use tributary_planner::catalog::ObjectKind;
 use tributary_planner::residency::incompleteness;
@@ -22,6 +23,7 @@ pub(super) const TABLE: SystemTable = SystemTable {
         ("incomplete", SqlType::Text),
         ("groups_held_back", SqlType::Int8),
         ("definition", SqlType::Text),
+        ("part_of", SqlType::Text),
     ],
     rows,
 };
@@ -58,7 +60,10 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
             view.and_then(|view| text(view.failure.as_ref()?)),
             incompleteness(&facts.snapshot.catalog, &definition.plan),
             view.and_then(|view| text(view.groups_held_back)),
-            text(&definition.sql),
+            (!object.is_hidden()).then(|| definition.sql.clone()),
+            object
+                .is_hidden()
+                .then(|| facts.snapshot.catalog.name_for_users(object)),
         ]);
     }
     rows

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tributary_planner::catalog::{Catalog, ObjectKind};
 use tributary_replication::{Epoch, Frontier};
-use tributary_storage::{OriginId, RegionId};
+use tributary_storage::{ObjectId, OriginId, RegionId};
 
 use super::{LogId, Model};
 use crate::failure::{Checked, Violation};
@@ -119,11 +119,15 @@ impl Model {
         Ok(())
     }
 
-    /// A log takes part from here on: all its views are computed, so that its first bundle brings everything.
+    /// A log takes part from here on: all its views are computed, so that its first bundle brings everything. Left out are
+    /// views over views that others have not computed as far as is known here: nobody can read those.
     pub(super) fn join(&mut self, log: LogId, position: u64, catalog: &Catalog) -> Checked {
         let views = catalog.objects.values();
         let mut views = views.filter(|object| matches!(object.kind, ObjectKind::MaterializedView(_)));
-        if let Some(view) = views.find(|view| !self.has_attached(log, view.id, position)) {
+        let is_missing = |view: &ObjectId| {
+            !self.has_attached(log, *view, position) && !self.waits_for_others(log, *view, position, catalog)
+        };
+        if let Some(view) = views.find(|view| is_missing(&view.id)) {
             let detail = format!(
                 "{log} joins at {position}, and view {} is not computed",
                 view.name
@@ -133,4 +137,28 @@ impl Model {
         self.history(log).joined = Some(position);
         Ok(())
     }
+    /// Whether a view reads one that another member has not computed, as far as a log knows.
+    fn waits_for_others(&self, log: LogId, view: ObjectId, position: u64, catalog: &Catalog) -> bool {
+        let others: Vec<(LogId, Epoch)> = Self::newest(&self.reach(log, position))
+            .into_iter()
+            .filter(|(region, _)| catalog.members().any(|(member, _)| member == *region))
+            .filter_map(|(_, (origin, epoch))| Some((self.log_of(origin, log)?, epoch)))
+            .filter(|(other, _)| *other != log)
+            .collect();
+        let inputs = catalog.materialized_view(view).map(|def| def.plan.inputs());
+        let mut views = inputs.into_iter().flatten();
+        views.any(|input| {
+            let lacks = |(other, epoch): &(LogId, Epoch)| !self.has_attached(*other, input, epoch.0);
+            (has_fragments(catalog, input) && others.iter().any(lacks))
+                || self.waits_for_others(log, input, position, catalog)
+        })
+    }
+}
+
+/// Whether a view, or one that it reads, has local fragments, so that every region contributes to it.
+fn has_fragments(catalog: &Catalog, view: ObjectId) -> bool {
+    catalog.materialized_view(view).is_some_and(|def| {
+        let mut inputs = def.plan.inputs().into_iter();
+        !def.plan.fragments.is_empty() || inputs.any(|input| has_fragments(catalog, input))
+    })
 }

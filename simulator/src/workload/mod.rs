@@ -102,7 +102,8 @@ impl Workload {
             .values()
             .filter(|object| is_table(&object.kind))
             .count();
-        let views = catalog.objects.len() - tables;
+        let hidden = catalog.objects.values().filter(|object| object.is_hidden());
+        let views = catalog.objects.len() - tables - hidden.count();
         self.complete = tables >= self.tables && views >= self.views;
         if tables < self.tables && (tables < 2 || self.rng.percent(50)) {
             let name = self.next_name("t");
@@ -133,7 +134,7 @@ impl Workload {
         let droppable: Vec<_> = catalog
             .objects
             .values()
-            .filter(|object| !is_table(&object.kind))
+            .filter(|object| !is_table(&object.kind) && !object.is_hidden())
             .collect();
         if droppable.is_empty() || !self.rng.percent(30) {
             return Ok(None);
@@ -167,10 +168,23 @@ impl Workload {
             let Some(drawn) = views::draw(&mut self.rng, catalog) else {
                 return Ok(None);
             };
-            let text = format!("CREATE MATERIALIZED VIEW {name} AS {}", drawn.sql);
-            match self.planned(text, catalog, now_ms, report) {
+            // Every third view merges either side of a join alone, where that can be done.
+            let text = |merge: &str| format!("CREATE MATERIALIZED VIEW {name}{merge} AS {}", drawn.sql);
+            let merge = match self.named % 3 {
+                0 => " WITH (merge = 'x')",
+                1 => " WITH (merge = 'y')",
+                _ => "",
+            };
+            let mut planned = self.planned(text(merge), catalog, now_ms, report);
+            let is_refused = |refusal: &Refusal| refusal.kind == PlanErrorKind::InvalidParameter;
+            let merges_one_side = !merge.is_empty() && !planned.as_ref().is_err_and(is_refused);
+            if !merge.is_empty() && !merges_one_side {
+                planned = self.planned(text(""), catalog, now_ms, report);
+            }
+            match planned {
                 Ok(ddl) => {
                     report.views_from_sql += 1;
+                    report.views_merging_one_side += u64::from(merges_one_side);
                     if drawn.ordered {
                         self.ordered.insert(name);
                     }

@@ -43,7 +43,7 @@ pub(super) fn draw(rng: &mut Rng, catalog: &Catalog) -> Option<Drawn> {
         .objects
         .values()
         .map(AsRef::as_ref)
-        .filter(|object| depth(catalog, object) < INPUT_DEPTH_MAX)
+        .filter(|object| !object.is_hidden() && depth(catalog, object) < INPUT_DEPTH_MAX)
         .collect();
     if inputs.is_empty() {
         return None;

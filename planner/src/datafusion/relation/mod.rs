@@ -23,6 +23,7 @@ use super::windows::{WindowKind, Windows};
 use crate::catalog::{Catalog, ObjectKind, PlanSettings};
 use crate::error::{PlanError, PlanErrorKind};
 use crate::plan::{Expr, Node, Scan};
+use crate::split::named;
 
 /// A tree with the types of its output columns.
 pub struct Relation {
@@ -38,6 +39,8 @@ pub struct Converter<'a> {
     pub catalog: &'a Catalog,
     /// The frozen settings.
     pub settings: &'a PlanSettings,
+    /// Relations whose scans are marked, as the query calls them.
+    pub names: &'a [String],
 }
 
 impl Converter<'_> {
@@ -62,7 +65,9 @@ impl Converter<'_> {
     fn unsettled(&self, plan: &LogicalPlan) -> Result<Relation, PlanError> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
-            LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => self.convert(input),
+            LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => {
+                Ok(self.marked(self.convert(input)?, alias.table()))
+            }
             LogicalPlan::Projection(Projection { expr, input, .. }) => {
                 let relation = self.convert(input)?;
                 self.project(relation, input.schema(), expr)
@@ -97,6 +102,18 @@ impl Converter<'_> {
         }
     }
 
+    /// Marks the scans of a relation that is called by one of the names.
+    fn marked(&self, relation: Relation, name: &str) -> Relation {
+        let (name, _) = hidden::unmarked(name);
+        let Some(number) = self.names.iter().position(|named| named == name) else {
+            return relation;
+        };
+        Relation {
+            node: named::mark(relation.node, number),
+            types: relation.types,
+        }
+    }
+
     fn scan(&self, scan: &TableScan) -> Result<Relation, PlanError> {
         if !scan.filters.is_empty() || scan.fetch.is_some() || scan.projection.is_some() {
             return Err(PlanError::internal("the front end pushed something into a scan"));
@@ -114,7 +131,7 @@ impl Converter<'_> {
                 let message = format!("the columns of view \"{}\" have changed", object.name);
                 return Err(PlanError::internal(message));
             }
-            return Ok(expanded);
+            return Ok(self.marked(expanded, &object.name));
         }
         let scan = Scan {
             object: object.id,
@@ -124,10 +141,11 @@ impl Converter<'_> {
             types: types.clone(),
             append_only: object.is_append_only(),
         };
-        Ok(Relation {
+        let relation = Relation {
             node: Node::Leaf(scan),
             types,
-        })
+        };
+        Ok(self.marked(relation, &object.name))
     }
 
     fn windows(&self, windows: &Windows) -> Result<Relation, PlanError> {

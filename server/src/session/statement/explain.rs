@@ -2,11 +2,10 @@
 
 use datafusion::sql::sqlparser::ast;
 use tributary_planner::catalog::ObjectKind;
-use tributary_planner::datafusion::plan_view;
+use tributary_planner::ddl;
 use tributary_planner::error::PlanError;
-use tributary_planner::explain::explain_view;
+use tributary_planner::explain::explain_with_hidden;
 use tributary_planner::parse::CreateMaterializedView;
-use tributary_planner::residency::explain_residency;
 
 use super::super::{Outcome, Session};
 use super::texts;
@@ -44,12 +43,10 @@ pub(crate) async fn create_view(
 ) -> SqlResult<Outcome> {
     let reader = session.reader().await?;
     let settings = session.plan_settings();
-    let (name, query) = (create.name.clone(), create.query.clone());
+    let create = create.clone();
     let lines = on_large_stack(async move {
-        let planned = plan_view(&query, &reader.snapshot.catalog, &settings)?;
-        let mut lines = explain_view(&name, &planned.plan);
-        lines.extend(explain_residency(&reader.snapshot.catalog, &planned.plan));
-        Ok(lines)
+        let rows = reader.snapshot.row_counts();
+        Ok(ddl::explain(&create, &reader.snapshot.catalog, &settings, &rows)?)
     })
     .await?;
     texts(
@@ -72,8 +69,7 @@ pub(crate) async fn view(session: &mut Session, name: &str) -> SqlResult<Outcome
             format!("\"{name}\" is not a materialized view"),
         ));
     };
-    let mut lines = explain_view(name, &view.plan);
-    lines.extend(explain_residency(&reader.snapshot.catalog, &view.plan));
+    let lines = explain_with_hidden(&reader.snapshot.catalog, name, &view.plan);
     texts(
         &["QUERY PLAN"],
         lines.into_iter().map(|line| vec![line]).collect(),
