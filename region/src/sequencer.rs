@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use tributary_planner::catalog::{Backpressure, Catalog, CatalogChange, Standing, TableDef, TableLocality};
+use tributary_planner::residency::may_copy;
 use tributary_replication::{Bundle, Epoch, Frontier, Hlc, HlcClock};
 use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Record};
 
@@ -348,7 +349,11 @@ impl Sequencer {
                 return Err(Rejected::CatalogChanged);
             }
         }
-        Ok(())
+        let mut copies = writes.copies.iter();
+        match copies.all(|(from, into)| may_copy(&self.catalog, *from, *into)) {
+            true => Ok(()),
+            false => Err(Rejected::CatalogChanged),
+        }
     }
 
     /// Whether the tables' options let something be written while a region is so far behind.

@@ -317,9 +317,8 @@ impl Cluster {
         };
         let writes = WriteSet {
             tables: BTreeMap::from([(id, change)]),
-            source: None,
-            token: None,
             catalog_version: snapshot.catalog.version,
+            ..WriteSet::default()
         };
         self.tokens += 1;
         let token = self.tokens;

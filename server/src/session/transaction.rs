@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tributary_planner::catalog::Backpressure;
+use tributary_planner::residency::Copies;
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 
 use super::Session;
@@ -24,6 +25,8 @@ pub struct Transaction {
     pub snapshot: Arc<Snapshot>,
     /// What they wrote.
     pub writes: Writes,
+    /// What they copied between tables.
+    pub copies: Copies,
     /// Begun by BEGIN; an implicit one ends with the query string or at Sync.
     pub is_explicit: bool,
     /// Writes are refused.
@@ -39,6 +42,7 @@ impl Transaction {
         Self {
             snapshot,
             writes: Writes::new(),
+            copies: Copies::new(),
             is_explicit,
             is_read_only: false,
             started_ns,
@@ -58,6 +62,7 @@ impl Transaction {
             source: None,
             token: None,
             catalog_version: self.snapshot.catalog.version,
+            copies: self.copies.clone(),
         }
     }
 }
