@@ -45,7 +45,7 @@ use tributary_storage::{ObjectId, OriginId};
 use crate::pgwire::error::SqlError;
 use crate::pgwire::sqlstate;
 use condition::Condition;
-use forward::{CopyRequest, ForwardReply, ForwardRequest};
+use forward::{Errand, ForwardReply};
 use request::Request;
 
 /// Rows of a region's own part of a table, as of an epoch of its log.
@@ -185,10 +185,7 @@ pub trait FarReads: Send + Sync {
     async fn open(&self, region: &str, request: &Request) -> Result<FarRows, FarError>;
 
     /// Has a region carry out a statement; one whose answer was lost is sent again, and is carried out once.
-    async fn forward(&self, region: &str, request: ForwardRequest) -> Result<ForwardReply, FarError>;
-
-    /// The same of a COPY and its data.
-    async fn copy(&self, region: &str, request: CopyRequest) -> Result<ForwardReply, FarError>;
+    async fn forward(&self, region: &str, errand: &Errand) -> Result<ForwardReply, FarError>;
 }
 
 /// The regions whose rows of a table a snapshot knows of, the own one left out: name, origin, epoch.

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 
-use super::super::forward::{CopyRequest, ForwardReply, ForwardRequest};
+use super::super::forward::{Errand, ForwardReply};
 use super::super::owner;
 use super::super::request::Request;
 use super::super::{FarError, FarReads, FarRows};
@@ -229,11 +229,7 @@ async fn a_damaged_aggregation_is_refused_or_answered() {
             Ok(futures::stream::empty().boxed())
         }
 
-        async fn forward(&self, _: &str, _: ForwardRequest) -> Result<ForwardReply, FarError> {
-            panic!("nothing is written here")
-        }
-
-        async fn copy(&self, _: &str, _: CopyRequest) -> Result<ForwardReply, FarError> {
+        async fn forward(&self, _: &str, _: &Errand) -> Result<ForwardReply, FarError> {
             panic!("nothing is written here")
         }
     }

@@ -15,7 +15,7 @@ use tributary_planner::parse::{Statement, parse};
 use tributary_region::Snapshot;
 use tributary_replication::bundle::{decode_rows, encode_rows};
 
-use super::super::forward::{CopyRequest, ForwardReply, ForwardRequest};
+use super::super::forward::{Errand, ForwardReply};
 use super::super::owner;
 use super::super::relation::{Far, FarRelation};
 use super::super::request::Request;
@@ -86,11 +86,7 @@ impl FarReads for Owners {
         Ok(futures::stream::iter(answer.collect::<Vec<_>>()).boxed())
     }
 
-    async fn forward(&self, _region: &str, _request: ForwardRequest) -> Result<ForwardReply, FarError> {
-        panic!("nothing is written here")
-    }
-
-    async fn copy(&self, _: &str, _: CopyRequest) -> Result<ForwardReply, FarError> {
+    async fn forward(&self, _region: &str, _errand: &Errand) -> Result<ForwardReply, FarError> {
         panic!("nothing is written here")
     }
 }
