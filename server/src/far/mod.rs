@@ -21,6 +21,7 @@ pub mod condition;
 mod expression;
 pub mod forward;
 mod functions;
+mod memory;
 pub mod once;
 pub mod owner;
 pub mod partial;

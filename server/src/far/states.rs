@@ -1,8 +1,9 @@
 //! The owner's side of a partial aggregation: DataFusion's operators over a scan, driven on the thread of the answer.
 //!
 //! What comes are keys and states of groups, mostly at the end. While rows are still being read, an empty batch now and
-//! then tells the gateway that work goes on, and this side whether anybody still waits for it. Memory is bounded: where
-//! groups take more, those there are go out early, and are merged at the gateway like those of another region.
+//! then tells the gateway that work goes on, and this side whether anybody still waits for it. Memory is bounded, for all
+//! requests together ([`memory`]): where groups would take more, those there are go out early, and are merged at the
+//! gateway like those of another region.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,15 +23,13 @@ use futures::StreamExt;
 use futures::stream::poll_fn;
 use tokio::task::unconstrained;
 
-use super::Opened;
 use super::owner::{Part, Scan};
 use super::partial::PartialRequest;
+use super::{Opened, memory};
 use crate::pgwire::error::SqlError;
-use crate::query::context::{runtime, shared};
+use crate::query::context::shared;
 use crate::query::stack::of_panic;
 
-/// What the groups of one request may take.
-const MEMORY_BYTES_MAX: usize = 64 << 20;
 /// Batches that are read at a stretch.
 const BATCHES_AT_ONCE: u32 = 16;
 /// How long it says nothing.
@@ -107,7 +106,6 @@ fn stream_of(request: &PartialRequest, part: Part) -> Option<SendableRecordBatch
         StreamingTableExec::try_new(part.columns, vec![Arc::new(rows)], None, [], false, None).ok()?;
     let plan = request.over(Arc::new(input), Arc::clone(state.config_options()))?;
     let task = state.task_ctx();
-    let runtime = runtime(MEMORY_BYTES_MAX).ok()?;
     let task = TaskContext::new(
         None,
         task.session_id(),
@@ -116,7 +114,7 @@ fn stream_of(request: &PartialRequest, part: Part) -> Option<SendableRecordBatch
         Default::default(),
         Default::default(),
         Default::default(),
-        runtime,
+        memory::runtime()?,
     );
     plan.execute(0, Arc::new(task)).ok()
 }

@@ -11,7 +11,7 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
 };
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
@@ -208,7 +208,14 @@ pub(crate) fn shared() -> Option<&'static SessionState> {
 /// Bounded memory and no spilling: a statement that needs more fails with 53200.
 pub(crate) fn runtime(memory_bytes_max: usize) -> SqlResult<Arc<RuntimeEnv>> {
     let named = NonZeroUsize::new(3).expect("three is not zero");
-    let pool = TrackConsumersPool::new(GreedyMemoryPool::new(memory_bytes_max), named);
+    runtime_over(TrackConsumersPool::new(
+        GreedyMemoryPool::new(memory_bytes_max),
+        named,
+    ))
+}
+
+/// The same with memory of another kind.
+pub(crate) fn runtime_over(pool: impl MemoryPool) -> SqlResult<Arc<RuntimeEnv>> {
     let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(pool))
