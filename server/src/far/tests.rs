@@ -1,5 +1,6 @@
 //! What other regions may ask for, damaged in every byte: it is refused or answered, and nothing panics.
 
+mod joined;
 mod pushed;
 mod world;
 

@@ -32,8 +32,10 @@ const ASK_CLUSTER_MAX: Duration = Duration::from_secs(3);
 const ASK_DDL_MAX: Duration = Duration::from_secs(60);
 /// The data of a COPY have to get there, too.
 const ASK_COPY_MAX: Duration = Duration::from_secs(300);
-/// How long a peer may take to begin a scan.
+/// How long a peer may take to begin a scan, once it has the request.
 const OPEN_SCAN_MAX: Duration = Duration::from_secs(5);
+/// How fast a request gets there at least.
+const OPEN_SCAN_BYTES_PER_S: usize = 64 << 10;
 /// How long it may say nothing within one; looking for rows takes its time.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const WINDOW_BYTES: u32 = 4 << 20;
@@ -219,6 +221,7 @@ impl PeerClient {
             reason,
         };
         let ticket = request.to_bytes();
+        let request_bytes = ticket.len();
         let is_refused =
             |status: &Status| matches!(request, Request::States(_)) && status.code() == Code::InvalidArgument;
         let opening = async {
@@ -248,7 +251,8 @@ impl PeerClient {
             let opened: Opened = opened.map_err(|_| unreachable("its answer cannot be read".to_owned()))?;
             Ok((opened, stream))
         };
-        let opened = tokio::time::timeout(OPEN_SCAN_MAX, opening).await;
+        let way_s = (request_bytes / OPEN_SCAN_BYTES_PER_S) as u64;
+        let opened = tokio::time::timeout(OPEN_SCAN_MAX + Duration::from_secs(way_s), opening).await;
         let (opened, stream) = opened.map_err(|_| unreachable("no answer in time".to_owned()))??;
         match opened {
             Opened::Rows => Ok(rows_of(region.to_owned(), stream)),

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tributary_planner::parse::Parsed;
 use tributary_region::Snapshot;
+use tributary_storage::ObjectId;
 
 use super::{Node, NodeSettings};
 use crate::far::forward::{Errand, ForwardReply};
@@ -141,6 +142,10 @@ impl FarReads for Peers {
             attempt += 1;
             tokio::time::sleep(FORWARD_PAUSE).await;
         }
+    }
+
+    fn is_resident(&self, table: ObjectId) -> bool {
+        self.snapshots.borrow().catalog.is_resident(table)
     }
 }
 
