@@ -80,11 +80,13 @@ async fn what_owners_join_and_aggregate_is_what_comes_of_their_rows() {
             let (over_rows, with_help, helped) = world.both(&sql, reads_own).await;
             assert_eq!(over_rows.0, with_help.0, "seed {seed}, rows {sizes:?}: {sql}");
             assert!(over_rows.0.is_ok(), "seed {seed}: {sql}: {:?}", over_rows.0);
+            // Where only rows of the side are asked for, and not how often, it is they that a semi-join gives.
+            let may_stay = !["count", "sum", "avg"].iter().any(|name| sql.contains(name));
+            assert!(helped || may_stay, "seed {seed}: {sql}");
             pushed += usize::from(helped);
-            assert!(helped, "seed {seed}: {sql}");
         }
     }
-    assert!(pushed > 0);
+    assert!(pushed > 100, "most go along: {pushed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +97,6 @@ async fn joins_that_give_rows_of_the_table_go_along() {
         "SELECT k, sum(g) FROM t WHERE EXISTS (SELECT FROM kinds WHERE kinds.k = t.k AND kinds.n > t.g) GROUP BY k",
         "SELECT k, count(*) FROM t WHERE NOT EXISTS (SELECT FROM kinds WHERE kinds.k = t.k) GROUP BY k",
         "SELECT count(*) FROM t JOIN dim ON t.g IS NOT DISTINCT FROM dim.weight",
-        "SELECT DISTINCT dim.name FROM t JOIN dim USING (g)",
         "SELECT name, n FROM (SELECT dim.name, count(*) AS n FROM t JOIN dim USING (g) GROUP BY 1) ORDER BY n, name LIMIT 2",
         "SELECT a.n, b.n FROM (SELECT count(*) AS n FROM t JOIN dim USING (g)) a, (SELECT count(*) AS n FROM t) b",
         "SELECT count(*) FROM t JOIN generate_series(1, 1000) AS s(i) ON t.id = s.i",
@@ -112,6 +113,7 @@ async fn joins_that_need_rows_of_all_regions_or_much_of_this_one_stay_here() {
     let world = World::new(7, [30, 40, 50]).await;
     for sql in [
         "SELECT dim.name, count(t.id) FROM dim LEFT JOIN t ON t.g = dim.g GROUP BY 1",
+        "SELECT DISTINCT dim.name FROM t JOIN dim USING (g)",
         "SELECT count(*) FROM t FULL JOIN dim ON t.g = dim.g",
         "SELECT count(*) FROM t CROSS JOIN dim",
         "SELECT count(*) FROM t JOIN dim ON t.g > dim.g",
