@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use tributary_planner::catalog::{Catalog, CatalogChange, RegionOptions, Standing, TableDef, TableLocality};
+use tributary_planner::residency::may_copy;
 use tributary_replication::{Bundle, Epoch, Frontier, Hlc, HlcClock};
 use tributary_storage::{ChainHash, KeyEncoder, ObjectId, OriginId, Position, Record};
 
@@ -355,7 +356,11 @@ impl Sequencer {
                 return Err(Rejected::CatalogChanged);
             }
         }
-        Ok(())
+        let mut copies = writes.copies.iter();
+        match copies.all(|(from, into)| may_copy(&self.catalog, *from, *into)) {
+            true => Ok(()),
+            false => Err(Rejected::CatalogChanged),
+        }
     }
 
     /// Whether the tables' and the regions' options let something be written while regions are so far behind.

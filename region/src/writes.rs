@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tributary_planner::residency::Copies;
 use tributary_replication::{Epoch, TableWrites};
 use tributary_storage::{ObjectId, OriginId};
 
@@ -19,6 +20,8 @@ pub struct WriteSet {
     pub token: Option<CommitToken>,
     /// The catalog version the writes were bound against.
     pub catalog_version: u64,
+    /// What its statements copied between tables: refused when residency has come to forbid it since.
+    pub copies: Copies,
 }
 
 impl WriteSet {

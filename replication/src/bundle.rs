@@ -31,7 +31,7 @@ use crate::error::{ReplicationError, Result};
 use crate::frontier::{ClusterId, Epoch, Frontier};
 use crate::hlc::Tick;
 
-pub use ipc::{decode as decode_rows, encode as encode_rows};
+pub use ipc::{decode as decode_rows, decode_within as decode_rows_within, encode as encode_rows};
 
 /// The version of the bundle format spoken here.
 pub const BUNDLE_FORMAT: u16 = 2;

@@ -29,7 +29,7 @@ use crate::error::{PlanError, PlanErrorKind};
 use crate::plan::{AggregateFunction, Boundary, LocalFragment, Scan, ViewPlan};
 pub use explain::explain_residency;
 use lineage::{Columns, lineage};
-pub use statements::{check_forwarded, check_statement};
+pub use statements::{Copies, check_forwarded, check_statement, may_copy};
 
 /// The least `min_group_size` that lets keys of groups leave: a group of one row is that row.
 const GROUP_SIZE_MIN: u64 = 2;

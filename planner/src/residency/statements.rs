@@ -3,6 +3,9 @@
 //! INSERT … SELECT and UPDATE … FROM write what they read. So a statement that reads an enforced table anywhere, also in
 //! a condition or through views, may write only tables that are enforced at least as strictly. What comes out of a
 //! materialized view has left already and is free.
+//!
+//! A statement is judged by the catalog of its snapshot, and what its transaction copies again by the newest one when the
+//! commit is sealed ([`may_copy`]): residency may have been enforced since.
 
 use std::collections::BTreeSet;
 
@@ -14,19 +17,25 @@ use crate::dml::target_name;
 use crate::error::{PlanError, PlanErrorKind};
 use crate::parse::{Statement, public_name, relation_names_in};
 
-/// Refuses a statement that would copy values out of an enforced table.
+/// From which tables into which values are copied, whatever their residency.
+pub type Copies = BTreeSet<(ObjectId, ObjectId)>;
+
+/// Refuses a statement that would copy values out of an enforced table. Tells what it copies, to be judged again when it
+/// is committed.
 ///
 /// # Errors
 /// `Forbidden`, naming both tables.
-pub fn check_statement(catalog: &Catalog, statement: &Statement) -> Result<(), PlanError> {
-    if !catalog.has_resident_tables() {
-        return Ok(());
-    }
+pub fn check_statement(catalog: &Catalog, statement: &Statement) -> Result<Copies, PlanError> {
     let Some(target) = target(catalog, statement)? else {
-        return Ok(());
+        return Ok(Copies::new());
     };
-    for read in enforced_inputs(catalog, statement) {
-        if read == target || is_as_strict(catalog, target, read) {
+    let mut copies = Copies::new();
+    for read in inputs(catalog, statement) {
+        if read == target {
+            continue;
+        }
+        if may_copy(catalog, read, target) {
+            copies.insert((read, target));
             continue;
         }
         let name = |id: ObjectId| catalog.by_id(id).map_or("?", |object| object.name.as_str());
@@ -45,7 +54,14 @@ pub fn check_statement(catalog: &Catalog, statement: &Statement) -> Result<(), P
         };
         return Err(PlanError::new(PlanErrorKind::Forbidden, message).with_hint(hint));
     }
-    Ok(())
+    Ok(copies)
+}
+
+/// Whether what is read from one table may be written into another. What was read from a table that is gone may not: how it
+/// was protected is not known any more.
+pub fn may_copy(catalog: &Catalog, from: ObjectId, into: ObjectId) -> bool {
+    let is_there = catalog.table(from).is_some();
+    is_there && (!catalog.is_resident(from) || is_as_strict(catalog, into, from))
 }
 
 /// Refuses, where it is to be carried out, a statement of another region whose answer would hold rows of an enforced
@@ -66,7 +82,11 @@ pub fn check_forwarded(catalog: &Catalog, statement: &Statement) -> Result<bool,
     };
     let touched: Vec<ObjectId> = target
         .into_iter()
-        .chain(enforced_inputs(catalog, statement))
+        .chain(
+            inputs(catalog, statement)
+                .into_iter()
+                .filter(|read| catalog.is_resident(*read)),
+        )
         .collect();
     if let (Some(first), true) = (touched.first(), returning) {
         let name = catalog.by_id(*first).map_or("?", |object| object.name.as_str());
@@ -85,6 +105,7 @@ fn target(catalog: &Catalog, statement: &Statement) -> Result<Option<ObjectId>, 
             TableObject::TableName(name) => Some(public_name(name)?),
             _ => None,
         },
+        Statement::Copy(copy) => Some(copy.table.clone()),
         other => target_name(other)?,
     };
     Ok(name
@@ -92,8 +113,8 @@ fn target(catalog: &Catalog, statement: &Statement) -> Result<Option<ObjectId>, 
         .map(|object| object.id))
 }
 
-/// The enforced tables that a statement reads, also through views.
-fn enforced_inputs(catalog: &Catalog, statement: &Statement) -> BTreeSet<ObjectId> {
+/// The REGIONAL tables that a statement reads, also through views: residency can be enforced of no other.
+fn inputs(catalog: &Catalog, statement: &Statement) -> BTreeSet<ObjectId> {
     let names = match statement {
         Statement::Insert(insert) => relation_names_in(insert.as_ref()),
         Statement::Update(update) => relation_names_in(update.as_ref()),
@@ -102,13 +123,13 @@ fn enforced_inputs(catalog: &Catalog, statement: &Statement) -> BTreeSet<ObjectI
     };
     let named = names.iter().filter_map(|name| catalog.object(name));
     let mut left: Vec<ObjectId> = named.map(|object| object.id).collect();
-    let (mut seen, mut enforced) = (BTreeSet::new(), BTreeSet::new());
+    let (mut seen, mut read) = (BTreeSet::new(), BTreeSet::new());
     while let Some(id) = left.pop() {
         if !seen.insert(id) {
             continue;
         }
-        if catalog.is_resident(id) {
-            enforced.insert(id);
+        if catalog.table(id).is_some_and(|table| !table.is_global()) {
+            read.insert(id);
         }
         if catalog
             .by_id(id)
@@ -117,7 +138,7 @@ fn enforced_inputs(catalog: &Catalog, statement: &Statement) -> BTreeSet<ObjectI
             left.extend(catalog.dependencies(id));
         }
     }
-    enforced
+    read
 }
 
 /// Whether whatever may not leave `read` may not leave `target` either.

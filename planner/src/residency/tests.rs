@@ -36,9 +36,13 @@ fn cluster() -> Catalog {
     catalog
 }
 
-fn checked(catalog: &Catalog, sql: &str) -> Result<(), PlanErrorKind> {
+fn copied(catalog: &Catalog, sql: &str) -> Result<Copies, PlanErrorKind> {
     let statement = parse(sql).expect(sql).remove(0).statement;
     check_statement(catalog, &statement).map_err(|error| error.kind)
+}
+
+fn checked(catalog: &Catalog, sql: &str) -> Result<(), PlanErrorKind> {
+    copied(catalog, sql).map(drop)
 }
 
 #[test]
@@ -74,6 +78,34 @@ fn what_is_read_from_an_enforced_table_is_written_into_such_tables_only() {
 }
 
 #[test]
+fn what_is_copied_is_judged_again_by_a_later_catalog() {
+    let mut catalog = cluster();
+    run(
+        &mut catalog,
+        "CREATE TABLE later (id bigint PRIMARY KEY, name text)",
+    )
+    .expect("it is new");
+    run(&mut catalog, "CREATE VIEW seen AS SELECT id, name FROM later").expect("it is new");
+    let copies = copied(&catalog, "INSERT INTO open SELECT id, name FROM seen").expect("nothing is enforced");
+    let may = |catalog: &Catalog| copies.iter().all(|(from, into)| may_copy(catalog, *from, *into));
+    assert_eq!(copies.len(), 1);
+    assert!(may(&catalog));
+    run(&mut catalog, "ALTER TABLE later SET (residency = enforced)").expect("nothing speaks against it");
+    assert!(!may(&catalog));
+    run(&mut catalog, "ALTER TABLE open SET (residency = enforced)").expect("nothing speaks against it");
+    assert!(may(&catalog), "it is as strict by now");
+    run(&mut catalog, "ALTER TABLE later RESET (residency)").expect("nothing speaks against it");
+    run(&mut catalog, "DROP VIEW seen").expect("it is there");
+    run(&mut catalog, "DROP TABLE later").expect("it is there");
+    assert!(!may(&catalog), "nobody knows how it was protected");
+    let own = copied(
+        &catalog,
+        "UPDATE open SET name = 'x' WHERE id IN (SELECT id FROM open)",
+    );
+    assert_eq!(own, Ok(Copies::new()));
+}
+
+#[test]
 fn no_rows_are_returned_to_another_region() {
     let catalog = cluster();
     let forwarded = |sql: &str| {
@@ -89,6 +121,8 @@ fn no_rows_are_returned_to_another_region() {
     );
     assert_eq!(forwarded("UPDATE people SET age = 1"), Ok(true));
     assert_eq!(forwarded("UPDATE open SET name = 'x' RETURNING name"), Ok(false));
+    assert_eq!(forwarded("COPY people (id, name) FROM STDIN"), Ok(true));
+    assert_eq!(forwarded("COPY open FROM STDIN"), Ok(false));
 }
 
 #[test]

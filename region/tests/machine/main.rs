@@ -152,9 +152,8 @@ impl Machine {
         };
         let writes = WriteSet {
             tables: BTreeMap::from([(self.table(), change)]),
-            source: None,
-            token: None,
             catalog_version: self.region.snapshot().catalog.version,
+            ..WriteSet::default()
         };
         Submission { token, writes }
     }

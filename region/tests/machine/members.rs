@@ -333,9 +333,8 @@ impl Cluster {
             };
             let writes = WriteSet {
                 tables: BTreeMap::from([(id, change)]),
-                source: None,
-                token: None,
                 catalog_version: snapshot.catalog.version,
+                ..WriteSet::default()
             };
             let token = first + number as u64;
             Submission { token, writes }
@@ -368,9 +367,8 @@ impl Cluster {
         };
         let writes = WriteSet {
             tables: BTreeMap::from([(id, change)]),
-            source: None,
-            token: None,
             catalog_version: snapshot.catalog.version,
+            ..WriteSet::default()
         };
         self.tokens += 1;
         let token = self.tokens;

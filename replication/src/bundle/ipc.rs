@@ -44,8 +44,16 @@ pub fn encode(rows: &RecordBatch) -> Vec<u8> {
 /// # Errors
 /// `Corrupt`; whatever the bytes are, this does not panic.
 pub fn decode(bytes: &[u8]) -> Result<RecordBatch> {
+    decode_within(bytes, UNPACKED_BYTES_MAX)
+}
+
+/// The same of a stream that unpacks to so many bytes at most.
+///
+/// # Errors
+/// `Corrupt`, also for one that claims more.
+pub fn decode_within(bytes: &[u8], unpacked_bytes_max: u64) -> Result<RecordBatch> {
     let read = catch_unwind(AssertUnwindSafe(|| {
-        check_claims(bytes)?;
+        check_claims(bytes, unpacked_bytes_max)?;
         let failed = |error| corrupt(format!("section: {error}"));
         let mut reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(failed)?;
         let rows = reader
@@ -61,7 +69,7 @@ pub fn decode(bytes: &[u8]) -> Result<RecordBatch> {
 }
 
 /// Walks the messages of a stream and refuses any that claims more than there is.
-fn check_claims(bytes: &[u8]) -> Result<()> {
+fn check_claims(bytes: &[u8], unpacked_bytes_max: u64) -> Result<()> {
     let mut rest = bytes;
     for expected in [MessageHeader::Schema, MessageHeader::RecordBatch] {
         let (metadata, body_and_more) = next_message(rest)?;
@@ -78,7 +86,7 @@ fn check_claims(bytes: &[u8]) -> Result<()> {
             .ok_or_else(|| corrupt(format!("section: a body of {length} bytes is not there")))?;
         rest = after;
         if let Some(batch) = message.header_as_record_batch() {
-            check_batch(&batch, body)?;
+            check_batch(&batch, body, unpacked_bytes_max)?;
         }
     }
     let end_of_stream = [CONTINUATION, [0; 4]].concat();
@@ -101,7 +109,7 @@ fn next_message(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
 }
 
 /// Refuses a batch whose buffers lie outside its body or unpack to more than the maximum.
-fn check_batch(batch: &arrow::ipc::RecordBatch<'_>, body: &[u8]) -> Result<()> {
+fn check_batch(batch: &arrow::ipc::RecordBatch<'_>, body: &[u8], unpacked_bytes_max: u64) -> Result<()> {
     let too_many = |rows: i64| !(0..=SECTION_ROWS_MAX).contains(&rows);
     if too_many(batch.length())
         || batch
@@ -125,7 +133,7 @@ fn check_batch(batch: &arrow::ipc::RecordBatch<'_>, body: &[u8]) -> Result<()> {
         };
         unpacked = unpacked.saturating_add(claimed);
     }
-    if unpacked > UNPACKED_BYTES_MAX {
+    if unpacked > unpacked_bytes_max {
         return Err(corrupt(format!(
             "a section that claims to unpack to {unpacked} bytes"
         )));

@@ -50,6 +50,41 @@ pub struct CopyRequest {
     pub input: Vec<u8>,
 }
 
+/// What another region is to carry out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// An INSERT, UPDATE or DELETE.
+    Statement(ForwardRequest),
+    /// A COPY with its data.
+    Copy(CopyRequest),
+}
+
+impl Errand {
+    /// The statement.
+    pub fn statement(&self) -> &ForwardRequest {
+        match self {
+            Errand::Statement(statement) => statement,
+            Errand::Copy(copy) => &copy.statement,
+        }
+    }
+
+    /// The data of a COPY.
+    pub fn input(&self) -> Option<&[u8]> {
+        match self {
+            Errand::Statement(_) => None,
+            Errand::Copy(copy) => Some(&copy.input),
+        }
+    }
+
+    /// Whether a statement is of the kind that was announced.
+    pub fn is_of(&self, statement: &Statement) -> bool {
+        match self {
+            Errand::Statement(_) => statement.is_dml(),
+            Errand::Copy(_) => matches!(statement, Statement::Copy(_)),
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ForwardReply {

@@ -15,12 +15,16 @@
 //! what an owner does not understand costs bytes and nothing else.
 //!
 //! Where an aggregate stands on such a scan, its first half moves to the owners ([`push`]): the request says what to
-//! compute ([`partial`], [`expression`]), what comes back are states of groups instead of rows, and the gateway merges them.
+//! compute ([`partial`], [`expression`]), what comes back are states of groups instead of rows, and the gateway merges
+//! them. Joins below the aggregate go along ([`join`]) where their other side is small: the request carries its rows
+//! ([`side`]).
 
 pub mod condition;
 mod expression;
 pub mod forward;
 mod functions;
+mod join;
+mod memory;
 pub mod once;
 pub mod owner;
 pub mod partial;
@@ -28,6 +32,7 @@ pub mod push;
 pub mod relation;
 pub mod request;
 pub mod scan;
+mod side;
 mod states;
 #[cfg(test)]
 mod tests;
@@ -45,7 +50,7 @@ use tributary_storage::{ObjectId, OriginId};
 use crate::pgwire::error::SqlError;
 use crate::pgwire::sqlstate;
 use condition::Condition;
-use forward::{CopyRequest, ForwardReply, ForwardRequest};
+use forward::{Errand, ForwardReply};
 use request::Request;
 
 /// Rows of a region's own part of a table, as of an epoch of its log.
@@ -124,6 +129,9 @@ pub enum FarError {
         /// The owner.
         region: String,
     },
+    /// A side of a join does not go along: it is too large, takes too long, or holds what must stay here.
+    #[error("a side of a join is not sent to other regions")]
+    SideStays,
     /// What the owner computed failed, as it would have here.
     #[error("{0}")]
     Failed(Box<SqlError>),
@@ -156,7 +164,7 @@ impl From<FarError> for SqlError {
             FarError::Unknown { .. } => SqlError::new(sqlstate::COMPLETION_UNKNOWN, error.to_string())
                 .hint("read the rows before you run it again"),
             FarError::Failed(error) => (**error).clone(),
-            FarError::NotUnderstood { .. } | FarError::Broken { .. } => {
+            FarError::NotUnderstood { .. } | FarError::SideStays | FarError::Broken { .. } => {
                 SqlError::new(sqlstate::CANNOT_CONNECT_NOW, error.to_string()).hint("run the statement again")
             }
             FarError::Resident { .. } => SqlError::new(sqlstate::INSUFFICIENT_PRIVILEGE, error.to_string()).hint(
@@ -185,10 +193,10 @@ pub trait FarReads: Send + Sync {
     async fn open(&self, region: &str, request: &Request) -> Result<FarRows, FarError>;
 
     /// Has a region carry out a statement; one whose answer was lost is sent again, and is carried out once.
-    async fn forward(&self, region: &str, request: ForwardRequest) -> Result<ForwardReply, FarError>;
+    async fn forward(&self, region: &str, errand: &Errand) -> Result<ForwardReply, FarError>;
 
-    /// The same of a COPY and its data.
-    async fn copy(&self, region: &str, request: CopyRequest) -> Result<ForwardReply, FarError>;
+    /// Whether residency of a table is enforced, by the newest catalog that is known here.
+    fn is_resident(&self, table: ObjectId) -> bool;
 }
 
 /// The regions whose rows of a table a snapshot knows of, the own one left out: name, origin, epoch.

@@ -1,7 +1,7 @@
 //! Partial aggregation in the region that owns the rows: what is asked for, and the plan that both sides make of it.
 //!
 //! ```text
-//!   rows as of the epoch ─▶ filters, projections (stages) ─▶ partial aggregation ─▶ keys and states of groups
+//!   rows as of the epoch ─▶ filters, projections, joins (stages) ─▶ partial aggregation ─▶ keys and states of groups
 //! ```
 //!
 //! States are DataFusion's own, merged by its final aggregation, so both sides have to be of one build: a request says
@@ -22,12 +22,14 @@ use serde::{Deserialize, Serialize};
 use tributary_replication::bundle::decode_rows;
 
 use super::expression::{Expression, Reader};
+use super::join::Join;
+use super::states::paced;
 use super::{ScanRequest, functions};
 
 /// What this file and its neighbours send; it changes when that does.
-const FORMAT: u32 = 1;
-/// The most stages, groups and aggregates of a request.
-const PARTS_MAX: usize = 1_024;
+const FORMAT: u32 = 2;
+/// The most stages, groups and aggregates of a request, and columns of a join.
+pub(super) const PARTS_MAX: usize = 1_024;
 
 /// What an owner and a gateway have in common that understand each other's partial states.
 pub fn engine() -> &'static str {
@@ -53,6 +55,8 @@ pub struct PartialRequest {
     pub limit: Option<u64>,
     /// The constants that stand in expressions, one column each, as an Arrow stream of one row; empty without any.
     pub values: Vec<u8>,
+    /// The tables that rows are joined with, as Arrow streams; see [`super::side`].
+    pub sides: Vec<Vec<u8>>,
 }
 
 /// What is done with rows.
@@ -62,6 +66,8 @@ pub enum Stage {
     Filter(Expression),
     /// They get these columns.
     Project(Vec<Expression>),
+    /// They are joined with a side.
+    Join(Join),
 }
 
 /// An aggregate.
@@ -76,8 +82,13 @@ pub struct Call {
 }
 
 impl PartialRequest {
-    /// The aggregation over the rows of the scan; `None` when the request makes no sense.
-    pub fn over(&self, input: Arc<dyn ExecutionPlan>, config: Arc<ConfigOptions>) -> Option<AggregateExec> {
+    /// The aggregation over the rows of the scan and these sides; `None` when the request makes no sense.
+    pub fn over(
+        &self,
+        input: Arc<dyn ExecutionPlan>,
+        sides: &[Arc<dyn ExecutionPlan>],
+        config: Arc<ConfigOptions>,
+    ) -> Option<AggregateExec> {
         let parts = [self.stages.len(), self.groups.len(), self.aggregates.len()];
         if parts.into_iter().any(|parts| parts > PARTS_MAX) {
             return None;
@@ -89,7 +100,7 @@ impl PartialRequest {
         let mut reader = Reader::new(values.as_ref(), config)?;
         let mut plan = input;
         for stage in &self.stages {
-            plan = staged(stage, plan, &mut reader)?;
+            plan = staged(stage, plan, sides, &mut reader)?;
         }
         let schema = plan.schema();
         let groups = named(&self.groups, "g", &schema, &mut reader)?;
@@ -128,6 +139,7 @@ impl PartialRequest {
 fn staged(
     stage: &Stage,
     input: Arc<dyn ExecutionPlan>,
+    sides: &[Arc<dyn ExecutionPlan>],
     reader: &mut Reader,
 ) -> Option<Arc<dyn ExecutionPlan>> {
     let schema = input.schema();
@@ -137,6 +149,7 @@ fn staged(
             let columns = named(columns, "c", &schema, reader)?;
             Arc::new(ProjectionExec::try_new(columns, input).ok()?)
         }
+        Stage::Join(join) => paced(Arc::new(join.over(sides, input, reader)?))?,
     })
 }
 

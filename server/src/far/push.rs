@@ -3,14 +3,20 @@
 //! ```text
 //!   AggregateExec: Final                    AggregateExec: Final
 //!     AggregateExec: Partial        ─▶        UnionExec
-//!       filters, projections                    AggregateExec: Partial, filters, projections: this region's rows
+//!       filters, projections, joins             AggregateExec: Partial, filters, …: this region's rows
 //!         FarExec: rows                         FarExec: states, computed by the owners
 //! ```
 //!
-//! The halves are those that DataFusion makes of every aggregate over several partitions, so the answer is what it would
-//! be without the rule. Only what goes along whole is moved: plain groups, aggregates of [`super::functions`] without
-//! DISTINCT or ORDER BY, expressions that the other side reads as the very same. Everything else (a join, a limit or a
-//! window below the aggregate, GROUPING SETS, functions that are not listed) stays at the gateway, over rows.
+//! The halves are those that DataFusion makes of every aggregate over several partitions, so the answer is what it
+//! would be without the rule. Only what goes along whole is moved: plain groups, aggregates of [`super::functions`]
+//! without DISTINCT or ORDER BY, expressions that the other side reads as the very same, hash joins as [`super::join`]
+//! has them with a small side that reads nothing of other regions. Everything else (other joins, a limit or a window
+//! below the aggregate, GROUPING SETS, functions that are not listed) stays at the gateway, over rows.
+//!
+//! A side is computed after the statement is planned ([`super::side`]). Should it stay here, the statement is planned
+//! again with [`Pushing::Scans`]; where an owner does not understand a request, with [`Pushing::Nothing`].
+
+mod path;
 
 use std::sync::Arc;
 
@@ -19,44 +25,56 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
-use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::physical_plan::filter::FilterExec;
-use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use datafusion::physical_plan::union::UnionExec;
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, ExecutionPlan, InputOrderMode, PhysicalExpr, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, InputOrderMode, PhysicalExpr};
 use tributary_replication::bundle::encode_rows;
 
 use super::expression::Writer;
 use super::functions;
-use super::partial::{Call, PartialRequest, Stage};
+use super::partial::{Call, PartialRequest};
 use super::request::Request;
 use super::scan::{FarExec, FarPartition, FarParts};
+use path::{Path, replaced};
 
 /// The rule's name.
-pub const NAME: &str = "push_aggregates_to_owners";
+const NAME: &str = "push_aggregates_to_owners";
 
 /// The rule that joins both halves of an aggregate where there is one partition; after it there is nothing to move.
 const JOINS_HALVES: &str = "CombinePartialFinalAggregate";
 
 type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
+/// What is moved to the owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushing {
+    /// Aggregates over rows, and over joins of rows with small sides.
+    Joins,
+    /// Aggregates over rows.
+    Scans,
+    /// No aggregate.
+    Nothing,
+}
+
 /// The rules with this one in its place.
-pub fn with_rule(rules: &[Rule]) -> Vec<Rule> {
-    let mut rules = rules.to_vec();
-    let place = rules.iter().position(|rule| rule.name() == JOINS_HALVES);
-    rules.insert(place.unwrap_or(rules.len()), Arc::new(PushAggregates));
+pub fn with_rule(rules: &[Rule], pushing: Pushing) -> Vec<Rule> {
+    let others = rules.iter().filter(|rule| rule.name() != NAME);
+    let mut rules: Vec<Rule> = others.cloned().collect();
+    if pushing != Pushing::Nothing {
+        let place = rules.iter().position(|rule| rule.name() == JOINS_HALVES);
+        rules.insert(place.unwrap_or(rules.len()), Arc::new(PushAggregates { pushing }));
+    }
     rules
 }
 
 #[derive(Debug)]
-struct PushAggregates;
+struct PushAggregates {
+    pushing: Pushing,
+}
 
 impl PhysicalOptimizerRule for PushAggregates {
     fn optimize(
@@ -64,8 +82,9 @@ impl PhysicalOptimizerRule for PushAggregates {
         plan: Arc<dyn ExecutionPlan>,
         config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let joins = self.pushing == Pushing::Joins;
         let pushed = plan.transform_up(|plan| {
-            Ok(match pushed(&plan, config) {
+            Ok(match pushed(&plan, joins, config) {
                 Some(pushed) => Transformed::yes(pushed),
                 None => Transformed::no(plan),
             })
@@ -83,16 +102,28 @@ impl PhysicalOptimizerRule for PushAggregates {
 }
 
 /// What takes the place of a partial aggregation over rows of other regions.
-fn pushed(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Option<Arc<dyn ExecutionPlan>> {
+fn pushed(
+    plan: &Arc<dyn ExecutionPlan>,
+    joins: bool,
+    config: &ConfigOptions,
+) -> Option<Arc<dyn ExecutionPlan>> {
     let aggregate = plan.downcast_ref::<AggregateExec>()?;
-    let (path, scan) = scan_below(aggregate)?;
-    let parts = scan.parts();
+    let is_plain = *aggregate.mode() == AggregateMode::Partial
+        && aggregate.group_expr().is_single()
+        && *aggregate.input_order_mode() == InputOrderMode::Linear;
+    let path = is_plain.then(|| Path::below(aggregate, joins))??;
+    let parts = path.scan.parts();
+    let scans = parts.scans.upgrade()?;
+    if !path.sides.is_empty() && !scans.may_send_sides() {
+        return None;
+    }
     let (requests, text) = requests(aggregate, &path, parts, config)?;
     let schema = aggregate.schema();
     let states = parts.far.iter().zip(requests).map(|(part, request)| {
         let (region, reads) = (part.region.clone(), Arc::clone(&part.reads));
         let request = Request::States(Box::new(request));
-        Arc::new(FarPartition::new(region, Arc::clone(&schema), reads, request))
+        let states = FarPartition::new(region, Arc::clone(&schema), reads, request);
+        Arc::new(states.with_sides(path.sides.clone()))
     });
     let states: Vec<Arc<FarPartition>> = states.collect();
     let far: Arc<dyn ExecutionPlan> = Arc::new(FarExec::new(
@@ -101,74 +132,39 @@ fn pushed(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Option<Arc<d
             own: None,
             far: states.clone(),
             scans: parts.scans.clone(),
+            is_lookup: parts.is_lookup,
             text,
         },
         None,
     ));
-    let all = match &parts.own {
+    let mut all = match &parts.own {
         None => far,
         Some(own) => {
             let own = vec![Arc::clone(own)];
             let own = StreamingTableExec::try_new(Arc::clone(&parts.schema), own, None, [], false, None);
-            let mut near: Arc<dyn ExecutionPlan> = Arc::new(own.ok()?);
-            for above in path.into_iter().rev().chain([plan]) {
-                let anew = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-                near = Arc::clone(above).replace_children(vec![near], anew).ok()?;
-            }
+            let near = replaced(plan, vec![path.over(Arc::new(own.ok()?))?])?;
             UnionExec::try_new(vec![near, far]).ok()?
         }
     };
+    // Where a join gathered the rows of all regions, what is above it expects one partition.
+    if plan.output_partitioning().partition_count() == 1 && all.output_partitioning().partition_count() > 1 {
+        all = Arc::new(CoalescePartitionsExec::new(all));
+    }
     // Last: from here on the scans of rows are not opened.
-    parts.scans.upgrade()?.replace(&parts.far, &states);
+    scans.replace(&parts.far, &states);
     Some(all)
-}
-
-/// The scan of other regions that a partial aggregation reads, and what is between, from the top.
-fn scan_below(aggregate: &AggregateExec) -> Option<(Vec<&Arc<dyn ExecutionPlan>>, &FarExec)> {
-    let is_plain = *aggregate.mode() == AggregateMode::Partial
-        && aggregate.group_expr().is_single()
-        && *aggregate.input_order_mode() == InputOrderMode::Linear;
-    if !is_plain {
-        return None;
-    }
-    let mut path = Vec::new();
-    let mut below = aggregate.input();
-    loop {
-        if let Some(scan) = below.downcast_ref::<FarExec>() {
-            let is_rows = |part: &Arc<FarPartition>| match &part.request {
-                Request::Rows(scan) => scan.rows_max.is_none(),
-                Request::States(_) => false,
-            };
-            let parts = scan.parts();
-            let is_whole = scan.fetch().is_none() && parts.far.iter().all(is_rows);
-            return (is_whole && !parts.far.is_empty()).then_some((path, scan));
-        }
-        let is_passed =
-            below.is::<FilterExec>() || below.is::<ProjectionExec>() || below.is::<CooperativeExec>();
-        if !is_passed || below.fetch().is_some() {
-            return None;
-        }
-        path.push(below);
-        let [next] = below.children()[..] else {
-            return None;
-        };
-        below = next;
-    }
 }
 
 /// What each owner is asked, and what EXPLAIN says of it.
 fn requests(
     aggregate: &AggregateExec,
-    path: &[&Arc<dyn ExecutionPlan>],
+    path: &Path<'_>,
     parts: &FarParts,
     config: &ConfigOptions,
 ) -> Option<(Vec<PartialRequest>, String)> {
     let config = Arc::new(config.clone());
     let mut writer = Writer::new(Arc::clone(&config));
-    let (mut stages, mut shown) = (Vec::new(), Vec::new());
-    for plan in path.iter().rev() {
-        stages_of(plan, &mut writer, &mut stages, &mut shown)?;
-    }
+    let (stages, shown) = path.stages(&mut writer)?;
     let schema = aggregate.input().schema();
     let mut written = |expr: &Arc<dyn PhysicalExpr>| writer.write(expr, &schema);
     let groups = aggregate.group_expr().expr().iter();
@@ -193,13 +189,14 @@ fn requests(
         aggregates: aggregates.clone(),
         limit: limit.map(|limit| limit.limit() as u64),
         values: values.clone(),
+        sides: Vec::new(),
     };
     let requests: Vec<PartialRequest> = parts.far.iter().map(request).collect();
+    let empty =
+        |schema: &SchemaRef| -> Arc<dyn ExecutionPlan> { Arc::new(EmptyExec::new(Arc::clone(schema))) };
+    let sides: Vec<_> = path.sides.iter().map(|side| empty(&side.schema())).collect();
     let is_same = |request: &PartialRequest| {
-        let planned = request.over(
-            Arc::new(EmptyExec::new(Arc::clone(&parts.schema))),
-            Arc::clone(&config),
-        );
+        let planned = request.over(empty(&parts.schema), &sides, Arc::clone(&config));
         planned.is_some_and(|planned| have_same_types(&planned.schema(), &aggregate.schema()))
     };
     let text = text_of(aggregate, &shown);
@@ -215,39 +212,6 @@ fn have_same_types(one: &SchemaRef, other: &SchemaRef) -> bool {
             .collect()
     };
     types(one) == types(other)
-}
-
-fn stages_of(
-    plan: &Arc<dyn ExecutionPlan>,
-    writer: &mut Writer,
-    stages: &mut Vec<Stage>,
-    shown: &mut Vec<String>,
-) -> Option<()> {
-    if let Some(filter) = plan.downcast_ref::<FilterExec>() {
-        let schema = filter.input().schema();
-        shown.push(format!("filter {}", filter.predicate()));
-        stages.push(Stage::Filter(writer.write(filter.predicate(), &schema)?));
-        if let Some(projection) = filter.projection() {
-            let column = |place: &usize| -> Arc<dyn PhysicalExpr> {
-                Arc::new(Column::new(schema.field(*place).name(), *place))
-            };
-            let columns = projection
-                .iter()
-                .map(|place| writer.write(&column(place), &schema));
-            stages.push(Stage::Project(columns.collect::<Option<_>>()?));
-        }
-    } else if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
-        let schema = projection.input().schema();
-        let columns = projection.expr().iter();
-        shown.extend(
-            columns
-                .clone()
-                .map(|column| format!("{} as {}", column.expr, column.alias)),
-        );
-        let columns = columns.map(|column| writer.write(&column.expr, &schema));
-        stages.push(Stage::Project(columns.collect::<Option<_>>()?));
-    }
-    Some(())
 }
 
 fn call_of(

@@ -80,11 +80,11 @@ impl TableProvider for FarRelation {
     }
 
     fn table_type(&self) -> TableType {
-        TableType::Base
+        self.local.table_type()
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        self.local.supports_filters_pushdown(filters)
     }
 
     async fn scan(
@@ -144,6 +144,7 @@ impl TableProvider for FarRelation {
             own,
             far,
             scans: Arc::downgrade(&self.scans),
+            is_lookup: self.local.is_lookup(filters),
         };
         Ok(Arc::new(FarExec::new(parts, limit)))
     }

@@ -109,6 +109,7 @@ mod tests {
             aggregates: Vec::new(),
             limit: None,
             values: Vec::new(),
+            sides: Vec::new(),
         }));
         let bytes = partial.to_bytes();
         assert_eq!(Request::from_bytes(&bytes), Ok(partial));

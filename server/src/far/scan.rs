@@ -1,10 +1,12 @@
 //! What is read in other regions, as a node of a statement's plan: rows of a table, or states of its groups.
 //!
 //! One partition per region, the gateway's own first. Scans are opened when the statement's plan is ready
-//! ([`FarScans::open_all`]): once they all are, every version is safe, and what can fail because of a version or a region
-//! has failed, before the first row.
+//! ([`FarScans::open_all`]): once they all are, every version is safe, and what can fail because of a version or a
+//! region has failed, before the first row. The sides of joins that go along are computed before.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
@@ -26,24 +28,76 @@ use datafusion::physical_plan::{
     PlanProperties, ReplaceChildrenOptions,
 };
 use futures::StreamExt;
+use tributary_storage::ObjectId;
 
 use super::request::Request;
+use super::side::{self, Side};
 use super::{FarError, FarReads, FarRows};
 use crate::pgwire::error::SqlError;
 
 /// The scans of one statement in other regions.
 #[derive(Default)]
-pub struct FarScans(Mutex<Vec<Arc<FarPartition>>>);
+pub struct FarScans {
+    planned: Mutex<Vec<Arc<FarPartition>>>,
+    /// The REGIONAL tables that the statement reads.
+    tables: Mutex<BTreeSet<ObjectId>>,
+    /// The statement reads what must not be sent to other regions.
+    keeps_sides: AtomicBool,
+}
 
 impl FarScans {
     /// Opens all scans that were planned, at once.
     ///
     /// # Errors
     /// For a region that cannot be reached, a version that is gone, and what an owner does not understand.
-    pub async fn open_all(&self) -> std::result::Result<(), FarError> {
+    pub async fn open_all(
+        &self,
+        task: impl FnOnce() -> Arc<TaskContext>,
+    ) -> std::result::Result<(), FarError> {
         let planned = std::mem::take(&mut *self.planned());
+        if planned.iter().any(|scan| !scan.sides.is_empty()) {
+            self.compute_sides(&planned, &task()).await?;
+        }
         let opened = futures::future::join_all(planned.iter().map(|scan| scan.open())).await;
         opened.into_iter().collect()
+    }
+
+    /// Computes what goes along. A transaction may have begun before residency of what it reads was enforced.
+    async fn compute_sides(
+        &self,
+        planned: &[Arc<FarPartition>],
+        task: &Arc<TaskContext>,
+    ) -> std::result::Result<(), FarError> {
+        let computing = async {
+            for side in planned.iter().flat_map(|scan| &scan.sides) {
+                side.compute(task).await?;
+            }
+            Ok(())
+        };
+        let computed = tokio::time::timeout(side::TIME_MAX, computing).await;
+        computed.unwrap_or(Err(FarError::SideStays))?;
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_resident =
+            |scan: &Arc<FarPartition>| tables.iter().any(|table| scan.reads.is_resident(*table));
+        match planned.first().is_some_and(is_resident) {
+            true => Err(FarError::SideStays),
+            false => Ok(()),
+        }
+    }
+
+    /// The statement reads a REGIONAL table.
+    pub fn read(&self, table: ObjectId) {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.insert(table);
+    }
+
+    /// The statement reads what must not be sent to other regions: no join goes along.
+    pub fn keep_sides(&self) {
+        self.keeps_sides.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn may_send_sides(&self) -> bool {
+        !self.keeps_sides.load(Ordering::Relaxed)
     }
 
     /// Whether regions are asked to aggregate.
@@ -66,7 +120,7 @@ impl FarScans {
     }
 
     fn planned(&self) -> MutexGuard<'_, Vec<Arc<FarPartition>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -76,6 +130,8 @@ pub(crate) struct FarPartition {
     pub(super) schema: SchemaRef,
     pub(super) reads: Arc<dyn FarReads>,
     pub(super) request: Request,
+    /// What goes along with it.
+    sides: Vec<Arc<Side>>,
     opened: Mutex<Option<FarRows>>,
 }
 
@@ -86,12 +142,26 @@ impl FarPartition {
             schema,
             reads,
             request,
+            sides: Vec::new(),
             opened: Mutex::default(),
         }
     }
 
+    /// The same with sides of joins that go along, once they are computed.
+    pub(super) fn with_sides(mut self, sides: Vec<Arc<Side>>) -> Self {
+        self.sides = sides;
+        self
+    }
+
     async fn open(&self) -> std::result::Result<(), FarError> {
-        let rows = self.reads.open(&self.region, &self.request).await?;
+        let rows = match &self.request {
+            Request::States(request) if !self.sides.is_empty() => {
+                let mut request = request.clone();
+                request.sides = self.sides.iter().map(|side| side.bytes().to_vec()).collect();
+                self.reads.open(&self.region, &Request::States(request)).await?
+            }
+            request => self.reads.open(&self.region, request).await?,
+        };
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(rows);
         Ok(())
     }
@@ -175,6 +245,8 @@ pub(crate) struct FarParts {
     pub far: Vec<Arc<FarPartition>>,
     /// The statement's scans, while it is planned.
     pub scans: Weak<FarScans>,
+    /// Whether conditions leave no more than a few rows.
+    pub is_lookup: bool,
     /// What EXPLAIN says that owners do.
     pub text: String,
 }
@@ -271,6 +343,10 @@ impl ExecutionPlan for FarExec {
         let part = part.ok_or_else(|| DataFusionError::Internal("FarExec has no such partition".into()))?;
         let rows = MetricBuilder::new(&self.metrics).output_rows(partition);
         let bytes = MetricBuilder::new(&self.metrics).counter("bytes_received", partition);
+        if !part.sides.is_empty() {
+            let sent = MetricBuilder::new(&self.metrics).counter("bytes_sent", partition);
+            sent.add(part.sides.iter().map(|side| side.bytes().len()).sum());
+        }
         let counted = part.read(bytes).inspect(move |batch| {
             if let Ok(batch) = batch {
                 rows.add(batch.num_rows());

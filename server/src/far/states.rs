@@ -1,8 +1,9 @@
 //! The owner's side of a partial aggregation: DataFusion's operators over a scan, driven on the thread of the answer.
 //!
 //! What comes are keys and states of groups, mostly at the end. While rows are still being read, an empty batch now and
-//! then tells the gateway that work goes on, and this side whether anybody still waits for it. Memory is bounded: where
-//! groups take more, those there are go out early, and are merged at the gateway like those of another region.
+//! then tells the gateway that work goes on, and this side whether anybody still waits for it. Memory is bounded, for
+//! all requests together ([`memory`]): where groups would take more, those there are go out early, and are merged at
+//! the gateway like those of another region.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,15 +23,13 @@ use futures::StreamExt;
 use futures::stream::poll_fn;
 use tokio::task::unconstrained;
 
-use super::Opened;
 use super::owner::{Part, Scan};
 use super::partial::PartialRequest;
+use super::{Opened, memory, side};
 use crate::pgwire::error::SqlError;
-use crate::query::context::{runtime, shared};
+use crate::query::context::shared;
 use crate::query::stack::of_panic;
 
-/// What the groups of one request may take.
-const MEMORY_BYTES_MAX: usize = 64 << 20;
 /// Batches that are read at a stretch.
 const BATCHES_AT_ONCE: u32 = 16;
 /// How long it says nothing.
@@ -105,9 +104,9 @@ fn stream_of(request: &PartialRequest, part: Part) -> Option<SendableRecordBatch
     };
     let input =
         StreamingTableExec::try_new(part.columns, vec![Arc::new(rows)], None, [], false, None).ok()?;
-    let plan = request.over(Arc::new(input), Arc::clone(state.config_options()))?;
+    let sides = side::received(&request.sides)?;
+    let plan = request.over(Arc::new(input), &sides, Arc::clone(state.config_options()))?;
     let task = state.task_ctx();
-    let runtime = runtime(MEMORY_BYTES_MAX).ok()?;
     let task = TaskContext::new(
         None,
         task.session_id(),
@@ -116,9 +115,59 @@ fn stream_of(request: &PartialRequest, part: Part) -> Option<SendableRecordBatch
         Default::default(),
         Default::default(),
         Default::default(),
-        runtime,
+        memory::runtime()?,
     );
     plan.execute(0, Arc::new(task)).ok()
+}
+
+/// Lets nobody read on for ever: after some batches it has others go first.
+fn paced_stream(
+    schema: SchemaRef,
+    mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<Result<RecordBatch>>> + Send + 'static,
+) -> SendableRecordBatchStream {
+    let mut read = 0;
+    let batches = poll_fn(move |context| {
+        if read == BATCHES_AT_ONCE {
+            read = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        read += 1;
+        next(context)
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+}
+
+/// A join may make many rows of few: it pauses like the scan below it.
+pub(super) fn paced(plan: Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
+    let schema = plan.schema();
+    let partition = Arc::new(Paced {
+        schema: Arc::clone(&schema),
+        plan,
+    });
+    let paced = StreamingTableExec::try_new(schema, vec![partition], None, [], false, None);
+    Some(Arc::new(paced.ok()?))
+}
+
+#[derive(Debug)]
+struct Paced {
+    schema: SchemaRef,
+    plan: Arc<dyn ExecutionPlan>,
+}
+
+impl PartitionStream for Paced {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let mut rows = self.plan.execute(0, context).map_err(Some);
+        let next = move |context: &mut Context<'_>| match &mut rows {
+            Ok(rows) => rows.poll_next_unpin(context),
+            Err(error) => Poll::Ready(error.take().map(Err)),
+        };
+        paced_stream(Arc::clone(&self.schema), next)
+    }
 }
 
 /// The rows of a scan, read once.
@@ -142,16 +191,8 @@ impl PartitionStream for Rows {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let mut scan = self.scan.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut read = 0;
-        let batches = poll_fn(move |context| {
-            if read == BATCHES_AT_ONCE {
-                read = 0;
-                context.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            read += 1;
+        paced_stream(Arc::clone(&self.schema), move |_| {
             Poll::Ready(scan.as_mut().and_then(Scan::read))
-        });
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+        })
     }
 }

@@ -1,8 +1,10 @@
 //! What other regions may ask for, damaged in every byte: it is refused or answered, and nothing panics.
 
+mod joined;
 mod pushed;
 mod world;
 
+use std::fmt::Debug;
 use std::time::Instant;
 
 use datafusion::logical_expr::{col, lit};
@@ -12,7 +14,7 @@ use tributary_planner::parse::parse;
 use tributary_replication::bundle::encode_rows;
 
 use super::condition::Writer;
-use super::forward::{CopyRequest, ForwardRequest};
+use super::forward::{CopyRequest, Errand, ForwardReply, ForwardRequest};
 use super::request::Request;
 use super::window::Versions;
 use super::{ScanRequest, owner};
@@ -92,37 +94,77 @@ async fn a_damaged_scan_is_refused_or_answered() {
     );
 }
 
-#[test]
-fn damaged_statements_and_questions_are_read_or_refused() {
-    fn check<T: Serialize + DeserializeOwned>(request: &T) {
-        let read = damaged(request).filter(|bytes| postcard::from_bytes::<T>(bytes).is_ok());
-        assert!(read.count() < damaged(request).count());
-    }
-    check(&ForwardRequest {
+/// What a request reads as when it is damaged: never when it is cut, and never as what it was.
+fn read_damaged<T: Serialize + DeserializeOwned + PartialEq + Debug>(sound: &T) -> Vec<T> {
+    let whole = postcard::to_stdvec(sound).expect("a request is plain data").len();
+    let read = damaged(sound).filter_map(|bytes| {
+        let read = postcard::from_bytes::<T>(&bytes).ok()?;
+        assert_eq!(bytes.len(), whole, "a part is read as {read:?}");
+        assert_ne!(&read, sound, "a byte without a meaning");
+        Some(read)
+    });
+    let read: Vec<T> = read.collect();
+    assert!(!read.is_empty(), "some damage only changes a text");
+    read
+}
+
+fn statement(sql: &str) -> ForwardRequest {
+    ForwardRequest {
         from: "eu".to_owned(),
         user: "postgres".to_owned(),
-        sql: "DELETE FROM t".to_owned(),
+        sql: sql.to_owned(),
         time_zone: "UTC".to_owned(),
         catalog_version: 300,
         token: [7; 16],
-    });
-    check(&CopyRequest {
-        statement: ForwardRequest {
-            from: "eu".to_owned(),
-            user: "postgres".to_owned(),
-            sql: "COPY t FROM STDIN".to_owned(),
-            time_zone: "UTC".to_owned(),
-            catalog_version: 300,
-            token: [7; 16],
-        },
-        input: b"1\ta\n".to_vec(),
-    });
-    check(&DdlRequest {
+    }
+}
+
+#[test]
+fn damaged_questions_are_other_questions_or_none() {
+    read_damaged(&DdlRequest {
         from: "eu".to_owned(),
         sql: "DROP TABLE t".to_owned(),
         time_zone: "UTC".to_owned(),
     });
-    check(&StandingRequest {
+    read_damaged(&StandingRequest {
         region: "eu".to_owned(),
     });
+}
+
+#[tokio::test]
+async fn damaged_statements_are_carried_out_or_refused() {
+    let backend = MemoryBackend::new(&[]);
+    let mut session = Session::new(backend.clone(), "test".into(), 1, Settings::default(), 1 << 20);
+    for parsed in parse("CREATE TABLE t (id int PRIMARY KEY, name text)").expect("it parses") {
+        session
+            .execute(&parsed, Scope::Alone)
+            .await
+            .map(drop)
+            .expect("it is new");
+    }
+    let statements = read_damaged(&statement("DELETE FROM t"));
+    let copies = read_damaged(&CopyRequest {
+        statement: statement("COPY t FROM STDIN"),
+        input: b"1\ta\n".to_vec(),
+    });
+    let (statements, copies) = (
+        statements.into_iter().map(Errand::Statement),
+        copies.into_iter().map(Errand::Copy),
+    );
+    let (mut done, mut refused) = ([0, 0], 0);
+    for errand in statements.chain(copies) {
+        let kind = usize::from(errand.input().is_some());
+        let reply = match Session::of_errand(backend.clone(), &errand) {
+            Ok((mut session, parsed)) => session.carry_out(&parsed, &errand).await,
+            Err(error) => ForwardReply::Refused(error.into()),
+        };
+        match reply {
+            ForwardReply::Done(_) => done[kind] += 1,
+            ForwardReply::Refused(_) => refused += 1,
+        }
+    }
+    assert!(
+        done[0] > 0 && done[1] > 0 && refused > 0,
+        "{done:?} done, {refused} refused"
+    );
 }

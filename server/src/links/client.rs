@@ -20,7 +20,7 @@ use super::actions::{ClusterReply, DdlReply, DdlRequest, Kind, StandingReply, St
 use super::tls::dial::DialFailed;
 use super::tls::socket::{PeerSocket, Verdict};
 use super::{MESSAGE_BYTES_MAX, PeerTls, SCANS_MAX};
-use crate::far::forward::{CopyRequest, ForwardReply, ForwardRequest, WireError};
+use crate::far::forward::{Errand, ForwardReply, WireError};
 use crate::far::request::Request;
 use crate::far::{Arrived, END_OF_SCAN, FAILED, FarError, FarRows, Opened};
 
@@ -32,16 +32,21 @@ const ASK_CLUSTER_MAX: Duration = Duration::from_secs(3);
 const ASK_DDL_MAX: Duration = Duration::from_secs(60);
 /// The data of a COPY have to get there, too.
 const ASK_COPY_MAX: Duration = Duration::from_secs(300);
-/// How long a peer may take to begin a scan.
+/// How long a peer may take to begin a scan, once it has the request.
 const OPEN_SCAN_MAX: Duration = Duration::from_secs(5);
+/// How fast a request gets there at least.
+const OPEN_SCAN_BYTES_PER_S: usize = 64 << 10;
 /// How long it may say nothing within one; looking for rows takes its time.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const WINDOW_BYTES: u32 = 4 << 20;
 /// What a scan may send ahead of its reader.
 const SCAN_WINDOW_BYTES: u32 = 2 << 20;
-/// What all scans over one connection may: as many as a peer serves, or those that nobody reads at the moment would stop the
-/// others.
+/// What all scans over one connection may: as many as a peer serves, or those that nobody reads at the moment would
+/// stop the others.
 const SCANS_WINDOW_BYTES: u32 = SCAN_WINDOW_BYTES * SCANS_MAX as u32;
+
+/// With this a peer says that it has no room for a statement now. No transport makes it up, so nothing was done.
+pub(super) const NO_ROOM: Code = Code::Aborted;
 
 /// How to reach one peer.
 #[derive(Clone, Debug)]
@@ -95,7 +100,7 @@ impl PeerError {
     /// Whether the peer may have got the question: it may have acted on it, then.
     pub fn was_asked(&self) -> bool {
         match self {
-            PeerError::Call(status) => !is_refusal(status),
+            PeerError::Call(status) => !is_refusal(status) && status.code() != NO_ROOM,
             PeerError::Timeout | PeerError::Answer => true,
             PeerError::Address(_)
             | PeerError::Connect(_)
@@ -202,13 +207,11 @@ impl PeerClient {
     }
 
     /// Has the peer carry out a statement.
-    pub async fn forward(&self, request: &ForwardRequest) -> Result<ForwardReply, PeerError> {
-        self.ask(Kind::Forward, request, ASK_DDL_MAX).await
-    }
-
-    /// Has the peer carry out a COPY.
-    pub async fn copy(&self, request: &CopyRequest) -> Result<ForwardReply, PeerError> {
-        self.ask(Kind::Copy, request, ASK_COPY_MAX).await
+    pub async fn forward(&self, errand: &Errand) -> Result<ForwardReply, PeerError> {
+        match errand {
+            Errand::Statement(request) => self.ask(Kind::Forward, request, ASK_DDL_MAX).await,
+            Errand::Copy(request) => self.ask(Kind::Copy, request, ASK_COPY_MAX).await,
+        }
     }
 
     /// Begins a scan of the peer's rows, or an aggregation; the version is safe there when this returns.
@@ -218,6 +221,7 @@ impl PeerClient {
             reason,
         };
         let ticket = request.to_bytes();
+        let request_bytes = ticket.len();
         let is_refused =
             |status: &Status| matches!(request, Request::States(_)) && status.code() == Code::InvalidArgument;
         let opening = async {
@@ -247,7 +251,8 @@ impl PeerClient {
             let opened: Opened = opened.map_err(|_| unreachable("its answer cannot be read".to_owned()))?;
             Ok((opened, stream))
         };
-        let opened = tokio::time::timeout(OPEN_SCAN_MAX, opening).await;
+        let way_s = (request_bytes / OPEN_SCAN_BYTES_PER_S) as u64;
+        let opened = tokio::time::timeout(OPEN_SCAN_MAX + Duration::from_secs(way_s), opening).await;
         let (opened, stream) = opened.map_err(|_| unreachable("no answer in time".to_owned()))??;
         match opened {
             Opened::Rows => Ok(rows_of(region.to_owned(), stream)),
@@ -372,5 +377,21 @@ impl Dialled {
             Some(reason) => PeerError::Untrusted(reason.to_owned()),
             None => PeerError::Call(Box::new(status)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_room_is_asked_again_and_has_done_nothing() {
+        let call = |code| PeerError::Call(Box::new(Status::new(code, "no")));
+        let no_room = call(NO_ROOM);
+        assert!(!no_room.was_asked() && !no_room.is_final());
+        let unknown = call(Code::Unavailable);
+        assert!(unknown.was_asked() && !unknown.is_final());
+        let refused = call(Code::InvalidArgument);
+        assert!(!refused.was_asked() && refused.is_final());
     }
 }

@@ -14,9 +14,11 @@ use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
     HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
+use bytes::Bytes;
 use datafusion::error::DataFusionError;
 use futures::{Stream, StreamExt};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,12 +29,13 @@ use tributary_replication::bundle::encode_rows;
 use tributary_replication::link::Message;
 
 use super::actions::{ClusterReply, DdlRequest, Kind, StandingRequest};
+use super::client::NO_ROOM;
 use super::stream::{Incoming, carry, outgoing, read};
 use super::tls::accept::incoming;
 use super::tls::socket::Certified;
-use super::{MESSAGE_BYTES_MAX, OUTBOX_MESSAGES_MAX, PeerTls, SCANS_MAX, Shared, refused};
+use super::{MESSAGE_BYTES_MAX, OUTBOX_MESSAGES_MAX, PERMIT_BYTES, PeerTls, SCANS_MAX, Shared, refused};
 use crate::copy::COPY_BYTES_MAX;
-use crate::far::forward::{CopyRequest, ForwardRequest, WireError};
+use crate::far::forward::{Errand, WireError};
 use crate::far::request::{NoRequest, Request as FarRequest};
 use crate::far::{END_OF_SCAN, FAILED, Opened};
 use crate::node::Outbox;
@@ -48,6 +51,10 @@ const SCAN_BYTES_MAX: usize = 16 << 20;
 /// Batches of a scan that wait for the wire.
 const SCAN_BATCHES_AHEAD: usize = 2;
 const DDL_BYTES_MAX: usize = 16 << 20;
+/// Bytes of all statements of other regions that are being carried out; more are refused, and asked again. It is apart
+/// from what links may take: a statement may wait for a region that is behind, and that must not stop the link which ends
+/// the wait.
+const STATEMENTS_BYTES_MAX: usize = 256 << 20;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -63,6 +70,7 @@ pub(super) async fn serve(
         secure: tls.is_some(),
         strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
         scans: Arc::new(Semaphore::new(SCANS_MAX)),
+        statements: Arc::new(Semaphore::new(STATEMENTS_BYTES_MAX / PERMIT_BYTES)),
     };
     let service = FlightServiceServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -94,6 +102,8 @@ struct Service {
     secure: bool,
     strangers: Arc<Semaphore>,
     scans: Arc<Semaphore>,
+    /// Bounds the bytes of statements.
+    statements: Arc<Semaphore>,
 }
 
 /// Finds out who dialled, and carries the connection if it may be.
@@ -226,6 +236,35 @@ fn not_served<T>(what: &str) -> Result<T, Status> {
 }
 
 impl Service {
+    /// What an action says, and the room that it takes while it is carried out; the bytes themselves go.
+    fn read<T: DeserializeOwned>(
+        &self,
+        body: Bytes,
+        bytes_max: usize,
+    ) -> Result<(T, OwnedSemaphorePermit), Status> {
+        if body.len() > bytes_max {
+            return Err(Status::invalid_argument("the request is too long"));
+        }
+        let permits = u32::try_from(body.len().div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
+        let Ok(room) = self.statements.clone().try_acquire_many_owned(permits) else {
+            return Err(Status::new(NO_ROOM, "too many statements of other regions"));
+        };
+        let request = postcard::from_bytes(&body);
+        let request = request.map_err(|_| Status::invalid_argument("the request cannot be read"))?;
+        Ok((request, room))
+    }
+
+    /// Has a statement of another region carried out.
+    async fn carry_out(
+        &self,
+        errand: Errand,
+        room: OwnedSemaphorePermit,
+        proven: Option<Certified>,
+    ) -> Result<Response<Answers<arrow_flight::Result>>, Status> {
+        self.admit("a statement", &errand.statement().from, proven.as_ref())?;
+        Ok(answer(&self.shared.node.answer_errand(errand, room).await))
+    }
+
     /// Refuses what comes from somebody else than a region that may ask.
     fn admit(&self, what: &str, from: &str, proven: Option<&Certified>) -> Result<(), Status> {
         let refuse = |reason: String| {
@@ -286,41 +325,27 @@ impl FlightService for Service {
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
         let proven = self.proven(&request)?;
-        let action = request.into_inner();
-        match Kind::named(&action.r#type) {
+        let Action { r#type, body } = request.into_inner();
+        match Kind::named(&r#type) {
             Some(Kind::Cluster) => {
                 let cluster = self.shared.node.newest().catalog.cluster;
                 Ok(answer(&ClusterReply { cluster }))
             }
             Some(Kind::Ddl) => {
-                if action.body.len() > DDL_BYTES_MAX {
-                    return Err(Status::invalid_argument("the statement is too long"));
-                }
-                let request: DdlRequest = postcard::from_bytes(&action.body)
-                    .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
+                let (request, _room) = self.read::<DdlRequest>(body, DDL_BYTES_MAX)?;
                 self.admit("DDL", &request.from, proven.as_ref())?;
                 Ok(answer(&self.shared.node.answer_ddl(request).await))
             }
             Some(Kind::Forward) => {
-                if action.body.len() > DDL_BYTES_MAX {
-                    return Err(Status::invalid_argument("the statement is too long"));
-                }
-                let request: ForwardRequest = postcard::from_bytes(&action.body)
-                    .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
-                self.admit("a statement", &request.from, proven.as_ref())?;
-                Ok(answer(&self.shared.node.answer_forward(request).await))
+                let (request, room) = self.read(body, DDL_BYTES_MAX)?;
+                self.carry_out(Errand::Statement(request), room, proven).await
             }
             Some(Kind::Copy) => {
-                if action.body.len() > COPY_BYTES_MAX + DDL_BYTES_MAX {
-                    return Err(Status::invalid_argument("the COPY is too long"));
-                }
-                let request: CopyRequest = postcard::from_bytes(&action.body)
-                    .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
-                self.admit("a COPY", &request.statement.from, proven.as_ref())?;
-                Ok(answer(&self.shared.node.answer_copy(request).await))
+                let (request, room) = self.read(body, COPY_BYTES_MAX + DDL_BYTES_MAX)?;
+                self.carry_out(Errand::Copy(request), room, proven).await
             }
             Some(Kind::Standing) => {
-                let request: StandingRequest = postcard::from_bytes(&action.body)
+                let request: StandingRequest = postcard::from_bytes(&body)
                     .map_err(|_| Status::invalid_argument("the request cannot be read"))?;
                 if let Some(other) = proven.as_ref().filter(|proven| *proven.0 != *request.region) {
                     let reason = other_name(&request.region, other);

@@ -5,22 +5,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
-use tributary_planner::parse::{Parsed, Statement, parse};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tributary_planner::parse::Parsed;
 use tributary_region::Snapshot;
+use tributary_storage::ObjectId;
 
 use super::{Node, NodeSettings};
-use crate::far::forward::{CopyRequest, ForwardReply, ForwardRequest};
+use crate::far::forward::{Errand, ForwardReply};
 use crate::far::owner::{self, Answer};
 use crate::far::request::Request;
 use crate::far::{FarError, FarReads, FarRows, Opened};
 use crate::links::{PeerClient, PeerTls};
-use crate::pgwire::ServeOptions;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
 use crate::session::Session;
-use crate::session::backend::Backend;
-use crate::session::settings::Settings;
 
 /// How long a statement of another region waits here for a region that is behind. Nobody can cancel it, and who asked
 /// gives up later than this: so it hears that nothing was written.
@@ -118,24 +116,8 @@ impl FarReads for Peers {
         client.scan(region, request).await
     }
 
-    async fn forward(&self, region: &str, request: ForwardRequest) -> Result<ForwardReply, FarError> {
-        self.send(region, Errand::Statement(request)).await
-    }
-
-    async fn copy(&self, region: &str, request: CopyRequest) -> Result<ForwardReply, FarError> {
-        self.send(region, Errand::Copy(request)).await
-    }
-}
-
-/// What a region is to carry out.
-enum Errand {
-    Statement(ForwardRequest),
-    Copy(CopyRequest),
-}
-
-impl Peers {
     /// Sends it until there is an answer, or no sense in going on.
-    async fn send(&self, region: &str, errand: Errand) -> Result<ForwardReply, FarError> {
+    async fn forward(&self, region: &str, errand: &Errand) -> Result<ForwardReply, FarError> {
         let Some(client) = self.client(region) else {
             return Err(FarError::Unreachable {
                 region: region.to_owned(),
@@ -145,11 +127,7 @@ impl Peers {
         let mut may_be_in = false;
         let mut attempt = 1;
         loop {
-            let answer = match &errand {
-                Errand::Statement(request) => client.forward(request).await,
-                Errand::Copy(request) => client.copy(request).await,
-            };
-            let error = match answer {
+            let error = match client.forward(errand).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
@@ -165,61 +143,41 @@ impl Peers {
             tokio::time::sleep(FORWARD_PAUSE).await;
         }
     }
+
+    fn is_resident(&self, table: ObjectId) -> bool {
+        self.snapshots.borrow().catalog.is_resident(table)
+    }
 }
 
 impl Node {
-    /// Carries out a statement for another region, once, however often it comes.
-    pub(crate) async fn answer_forward(self: &Arc<Self>, request: ForwardRequest) -> ForwardReply {
-        let id = (request.from.clone(), request.token);
-        let node = Arc::clone(self);
-        self.forwarded
-            .carry_out(id, || async move { node.run_forwarded(request).await })
-            .await
-    }
-
-    /// The same of a COPY.
-    pub(crate) async fn answer_copy(self: &Arc<Self>, request: CopyRequest) -> ForwardReply {
-        let id = (request.statement.from.clone(), request.statement.token);
+    /// Carries out a statement for another region, once, however often it comes. `room` is what its bytes take of what
+    /// such statements may take together; it is given back when the statement is done, whoever still waits for it.
+    pub(crate) async fn answer_errand(
+        self: &Arc<Self>,
+        errand: Errand,
+        room: OwnedSemaphorePermit,
+    ) -> ForwardReply {
+        let id = (errand.statement().from.clone(), errand.statement().token);
         let node = Arc::clone(self);
         let run = || async move {
-            let CopyRequest { statement, input } = request;
-            let is_copy = |statement: &Statement| matches!(statement, Statement::Copy(_));
-            match node.begin_forwarded(&statement, is_copy).await {
-                Ok((mut session, parsed)) => session.copy_forwarded(&parsed, &input, statement.token).await,
+            let _room = room;
+            match node.begin_errand(&errand).await {
+                Ok((mut session, parsed)) => session.carry_out(&parsed, &errand).await,
                 Err(error) => ForwardReply::Refused(error.into()),
             }
         };
         self.forwarded.carry_out(id, run).await
     }
 
-    async fn run_forwarded(self: Arc<Self>, request: ForwardRequest) -> ForwardReply {
-        match self.begin_forwarded(&request, Statement::is_dml).await {
-            Ok((mut session, parsed)) => session.execute_forwarded(&parsed, request.token).await,
-            Err(error) => ForwardReply::Refused(error.into()),
-        }
-    }
-
     /// The session of a statement of another region, once this one knows the catalog by which it was written.
-    async fn begin_forwarded(
-        self: Arc<Self>,
-        request: &ForwardRequest,
-        is_expected: impl Fn(&Statement) -> bool,
-    ) -> SqlResult<(Session, Parsed)> {
-        let mut settings = Settings::default();
-        settings.set("TimeZone", &request.time_zone)?;
-        let mut parsed = parse(&request.sql)?;
-        let parsed = match (parsed.pop(), parsed.is_empty()) {
-            (Some(only), true) if is_expected(&only.statement) => only,
-            _ => return Err(SqlError::internal("not one statement that writes")),
-        };
-        let knows = |snapshot: &Snapshot| snapshot.catalog.version >= request.catalog_version;
+    async fn begin_errand(self: Arc<Self>, errand: &Errand) -> SqlResult<(Session, Parsed)> {
+        let (mut session, parsed) = Session::of_errand(Arc::clone(&self) as _, errand)?;
+        let version = errand.statement().catalog_version;
+        let knows = |snapshot: &Snapshot| snapshot.catalog.version >= version;
         if !matches!(self.wait_until(CATALOG_MAX, knows).await, Ok(Some(_))) {
             let message = "the region has not heard of what was created elsewhere yet";
             return Err(SqlError::new(sqlstate::CANNOT_CONNECT_NOW, message).hint("run the statement again"));
         }
-        let backend = self as Arc<dyn Backend>;
-        let memory = ServeOptions::default().statement_memory_bytes_max;
-        let mut session = Session::new(backend, request.user.clone(), 0, settings, memory);
         session.wait_at_most(BEHIND_MAX);
         Ok((session, parsed))
     }
@@ -235,6 +193,7 @@ mod tests {
     use tributary_planner::catalog::PlanSettings;
 
     use super::*;
+    use crate::session::backend::Backend;
     use crate::session::memory_backend::MemoryBackend;
 
     #[tokio::test]

@@ -161,9 +161,8 @@ async fn take_portion(
             // By this version the sequencer knows a TRUNCATE that comes in between.
             let writes = WriteSet {
                 tables: [(of.id, change)].into(),
-                source: None,
-                token: None,
                 catalog_version: snapshot.catalog.version,
+                ..WriteSet::default()
             };
             match node.submit(writes).await {
                 Ok(committed) => {
@@ -342,8 +341,8 @@ async fn progress_of_sources(node: &Node, past: &Past) {
             let writes = WriteSet {
                 tables: Default::default(),
                 source: Some((source, consumed)),
-                token: None,
                 catalog_version: snapshot.catalog.version,
+                ..WriteSet::default()
             };
             match node.submit(writes).await {
                 Ok(_) => break,

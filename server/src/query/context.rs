@@ -11,7 +11,7 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
 };
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
@@ -26,7 +26,7 @@ use super::functions;
 use super::rules::{analyzer_rules, operators::UnknownLiterals, types::PostgresTypes};
 use super::schema::PublicSchema;
 use super::windows::{QueryWindows, name_relations};
-use crate::far::push;
+use crate::far::push::{self, Pushing};
 use crate::pg_catalog::PgCatalog;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::system::SystemSchema;
@@ -71,7 +71,7 @@ fn make_base() -> Result<SessionState, datafusion::error::DataFusionError> {
     let mut state = context.state();
     let mut planners = state.expr_planners().to_vec();
     planners.insert(0, Arc::new(UnknownLiterals));
-    let physical_rules = push::with_rule(state.physical_optimizers());
+    let physical_rules = push::with_rule(state.physical_optimizers(), Pushing::Joins);
     state = SessionStateBuilder::new_from_existing(state)
         .with_expr_planners(planners)
         .with_type_planner(Arc::new(PostgresTypes))
@@ -153,23 +153,18 @@ impl QueryContext {
             .execute_and_check(plan, &options, |_, _| {})?)
     }
 
-    /// Optimizes a plan and makes it ready to run.
-    pub async fn prepare(&self, plan: &LogicalPlan) -> SqlResult<Prepared> {
-        self.prepare_by(&self.state, plan).await
-    }
-
-    /// The same with all aggregation here, none in other regions.
-    pub async fn prepare_unpushed(&self, plan: &LogicalPlan) -> SqlResult<Prepared> {
-        let rules = self.state.physical_optimizers().to_vec();
-        let others = rules.into_iter().filter(|rule| rule.name() != push::NAME);
-        let state = SessionStateBuilder::new_from_existing(self.state.clone())
-            .with_physical_optimizer_rules(others.collect())
-            .build();
-        self.prepare_by(&state, plan).await
-    }
-
-    async fn prepare_by(&self, state: &SessionState, plan: &LogicalPlan) -> SqlResult<Prepared> {
-        let physical = state.create_physical_plan(plan).await?;
+    /// Optimizes a plan and makes it ready to run, with parts of it in other regions.
+    pub async fn prepare(&self, plan: &LogicalPlan, pushing: Pushing) -> SqlResult<Prepared> {
+        let physical = match pushing {
+            Pushing::Joins => self.state.create_physical_plan(plan).await?,
+            less => {
+                let rules = push::with_rule(self.state.physical_optimizers(), less);
+                let state = SessionStateBuilder::new_from_existing(self.state.clone())
+                    .with_physical_optimizer_rules(rules)
+                    .build();
+                state.create_physical_plan(plan).await?
+            }
+        };
         Ok(Prepared {
             physical,
             task: self.state.task_ctx(),
@@ -208,7 +203,14 @@ pub(crate) fn shared() -> Option<&'static SessionState> {
 /// Bounded memory and no spilling: a statement that needs more fails with 53200.
 pub(crate) fn runtime(memory_bytes_max: usize) -> SqlResult<Arc<RuntimeEnv>> {
     let named = NonZeroUsize::new(3).expect("three is not zero");
-    let pool = TrackConsumersPool::new(GreedyMemoryPool::new(memory_bytes_max), named);
+    runtime_over(TrackConsumersPool::new(
+        GreedyMemoryPool::new(memory_bytes_max),
+        named,
+    ))
+}
+
+/// The same with memory of another kind.
+pub(crate) fn runtime_over(pool: impl MemoryPool) -> SqlResult<Arc<RuntimeEnv>> {
     let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(pool))

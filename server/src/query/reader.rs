@@ -23,6 +23,7 @@ use super::relation::{Exposed, REGION_COLUMN};
 use super::schema::{FarSource, PublicSchema};
 use super::stack::on_large_stack;
 use super::wildcard;
+use crate::far::push::Pushing;
 use crate::far::scan::FarScans;
 use crate::far::{FarError, FarReads};
 use crate::pg_catalog::PgCatalog;
@@ -71,27 +72,30 @@ impl Planned {
     /// Makes the plan ready to run.
     pub async fn prepare(self) -> SqlResult<(Prepared, Vec<SqlError>)> {
         let Planned {
-            plan,
+            mut plan,
             context,
             far,
             notices,
         } = self;
-        let (planning, scans) = (Arc::clone(&context), Arc::clone(&far));
-        let planned = on_large_stack(async move {
-            let prepared = planning.prepare(&plan).await?;
-            // An owner may not know what it is to compute: then everything is planned again.
-            Ok((prepared, scans.has_pushed().then_some(plan)))
-        });
-        let (mut prepared, pushed) = planned.await?;
-        match (far.open_all().await, pushed) {
-            (Err(FarError::NotUnderstood { .. }), Some(plan)) => {
-                let unpushed = async move { context.prepare_unpushed(&plan).await };
-                prepared = on_large_stack(unpushed).await?;
-                far.open_all().await?;
-            }
-            (opened, _) => opened?,
+        let mut pushing = Pushing::Joins;
+        loop {
+            let (planning, scans) = (Arc::clone(&context), Arc::clone(&far));
+            let planned = on_large_stack(async move {
+                let prepared = planning.prepare(&plan, pushing).await?;
+                // What is to be pushed may have to stay here after all: then everything is planned again.
+                Ok((prepared, scans.has_pushed().then_some(plan)))
+            });
+            let (prepared, pushed) = planned.await?;
+            let opened = far.open_all(|| context.state().task_ctx()).await;
+            (plan, pushing) = match (opened, pushed) {
+                (Err(FarError::SideStays), Some(plan)) => (plan, Pushing::Scans),
+                (Err(FarError::NotUnderstood { .. }), Some(plan)) => (plan, Pushing::Nothing),
+                (opened, _) => {
+                    opened?;
+                    return Ok((prepared, notices));
+                }
+            };
         }
-        Ok((prepared, notices))
     }
 
     /// Runs the plan and collects its rows into one batch.
@@ -252,6 +256,7 @@ impl Reader {
             Arc::clone(&self.facts.source_tasks),
             Arc::clone(&self.facts.sink_tasks),
             self.facts.secure_links,
+            Arc::clone(&scans),
         ));
         let pg_catalog = Arc::new(PgCatalog::new(Arc::clone(&self.snapshot), &self.facts)?);
         let context = QueryContext::new(

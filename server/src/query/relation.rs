@@ -217,6 +217,11 @@ impl Relation {
         })
     }
 
+    /// Whether filters fix a whole key.
+    pub(crate) fn is_lookup(&self, filters: &[Expr]) -> bool {
+        matches!(self.access(filters), Access::Key(_))
+    }
+
     fn access(&self, filters: &[Expr]) -> Access {
         match self.source.table() {
             Some(table) => match fixed_key(&table.def, filters) {

@@ -168,6 +168,21 @@ impl PublicSchema {
         }
     }
 
+    /// Every relation comes from here: what a statement reads decides whether parts of it may go along to other
+    /// regions.
+    fn note_read(&self, object: Option<ObjectId>) {
+        let (Some(far), Some(id)) = (&self.far, object) else {
+            return;
+        };
+        let catalog = &self.snapshot.catalog;
+        if catalog.table(id).is_some_and(|table| !table.is_global()) {
+            far.scans.read(id);
+        }
+        if catalog.is_resident(id) {
+            far.scans.keep_sides();
+        }
+    }
+
     fn region_names(&self) -> RegionNames {
         let catalog = Arc::clone(&self.snapshot.catalog);
         let here = self.region.clone();
@@ -212,17 +227,16 @@ impl SchemaProvider for PublicSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let object = self.snapshot.catalog.object(name);
+        self.note_read(object.map(|object| object.id));
         if let Some(replaced) = self.replaced(name) {
             return Ok(Some(replaced));
         }
         if name == TARGET {
+            self.note_read(self.target);
             return Ok(self.target());
         }
-        Ok(self
-            .snapshot
-            .catalog
-            .object(name)
-            .and_then(|object| self.relation(object)))
+        Ok(object.and_then(|object| self.relation(object)))
     }
 
     fn table_exist(&self, name: &str) -> bool {

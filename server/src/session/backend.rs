@@ -15,7 +15,7 @@ use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 use tributary_replication::Epoch;
 use tributary_storage::{ObjectId, OriginId, Position};
 
-use crate::far::forward::{CopyRequest, ForwardReply, ForwardRequest};
+use crate::far::forward::{Errand, ForwardReply};
 use crate::far::{FarError, FarReads};
 use crate::pgwire::error::SqlResult;
 use crate::source::state::Task;
@@ -46,17 +46,9 @@ pub trait Backend: Send + Sync + 'static {
     fn region_name(&self) -> String;
 
     /// Has another region carry out a statement.
-    async fn forward(&self, region: &str, request: ForwardRequest) -> SqlResult<ForwardReply> {
+    async fn forward(&self, region: &str, errand: &Errand) -> SqlResult<ForwardReply> {
         match self.far() {
-            Some(far) => Ok(far.forward(region, request).await?),
-            None => Err(no_road(region).into()),
-        }
-    }
-
-    /// Has another region carry out a COPY.
-    async fn copy(&self, region: &str, request: CopyRequest) -> SqlResult<ForwardReply> {
-        match self.far() {
-            Some(far) => Ok(far.copy(region, request).await?),
+            Some(far) => Ok(far.forward(region, errand).await?),
             None => Err(no_road(region).into()),
         }
     }

@@ -246,7 +246,7 @@ impl Session {
                 dml::run(self, parsed, scope).await
             }
             Statement::Truncate(tables) => truncate::run(self, tables, scope).await,
-            Statement::Copy(copy) => copy::start(self, copy, &parsed.text).await,
+            Statement::Copy(copy) => copy::start(self, copy, &parsed.text, scope).await,
             Statement::ExplainCreateMaterializedView(create) => explain::create_view(self, create).await,
             Statement::ExplainMaterializedView(name) => explain::view(self, name).await,
             Statement::Flush => flush::run(self).await,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tributary_planner::residency::Copies;
 use tributary_region::{Committed, Rejected, Snapshot, WriteSet};
 
 use super::Session;
@@ -23,6 +24,8 @@ pub struct Transaction {
     pub snapshot: Arc<Snapshot>,
     /// What they wrote.
     pub writes: Writes,
+    /// What they copied between tables.
+    pub copies: Copies,
     /// Begun by BEGIN; an implicit one ends with the query string or at Sync.
     pub is_explicit: bool,
     /// Writes are refused.
@@ -38,6 +41,7 @@ impl Transaction {
         Self {
             snapshot,
             writes: Writes::new(),
+            copies: Copies::new(),
             is_explicit,
             is_read_only: false,
             started_ns,
@@ -57,6 +61,7 @@ impl Transaction {
             source: None,
             token: None,
             catalog_version: self.snapshot.catalog.version,
+            copies: self.copies.clone(),
         }
     }
 }

@@ -130,8 +130,8 @@ async fn try_feed(node: &Node, id: ObjectId, name: &str, source: &SourceDef) -> 
             let writes = WriteSet {
                 tables: tables.clone(),
                 source: Some((id, consumed + count)),
-                token: None,
                 catalog_version: snapshot.catalog.version,
+                ..WriteSet::default()
             };
             match node.submit(writes).await {
                 Ok(_) => break,

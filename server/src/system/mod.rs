@@ -26,6 +26,7 @@ use tributary_planner::types::SqlType;
 use tributary_region::Snapshot;
 use tributary_storage::{ObjectId, RegionId};
 
+use crate::far::scan::FarScans;
 use crate::pgwire::types::datetime::{Zone, write_timestamp};
 use crate::pgwire::types::input::ColumnBuilder;
 use crate::sink::state::Task as SinkTask;
@@ -142,16 +143,18 @@ pub struct SystemSchema {
     source_tasks: Arc<BTreeMap<ObjectId, Task>>,
     sink_tasks: Arc<BTreeMap<ObjectId, SinkTask>>,
     secure_links: bool,
+    scans: Arc<FarScans>,
 }
 
 impl SystemSchema {
-    /// The system tables of a snapshot in this region.
+    /// The system tables of a snapshot in this region, for a statement with these scans of others.
     pub fn new(
         snapshot: Arc<Snapshot>,
         region: String,
         source_tasks: Arc<BTreeMap<ObjectId, Task>>,
         sink_tasks: Arc<BTreeMap<ObjectId, SinkTask>>,
         secure_links: bool,
+        scans: Arc<FarScans>,
     ) -> Self {
         Self {
             snapshot,
@@ -159,6 +162,7 @@ impl SystemSchema {
             source_tasks,
             sink_tasks,
             secure_links,
+            scans,
         }
     }
 }
@@ -179,6 +183,8 @@ impl SchemaProvider for SystemSchema {
         let Some(table) = TABLES.iter().find(|table| table.name == name) else {
             return Ok(None);
         };
+        // Errors and conflicts quote values that may have to stay here.
+        self.scans.keep_sides();
         let batch = table.batch(&Facts {
             snapshot: &self.snapshot,
             region: &self.region,

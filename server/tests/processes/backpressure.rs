@@ -1,13 +1,11 @@
 //! Writers that wait, or are told, while a region behind a slow link is too far behind.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tributary_server::demo::Cluster;
 
-use crate::running::{BINARY, rows, run, wait_for_rows};
+use crate::running::{regions, rows, run, wait_for_rows};
 
 /// Bytes per second of the slow link.
 const RATE: u64 = 40_000;
@@ -34,12 +32,7 @@ async fn lag_ms(client: &Client) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_wait_or_are_told_while_a_region_is_too_far_behind() {
-    let mut cluster = Cluster::spawn(Path::new(BINARY), &["us", "eu"])
-        .await
-        .expect("two processes");
-    cluster.wait_ready().await.expect("they find each other");
-    let us = cluster.connect("us").await.expect("us answers");
-    let eu = cluster.connect("eu").await.expect("eu answers");
+    let (cluster, [us, eu]) = regions(["us", "eu"]).await;
     for (table, options) in [
         ("shed", "WITH (backpressure = 'shed', lag_max = '400ms')"),
         ("blocks", "WITH (backpressure = 'block', lag_max = '400ms')"),
@@ -131,5 +124,66 @@ async fn writers_wait_or_are_told_while_a_region_is_too_far_behind() {
         &[(id + near + 20).to_string()],
     )
     .await;
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_writes_there_from_elsewhere_is_told_or_waits_too() {
+    let (cluster, [us, eu, _ap]) = regions(["us", "eu", "ap"]).await;
+    let in_eu = "LOCALITY REGIONAL BY TABLE IN \"eu\"";
+    for (table, options) in [
+        (
+            "shed",
+            format!("{in_eu} WITH (backpressure = 'shed', lag_max = '400ms')"),
+        ),
+        (
+            "blocks",
+            format!("{in_eu} WITH (backpressure = 'block', lag_max = '400ms')"),
+        ),
+        ("free", "LOCALITY GLOBAL".to_owned()),
+    ] {
+        run(
+            &us,
+            &format!("CREATE TABLE {table} (id int PRIMARY KEY, filling text) {options}"),
+        )
+        .await;
+        wait_for_rows(&eu, &format!("SELECT count(*) FROM {table}"), &["0".to_owned()]).await;
+    }
+    cluster.set_rate("ap", Some(RATE));
+    let (mut written, mut told) = (0, None);
+    for id in 0..400 {
+        run(&eu, &insert("free", id)).await;
+        match us
+            .batch_execute(&format!("INSERT INTO shed VALUES ({id}, 'x')"))
+            .await
+        {
+            Ok(()) => written += 1,
+            Err(error) => {
+                told = Some(error);
+                break;
+            }
+        }
+    }
+    let told = told.expect("400 rows are 20 s of the link");
+    let told = told.as_db_error().expect("an answer of the server");
+    assert_eq!(told.code(), &SqlState::CONFIGURATION_LIMIT_EXCEEDED, "{told}");
+    assert!(
+        told.message().contains("\"ap\"") && told.message().contains("\"shed\""),
+        "{told}"
+    );
+    assert_eq!(told.where_(), Some("in region \"eu\""));
+    assert_eq!(
+        rows(&us, "SELECT count(*) FROM shed").await,
+        [written.to_string()]
+    );
+
+    for id in 1_000..1_020 {
+        run(&eu, &insert("free", id)).await;
+    }
+    let statement = Instant::now();
+    run(&us, "INSERT INTO blocks VALUES (1, 'x')").await;
+    assert!(statement.elapsed() > Duration::from_millis(50), "ap was behind");
+    assert_eq!(rows(&eu, "SELECT count(*) FROM blocks").await, ["1"]);
+    cluster.set_rate("ap", None);
     cluster.stop().await.expect("all stop cleanly");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tributary_server::demo::Cluster;
-use tributary_server::far::forward::{ForwardReply, ForwardRequest};
+use tributary_server::far::forward::{Errand, ForwardReply, ForwardRequest};
 use tributary_server::links::PeerClient;
 use tributary_server::pgwire::error::SqlError;
 
@@ -250,15 +250,15 @@ async fn a_statement_that_pins_another_region_writes_there_once() {
 }
 
 /// What a region answers to one that sends it a statement, twice.
-fn forwarded(sql: &str, token: u8, from: &str) -> ForwardRequest {
-    ForwardRequest {
+fn forwarded(sql: &str, token: u8, from: &str) -> Errand {
+    Errand::Statement(ForwardRequest {
         from: from.to_owned(),
         user: "postgres".to_owned(),
         sql: sql.to_owned(),
         time_zone: "UTC".to_owned(),
         catalog_version: 0,
         token: [token; 16],
-    }
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,7 +273,7 @@ async fn a_statement_that_comes_again_is_answered_as_before_also_over_a_kill() {
     for request in [&insert, &delete, &update] {
         let (first, again) = tokio::join!(to_eu.forward(request), to_eu.forward(request));
         let (first, again) = (first.expect("eu answers"), again.expect("eu answers"));
-        assert_eq!(first, again, "{}", request.sql);
+        assert_eq!(first, again, "{request:?}");
         assert_eq!(to_eu.forward(request).await.expect("eu answers"), first);
         answers.push(first);
     }

@@ -1,12 +1,10 @@
 //! Aggregates over rows of other regions: the owners send states of groups, and the answer is that of the rows.
 
-use std::path::Path;
-
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tributary_server::demo::Cluster;
 
-use crate::running::{BINARY, rows, run, wait_for_rows};
+use crate::running::{regions, rows, run, wait_for_rows};
 
 const REGIONS: [&str; 3] = ["ap", "eu", "us"];
 const ROWS: usize = 20_000;
@@ -14,15 +12,8 @@ const ROWS: usize = 20_000;
 const OVER_ROWS: &str = "(SELECT id, kind, x, d, f, tributary_region FROM m LIMIT 100000000) m";
 
 /// Three regions with [`ROWS`] rows of `m` each.
-async fn with_rows() -> (Cluster, Vec<Client>) {
-    let mut cluster = Cluster::spawn(Path::new(BINARY), &REGIONS)
-        .await
-        .expect("three processes");
-    cluster.wait_ready().await.expect("they find each other");
-    let mut clients = Vec::new();
-    for region in REGIONS {
-        clients.push(cluster.connect(region).await.expect("the region answers"));
-    }
+async fn with_rows() -> (Cluster, [Client; 3]) {
+    let (cluster, clients) = regions(REGIONS).await;
     let table =
         "CREATE TABLE m (id int PRIMARY KEY, kind text, x bigint, d numeric(12,2), f double precision)";
     run(&clients[0], table).await;
@@ -147,5 +138,87 @@ async fn what_travels_is_states_and_errors_are_the_statement_s() {
         .expect_err("eu is cut off");
     assert_eq!(failed.code(), Some(&SqlState::CANNOT_CONNECT_NOW));
     cluster.set_cut("eu", false);
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+/// Rows to be joined with `m`, and a view over them.
+async fn with_kinds(clients: &[Client; 3]) {
+    run(
+        &clients[0],
+        "CREATE TABLE kinds (kind text PRIMARY KEY, name text, weight int) LOCALITY GLOBAL",
+    )
+    .await;
+    run(
+        &clients[0],
+        "CREATE VIEW heavy AS SELECT kind FROM kinds WHERE weight > 3",
+    )
+    .await;
+    let insert =
+        "INSERT INTO kinds SELECT 'kind ' || i, 'name ' || (i / 2), i FROM generate_series(2, 9) AS s(i)";
+    run(&clients[0], insert).await;
+    for client in clients {
+        wait_for_rows(client, "SELECT count(*) FROM heavy", &["6".to_owned()]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_join_their_rows_with_what_is_sent_there() {
+    let (cluster, clients) = with_rows().await;
+    with_kinds(&clients).await;
+    for query in [
+        "SELECT k.name, count(*), sum(x), avg(d * k.weight) FROM m JOIN kinds k ON m.kind = k.kind GROUP BY 1 ORDER BY 1",
+        "SELECT k.name, count(*), max(f) FROM m LEFT JOIN kinds k ON m.kind = k.kind AND k.weight < m.id GROUP BY 1 ORDER BY 1",
+        "SELECT kind, count(*) FROM m WHERE kind IN (SELECT kind FROM heavy) GROUP BY 1 ORDER BY 1",
+        "SELECT tributary_region, count(*) FROM m WHERE NOT EXISTS (SELECT FROM heavy h WHERE h.kind = m.kind) GROUP BY 1 ORDER BY 1",
+        "SELECT v.n, sum(x) FROM m JOIN (VALUES ('kind 1', 1), ('kind 2', 2)) AS v (kind, n) ON v.kind = m.kind GROUP BY 1 ORDER BY 1",
+    ] {
+        let over_rows = query.replacen("FROM m", &format!("FROM {OVER_ROWS}"), 1);
+        let mut answers = Vec::new();
+        for client in &clients {
+            let far = far_lines(client, &format!("EXPLAIN {query}")).await;
+            let is_sent = |line: &String| line.contains("with rows sent there");
+            assert!(!far.is_empty() && far.iter().all(is_sent), "{query}: {far:?}");
+            answers.push(rows(client, query).await);
+            answers.push(rows(client, &over_rows).await);
+        }
+        assert!(answers[0].len() > 1, "{query}");
+        assert!(
+            answers.iter().all(|answer| answer == &answers[0]),
+            "{query}: {answers:?}"
+        );
+    }
+
+    // What owners join is of the statement's snapshot, with the transaction's own writes.
+    let [ap, eu, us] = &clients;
+    let named = "SELECT k.name, count(*) FROM m JOIN kinds k ON m.kind = k.kind GROUP BY 1 ORDER BY 1";
+    let before = rows(ap, named).await;
+    run(ap, "BEGIN").await;
+    assert_eq!(rows(ap, named).await, before);
+    run(us, "UPDATE kinds SET name = 'other'").await;
+    wait_for_rows(eu, "SELECT DISTINCT name FROM kinds", &["other".to_owned()]).await;
+    assert_eq!(
+        rows(ap, named).await,
+        before,
+        "although it is another thing there"
+    );
+    run(ap, "UPDATE kinds SET name = 'mine' WHERE weight > 3").await;
+    let mine = rows(ap, named).await;
+    assert_eq!(mine.last().map(String::as_str), Some("name 1|17142"));
+    assert_eq!(mine[0], "mine|25713");
+    run(ap, "ROLLBACK").await;
+    wait_for_rows(ap, named, &["other|42855".to_owned()]).await;
+
+    let query = "SELECT k.name, sum(x) FROM m JOIN kinds k ON m.kind = k.kind GROUP BY 1";
+    let pushed = far_lines(ap, &format!("EXPLAIN ANALYZE {query}")).await;
+    let over_rows = query.replacen("FROM m", &format!("FROM {OVER_ROWS}"), 1);
+    let read = far_lines(ap, &format!("EXPLAIN ANALYZE {over_rows}")).await;
+    let ([pushed], [read]) = (&pushed[..], &read[..]) else {
+        panic!("one scan each: {pushed:?}, {read:?}");
+    };
+    let travels = figure(pushed, "bytes_sent") + figure(pushed, "bytes_received");
+    assert!(
+        travels * 20.0 < figure(read, "bytes_received"),
+        "{pushed} and {read}"
+    );
     cluster.stop().await.expect("all stop cleanly");
 }

@@ -1,24 +1,17 @@
 //! COPY into a table that lives in another region: carried out there, once.
 
-use std::path::Path;
-
 use bytes::Bytes;
 use futures::SinkExt;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 use tributary_server::demo::Cluster;
-use tributary_server::far::forward::{CopyRequest, ForwardReply, ForwardRequest};
+use tributary_server::far::forward::{CopyRequest, Errand, ForwardReply, ForwardRequest};
 use tributary_server::links::PeerClient;
 
-use crate::running::{BINARY, rows, run, wait_for_rows};
+use crate::running::{regions, rows, run, wait_for_rows};
 
 async fn with_ledger() -> (Cluster, Client, Client) {
-    let mut cluster = Cluster::spawn(Path::new(BINARY), &["us", "eu"])
-        .await
-        .expect("two processes");
-    cluster.wait_ready().await.expect("they find each other");
-    let us = cluster.connect("us").await.expect("us answers");
-    let eu = cluster.connect("eu").await.expect("eu answers");
+    let (cluster, [us, eu]) = regions(["us", "eu"]).await;
     let table = "CREATE TABLE ledger (id int PRIMARY KEY, note text DEFAULT 'none', at timestamptz) \
                  LOCALITY REGIONAL BY TABLE IN \"eu\"";
     run(&us, table).await;
@@ -65,6 +58,15 @@ async fn a_copy_goes_to_the_region_where_the_table_lives() {
     let within = us.simple_query("COPY ledger FROM STDIN").await.map(|_| 0);
     assert_eq!(code(within), Some(SqlState::FEATURE_NOT_SUPPORTED));
     run(&us, "ROLLBACK").await;
+    let beside = "INSERT INTO notes VALUES (1); COPY ledger FROM STDIN";
+    run(&us, "CREATE TABLE notes (id int PRIMARY KEY)").await;
+    let beside = us.simple_query(beside).await.map(|_| 0);
+    assert_eq!(
+        code(beside),
+        Some(SqlState::FEATURE_NOT_SUPPORTED),
+        "before the data are sent"
+    );
+    assert_eq!(rows(&us, "SELECT count(*) FROM notes").await, ["0"]);
     assert_eq!(rows(&us, read).await, expected, "all rows of a COPY or none");
     cluster.stop().await.expect("all stop cleanly");
 }
@@ -74,34 +76,35 @@ async fn a_copy_that_comes_again_is_answered_as_before_also_over_a_kill() {
     let (mut cluster, us, _eu) = with_ledger().await;
     let address = cluster.peer_address("eu").to_string();
     let to_eu = PeerClient::new("eu", &address, None).expect("an address");
-    let request = CopyRequest {
-        statement: ForwardRequest {
-            from: "us".to_owned(),
-            user: "postgres".to_owned(),
-            sql: "COPY ledger (id, note) FROM STDIN".to_owned(),
-            time_zone: "UTC".to_owned(),
-            catalog_version: 0,
-            token: [9; 16],
-        },
-        input: b"1\tone\n2\ttwo\n".to_vec(),
+    let copy_of = |sql: &str, token: u8| {
+        Errand::Copy(CopyRequest {
+            statement: ForwardRequest {
+                from: "us".to_owned(),
+                user: "postgres".to_owned(),
+                sql: sql.to_owned(),
+                time_zone: "UTC".to_owned(),
+                catalog_version: 0,
+                token: [token; 16],
+            },
+            input: b"1\tone\n2\ttwo\n".to_vec(),
+        })
     };
-    let (first, again) = tokio::join!(to_eu.copy(&request), to_eu.copy(&request));
+    let request = copy_of("COPY ledger (id, note) FROM STDIN", 9);
+    let (first, again) = tokio::join!(to_eu.forward(&request), to_eu.forward(&request));
     let (first, again) = (first.expect("eu answers"), again.expect("eu answers"));
     assert_eq!(first, again);
     assert!(
         matches!(&first, ForwardReply::Done(done) if done.count == 2),
         "{first:?}"
     );
-    let mut other = request.clone();
-    other.statement.sql = "DELETE FROM ledger".to_owned();
-    other.statement.token = [10; 16];
-    let refused = to_eu.copy(&other).await.expect("eu answers");
+    let other = copy_of("DELETE FROM ledger", 10);
+    let refused = to_eu.forward(&other).await.expect("eu answers");
     assert!(matches!(refused, ForwardReply::Refused(_)), "{refused:?}");
 
     cluster.kill("eu").await.expect("it can be killed");
     cluster.restart("eu").await.expect("it comes back");
     cluster.wait_ready().await.expect("it is ready");
-    assert_eq!(to_eu.copy(&request).await.expect("eu answers"), first);
+    assert_eq!(to_eu.forward(&request).await.expect("eu answers"), first);
     let expected = ["1|one", "2|two"].map(str::to_owned);
     wait_for_rows(&us, "SELECT id, note FROM ledger ORDER BY id", &expected).await;
     cluster.stop().await.expect("all stop cleanly");

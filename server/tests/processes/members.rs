@@ -1,6 +1,6 @@
 //! Regions that are added, dropped, wiped, and restored from an old copy, as processes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tokio_postgres::Client;
@@ -60,6 +60,26 @@ pub fn copy(from: &Path, to: &Path) {
         .status()
         .expect("cp runs");
     assert!(copied.success());
+}
+
+/// A copy of a region's data, made while it rests.
+async fn copied(cluster: &mut Cluster, region: &str) -> PathBuf {
+    cluster.stop_one(region).await.expect("it stops cleanly");
+    let data = cluster.data(region);
+    let old = data.with_extension("old");
+    copy(data, &old);
+    cluster.restart(region).await.expect("it comes back");
+    old
+}
+
+/// What a region says that is started over an old copy of its data, and ends.
+async fn restored(cluster: &mut Cluster, region: &str, old: &Path) -> String {
+    cluster.kill(region).await.expect("it can be killed");
+    let data = cluster.data(region).to_owned();
+    std::fs::remove_dir_all(&data).expect("its data can be removed");
+    copy(old, &data);
+    let _ = cluster.restart(region).await;
+    cluster.wait_ended(region).await.expect("it ends by itself")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,23 +182,13 @@ async fn a_wiped_region_is_told_and_comes_back_as_another_incarnation() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_copy_is_told_and_keeps_its_own_rows_as_another_incarnation() {
     let mut cluster = with_view(&["us", "eu", "ap"]).await;
-    cluster.stop_one("eu").await.expect("it stops cleanly");
-    let (data, old) = (
-        cluster.data("eu").to_owned(),
-        cluster.data("eu").with_extension("old"),
-    );
-    copy(&data, &old);
-    cluster.restart("eu").await.expect("it comes back");
+    let old = copied(&mut cluster, "eu").await;
     let eu = cluster.connect("eu").await.expect("eu answers");
     run(&eu, "INSERT INTO orders VALUES (2, 1), (3, 1)").await;
     run(&eu, "INSERT INTO product VALUES (2, 'milk')").await;
     expect(&cluster, &["us", "ap"], VIEW, "tea|5").await;
     expect(&cluster, &["us", "ap"], "SELECT count(*) FROM product", "2").await;
-    cluster.kill("eu").await.expect("it can be killed");
-    std::fs::remove_dir_all(&data).expect("its data can be removed");
-    copy(&old, &data);
-    let _ = cluster.restart("eu").await;
-    let ended = cluster.wait_ended("eu").await.expect("it ends by itself");
+    let ended = restored(&mut cluster, "eu", &old).await;
     assert!(ended.contains("restored from an old copy"), "{ended}");
 
     cluster
@@ -234,24 +244,14 @@ async fn an_old_copy_that_lacks_what_was_deleted_is_told_and_brings_no_row_back(
     let (count, all) = ("SELECT count(*) FROM product", ["us", "eu", "ap"]);
     run(&us, "INSERT INTO product VALUES (2, 'milk'), (3, 'ale')").await;
     expect(&cluster, &all, count, "3").await;
-    cluster.stop_one("eu").await.expect("it stops cleanly");
-    let (data, old) = (
-        cluster.data("eu").to_owned(),
-        cluster.data("eu").with_extension("old"),
-    );
-    copy(&data, &old);
-    cluster.restart("eu").await.expect("it comes back");
+    let old = copied(&mut cluster, "eu").await;
     // It hears of this and says nothing of its own, so that of itself the others know no more than the copy holds.
     run(&us, "DELETE FROM product WHERE id >= 2").await;
     let kept =
         "SELECT tombstones, coalesce(tombstones_kept_by, '') FROM tributary.tables WHERE name = 'product'";
     expect(&cluster, &all, count, "1").await;
     expect(&cluster, &["us", "ap"], kept, "0|").await;
-    cluster.kill("eu").await.expect("it can be killed");
-    std::fs::remove_dir_all(&data).expect("its data can be removed");
-    copy(&old, &data);
-    let _ = cluster.restart("eu").await;
-    let ended = cluster.wait_ended("eu").await.expect("it ends by itself");
+    let ended = restored(&mut cluster, "eu", &old).await;
     assert!(
         ended.contains("too far behind") && ended.contains("--reincarnate"),
         "{ended}"

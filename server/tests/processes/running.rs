@@ -10,10 +10,23 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
-use tributary_server::demo::free_ports;
+use tributary_server::demo::{Cluster, free_ports};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tributary");
 const READY_MAX: Duration = Duration::from_secs(30);
+
+/// Regions that have found each other, and a session in each.
+pub async fn regions<const N: usize>(names: [&str; N]) -> (Cluster, [Client; N]) {
+    let spawned = Cluster::spawn(Path::new(BINARY), &names).await;
+    let mut cluster = spawned.expect("the binary runs");
+    cluster.wait_ready().await.expect("they find each other");
+    let mut clients = Vec::new();
+    for region in names {
+        clients.push(cluster.connect(region).await.expect("the region answers"));
+    }
+    let clients = clients.try_into();
+    (cluster, clients.expect("one for each name"))
+}
 
 /// A region that runs alone.
 pub struct Running {

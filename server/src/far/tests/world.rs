@@ -14,9 +14,11 @@ use rand::{Rng, SeedableRng};
 use tributary_planner::parse::{Statement, parse};
 use tributary_region::Snapshot;
 use tributary_replication::bundle::{decode_rows, encode_rows};
+use tributary_storage::ObjectId;
 
-use super::super::forward::{CopyRequest, ForwardReply, ForwardRequest};
+use super::super::forward::{Errand, ForwardReply};
 use super::super::owner;
+use super::super::push::Pushing;
 use super::super::relation::{Far, FarRelation};
 use super::super::request::Request;
 use super::super::scan::FarScans;
@@ -35,6 +37,16 @@ const REGIONS: [&str; 3] = ["ap", "eu", "us"];
 const COLUMNS: &str = "id int PRIMARY KEY, g int, k text, f double precision, d numeric(10,2), b bigint, \
                        ok boolean, at timestamptz, day date, s smallint";
 
+/// What only the first region has, to be joined with `t`.
+const SMALL: [&str; 6] = [
+    "CREATE TABLE dim (g int PRIMARY KEY, name text, weight int)",
+    "INSERT INTO dim VALUES (0, 'none', 0), (1, 'one', 3), (2, 'two', NULL), (3, NULL, 2), (9, 'nine', 1)",
+    "CREATE TABLE kinds (k text, n int, PRIMARY KEY (k, n))",
+    "INSERT INTO kinds VALUES ('a', 1), ('a', 2), ('b', 1), ('Ä', 3), ('', 0), ('nobody', 5)",
+    "CREATE TABLE secret (g int PRIMARY KEY, name text) WITH (residency = 'enforced')",
+    "INSERT INTO secret VALUES (1, 'who'), (2, 'knows')",
+];
+
 /// One owner.
 pub(super) struct Kept {
     pub(super) snapshot: Arc<Snapshot>,
@@ -49,6 +61,8 @@ pub(super) struct Owners {
     pub(super) old: Vec<&'static str>,
     arrived: Arc<AtomicUsize>,
     pub(super) asked: Mutex<Vec<&'static str>>,
+    /// Whether residency of what the first region reads has been enforced since.
+    pub(super) is_enforced: bool,
 }
 
 #[async_trait]
@@ -86,12 +100,12 @@ impl FarReads for Owners {
         Ok(futures::stream::iter(answer.collect::<Vec<_>>()).boxed())
     }
 
-    async fn forward(&self, _region: &str, _request: ForwardRequest) -> Result<ForwardReply, FarError> {
+    async fn forward(&self, _region: &str, _errand: &Errand) -> Result<ForwardReply, FarError> {
         panic!("nothing is written here")
     }
 
-    async fn copy(&self, _: &str, _: CopyRequest) -> Result<ForwardReply, FarError> {
-        panic!("nothing is written here")
+    fn is_resident(&self, _table: ObjectId) -> bool {
+        self.is_enforced
     }
 }
 
@@ -109,6 +123,9 @@ impl World {
             let backend = MemoryBackend::named(region, &[]);
             let mut session = Session::new(backend.clone(), "test".into(), 1, Settings::default(), 1 << 24);
             let mut statements = vec![format!("CREATE TABLE t ({COLUMNS})")];
+            if region == REGIONS[0] {
+                statements.extend(SMALL.map(str::to_owned));
+            }
             let values: Vec<String> = (0..rows).map(|id| row(id, &mut random)).collect();
             if !values.is_empty() {
                 statements.push(format!("INSERT INTO t VALUES {}", values.join(", ")));
@@ -174,7 +191,7 @@ impl World {
             writes: Writes::new(),
             facts,
             memory_bytes_max: 1 << 28,
-            far: None,
+            far: Some(Arc::clone(&road)),
         };
         let exposed = Exposed {
             hidden: true,
@@ -256,8 +273,11 @@ impl World {
 pub(super) type Answer = (Result<Vec<String>, String>, usize);
 
 async fn unpushed(planned: Planned) -> SqlResult<RecordBatch> {
-    let prepared = planned.context.prepare_unpushed(&planned.plan).await?;
-    planned.far.open_all().await?;
+    let prepared = planned.context.prepare(&planned.plan, Pushing::Nothing).await?;
+    planned
+        .far
+        .open_all(|| planned.context.state().task_ctx())
+        .await?;
     let schema = prepared.schema();
     let batches: Vec<RecordBatch> = prepared.start()?.try_collect().await?;
     Ok(datafusion::arrow::compute::concat_batches(&schema, &batches)?)

@@ -91,3 +91,33 @@ async fn after_an_error_only_rollback_helps() {
     run(&client, "BEGIN READ ONLY").await;
     assert_eq!(state(&client, "INSERT INTO t VALUES (3)").await, "25006");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_a_table_that_is_enforced_meanwhile_are_not_copied_out_of_it() {
+    let server = Server::start().await;
+    let (one, two) = (server.connect().await, server.connect().await);
+    for table in ["people", "open"] {
+        run(
+            &one,
+            &format!("CREATE TABLE {table} (id int PRIMARY KEY, name text)"),
+        )
+        .await;
+    }
+    run(&one, "INSERT INTO people VALUES (1, 'ada')").await;
+    let copy = "INSERT INTO open SELECT id, name FROM people";
+    run(&two, &format!("BEGIN; {copy}")).await;
+    run(&one, "ALTER TABLE people SET (residency = 'enforced')").await;
+    assert_eq!(state(&two, "COMMIT").await, "40001");
+    assert_eq!(state(&two, copy).await, "42501", "run again, it knows why");
+    assert_eq!(rows(&two, "SELECT count(*) FROM open").await, ["0"]);
+
+    run(&one, "ALTER TABLE people RESET (residency)").await;
+    run(&two, &format!("BEGIN; {copy}")).await;
+    run(&one, "ALTER TABLE people SET (lag_max = '7s')").await;
+    run(&two, "COMMIT").await;
+    assert_eq!(
+        rows(&two, "SELECT name FROM open").await,
+        ["ada"],
+        "another option"
+    );
+}

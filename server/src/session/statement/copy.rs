@@ -10,7 +10,12 @@ use super::{forward, load};
 use crate::copy::CopyTarget;
 use crate::pgwire::error::SqlResult;
 
-pub(crate) async fn start(session: &mut Session, copy: &CopyStatement, text: &str) -> SqlResult<Outcome> {
+pub(crate) async fn start(
+    session: &mut Session,
+    copy: &CopyStatement,
+    text: &str,
+    scope: Scope,
+) -> SqlResult<Outcome> {
     let snapshot = match &session.transaction {
         Some(transaction) if transaction.is_read_only => return Err(read_only()),
         Some(transaction) => Arc::clone(&transaction.snapshot),
@@ -19,7 +24,7 @@ pub(crate) async fn start(session: &mut Session, copy: &CopyStatement, text: &st
     let target = CopyTarget::bind(copy, text, &snapshot)?;
     // Before the client sends its data.
     if let Some(region) = target.other_region(&snapshot.catalog, &session.backend.region_name())? {
-        forward::check(session, &region, Scope::Alone)?;
+        forward::check(session, &region, scope)?;
     }
     Ok(Outcome::CopyIn(target))
 }

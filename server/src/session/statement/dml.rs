@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast;
 use tributary_planner::dml::{BoundDml, bind_dml};
 use tributary_planner::parse::{Parsed, Statement};
-use tributary_planner::residency::check_statement;
+use tributary_planner::residency::{Copies, check_statement};
 use tributary_region::{CommitToken, Committed};
 
 use super::super::transaction::{AUTOCOMMIT_ATTEMPTS_MAX, Transaction, pause};
@@ -85,30 +85,48 @@ fn verb(bound: &BoundDml) -> &'static str {
 }
 
 async fn within(session: &mut Session, parsed: &Parsed) -> SqlResult<(Affected, &'static str)> {
-    let (affected, changes, verb) = match &session.transaction {
+    let ran = match &session.transaction {
         Some(transaction) => changes_of(session, transaction, parsed).await?,
         None => return Err(SqlError::internal("no transaction")),
     };
-    if let Some(transaction) = &mut session.transaction {
-        dml::apply(&mut transaction.writes, changes)?;
+    match &mut session.transaction {
+        Some(transaction) => ran.apply(transaction),
+        None => Err(SqlError::internal("no transaction")),
     }
-    Ok((affected, verb))
+}
+
+/// A statement that was run and has changed nothing yet.
+struct Ran {
+    affected: Affected,
+    changes: Vec<Change>,
+    copies: Copies,
+    verb: &'static str,
+}
+
+impl Ran {
+    /// Makes what it changes part of the transaction.
+    fn apply(self, transaction: &mut Transaction) -> SqlResult<(Affected, &'static str)> {
+        dml::apply(&mut transaction.writes, self.changes)?;
+        transaction.copies.extend(self.copies);
+        Ok((self.affected, self.verb))
+    }
 }
 
 /// Runs the statement; the transaction is not changed, so nothing is lost when this is given up half-way.
-async fn changes_of(
-    session: &Session,
-    transaction: &Transaction,
-    parsed: &Parsed,
-) -> SqlResult<(Affected, Vec<Change>, &'static str)> {
+async fn changes_of(session: &Session, transaction: &Transaction, parsed: &Parsed) -> SqlResult<Ran> {
     if transaction.is_read_only {
         return Err(read_only());
     }
-    check_statement(&transaction.snapshot.catalog, &parsed.statement)?;
+    let copies = check_statement(&transaction.snapshot.catalog, &parsed.statement)?;
     let bound = bind_dml(&parsed.statement, &transaction.snapshot.catalog)?;
     let reader = session.reader_of(transaction);
     let (affected, changes) = dml::run(&reader, &bound).await?;
-    Ok((affected, changes, verb(&bound)))
+    Ok(Ran {
+        affected,
+        changes,
+        copies,
+        verb: verb(&bound),
+    })
 }
 
 /// Runs the statement as a transaction by itself; with a token only once, however often it is asked for.
@@ -126,16 +144,16 @@ pub(super) async fn alone(
         };
         let lacks_own_writes = session.lacks_own_writes(&snapshot);
         let mut transaction = Transaction::new(snapshot, false);
-        let (affected, changes, verb) = match changes_of(session, &transaction, parsed).await {
+        let ran = match changes_of(session, &transaction, parsed).await {
             // A key that seems taken may be one that this session has deleted.
             Err(_) if lacks_own_writes => continue,
             Err(error) if session.may_read_again(&error, attempt) => {
                 pause(attempt).await;
                 continue;
             }
-            changes => changes?,
+            ran => ran?,
         };
-        dml::apply(&mut transaction.writes, changes)?;
+        let (affected, verb) = ran.apply(&mut transaction)?;
         let mut writes = transaction.to_write_set();
         if writes.tables.is_empty() {
             return Ok((affected, verb, None));

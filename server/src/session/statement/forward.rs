@@ -1,8 +1,9 @@
 //! Statements that write in another region, from the side of the session.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tributary_planner::parse::{Parsed, Statement};
+use tributary_planner::parse::{Parsed, Statement, parse};
 use tributary_planner::residency::check_forwarded;
 use tributary_region::{CommitToken, Committed, Snapshot};
 use tributary_replication::Epoch;
@@ -12,9 +13,12 @@ use super::super::{Outcome, Scope, Session};
 use super::dml::{self, read_only};
 use super::{load, rows_of};
 use crate::copy::CopyTarget;
-use crate::far::forward::{CopyRequest, ForwardReply, ForwardRequest, Forwarded, WireError};
+use crate::far::forward::{CopyRequest, Errand, ForwardReply, ForwardRequest, Forwarded, WireError};
+use crate::pgwire::ServeOptions;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
+use crate::session::backend::Backend;
+use crate::session::settings::Settings;
 
 /// How long the session waits until its own region shows what it wrote in another.
 const ARRIVE_MAX: Duration = Duration::from_secs(5);
@@ -27,8 +31,8 @@ pub(crate) async fn run(
     scope: Scope,
 ) -> SqlResult<Outcome> {
     check(session, region, scope)?;
-    let request = request_of(session, text_of(parsed));
-    let done = session.send_forward(region, Errand::Statement(request)).await?;
+    let errand = Errand::Statement(request_of(session, text_of(parsed)));
+    let done = session.send(region, &errand).await?;
     let verb = dml::verb_of(&parsed.statement);
     match done.rows()? {
         Some(rows) => Ok(rows_of(rows, verb)),
@@ -46,8 +50,8 @@ pub(super) async fn copy(
 ) -> SqlResult<Outcome> {
     check(session, region, scope)?;
     let statement = request_of(session, text.to_owned());
-    let request = CopyRequest { statement, input };
-    let done = session.send_forward(region, Errand::Copy(request)).await?;
+    let errand = Errand::Copy(CopyRequest { statement, input });
+    let done = session.send(region, &errand).await?;
     Ok(Outcome::Done(format!("COPY {}", done.count)))
 }
 
@@ -75,12 +79,6 @@ fn request_of(session: &Session, sql: String) -> ForwardRequest {
         catalog_version: session.backend.snapshot().catalog.version,
         token: uuid::Uuid::new_v4().into_bytes(),
     }
-}
-
-/// What another region is to carry out.
-enum Errand {
-    Statement(ForwardRequest),
-    Copy(CopyRequest),
 }
 
 /// The statement's text, with its parameters in it.
@@ -119,13 +117,10 @@ fn without_values(error: &SqlError) -> SqlError {
 }
 
 impl Session {
-    /// Once the statement is on its way it is not interrupted: its outcome has to be told. Waits until it is shown here.
-    async fn send_forward(&mut self, region: &str, errand: Errand) -> SqlResult<Forwarded> {
-        let outcome = match errand {
-            Errand::Statement(request) => self.uninterrupted(self.backend.forward(region, request)).await,
-            Errand::Copy(request) => self.uninterrupted(self.backend.copy(region, request)).await,
-        };
-        let done = match outcome? {
+    /// Has another region carry out a statement, and waits until it is shown here. Once it is on its way it is not
+    /// interrupted: its outcome has to be told.
+    async fn send(&mut self, region: &str, errand: &Errand) -> SqlResult<Forwarded> {
+        let done = match self.uninterrupted(self.backend.forward(region, errand)).await? {
             ForwardReply::Done(done) => done,
             ForwardReply::Refused(error) => {
                 return Err(SqlError::from(error).context(format!("in region \"{region}\"")));
@@ -138,94 +133,77 @@ impl Session {
         Ok(done)
     }
 
-    /// Carries out a statement for another region, once, whatever the number of its repetitions.
-    pub(crate) async fn execute_forwarded(&mut self, parsed: &Parsed, token: [u8; 16]) -> ForwardReply {
-        let resident = match self.fresh_snapshot().await {
-            Ok(snapshot) => check_forwarded(&snapshot.catalog, &parsed.statement).map_err(SqlError::from),
-            Err(error) => Err(error),
+    /// The session in which a statement of another region is carried out.
+    ///
+    /// # Errors
+    /// For a time zone that is none, and for a text that is not the one statement which was announced.
+    pub(crate) fn of_errand(backend: Arc<dyn Backend>, errand: &Errand) -> SqlResult<(Session, Parsed)> {
+        let request = errand.statement();
+        let mut settings = Settings::default();
+        settings.set("TimeZone", &request.time_zone)?;
+        let mut parsed = parse(&request.sql)?;
+        let parsed = match (parsed.pop(), parsed.is_empty()) {
+            (Some(only), true) if errand.is_of(&only.statement) => only,
+            _ => return Err(SqlError::internal("not one statement that writes")),
         };
-        let resident = match resident {
-            Ok(resident) => resident,
+        let memory = ServeOptions::default().statement_memory_bytes_max;
+        let session = Session::new(backend, request.user.clone(), 0, settings, memory);
+        Ok((session, parsed))
+    }
+
+    /// Carries out a statement of another region, once, whatever the number of its repetitions.
+    pub(crate) async fn carry_out(&mut self, parsed: &Parsed, errand: &Errand) -> ForwardReply {
+        let checked = self.fresh_snapshot().await.and_then(|snapshot| {
+            let is_resident = check_forwarded(&snapshot.catalog, &parsed.statement)?;
+            Ok((snapshot, is_resident))
+        });
+        let (snapshot, is_resident) = match checked {
+            Ok(checked) => checked,
             Err(error) => return ForwardReply::Refused(error.into()),
         };
-        match self.try_forwarded(parsed, token).await {
-            Ok(mut done) if resident => {
+        match self.carry_out_at(&snapshot, parsed, errand).await {
+            Ok(mut done) if is_resident => {
                 done.notices.clear();
                 ForwardReply::Done(done)
             }
             Ok(done) => ForwardReply::Done(done),
-            Err(error) if resident => ForwardReply::Refused(without_values(&error).into()),
+            Err(error) if is_resident => ForwardReply::Refused(without_values(&error).into()),
             Err(error) => ForwardReply::Refused(error.into()),
         }
     }
 
-    /// Carries out a COPY for another region, once, whatever the number of its repetitions.
-    pub(crate) async fn copy_forwarded(
+    async fn carry_out_at(
         &mut self,
+        snapshot: &Snapshot,
         parsed: &Parsed,
-        input: &[u8],
-        token: [u8; 16],
-    ) -> ForwardReply {
-        let snapshot = match self.fresh_snapshot().await {
-            Ok(snapshot) => snapshot,
-            Err(error) => return ForwardReply::Refused(error.into()),
-        };
-        let resident = match &parsed.statement {
-            Statement::Copy(copy) => {
-                let table = snapshot.catalog.object(&copy.table);
-                table.is_some_and(|table| snapshot.catalog.is_resident(table.id))
-            }
-            _ => false,
-        };
-        match self.try_copy(parsed, input, token).await {
-            Ok(done) => ForwardReply::Done(done),
-            Err(error) if resident => ForwardReply::Refused(without_values(&error).into()),
-            Err(error) => ForwardReply::Refused(error.into()),
-        }
-    }
-
-    async fn try_copy(&mut self, parsed: &Parsed, input: &[u8], token: [u8; 16]) -> SqlResult<Forwarded> {
-        let snapshot = self.fresh_snapshot().await?;
-        if let Some(committed) = self.found(token, &snapshot).await? {
+        errand: &Errand,
+    ) -> SqlResult<Forwarded> {
+        let token = errand.statement().token;
+        let found = self.backend.find(token).await;
+        if let Some(committed) =
+            found.map_err(|rejected| sqlstate::of_rejected(&rejected, &snapshot.catalog))?
+        {
             return repeated(parsed, snapshot.origin, committed);
         }
-        let Statement::Copy(copy) = &parsed.statement else {
-            return Err(SqlError::internal("not a COPY"));
-        };
-        let target = CopyTarget::bind(copy, &parsed.text, &snapshot)?;
-        let rows = target.read(input, self.settings().zone())?;
-        let count = rows.count as u64;
-        let token = CommitToken {
-            id: token,
-            rows: count,
-        };
-        let committed = load::alone(self, Some(token), |_| Ok((target.table, rows.given()))).await?;
-        Ok(Forwarded {
-            count,
+        let done = |count: usize, committed: Option<Committed>| Forwarded {
+            count: count as u64,
             returned: None,
             notices: Vec::new(),
             committed: committed.and_then(|committed| place_of(snapshot.origin, committed)),
-        })
-    }
-
-    /// Where a statement with this token is in already.
-    async fn found(&self, token: [u8; 16], snapshot: &Snapshot) -> SqlResult<Option<Committed>> {
-        let found = self.backend.find(token).await;
-        found.map_err(|rejected| sqlstate::of_rejected(&rejected, &snapshot.catalog))
-    }
-
-    async fn try_forwarded(&mut self, parsed: &Parsed, token: [u8; 16]) -> SqlResult<Forwarded> {
-        let snapshot = self.fresh_snapshot().await?;
-        if let Some(committed) = self.found(token, &snapshot).await? {
-            return repeated(parsed, snapshot.origin, committed);
+        };
+        if let (Statement::Copy(copy), Some(input)) = (&parsed.statement, errand.input()) {
+            let target = CopyTarget::bind(copy, &parsed.text, snapshot)?;
+            let rows = target.read(input, self.settings().zone())?;
+            let token = CommitToken {
+                id: token,
+                rows: rows.count as u64,
+            };
+            let committed = load::alone(self, Some(token), |_| Ok((target.table, rows.given()))).await?;
+            return Ok(done(rows.count, committed));
         }
         let (affected, _, committed) = dml::alone(self, parsed, Some(token)).await?;
-        let done = Forwarded {
-            count: affected.count as u64,
-            returned: None,
-            notices: affected.notices.into_iter().map(WireError::from).collect(),
-            committed: committed.and_then(|committed| place_of(snapshot.origin, committed)),
-        };
+        let mut done = done(affected.count, committed);
+        done.notices = affected.notices.into_iter().map(WireError::from).collect();
         Ok(done.with_rows(affected.returned.as_ref()))
     }
 }
