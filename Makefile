@@ -13,7 +13,7 @@ bench-ingest: EVENTS := $(if $(filter command line environment,$(origin EVENTS))
 bench-recovery: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),10000000)
 bench-nexmark: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),5000000)
 bench-regions: EVENTS := $(if $(filter command line environment,$(origin EVENTS)),$(EVENTS),3000000)
-export WHAT DELAYS CUTS CHANGED REGIONS QUERIES CORES PEERS OUT RUNS CHECK SINK RATE LATENCY_MS SECONDS_RUN CLIENTS MINUTES NETWORK FAULTS
+export WHAT DELAYS CUTS DAYS CHANGED REGIONS QUERIES CORES PEERS OUT RUNS CHECK SINK RATE LATENCY_MS SECONDS_RUN CLIENTS MINUTES NETWORK FAULTS
 
 .PHONY: run test check fix bench bench-nexmark bench-regions bench-links bench-serve bench-ingest bench-changes bench-recovery sim chaos build setup clean-data
 
@@ -43,10 +43,11 @@ bench: setup
 bench-nexmark: setup
 	EVENTS=$(EVENTS) scripts/bench-nexmark
 
-## Three regions with a third of the events each against one with all: EVENTS= QUERIES= CORES=2 RUNS= OUT=file CHECK=0.
+## Regions with delays and cuts between them: WHAT=visibility,cuts,throughput DELAYS= CUTS= DAYS= CHANGED= REGIONS=.
 bench-links: setup
 	scripts/bench-links
 
+## Three regions with a third of the events each against one with all: EVENTS= QUERIES= CORES=2 RUNS= OUT=file CHECK=0.
 bench-regions: setup
 	EVENTS=$(EVENTS) scripts/bench-regions
 

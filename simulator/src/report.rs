@@ -83,6 +83,8 @@ pub struct Report {
     pub alone_compared: u64,
     /// Of these, over session windows, and with rows.
     pub sessions_compared: u64,
+    /// Of these, without groups that are too small to leave their region.
+    pub held_back_compared: u64,
     /// Rows in them.
     pub rows_compared: u64,
     /// Views compared with DataFusion's batch answer.
@@ -147,6 +149,7 @@ impl Report {
         self.shared_records += run.shared_records;
         self.alone_compared += run.alone_compared;
         self.sessions_compared += run.sessions_compared;
+        self.held_back_compared += run.held_back_compared;
         self.sql_compared += run.sql_compared;
         self.sql_skipped += run.sql_skipped;
         self.conflicts_found += run.conflicts_found;
@@ -171,7 +174,7 @@ impl Report {
     }
 
     /// What a suite must have seen, with how often it did.
-    pub fn required(&self) -> [(&'static str, u64); 32] {
+    pub fn required(&self) -> [(&'static str, u64); 33] {
         [
             ("relays", self.regions.relayed),
             ("joint applications", self.regions.joint_applications),
@@ -191,6 +194,7 @@ impl Report {
             ("views compared with the oracle", self.views_compared),
             ("comparisons in regions that are alone", self.alone_compared),
             ("comparisons of session windows", self.sessions_compared),
+            ("comparisons without small groups", self.held_back_compared),
             ("records of several commits", self.shared_records),
             ("rows out of memory", self.regions.spills),
             ("regions wiped", self.members.wiped),

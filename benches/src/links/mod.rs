@@ -36,6 +36,10 @@ pub struct Links {
     /// How long cuts last, in seconds.
     #[arg(long, value_delimiter = ',', default_value = "10")]
     cut_seconds: Vec<u64>,
+    /// How many days go by on all clocks during each of these cuts, half-way through what changes. Takes libfaketime in
+    /// LD_PRELOAD, with the file that FAKETIME_TIMESTAMP_FILE names.
+    #[arg(long, default_value_t = 0)]
+    days: u64,
     /// How many keys change during a cut.
     #[arg(long, value_delimiter = ',', default_value = "1000,30000,300000")]
     changed: Vec<u64>,
@@ -56,7 +60,7 @@ pub async fn run(links: &Links) -> Result<bool> {
     for what in &links.what {
         match what.as_str() {
             "visibility" => visibility::run(&binary, &links.delay_ms).await?,
-            "cuts" => cuts::run(&binary, &links.cut_seconds, &links.changed).await?,
+            "cuts" => cuts::run(&binary, &links.cut_seconds, links.days, &links.changed).await?,
             "throughput" => throughput::run(&binary, &links.regions, links.seconds).await?,
             unknown => return Err(format!("there is no \"{unknown}\" to measure")),
         }

@@ -18,4 +18,6 @@ mod peer_tls;
 mod residency;
 mod running;
 mod sink;
+mod stages;
 mod three_regions;
+mod twins;

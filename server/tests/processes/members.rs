@@ -9,10 +9,10 @@ use tributary_server::demo::Cluster;
 
 use crate::running::{BINARY, counted, rows, run, wait_for_rows, wait_until};
 
-const VIEW: &str = "SELECT name, n FROM sales";
+pub const VIEW: &str = "SELECT name, n FROM sales";
 
 /// A cluster with a view over a REGIONAL and a GLOBAL table, and one order in each region.
-async fn with_view(names: &[&str]) -> Cluster {
+pub async fn with_view(names: &[&str]) -> Cluster {
     let mut cluster = Cluster::spawn(Path::new(BINARY), names).await.expect("processes");
     cluster.wait_ready().await.expect("they find each other");
     let us = cluster.connect("us").await.expect("us answers");
@@ -39,7 +39,7 @@ async fn with_view(names: &[&str]) -> Cluster {
     cluster
 }
 
-async fn expect(cluster: &Cluster, regions: &[&str], sql: &str, row: &str) {
+pub async fn expect(cluster: &Cluster, regions: &[&str], sql: &str, row: &str) {
     for region in regions {
         let client = cluster.connect(region).await.expect("the region answers");
         wait_for_rows(&client, sql, &[row.to_owned()]).await;
@@ -52,7 +52,7 @@ async fn refused(client: &Client, sql: &str) -> (SqlState, String) {
     (error.code().clone(), error.message().to_owned())
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp")
         .arg("-a")
         .arg(from)

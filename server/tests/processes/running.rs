@@ -76,24 +76,7 @@ impl Running {
 
     /// A session, as soon as there can be one.
     pub async fn connect(&self) -> Client {
-        let started = Instant::now();
-        loop {
-            let config = format!(
-                "host=127.0.0.1 port={} user=postgres dbname=tributary",
-                self.sql.port()
-            );
-            match tokio_postgres::connect(&config, NoTls).await {
-                Ok((client, connection)) => {
-                    tokio::spawn(connection);
-                    if client.simple_query("SELECT 1").await.is_ok() {
-                        return client;
-                    }
-                }
-                Err(error) => assert!(started.elapsed() < READY_MAX, "not ready: {error}"),
-            }
-            assert!(started.elapsed() < READY_MAX, "no SQL in time");
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
+        connect_at(self.sql).await
     }
 
     /// The answer to an HTTP request, headers and all.
@@ -119,6 +102,28 @@ impl Running {
     /// kill -9.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it can be killed");
+    }
+}
+
+/// A session at an address, as soon as there can be one.
+pub async fn connect_at(sql: SocketAddr) -> Client {
+    let config = format!(
+        "host=127.0.0.1 port={} user=postgres dbname=tributary",
+        sql.port()
+    );
+    let started = Instant::now();
+    loop {
+        match tokio_postgres::connect(&config, NoTls).await {
+            Ok((client, connection)) => {
+                tokio::spawn(connection);
+                if client.simple_query("SELECT 1").await.is_ok() {
+                    return client;
+                }
+            }
+            Err(error) => assert!(started.elapsed() < READY_MAX, "not ready: {error}"),
+        }
+        assert!(started.elapsed() < READY_MAX, "no SQL in time");
+        tokio::time::sleep(Duration::from_millis(30)).await;
     }
 }
 

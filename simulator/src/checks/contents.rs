@@ -128,6 +128,12 @@ fn compare_view(
     }
     report.views_compared += 1;
     report.alone_compared += u64::from(snapshot.catalog.regions.len() == 1);
+    report.held_back_compared += u64::from(
+        snapshot
+            .views
+            .get(&id)
+            .is_some_and(|view| view.groups_held_back > 0),
+    );
     report.sessions_compared += u64::from(sql.contains("SESSION(") && !held.is_empty());
     report.rows_compared += held.len() as u64;
     Ok(())

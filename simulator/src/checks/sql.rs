@@ -2,8 +2,8 @@
 //!
 //! The naive oracle evaluates the planner's plan, so it would not notice a wrong plan. Here the text itself is
 //! answered over the same tables. DataFusion's types differ in places (an average of integers is a float), so
-//! numbers are compared as numbers with a small tolerance. Views that depend on how ties are broken, and those
-//! built by hand, are given to it as rows.
+//! numbers are compared as numbers with a small tolerance. Views that depend on how ties are broken, those that leave
+//! small groups out, and those built by hand, are given to it as rows.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Schema};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tributary_planner::catalog::{Object, ObjectKind};
+use tributary_planner::residency::incompleteness;
 use tributary_region::Snapshot;
 
 use super::contents::view_rows;
@@ -67,6 +68,7 @@ pub fn views(
         if let ObjectKind::MaterializedView(def) = &object.kind
             && !def.sql.is_empty()
             && !workload.is_ordered(&object.name)
+            && incompleteness(&snapshot.catalog, &def.plan).is_none()
         {
             match runtime.block_on(answer(&context, &query_of(&def.sql))) {
                 Ok(expected) => {

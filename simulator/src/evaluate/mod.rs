@@ -145,6 +145,20 @@ pub fn merged(fragment: &LocalFragment, contributions: Relation) -> Result<Relat
     }
 }
 
+/// What a region ships of the rows that its root has: without those of groups that are too small to leave it.
+pub fn shipped(fragment: &LocalFragment, mut rows: Relation, group_rows_min: u64) -> Relation {
+    let Boundary::MergePartials { keys, .. } = &fragment.boundary else {
+        return rows;
+    };
+    let key = |row: &Row| -> Row { keys.iter().map(|&key| row[key].clone()).collect() };
+    let mut sizes: BTreeMap<Row, u64> = BTreeMap::new();
+    for row in &rows.rows {
+        *sizes.entry(key(row)).or_default() += 1;
+    }
+    rows.rows.retain(|row| sizes[&key(row)] >= group_rows_min);
+    rows
+}
+
 fn project(input: Rows, expressions: &[Expr]) -> Result<Rows> {
     let mut projected = Vec::new();
     for row in input {

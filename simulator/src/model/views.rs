@@ -4,18 +4,19 @@
 //! and other views *as `o` knew them at V\[o\]*; what stands above the boundaries is computed at V. An origin
 //! contributes from its attach record on, and of each region the newest incarnation in V does. At a settled
 //! frontier the same comes out when `o` is taken to know all of V: [`Model::view_plain`]. Only the share of a region
-//! that was dropped stays as it was.
+//! that was dropped stays as it was. Groups that residency holds back are no contribution.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tributary_planner::catalog::{Catalog, MaterializedViewDef, ObjectKind};
 use tributary_planner::plan::{GlobalLeaf, LocalFragment, Locality, Scan};
+use tributary_planner::residency::group_rows_min;
 use tributary_replication::{Epoch, Frontier};
 use tributary_storage::ObjectId;
 
 use super::{LogId, Model};
-use crate::evaluate::{Relation, Trouble, merged, relation};
+use crate::evaluate::{Relation, Trouble, merged, relation, shipped};
 use crate::value::Row;
 
 /// How many results are remembered before all are forgotten.
@@ -107,6 +108,7 @@ impl Model {
                 };
                 if catalog.regions.get(&region).is_some_and(|def| def.is_member()) {
                     let part = relation(&fragment.root, &mut |scan| plain(scan, Some(log)))?;
+                    let part = shipped(fragment, part, group_rows_min(catalog, fragment));
                     all.rows.extend(part.rows);
                 } else if self.has_attached(log, view, epoch.0) {
                     let part = self.contribution(&def, view, number, log, epoch)?;
@@ -134,8 +136,13 @@ impl Model {
             return Ok(known.clone());
         }
         let known_there = self.frontier(log, epoch.0);
-        let root = &def.plan.fragments[number].root;
-        let result = Arc::new(relation(root, &mut |scan| self.scan(scan, log, &known_there))?);
+        let fragment = &def.plan.fragments[number];
+        let part = relation(&fragment.root, &mut |scan| self.scan(scan, log, &known_there))?;
+        // What a view was computed by cannot be changed while the view is there.
+        let rows_min = self
+            .kept(log, epoch.0)
+            .map_or(1, |kept| group_rows_min(&kept.catalog, fragment));
+        let result = Arc::new(shipped(fragment, part, rows_min));
         self.memo.borrow_mut().contributions.insert(key, result.clone());
         Ok(result)
     }

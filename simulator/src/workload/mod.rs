@@ -33,6 +33,8 @@ pub struct Workload {
     complete: bool,
     /// Whether the residency of some REGIONAL tables is enforced.
     enforced: bool,
+    /// Whether keys of large groups may leave these, and views leave small ones out.
+    groups_leave: bool,
     /// Whether some tables are written only while connected regions are near.
     sheds: bool,
     /// Whether views are made that residency forbids.
@@ -63,6 +65,8 @@ impl Workload {
             named: 0,
             complete: false,
             enforced: options.enforced,
+            // A region that is alone holds nothing back, and marked values are for tables of which no key leaves.
+            groups_leave: options.regions > 1 && options.seed.is_multiple_of(2) && options.control.is_none(),
             sheds: options.sheds,
             forbidden: options.control == Some(Control::SkipResidencyCheck),
             ordered: BTreeSet::new(),
@@ -106,7 +110,10 @@ impl Workload {
             let mut text = tables::draw(&mut self.rng, &regions, &name);
             let mut table_options = Vec::new();
             if self.enforced && self.named % 2 == 1 && !text.ends_with("GLOBAL") {
-                table_options.push("residency = 'enforced'");
+                table_options.push(match self.groups_leave {
+                    true => "residency = 'enforced', min_group_size = 2",
+                    false => "residency = 'enforced'",
+                });
                 report.enforced_tables += 1;
             }
             if self.sheds && self.named.is_multiple_of(2) {

@@ -8,7 +8,7 @@ use tributary_planner::catalog::{TableDef, TableLocality};
 use tributary_region::dataflow::conflicts::CONFLICTS;
 use tributary_region::{Snapshot, TableChange, TableSnapshot, WriteSet};
 use tributary_replication::{Epoch, TableWrites};
-use tributary_storage::OriginId;
+use tributary_storage::{ObjectId, OriginId};
 
 use crate::checks::residency::MARK;
 use crate::rng::Rng;
@@ -45,10 +45,9 @@ pub(super) fn draw(rng: &mut Rng, keys: u64, snapshot: &Snapshot) -> Result<Opti
     let count = if rng.percent(25) { 2 } else { 1 };
     for _ in 0..count {
         let (id, table) = *rng.pick(&tables);
-        writes.tables.insert(
-            *id,
-            draw_change(rng, keys, table, snapshot.catalog.is_resident(*id))?,
-        );
+        writes
+            .tables
+            .insert(*id, draw_change(rng, keys, table, is_marked(snapshot, *id))?);
     }
     Ok(Some(writes))
 }
@@ -101,6 +100,11 @@ fn draw_change(rng: &mut Rng, keys: u64, table: &TableSnapshot, marked: bool) ->
         },
         expected,
     })
+}
+
+/// Whether no value of a table may leave its region, not as a key of a group either.
+fn is_marked(snapshot: &Snapshot, table: ObjectId) -> bool {
+    snapshot.catalog.is_resident(table) && snapshot.catalog.options(table).min_group_size.is_none()
 }
 
 /// Makes the texts of a row ones that occur in enforced tables only.
