@@ -137,9 +137,11 @@ impl Model {
         self.history(log).joined = Some(position);
         Ok(())
     }
+
     /// Whether a view reads one that another member has not computed, as far as a log knows.
     fn waits_for_others(&self, log: LogId, view: ObjectId, position: u64, catalog: &Catalog) -> bool {
-        let others: Vec<(LogId, Epoch)> = Self::newest(&self.reach(log, position))
+        // The record itself is not kept yet, and brings nothing of others.
+        let others: Vec<(LogId, Epoch)> = Self::newest(&self.reach(log, position.saturating_sub(1)))
             .into_iter()
             .filter(|(region, _)| catalog.members().any(|(member, _)| member == *region))
             .filter_map(|(_, (origin, epoch))| Some((self.log_of(origin, log)?, epoch)))
