@@ -59,7 +59,7 @@ async fn inserts_of_values_do_not_wait_for_what_the_session_wrote() {
                 .await
                 .expect("nothing stands against it");
         }
-        let text = client.execute("INSERT INTO t VALUES ($1, $2 * 2)", &[&7, &7]);
+        let text = client.execute("INSERT INTO t VALUES ($1, $2 * 2)", &[&7, &7i64]);
         text.await.expect("nothing stands against it");
     })
     .await;
@@ -103,7 +103,7 @@ async fn a_key_that_the_session_inserted_or_deleted_is_taken_or_free() {
     assert_eq!(after_a_wait(&server, &client, sql).await, None);
     server.backend.hold_snapshots(true);
     run(&client, "INSERT INTO t VALUES (4, 2)").await;
-    let sql = "INSERT INTO t VALUES (5, (SELECT count(*) FROM t))";
+    let sql = "INSERT INTO t SELECT 5, count(*) FROM t";
     assert_eq!(after_a_wait(&server, &client, sql).await, None);
     assert_eq!(
         rows(&client, "SELECT id, n FROM t ORDER BY id").await,
