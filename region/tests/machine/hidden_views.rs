@@ -241,7 +241,7 @@ fn only_rows_of_the_side_that_is_named_travel() {
         bytes_for("o", "orders"),
     );
     assert!(one * 4 < both, "{one} bytes and {both} with both sides");
-    assert!(one < other && other < both, "{one}, {other}, {both}");
+    assert!(one * 4 < other, "{one} bytes and {other} with the large side");
     let shown = ["b", "p", "o"].map(|view| cluster.view("us", view));
     assert!(shown[0].is_some() && shown.iter().all(|rows| *rows == shown[0]));
 }
