@@ -21,8 +21,13 @@ impl Link {
     }
 
     pub(super) fn say_hello(&mut self, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
+        self.say_hello_to(self.peer_session, local, out);
+    }
+
+    /// Says hello, in answer to the greeting of a session of the peer's, if that is known.
+    fn say_hello_to(&mut self, session: Option<u64>, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
         self.spoke_ms = local.now_ms;
-        let hello = handshake::greet(local, self.session, self.peer_session);
+        let hello = handshake::greet(local, self.session, session);
         self.send(Message::Hello(Box::new(hello)), out);
     }
 
@@ -45,7 +50,7 @@ impl Link {
                 );
                 return self.refuse(reason, out);
             }
-            Err(handshake::Verdict::Outdated(reason)) => return self.tell(reason, local, out),
+            Err(handshake::Verdict::Outdated(reason)) => return self.tell(reason, hello.session, local, out),
             Err(handshake::Verdict::Fatal(reason)) => {
                 self.send(
                     Message::Refuse {
@@ -99,8 +104,9 @@ impl Link {
     }
 
     /// The peer must stop, and finds out why from our hello. Closing at once could take the hello with it: whoever is
-    /// told stops, and is silent from then on.
-    fn tell(&mut self, reason: String, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
+    /// told stops, and is silent from then on. Who does not know that it is meant, since it is joining, is answered: otherwise
+    /// it would greet again, and both for ever.
+    fn tell(&mut self, reason: String, session: u64, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
         self.counts.refused += 1;
         out.push(LinkEffect::Refused {
             reason: reason.clone(),
@@ -108,7 +114,7 @@ impl Link {
         self.disconnected();
         self.state = LinkState::Greeting;
         self.last_error = Some(reason);
-        self.say_hello(local, out);
+        self.say_hello_to(Some(session), local, out);
     }
 
     pub(super) fn bundle(&mut self, bytes: Bytes, local: &Local<'_>, out: &mut Vec<LinkEffect>) {

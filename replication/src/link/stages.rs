@@ -8,8 +8,9 @@ use crate::link::session::RESEND_DOUBLINGS_MAX;
 use crate::link::{CutRequest, Link, LinkEffect, LinkState};
 
 impl Link {
-    /// What was asked for is too large for one message, and [`Link::waits_for_seal`] says no: all of `included` goes in chunks, and what changes meanwhile
-    /// with the bundle that seals them. Returns the stage that the chunks belong to; `None` when the cut comes too late.
+    /// What was asked for is too large for one message, and [`Link::waits_for_seal`] says no: all of `included` goes in
+    /// chunks, and what changes meanwhile with the bundle that seals them. Returns the stage that the chunks belong to;
+    /// `None` when the cut comes too late.
     pub fn stage(&mut self, request: &CutRequest, included: &[Included]) -> Option<u64> {
         let name = (self.now_ms << 16) | ((self.stages + 1) & 0xffff);
         let stage = self.outgoing.stage(request.number, included, name)?;
@@ -174,23 +175,7 @@ mod tests {
         let mut link = Link::new("eu".into(), config);
         begin_stage(&mut link.outgoing);
         let (frontier, members) = (upto(5), BTreeMap::new());
-        let mut out = Vec::new();
-        let mut now_ms = 1;
-        while now_ms <= keep_ms {
-            assert!(link.staging().is_some(), "let go after {now_ms} ms");
-            let local = Local {
-                identity: None,
-                name: "us",
-                frontier: &frontier,
-                chain_at: &|_, _| None,
-                members: &members,
-                now_ms,
-            };
-            link.connected(&local, &mut out);
-            link.poll(&local, &mut out);
-            now_ms += timeout_ms / 2;
-        }
-        let local = Local {
+        let local = |now_ms| Local {
             identity: None,
             name: "us",
             frontier: &frontier,
@@ -198,7 +183,15 @@ mod tests {
             members: &members,
             now_ms,
         };
-        link.poll(&local, &mut out);
+        let mut out = Vec::new();
+        let mut now_ms = 1;
+        while now_ms <= keep_ms {
+            assert!(link.staging().is_some(), "let go after {now_ms} ms");
+            link.connected(&local(now_ms), &mut out);
+            link.poll(&local(now_ms), &mut out);
+            now_ms += timeout_ms / 2;
+        }
+        link.poll(&local(now_ms), &mut out);
         assert!(link.staging().is_none(), "held for ever");
     }
 
