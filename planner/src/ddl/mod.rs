@@ -111,7 +111,7 @@ fn check_name(catalog: &Catalog, name: &str, if_not_exists: bool) -> Result<Opti
         let message = format!("the name \"{name}\" does not have 1 to {NAME_BYTES_MAX} bytes");
         return Err(PlanError::new(PlanErrorKind::InvalidDefinition, message));
     }
-    if name.starts_with(HIDDEN_PREFIX) {
+    if name.starts_with(HIDDEN_PREFIX) && catalog.object(name).is_none() {
         let message = format!("the name \"{name}\" is reserved");
         return Err(
             PlanError::new(PlanErrorKind::InvalidDefinition, message).with_hint(format!(

@@ -29,7 +29,7 @@ pub fn cut(
     cutter.sides.finish()?;
     let (fragments, global) = compact(cutter.fragments, global);
     let plan = ViewPlan {
-        fragments: fragments.into_iter().map(named::unmarked_fragment).collect(),
+        fragments,
         global: named::unmarked_global(global),
         columns,
     };
@@ -349,7 +349,6 @@ impl Cutter<'_> {
             Placed::Merged(global) => (self.fragments.clone(), global),
             Placed::Shared(_) => return Ok(placed),
         };
-        let fragments = fragments.into_iter().map(named::unmarked_fragment).collect();
         let scan = self.hidden.scan(fragments, named::unmarked_global(global))?;
         Ok(Placed::Shared(Node::Leaf(scan)))
     }
@@ -367,20 +366,11 @@ impl Cutter<'_> {
         Ok(Placed::Merged(self.leaf(fragment)?))
     }
 
-    /// The merged rows of a fragment; equal fragments are one.
+    /// The merged rows of a fragment. Those that differ only in which relation of the query they are of become one when it
+    /// is decided which of them are merged alone ([`compact`]).
     fn leaf(&mut self, fragment: LocalFragment) -> Result<Node<GlobalLeaf>, PlanError> {
-        let fragment = regions::without(fragment)?;
-        // In which relation of the query a table was read makes no difference.
-        let unmarked = named::unmarked_fragment(fragment.clone());
-        let number = self
-            .fragments
-            .iter()
-            .position(|other| named::unmarked_fragment(other.clone()) == unmarked)
-            .unwrap_or_else(|| {
-                self.fragments.push(fragment);
-                self.fragments.len() - 1
-            });
-        Ok(Node::Leaf(GlobalLeaf::Merge(number)))
+        self.fragments.push(regions::without(fragment)?);
+        Ok(Node::Leaf(GlobalLeaf::Merge(self.fragments.len() - 1)))
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use tributary_storage::ObjectId;
 
+use super::named;
 use crate::catalog::{Catalog, HIDDEN_PREFIX, MaterializedViewDef, Object, ObjectKind, ViewColumn};
 use crate::error::PlanError;
 use crate::plan::{Column, GlobalLeaf, LocalFragment, Locality, Node, Scan, ViewPlan};
@@ -116,7 +117,8 @@ impl<'a> HiddenViews<'a> {
     }
 }
 
-/// The fragments that a global tree reads, and the tree with their new numbers.
+/// The fragments that a global tree reads, equal ones as one and without the relations of the query that they are of, and the
+/// tree with their new numbers.
 pub fn compact(
     fragments: Vec<LocalFragment>,
     global: Node<GlobalLeaf>,
@@ -130,8 +132,12 @@ pub fn compact(
     let mut kept = Vec::with_capacity(fragments.len());
     for (fragment, new_number) in fragments.into_iter().zip(&mut new_numbers) {
         if let Some(new_number) = new_number {
-            *new_number = kept.len();
-            kept.push(fragment);
+            let fragment = named::unmarked_fragment(fragment);
+            let known = kept.iter().position(|other| *other == fragment);
+            *new_number = known.unwrap_or(kept.len());
+            if known.is_none() {
+                kept.push(fragment);
+            }
         }
     }
     let global = global.map_leaves(&mut |leaf| match leaf {
