@@ -18,6 +18,7 @@ use tokio::sync::watch;
 pub use metrics::install;
 
 use tributary_region::{Snapshot, ViewSnapshot};
+use tributary_storage::ObjectId;
 
 use crate::node::Node;
 
@@ -61,12 +62,18 @@ fn progress(snapshot: &Snapshot) -> String {
     let (chunks, rows) = snapshot.held.values().fold((0, 0), |(chunks, rows), held| {
         (chunks + held.chunks, rows + held.rows)
     });
-    let is_computed = |view: &&ViewSnapshot| view.backfill.0 >= view.backfill.1;
+    let is_shown = |id: &ObjectId| {
+        let object = snapshot.catalog.by_id(*id);
+        object.is_some_and(|object| !object.is_hidden())
+    };
+    let views = snapshot.views.iter().filter(|(id, _)| is_shown(id));
+    let views: Vec<&ViewSnapshot> = views.map(|(_, view)| view).collect();
+    let is_computed = |view: &&&ViewSnapshot| view.backfill.0 >= view.backfill.1;
     format!(
         "joining: {rows} rows in {chunks} chunks have come, {} rows are to be merged, {} of {} views are computed\n",
         snapshot.rows_to_merge,
-        snapshot.views.values().filter(is_computed).count(),
-        snapshot.views.len()
+        views.iter().filter(is_computed).count(),
+        views.len()
     )
 }
 

@@ -105,9 +105,13 @@ async fn a_key_that_the_session_inserted_or_deleted_is_taken_or_free() {
     run(&client, "INSERT INTO t VALUES (4, 2)").await;
     let sql = "INSERT INTO t SELECT 5, count(*) FROM t";
     assert_eq!(after_a_wait(&server, &client, sql).await, None);
+    server.backend.hold_snapshots(true);
+    run(&client, "INSERT INTO t VALUES (6, 2)").await;
+    let sql = "INSERT INTO t VALUES (7, length(tributary_frontier()) * 0)";
+    assert_eq!(after_a_wait(&server, &client, sql).await, None);
     assert_eq!(
         rows(&client, "SELECT id, n FROM t ORDER BY id").await,
-        ["1|3", "2|2", "4|2", "5|3"]
+        ["1|3", "2|2", "4|2", "5|3", "6|2", "7|0"]
     );
     assert_eq!(state(&client, "INSERT INTO t VALUES (5, 5)").await, "23505");
 }

@@ -65,15 +65,26 @@ pub(super) fn verb_of(statement: &Statement) -> &'static str {
     }
 }
 
-/// Whether a statement reads no rows to know what it writes: an INSERT of values. ON CONFLICT looks at the row that is there,
-/// and may find that there is nothing to write.
+/// Whether a statement reads nothing of its snapshot to know what it writes: an INSERT of values. ON CONFLICT looks at the row
+/// that is there, and may find that there is nothing to write; functions of the snapshot say how far it is.
 fn reads_no_rows(statement: &Statement) -> bool {
     let Statement::Insert(insert) = statement else {
         return false;
     };
     let names_none =
         |source: &ast::Query| ast::visit_relations(source, |_| ControlFlow::Break(())).is_continue();
-    insert.on.is_none() && insert.source.as_deref().is_none_or(names_none)
+    let of_snapshot = |expr: &ast::Expr| match expr {
+        ast::Expr::Function(function) if is_of_snapshot(&function.name) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    insert.on.is_none()
+        && insert.source.as_deref().is_none_or(names_none)
+        && ast::visit_expressions(insert, of_snapshot).is_continue()
+}
+
+fn is_of_snapshot(function: &ast::ObjectName) -> bool {
+    let name = function.to_string();
+    name.trim_matches('"').eq_ignore_ascii_case("tributary_frontier")
 }
 
 fn verb(bound: &BoundDml) -> &'static str {
