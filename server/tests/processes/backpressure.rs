@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::{Client, Error};
 
 use crate::running::{regions, rows, run, wait_for_rows};
 
@@ -23,6 +23,15 @@ fn insert(table: &str, id: u32) -> String {
         hex.push_str(&format!("{state:016x}"));
     }
     format!("INSERT INTO {table} VALUES ({id}, '{hex}')")
+}
+
+/// A writer of the table `shed` was told that a region is too far behind.
+fn is_told<'a>(error: &'a Error, region: &str) -> &'a DbError {
+    let told = error.as_db_error().expect("an answer of the server");
+    assert_eq!(told.code(), &SqlState::CONFIGURATION_LIMIT_EXCEEDED, "{told}");
+    let names = |name: &str| told.message().contains(&format!("\"{name}\""));
+    assert!(names(region) && names("shed"), "{told}");
+    told
 }
 
 async fn lag_ms(client: &Client) -> u64 {
@@ -58,12 +67,7 @@ async fn writers_wait_or_are_told_while_a_region_is_too_far_behind() {
         }
     }
     let told = told.expect("400 rows are 40 s of the link");
-    let told = told.as_db_error().expect("an answer of the server");
-    assert_eq!(told.code(), &SqlState::CONFIGURATION_LIMIT_EXCEEDED, "{told}");
-    assert!(
-        told.message().contains("\"eu\"") && told.message().contains("\"shed\""),
-        "{told}"
-    );
+    is_told(&told, "eu");
     assert!(written > 0);
     run(&us, "INSERT INTO free VALUES (1, 'it does not ask')").await;
 
@@ -165,12 +169,7 @@ async fn whoever_writes_there_from_elsewhere_is_told_or_waits_too() {
         }
     }
     let told = told.expect("400 rows are 20 s of the link");
-    let told = told.as_db_error().expect("an answer of the server");
-    assert_eq!(told.code(), &SqlState::CONFIGURATION_LIMIT_EXCEEDED, "{told}");
-    assert!(
-        told.message().contains("\"ap\"") && told.message().contains("\"shed\""),
-        "{told}"
-    );
+    let told = is_told(&told, "ap");
     assert_eq!(told.where_(), Some("in region \"eu\""));
     assert_eq!(
         rows(&us, "SELECT count(*) FROM shed").await,

@@ -90,7 +90,7 @@ async fn what_owners_join_and_aggregate_is_what_comes_of_their_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn joins_that_give_rows_of_the_table_go_along() {
     let world = World::new(6, [30, 40, 50]).await;
-    for sql in [
+    let statements = [
         "SELECT count(*) FROM t WHERE g IN (SELECT g FROM dim WHERE weight > 0)",
         "SELECT k, sum(g) FROM t WHERE EXISTS (SELECT FROM kinds WHERE kinds.k = t.k AND kinds.n > t.g) GROUP BY k",
         "SELECT k, count(*) FROM t WHERE NOT EXISTS (SELECT FROM kinds WHERE kinds.k = t.k) GROUP BY k",
@@ -98,18 +98,14 @@ async fn joins_that_give_rows_of_the_table_go_along() {
         "SELECT name, n FROM (SELECT dim.name, count(*) AS n FROM t JOIN dim USING (g) GROUP BY 1) ORDER BY n, name LIMIT 2",
         "SELECT a.n, b.n FROM (SELECT count(*) AS n FROM t JOIN dim USING (g)) a, (SELECT count(*) AS n FROM t) b",
         "SELECT count(*) FROM t JOIN generate_series(1, 1000) AS s(i) ON t.id = s.i",
-    ] {
-        let (over_rows, with_help, helped) = world.both(sql, true).await;
-        assert!(over_rows.0.is_ok(), "{sql}: {:?}", over_rows.0);
-        assert_eq!(over_rows.0, with_help.0, "{sql}");
-        assert!(helped && with_help.1 < over_rows.1, "{sql}");
-    }
+    ];
+    world.all_go_along(&statements).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn joins_that_need_rows_of_all_regions_or_much_of_this_one_stay_here() {
     let world = World::new(7, [30, 40, 50]).await;
-    for sql in [
+    let statements = [
         "SELECT dim.name, count(t.id) FROM dim LEFT JOIN t ON t.g = dim.g GROUP BY 1",
         "SELECT DISTINCT dim.name FROM t JOIN dim USING (g)",
         "SELECT count(*) FROM t FULL JOIN dim ON t.g = dim.g",
@@ -127,12 +123,8 @@ async fn joins_that_need_rows_of_all_regions_or_much_of_this_one_stay_here() {
         "SELECT count(*) FROM t JOIN generate_series(1, 70000) AS s(i) ON t.id = s.i",
         "SELECT max(s.v) FROM t JOIN (SELECT i, repeat('x', 100) AS v FROM generate_series(1, 20000) AS s(i)) s ON t.id = s.i",
         "SELECT t.ok, md5(dim.name), count(*) FROM t JOIN dim USING (g) GROUP BY 1, 2",
-    ] {
-        let (over_rows, with_help, helped) = world.both(sql, true).await;
-        assert!(!helped, "{sql}");
-        assert!(over_rows.0.is_ok(), "{sql}: {:?}", over_rows.0);
-        assert_eq!(over_rows, with_help, "{sql}");
-    }
+    ];
+    world.all_stay_here(&statements).await;
     // An aggregate beside a join that stays is pushed all the same.
     let both = "SELECT a.n, b.n FROM (SELECT count(*) AS n FROM t JOIN generate_series(1, 70000) AS s(i) ON t.id = s.i) a, \
                 (SELECT count(*) AS n FROM t) b";

@@ -131,7 +131,7 @@ async fn what_owners_aggregate_is_what_comes_of_their_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_merge_or_is_not_known_there_stays_here() {
     let world = World::new(1, [40; 3]).await;
-    for sql in [
+    let statements = [
         "SELECT count(DISTINCT g), count(DISTINCT k), sum(g) FROM t",
         "SELECT string_agg(k, ',' ORDER BY k) FROM t",
         "SELECT array_agg(g ORDER BY g) FROM t",
@@ -142,12 +142,8 @@ async fn what_does_not_merge_or_is_not_known_there_stays_here() {
         "SELECT md5(k), count(*) FROM t GROUP BY 1",
         "SELECT a.g, count(*) FROM t a JOIN t b ON a.g = b.s GROUP BY a.g",
         "SELECT count(*) FROM (SELECT rank() OVER (ORDER BY id) AS r FROM t) ranked WHERE r < 5",
-    ] {
-        let (over_rows, with_help, helped) = world.both(sql, true).await;
-        assert!(!helped, "{sql}");
-        assert!(over_rows.0.is_ok(), "{sql}: {:?}", over_rows.0);
-        assert_eq!(over_rows, with_help, "{sql}");
-    }
+    ];
+    world.all_stay_here(&statements).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -267,6 +267,26 @@ impl World {
         let with = answers.pop().expect("two");
         (answers.pop().expect("two"), with, helped)
     }
+
+    /// Owners help with each of these, fewer rows arrive, and the answer is that over rows.
+    pub(super) async fn all_go_along(&self, statements: &[&str]) {
+        for sql in statements {
+            let (over_rows, with_help, helped) = self.both(sql, true).await;
+            assert!(over_rows.0.is_ok(), "{sql}: {:?}", over_rows.0);
+            assert_eq!(over_rows.0, with_help.0, "{sql}");
+            assert!(helped && with_help.1 < over_rows.1, "{sql}");
+        }
+    }
+
+    /// Owners help with none of these, and there is an answer.
+    pub(super) async fn all_stay_here(&self, statements: &[&str]) {
+        for sql in statements {
+            let (over_rows, with_help, helped) = self.both(sql, true).await;
+            assert!(!helped, "{sql}");
+            assert!(over_rows.0.is_ok(), "{sql}: {:?}", over_rows.0);
+            assert_eq!(over_rows, with_help, "{sql}");
+        }
+    }
 }
 
 /// Lines or an SQLSTATE, and how many rows arrived.
