@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The job has operators of its own, so nothing waits for it: other views move on with every step, and what
-//! changes meanwhile is put in [`Pending`]. When the snapshot is used up the region seals an `Attach` record;
+//! changes meanwhile is put in [`Pending`]. A job whose inputs cannot be read yet has not begun and keeps nothing. When the snapshot is used up the region seals an `Attach` record;
 //! the step of that record drains what is still pending and stamps the slots. A replay runs the same job to
 //! its end at that record, so the slots do not depend on how the portions fell.
 
@@ -48,6 +48,7 @@ pub struct Backfill {
     own: Vec<Vec<SlotChanges>>,
     rows_done: u64,
     rows_total: u64,
+    begun: bool,
     sealed: bool,
     scope: Scope,
     failure: Option<String>,
@@ -83,6 +84,7 @@ impl Backfill {
             own,
             rows_done: 0,
             rows_total: 0,
+            begun: false,
             sealed: false,
             scope,
             failure: None,
@@ -108,6 +110,7 @@ impl Backfill {
 
     /// Gives the job its inputs: scans of what exists, and the slots that other regions have sent so far.
     pub fn begin(&mut self, sources: Vec<Source>, merges: Vec<Vec<SlotDelta>>) {
+        self.begun = true;
         self.rows_total = sources.iter().map(|(_, rows, _)| rows).sum();
         self.sources = sources.into();
         if merges.iter().any(|deltas| !deltas.is_empty()) {
@@ -118,12 +121,19 @@ impl Backfill {
         }
     }
 
-    /// Keeps a change for later.
-    pub fn pend(&mut self, pending: Pending) {
-        self.pending.push_back(pending);
+    /// Whether the job has its inputs.
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
-    /// Feeds up to about `rows_max` rows. True when only what is pending remains.
+    /// Keeps a change for later. A job that has not begun will find it in its inputs.
+    pub fn pend(&mut self, pending: Pending) {
+        if self.begun {
+            self.pending.push_back(pending);
+        }
+    }
+
+    /// Feeds up to about `rows_max` rows. True when only what is pending remains of a job that has begun.
     pub fn poll(&mut self, rows_max: usize) -> bool {
         let mut fed = 0;
         while fed < rows_max && self.failure.is_none() {
@@ -141,7 +151,7 @@ impl Backfill {
                 }
             }
         }
-        self.sources.is_empty()
+        self.begun && self.sources.is_empty()
     }
 
     /// Why the job cannot go on: an input cannot be read. Its view is never attached; dropping it ends the job.
@@ -149,14 +159,9 @@ impl Backfill {
         self.failure.as_deref()
     }
 
-    /// Whether the snapshot is used up, so that nothing but what is pending remains.
-    pub fn is_fed(&self) -> bool {
-        self.sources.is_empty()
-    }
-
     /// Whether the region should seal the job's `Attach` record now, since the snapshot is used up: true once.
     pub fn is_ready_to_seal(&mut self) -> bool {
-        let ready = self.is_fed() && !self.sealed;
+        let ready = self.begun && self.sources.is_empty() && !self.sealed;
         self.sealed |= ready;
         ready
     }

@@ -289,10 +289,13 @@ impl Links {
         known.into_iter().map(ask).collect()
     }
 
-    /// The connected members that are behind, and by how many milliseconds, the farthest first.
-    pub fn behind(&self, now_ms: u64) -> Vec<(&str, u64)> {
+    /// The connected members that are behind, and by how many milliseconds, the farthest first. Before `since_ms` nothing
+    /// could leave.
+    pub fn behind(&self, now_ms: u64, since_ms: u64) -> Vec<(&str, u64)> {
+        let could_leave_ms = now_ms.saturating_sub(since_ms);
         let lags = self.links.iter();
-        let lags = lags.filter_map(|(peer, link)| Some((peer.as_str(), link.lag_ms(now_ms)?)));
+        let lags =
+            lags.filter_map(|(peer, link)| Some((peer.as_str(), link.lag_ms(now_ms)?.min(could_leave_ms))));
         let mut behind: Vec<(&str, u64)> = lags.filter(|(_, lag_ms)| *lag_ms > 0).collect();
         behind.sort_by_key(|(_, lag_ms)| std::cmp::Reverse(*lag_ms));
         behind

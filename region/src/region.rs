@@ -54,6 +54,8 @@ pub struct Region {
     agreed_since_ms: Option<u64>,
     collection: Collection,
     checkpoint_due: bool,
+    /// When the last portion of something was merged: before that nothing of later steps could leave.
+    merged_ms: u64,
     gathering: Option<Gathering>,
     stopped: bool,
 }
@@ -106,6 +108,7 @@ impl Region {
             agreed_since_ms: None,
             collection,
             checkpoint_due: false,
+            merged_ms: 0,
             gathering: None,
             stopped: false,
             config,
@@ -177,10 +180,10 @@ impl Region {
     fn try_step(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) -> Result<()> {
         match input {
             Input::Commits(submissions) => {
-                // Nothing can leave while a stage is applied: that is no peer's delay.
+                // Nothing can leave while something is merged: that is no peer's delay.
                 let behind = match self.dataflow.is_applying() {
                     true => Vec::new(),
-                    false => self.links.behind(now_ms),
+                    false => self.links.behind(now_ms, self.merged_ms),
                 };
                 let mut decided = Vec::new();
                 for group in commits::groups(submissions) {
@@ -345,6 +348,7 @@ impl Region {
             }
             if !self.dataflow.is_applying() {
                 self.sequencer.stepped(position);
+                self.merged_ms = now_ms;
             }
             if self.dataflow.is_applying() || !self.sequencer.is_level() {
                 // The rest comes with the next turn.
@@ -355,12 +359,12 @@ impl Region {
         if self.config.defects.join_early {
             self.join(now_ms, out);
         }
-        self.poll_backfills(now_ms, out);
+        self.poll_backfills(now_ms, out)?;
         self.join(now_ms, out);
         self.hold_snapshot();
         // What waited for what has just been merged.
-        self.take_chunk_in_turn(now_ms, out);
         self.take_bundles(now_ms, out)?;
+        self.take_chunk_in_turn(now_ms, out);
         self.cut_if_level(now_ms, out)
     }
 
@@ -382,14 +386,15 @@ impl Region {
         }
     }
 
-    fn poll_backfills(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+    fn poll_backfills(&mut self, now_ms: u64, out: &mut Vec<Effect>) -> Result<()> {
         if self.dataflow.origin().is_none() {
-            return;
+            return Ok(());
         }
-        for id in self.dataflow.poll_backfills(self.config.backfill_rows_max) {
+        for id in self.dataflow.poll_backfills(self.config.backfill_rows_max)? {
             let (record, _) = self.sequencer.seal(now_ms, Entry::Attach(id));
             out.push(append(record));
         }
+        Ok(())
     }
 
     /// Cuts at the present tick, unless something sealed has not been stepped: then the next `Work` does.

@@ -19,6 +19,9 @@ const GROWS_MS: u64 = 2_000;
 /// Chunks that came and cannot be taken yet, of all peers; what is beyond comes again.
 const WAITING_CHUNKS_MAX: usize = 16;
 
+/// About the most bytes of them.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+
 /// A stage with the chunks that are sealed and may not be stepped yet.
 struct Sealed {
     head: StageHead,
@@ -89,7 +92,16 @@ impl Stages {
     }
 
     fn wait(&mut self, peer: String, chunk: Bytes) {
-        match self.waiting.len() < WAITING_CHUNKS_MAX {
+        if self
+            .waiting
+            .iter()
+            .any(|(from, held)| *from == peer && *held == chunk)
+        {
+            // It was sent again meanwhile.
+            return;
+        }
+        let held: usize = self.waiting.iter().map(|(_, chunk)| chunk.len()).sum();
+        match self.waiting.len() < WAITING_CHUNKS_MAX && held + chunk.len() <= WAITING_BYTES_MAX {
             true => self.waiting.push_back((peer, chunk)),
             false => self.dropped += 1,
         }

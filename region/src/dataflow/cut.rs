@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tributary_replication::link::{CutRequest, OriginChanges};
 use tributary_replication::{Bundle, Changes, Chunk, Epoch, Included, Section, SectionObject, Tick};
-use tributary_storage::{Fingerprint, FragmentId, ObjectId, OriginId};
+use tributary_storage::{Fingerprint, FragmentId, ObjectId, OriginId, RegionId};
 
 use super::{ATTACHED_BLOB, CATALOG_BLOB, Dataflow, ViewState};
 use crate::chunks::{Chunks, PORTION_ROWS, Part, bytes_of};
@@ -33,11 +33,12 @@ impl Dataflow {
             .keys()
             .filter_map(|&id| Some((id, self.table_snapshot(id)?)))
             .collect();
-        let views = self
-            .views
-            .iter()
-            .map(|(&id, state)| (id, self.view_snapshot(id, state)))
-            .collect();
+        let mut missing = self.missing_of_all();
+        let views = self.views.iter().map(|(&id, state)| {
+            let missing = missing.remove(&id).unwrap_or_default();
+            (id, view_snapshot(state, missing))
+        });
+        let views = views.collect();
         let head = |(origin, epoch)| self.chain_at(origin, epoch).map(|chain| (origin, chain));
         Snapshot {
             position: self.position,
@@ -57,30 +58,6 @@ impl Dataflow {
             regions: Vec::new(),
             held: BTreeMap::new(),
             rows_to_merge: 0,
-        }
-    }
-
-    fn view_snapshot(&self, id: ObjectId, state: &ViewState) -> ViewSnapshot {
-        let missing = self.missing(id);
-        match state {
-            ViewState::Attached(view) => ViewSnapshot {
-                rows: view.result(),
-                missing,
-                backfill: (1, 1),
-                failure: None,
-                errors: Arc::new(view.errors()),
-                groups_held_back: view.groups_held_back(),
-                state: Arc::new(view.state_sizes()),
-            },
-            ViewState::Backfilling(backfill) => ViewSnapshot {
-                rows: backfill.empty_result(),
-                missing,
-                backfill: backfill.progress(),
-                failure: backfill.failure().map(Arc::from),
-                errors: Arc::new(Vec::new()),
-                groups_held_back: backfill.view().groups_held_back(),
-                state: Arc::new(Vec::new()),
-            },
         }
     }
 
@@ -354,6 +331,29 @@ impl Dataflow {
     /// The slots of every fragment.
     pub fn slots(&self) -> impl Iterator<Item = (FragmentId, &tributary_replication::SlotSet)> {
         self.slots.iter().map(|(id, slots)| (*id, &slots.set))
+    }
+}
+
+fn view_snapshot(state: &ViewState, missing: Vec<RegionId>) -> ViewSnapshot {
+    match state {
+        ViewState::Attached(view) => ViewSnapshot {
+            rows: view.result(),
+            missing,
+            backfill: (1, 1),
+            failure: None,
+            errors: Arc::new(view.errors()),
+            groups_held_back: view.groups_held_back(),
+            state: Arc::new(view.state_sizes()),
+        },
+        ViewState::Backfilling(backfill) => ViewSnapshot {
+            rows: backfill.empty_result(),
+            missing,
+            backfill: backfill.progress(),
+            failure: backfill.failure().map(Arc::from),
+            errors: Arc::new(Vec::new()),
+            groups_held_back: backfill.view().groups_held_back(),
+            state: Arc::new(Vec::new()),
+        },
     }
 }
 

@@ -263,16 +263,47 @@ impl Dataflow {
             .collect()
     }
 
-    /// The members whose contribution to a view is not in the frontier yet. Of a view over views that miss some these,
-    /// since they are what it waits for.
+    /// Of each view the members whose contribution is not in the frontier yet. Of a view over views that miss some, these, since
+    /// they are what it waits for.
     ///
     /// A member from which nothing has come has no rows at this frontier, and so nothing to attach.
-    pub fn missing(&self, view: ObjectId) -> Vec<RegionId> {
-        let below = self.missing_below(view);
-        if !below.is_empty() {
-            return below.into_iter().collect();
+    pub fn missing_of_all(&self) -> BTreeMap<ObjectId, Vec<RegionId>> {
+        let mut missing: BTreeMap<ObjectId, Vec<RegionId>> = BTreeMap::new();
+        // Views that everyone contributes to: those with local fragments, and those over such.
+        let mut of_everyone = BTreeSet::new();
+        // A view reads only views with smaller ids.
+        for &view in self.views.keys() {
+            let below = self.views_below(view);
+            let has_fragments = self
+                .catalog
+                .materialized_view(view)
+                .is_some_and(|def| !def.plan.fragments.is_empty());
+            if has_fragments || below.iter().any(|input| of_everyone.contains(input)) {
+                of_everyone.insert(view);
+            }
+            let of_inputs = below.iter().filter_map(|input| missing.get(input)).flatten();
+            let of_inputs: BTreeSet<RegionId> = of_inputs.copied().collect();
+            let regions = match of_inputs.is_empty() {
+                true => self.not_attached(view, of_everyone.contains(&view)),
+                false => of_inputs.into_iter().collect(),
+            };
+            missing.insert(view, regions);
         }
-        let everyone = self.depends_on_fragments(view);
+        missing
+    }
+
+    /// The views that a view reads.
+    fn views_below(&self, view: ObjectId) -> Vec<ObjectId> {
+        let def = self.catalog.materialized_view(view);
+        let inputs = def.map(|def| def.plan.inputs()).unwrap_or_default();
+        inputs
+            .into_iter()
+            .filter(|input| self.views.contains_key(input))
+            .collect()
+    }
+
+    /// The members that have not attached a view at this frontier: of all, or this region only.
+    fn not_attached(&self, view: ObjectId, of_everyone: bool) -> Vec<RegionId> {
         let has_attached = |origin: &OriginId| {
             self.attached
                 .get(origin)
@@ -280,23 +311,10 @@ impl Dataflow {
         };
         let is_missing = |region: &RegionId| match self.origin.filter(|own| own.region == *region) {
             Some(own) => !has_attached(&own),
-            None => everyone && self.known_as(*region).is_some_and(|known| !has_attached(&known)),
+            None => of_everyone && self.known_as(*region).is_some_and(|known| !has_attached(&known)),
         };
         let members = self.catalog.members().map(|(region, _)| region);
         members.filter(is_missing).collect()
-    }
-
-    /// Whether a view, or a view it reads, has local fragments: then every member contributes to it.
-    fn depends_on_fragments(&self, view: ObjectId) -> bool {
-        let Some(def) = self.catalog.materialized_view(view) else {
-            return false;
-        };
-        !def.plan.fragments.is_empty()
-            || def
-                .plan
-                .inputs()
-                .into_iter()
-                .any(|input| self.depends_on_fragments(input))
     }
 
     /// The fingerprint under which a table's rows are exchanged.

@@ -95,9 +95,10 @@ impl Dataflow {
     }
 
     fn name_of(&self, object: ObjectId) -> String {
-        self.catalog
-            .by_id(object)
-            .map_or_else(|| object.to_string(), |object| object.name.clone())
+        self.catalog.by_id(object).map_or_else(
+            || object.to_string(),
+            |object| self.catalog.name_for_users(object),
+        )
     }
 
     /// Whether any view has the source as an input.

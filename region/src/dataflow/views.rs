@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_executor::{Scope, View};
 use tributary_replication::{Changed, Epoch, SectionObject, SlotChanges, SlotDelta};
-use tributary_storage::{Delta, FragmentId, ObjectId, RegionId, Spill};
+use tributary_storage::{Delta, FragmentId, ObjectId, Spill};
 
 use super::apply::{Gathered, fragment_number};
 use super::{ATTACHED_BLOB, Dataflow, Slots, Stepped};
@@ -117,106 +117,111 @@ impl Dataflow {
         Ok(stepped)
     }
 
-    /// Prepares the jobs of views that this step created: they begin with the state after the step.
+    /// Begins the jobs of these views with the state as it is, after a step.
+    ///
+    /// A view that reads other views begins once all of those can be read here: from its attach record on its region's
+    /// contribution counts, and one that was computed from half of another view would be no answer to anything. Until then
+    /// nothing is kept for it.
     pub(crate) fn begin_backfills(&mut self, views: &[ObjectId]) -> Result<()> {
         for &id in views {
-            let def = self
-                .catalog
-                .materialized_view(id)
-                .expect("created by this step")
-                .clone();
-            let mut sources = Vec::new();
-            for input in def.plan.inputs() {
-                if let Some(table) = self.table_snapshot(input) {
-                    let rows = table.rows.row_count() as u64;
-                    sources.push((
-                        input,
-                        rows,
-                        Box::new(table.scan_rows(crate::backfill::SCAN_ROWS).map(Ok)) as _,
-                    ));
-                } else if let Some(ViewState::Attached(view)) = self.views.get(&input) {
-                    let result = view.result();
-                    let rows = result.row_count() as u64;
-                    sources.push((
-                        input,
-                        rows,
-                        Box::new(result.scan(crate::backfill::SCAN_ROWS).map(Ok)) as _,
-                    ));
-                } else {
-                    sources.extend(self.source_again(input));
-                }
-            }
-            let mut merges: Vec<Vec<SlotDelta>> = Vec::new();
-            for number in 0..def.plan.fragments.len() {
-                let slots = &self.slots[&fragment(id, number)];
-                merges.push(self.slots_so_far(slots)?);
-            }
-            if let Some(ViewState::Backfilling(backfill)) = self.views.get_mut(&id) {
-                backfill.begin(sources, merges);
+            if self.inputs_are_readable(id) {
+                self.begin_backfill(id)?;
             }
         }
         Ok(())
     }
 
-    /// Feeds a portion to each backfill; returns the views that are ready to be attached.
-    ///
-    /// A view that reads other views waits until all of those can be read here: from its attach record on its region's
-    /// contribution counts, and one that was computed from half of another view would be no answer to anything.
-    pub(crate) fn poll_backfills(&mut self, rows_max: usize) -> Vec<ObjectId> {
-        let views = self.views.iter();
-        let waiting: BTreeSet<ObjectId> = views
-            .filter(|(_, state)| matches!(state, ViewState::Backfilling(_)))
-            .filter_map(|(&id, _)| (!self.inputs_are_readable(id)).then_some(id))
-            .collect();
+    fn begin_backfill(&mut self, id: ObjectId) -> Result<()> {
+        let def = self
+            .catalog
+            .materialized_view(id)
+            .expect("created by this step")
+            .clone();
+        let mut sources = Vec::new();
+        for input in def.plan.inputs() {
+            if let Some(table) = self.table_snapshot(input) {
+                let rows = table.rows.row_count() as u64;
+                sources.push((
+                    input,
+                    rows,
+                    Box::new(table.scan_rows(crate::backfill::SCAN_ROWS).map(Ok)) as _,
+                ));
+            } else if let Some(ViewState::Attached(view)) = self.views.get(&input) {
+                let result = view.result();
+                let rows = result.row_count() as u64;
+                sources.push((
+                    input,
+                    rows,
+                    Box::new(result.scan(crate::backfill::SCAN_ROWS).map(Ok)) as _,
+                ));
+            } else {
+                sources.extend(self.source_again(input));
+            }
+        }
+        let mut merges: Vec<Vec<SlotDelta>> = Vec::new();
+        for number in 0..def.plan.fragments.len() {
+            let slots = &self.slots[&fragment(id, number)];
+            merges.push(self.slots_so_far(slots)?);
+        }
+        if let Some(ViewState::Backfilling(backfill)) = self.views.get_mut(&id) {
+            backfill.begin(sources, merges);
+        }
+        Ok(())
+    }
+
+    /// Begins what can begin, and feeds a portion to each job; returns the views that are ready to be attached.
+    pub(crate) fn poll_backfills(&mut self, rows_max: usize) -> Result<Vec<ObjectId>> {
+        let is_due = |id: &ObjectId| self.job(*id).is_some_and(|job| !job.has_begun());
+        let due: Vec<ObjectId> = self.views.keys().copied().filter(is_due).collect();
+        self.begin_backfills(&due)?;
         let mut ready = Vec::new();
         for (&id, state) in &mut self.views {
             if let ViewState::Backfilling(backfill) = state
                 && backfill.poll(rows_max)
-                && !waiting.contains(&id)
                 && backfill.is_ready_to_seal()
             {
                 ready.push(id);
             }
         }
-        ready
+        Ok(ready)
     }
 
     /// Whether a backfill would go on at once.
     pub(crate) fn has_backfill_work(&self) -> bool {
-        self.views.iter().any(|(&id, state)| match state {
-            ViewState::Backfilling(job) if job.failure().is_none() => {
-                !job.is_fed() || self.inputs_are_readable(id)
-            }
-            _ => false,
+        self.views.keys().any(|&id| {
+            let job = self.job(id).filter(|job| job.failure().is_none());
+            job.is_some_and(|job| job.has_begun() || self.inputs_are_readable(id))
         })
     }
 
     /// Whether every view is computed, as far as it can be from what is known here: one whose inputs wait for another
-    /// region cannot be read anywhere yet, and need not be waited for.
+    /// region need not be waited for.
     pub(crate) fn is_caught_up(&self) -> bool {
-        self.views.iter().all(|(&id, state)| match state {
+        self.views.keys().all(|&id| match self.job(id) {
             _ if self.defects.join_early => true,
-            ViewState::Attached(_) => true,
-            ViewState::Backfilling(job) => {
-                job.failure().is_some() || (job.is_fed() && !self.inputs_are_readable(id))
-            }
+            None => true,
+            Some(job) => job.failure().is_some() || (!job.has_begun() && !self.inputs_are_readable(id)),
         })
     }
 
-    fn inputs_are_readable(&self, view: ObjectId) -> bool {
-        self.missing_below(view).is_empty()
+    /// The job of a view that is not attached.
+    fn job(&self, view: ObjectId) -> Option<&Backfill> {
+        match self.views.get(&view) {
+            Some(ViewState::Backfilling(job)) => Some(job),
+            Some(ViewState::Attached(_)) | None => None,
+        }
     }
 
-    /// The members whose contribution to a view that this one reads is not in the frontier yet.
-    pub(super) fn missing_below(&self, view: ObjectId) -> BTreeSet<RegionId> {
-        let Some(def) = self.catalog.materialized_view(view) else {
-            return BTreeSet::new();
-        };
-        let inputs = def.plan.inputs().into_iter();
-        inputs
-            .filter(|input| self.catalog.materialized_view(*input).is_some())
-            .flat_map(|input| self.missing(input))
-            .collect()
+    /// Whether all views that a view reads can be read here.
+    fn inputs_are_readable(&self, view: ObjectId) -> bool {
+        let below = self.views_below(view);
+        if below.is_empty() {
+            return true;
+        }
+        let missing = self.missing_of_all();
+        below
+            .iter()
+            .all(|input| missing.get(input).is_none_or(Vec::is_empty))
     }
 
     /// The foreign slots of a fragment as if they arrived now.
@@ -240,6 +245,10 @@ impl Dataflow {
         let origin = self
             .origin
             .ok_or_else(|| RegionError::Invariant("an attach before joining".into()))?;
+        if self.job(id).is_some_and(|job| !job.has_begun()) {
+            // A replay: it began somewhere before this record, and what is here now comes to the same (RFC 0002).
+            self.begin_backfill(id)?;
+        }
         let Some(state) = self.views.remove(&id) else {
             return Ok(());
         };

@@ -82,7 +82,8 @@ impl Region {
         }
     }
 
-    /// Takes part once everything that a peer had when it spoke is here and every view is computed from it.
+    /// Takes part once everything that a peer had when it spoke is here, and every view is computed from it that does not
+    /// read a view which others have not computed.
     pub(super) fn join(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
         if self.dataflow.has_joined() || !self.sequencer.is_level() {
             return;

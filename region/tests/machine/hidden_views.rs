@@ -167,6 +167,8 @@ fn a_view_waits_until_the_views_that_it_reads_are_complete() {
             .filter_map(|region| snapshot.catalog.region_name(*region))
             .collect();
         assert_eq!(missing, ["us"], "what {region} waits for");
+        let (done, all) = snapshot.views[&id].backfill;
+        assert!(done < all, "{region} has not attached it");
     }
     cluster.mend("eu", "us");
     cluster.mend("asia", "us");

@@ -6,6 +6,17 @@ use tributary_replication::{Bundle, SectionObject};
 
 use super::members::Cluster;
 
+/// Sets the residency of `t` where the planner would not: while a view reads it.
+fn set_residency(cluster: &mut Cluster, residency: Residency) {
+    let table = cluster.table("us", "t");
+    let options = TableOptions {
+        residency,
+        ..TableOptions::default()
+    };
+    let set = CatalogChange::SetOptions { table, options };
+    cluster.change_catalog("us", vec![set]).expect("set");
+}
+
 #[test]
 fn a_bundle_with_a_forbidden_part_is_withheld_whole_until_the_catalog_changes() {
     let mut cluster = Cluster::new(&["us", "eu"]);
@@ -17,18 +28,7 @@ fn a_bundle_with_a_forbidden_part_is_withheld_whole_until_the_catalog_changes() 
     cluster.run(400);
     assert_eq!(cluster.view("eu", "keyed"), Some(vec![vec![1, 2]]));
 
-    // The planner refuses this while the view exists.
-    let table = cluster.table("us", "t");
-    let set = |residency| CatalogChange::SetOptions {
-        table,
-        options: TableOptions {
-            residency,
-            ..TableOptions::default()
-        },
-    };
-    cluster
-        .change_catalog("us", vec![set(Residency::Enforced)])
-        .expect("set");
+    set_residency(&mut cluster, Residency::Enforced);
     cluster.insert("us", "t", &[(3, 1), (4, 2)]).expect("in");
     cluster.insert("us", "g", &[(2, 20)]).expect("in");
     cluster.run(2_000);
@@ -53,9 +53,7 @@ fn a_bundle_with_a_forbidden_part_is_withheld_whole_until_the_catalog_changes() 
         3
     );
 
-    cluster
-        .change_catalog("us", vec![set(Residency::default())])
-        .expect("reset");
+    set_residency(&mut cluster, Residency::default());
     cluster.run(2_000);
     assert_eq!(cluster.view("eu", "keyed"), Some(vec![vec![1, 3], vec![2, 1]]));
     assert_eq!(cluster.view("eu", "m"), cluster.view("us", "m"));
@@ -85,18 +83,7 @@ fn a_chunk_with_a_forbidden_part_is_withheld_and_so_is_all_that_follows() {
     let many: Vec<(i32, i32)> = (100..3_100).map(|id| (id, id)).collect();
     cluster.insert("us", "g", &many).expect("in");
     cluster.insert("us", "t", &many).expect("in");
-    // The planner refuses this while the view exists.
-    let table = cluster.table("us", "t");
-    let set = |residency| CatalogChange::SetOptions {
-        table,
-        options: TableOptions {
-            residency,
-            ..TableOptions::default()
-        },
-    };
-    cluster
-        .change_catalog("us", vec![set(Residency::Enforced)])
-        .expect("set");
+    set_residency(&mut cluster, Residency::Enforced);
     cluster.mend("eu", "us");
     cluster.run(4_000);
     let reasons = cluster.withheld("us");
@@ -119,9 +106,7 @@ fn a_chunk_with_a_forbidden_part_is_withheld_and_so_is_all_that_follows() {
     assert!(!sections.any(|section| is_of_view(&section.object)));
     assert_eq!(cluster.view("eu", "keyed"), before, "nothing of it is shown");
 
-    cluster
-        .change_catalog("us", vec![set(Residency::default())])
-        .expect("reset");
+    set_residency(&mut cluster, Residency::default());
     cluster.run(6_000);
     assert_eq!(cluster.view("eu", "keyed"), cluster.view("us", "keyed"));
     assert_eq!(cluster.view("eu", "m"), cluster.view("us", "m"));
