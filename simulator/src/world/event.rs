@@ -73,6 +73,8 @@ pub enum Event {
     Hangup {
         /// The region.
         node: usize,
+        /// Its start that had the connection.
+        boot: u64,
         /// The other.
         peer: usize,
     },

@@ -112,8 +112,9 @@ impl World {
         for (node, peer, delay_ms) in [(node, peer, 0), (peer, node, self.rng.between(0, 60))] {
             if self.nodes[node].process.is_some() {
                 self.hanging.insert((node, peer));
+                let boot = self.nodes[node].boot;
                 self.queue
-                    .plan(self.now_ms + delay_ms, Event::Hangup { node, peer });
+                    .plan(self.now_ms + delay_ms, Event::Hangup { node, boot, peer });
             }
         }
     }

@@ -176,7 +176,10 @@ impl World {
                 boot,
                 checkpoint,
             } if self.runs(node, boot) => self.write_checkpoint(node, &checkpoint),
-            Event::Timer { .. }
+            // It may have stood still, and been started anew since: its connections are others.
+            Event::Hangup { node, boot, peer } if self.runs(node, boot) => self.hangup(node, peer),
+            Event::Hangup { .. }
+            | Event::Timer { .. }
             | Event::Work { .. }
             | Event::Sync { .. }
             | Event::Synced { .. }
@@ -189,7 +192,6 @@ impl World {
                 damaged,
             } => self.deliver(direction, connection, &bytes, damaged),
             Event::Connect(pair) => self.connect(pair),
-            Event::Hangup { node, peer } => self.hangup(node, peer),
             Event::Write(node) => self.write(node),
             Event::Ddl => self.ddl(),
             Event::Operate => self.operate(),

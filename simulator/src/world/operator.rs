@@ -133,9 +133,10 @@ impl World {
         let may_lack = self.nodes[node].put_back || !has_joined;
         let is_behind = may_lack && reason.contains("too far behind");
         self.report.members.too_far_behind += u64::from(is_behind);
-        // One that was added, or started too early, by an old catalog hears of an earlier self.
-        let is_early =
-            !has_joined && reason.contains("has lost its log") && self.nodes.iter().any(|node| node.put_back);
+        // One that was added, or started too early, by an old catalog hears of an earlier self: that it was dropped is
+        // forgotten with the primary that alone had heard of it.
+        let is_old = self.report.members.primaries_wiped > 0 || self.nodes.iter().any(|node| node.put_back);
+        let is_early = !has_joined && reason.contains("has lost its log") && is_old;
         let is_told =
             is_behind || is_early || self.nodes[node].suspect.is_some() || self.model.is_superseded(log);
         if !is_told {
