@@ -5,9 +5,10 @@
 //! ```
 //!
 //! The job has operators of its own, so nothing waits for it: other views move on with every step, and what
-//! changes meanwhile is put in [`Pending`]. A job whose inputs cannot be read yet has not begun and keeps nothing. When the snapshot is used up the region seals an `Attach` record;
-//! the step of that record drains what is still pending and stamps the slots. A replay runs the same job to
-//! its end at that record, so the slots do not depend on how the portions fell.
+//! changes meanwhile is put in [`Pending`]. A job whose inputs cannot be read yet has not begun and keeps nothing.
+//! When the snapshot is used up the region seals an `Attach` record; the step of that record drains what is still
+//! pending and stamps the slots. A replay runs the same job to its end at that record, so the slots do not depend on
+//! how the portions fell.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -271,3 +271,26 @@ impl Region {
         out.push(Effect::Close { peer, reason });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_there_once_and_bounded_in_number_and_bytes() {
+        let mut stages = Stages::default();
+        let chunk = |number: usize| Bytes::from(number.to_le_bytes().to_vec());
+        for number in 0..WAITING_CHUNKS_MAX {
+            stages.wait("eu".to_owned(), chunk(number));
+            stages.wait("eu".to_owned(), chunk(number));
+        }
+        assert_eq!((stages.waiting.len(), stages.dropped()), (WAITING_CHUNKS_MAX, 0));
+        stages.wait("us".to_owned(), chunk(0));
+        assert_eq!(stages.dropped(), 1);
+        stages.forget_peer("eu");
+        assert!(stages.waiting.is_empty());
+        stages.wait("us".to_owned(), Bytes::from(vec![0; WAITING_BYTES_MAX]));
+        stages.wait("eu".to_owned(), chunk(0));
+        assert_eq!((stages.waiting.len(), stages.dropped()), (1, 2));
+    }
+}

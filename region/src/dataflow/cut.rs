@@ -34,11 +34,16 @@ impl Dataflow {
             .filter_map(|&id| Some((id, self.table_snapshot(id)?)))
             .collect();
         let mut missing = self.missing_of_all();
-        let views = self.views.iter().map(|(&id, state)| {
-            let missing = missing.remove(&id).unwrap_or_default();
-            (id, view_snapshot(state, missing))
-        });
-        let views = views.collect();
+        let mut views: BTreeMap<ObjectId, ViewSnapshot> = BTreeMap::new();
+        for (&id, state) in &self.views {
+            let mut view = view_snapshot(state, missing.remove(&id).unwrap_or_default());
+            if view.failure.is_none() {
+                // It waits for those below it, and so for what they wait for.
+                let mut below = self.views_below(id).into_iter();
+                view.failure = below.find_map(|input| views.get(&input)?.failure.clone());
+            }
+            views.insert(id, view);
+        }
         let head = |(origin, epoch)| self.chain_at(origin, epoch).map(|chain| (origin, chain));
         Snapshot {
             position: self.position,

@@ -2,7 +2,7 @@
 
 use tributary_region::Rejected;
 
-use super::members::{Cluster, TICK_MS};
+use super::cluster::{Cluster, TICK_MS};
 
 #[test]
 fn a_table_is_written_only_while_connected_regions_are_near_enough() {

@@ -6,7 +6,7 @@ use tributary_replication::rows::has_seen;
 use tributary_replication::{Epoch, RowVersion};
 use tributary_storage::Record;
 
-use super::members::{Cluster, TICK_MS, rows};
+use super::cluster::{Cluster, TICK_MS, rows};
 
 /// Three regions with a GLOBAL table of three rows, a REGIONAL one and a view over both.
 fn three() -> Cluster {

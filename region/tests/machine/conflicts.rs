@@ -7,7 +7,7 @@ use tributary_region::dataflow::conflicts::{
 use tributary_replication::{Epoch, Hlc};
 use tributary_storage::{ObjectId, OriginId, RegionId};
 
-use super::members::Cluster;
+use super::cluster::Cluster;
 
 fn recorded(cluster: &Cluster, at: &str) -> Vec<RecordedConflict> {
     let mut all = conflicts(&cluster.snapshot(at).tables[&CONFLICTS]);

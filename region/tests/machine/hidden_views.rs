@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::members::Cluster;
+use super::cluster::Cluster;
 
 const REGIONS: [&str; 3] = ["eu", "us", "asia"];
 
@@ -144,39 +144,107 @@ fn settled_views_over_hidden_views_are_the_batch_answer() {
     assert_eq!(hidden(&cluster, "asia"), 0);
 }
 
-/// A region's part of a view counts from its attach record on, so it must not be made from half of a hidden view.
-#[test]
-fn a_view_waits_until_the_views_that_it_reads_are_complete() {
+/// Three regions of which `us` is apart, has a payment, and does not hear of two views: `late` reads a hidden one, and `top`
+/// reads `late`.
+fn with_views_that_wait() -> Cluster {
     let mut cluster = Cluster::new(&REGIONS);
     for table in TABLES {
         cluster.ddl("eu", table).expect("the primary makes tables");
     }
     cluster.insert("us", "payments", &[(1, 5)]).expect("free");
-    cluster.insert("eu", "orders", &[(1, 5)]).expect("free");
+    cluster.insert("eu", "orders", &[(1, 5), (2, 6)]).expect("free");
+    cluster.insert("asia", "payments", &[(3, 6)]).expect("free");
     cluster.run(200);
     cluster.cut("eu", "us");
     cluster.cut("asia", "us");
     create(&mut cluster, "late", "payments");
+    let top = "CREATE MATERIALIZED VIEW top AS SELECT sum(n) AS n, sum(s) AS s FROM late";
+    cluster.ddl("eu", top).expect("it can be made");
     cluster.run(600);
-    for region in ["eu", "asia"] {
-        let snapshot = cluster.snapshot(region);
-        let id = snapshot.catalog.object("late").expect("it was created").id;
+    cluster
+}
+
+fn wait_for_us(cluster: &Cluster, region: &str) {
+    let snapshot = cluster.snapshot(region);
+    for view in ["late", "top"] {
+        let id = snapshot.catalog.object(view).expect("it was created").id;
         let missing: Vec<&str> = snapshot.views[&id]
             .missing
             .iter()
             .filter_map(|region| snapshot.catalog.region_name(*region))
             .collect();
-        assert_eq!(missing, ["us"], "what {region} waits for");
+        assert_eq!(missing, ["us"], "what {view} in {region} waits for");
         let (done, all) = snapshot.views[&id].backfill;
-        assert!(done < all, "{region} has not attached it");
+        assert!(done < all, "{region} has not attached {view}");
     }
+}
+
+/// A region's part of a view counts from its attach record on, so it must not be made from half of a hidden view.
+#[test]
+fn a_view_waits_until_the_views_that_it_reads_are_complete() {
+    let mut cluster = with_views_that_wait();
+    for region in ["eu", "asia"] {
+        wait_for_us(&cluster, region);
+    }
+    // What changes meanwhile, and a restart, make no difference.
+    cluster.insert("eu", "orders", &[(3, 6)]).expect("free");
+    let log = cluster.stop("eu");
+    cluster.start("eu", &["us", "asia"], log, |_| {});
+    cluster.run(400);
+    wait_for_us(&cluster, "eu");
     cluster.mend("eu", "us");
     cluster.mend("asia", "us");
-    cluster.run(800);
+    cluster.run(1_200);
     for region in REGIONS {
+        let late = vec![vec![5, 1, 2], vec![6, 2, 11]];
+        assert_eq!(cluster.view(region, "late"), Some(late), "in {region}");
+        assert_eq!(
+            cluster.view(region, "top"),
+            Some(vec![vec![3, 13]]),
+            "in {region}"
+        );
+    }
+}
+
+#[test]
+fn a_view_no_longer_waits_for_a_region_that_is_dropped() {
+    let mut cluster = with_views_that_wait();
+    let drop = "ALTER DATABASE tributary DROP REGION us FORCE";
+    cluster.ddl("eu", drop).expect("it is dropped");
+    cluster.run(800);
+    for region in ["eu", "asia"] {
         assert_eq!(
             cluster.view(region, "late"),
-            Some(vec![vec![5, 1, 2]]),
+            Some(vec![vec![6, 1, 5]]),
+            "in {region}"
+        );
+        assert_eq!(cluster.view(region, "top"), Some(vec![vec![1, 5]]), "in {region}");
+    }
+}
+
+/// What was told of a view is gone with the disk: the region computes its part again, from nothing.
+#[test]
+fn a_view_waits_for_a_region_that_comes_back_without_its_disk() {
+    let mut cluster = with_views_that_wait();
+    cluster.stop("us");
+    cluster
+        .ddl("eu", "ALTER DATABASE tributary FENCE REGION us")
+        .expect("it is fenced");
+    cluster.run(400);
+    cluster.mend("eu", "us");
+    cluster.mend("asia", "us");
+    cluster.start("us", &["eu", "asia"], Vec::new(), |config| {
+        config.reincarnate = true
+    });
+    cluster.run(1_600);
+    cluster.insert("us", "payments", &[(7, 5)]).expect("free");
+    cluster.run(600);
+    for region in REGIONS {
+        let late = vec![vec![5, 1, 8], vec![6, 1, 5]];
+        assert_eq!(cluster.view(region, "late"), Some(late), "in {region}");
+        assert_eq!(
+            cluster.view(region, "top"),
+            Some(vec![vec![2, 13]]),
             "in {region}"
         );
     }

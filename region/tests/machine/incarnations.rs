@@ -2,7 +2,7 @@
 
 use tributary_storage::OriginId;
 
-use super::members::{Cluster, TICK_MS, rows};
+use super::cluster::{Cluster, TICK_MS, rows};
 
 #[test]
 fn a_region_that_joins_anew_does_not_settle_what_its_earlier_log_contributed() {

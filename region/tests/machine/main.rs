@@ -2,6 +2,7 @@
 
 mod backpressure;
 mod checkpoints;
+mod cluster;
 mod collection;
 mod conflicts;
 mod hidden_views;

@@ -4,7 +4,7 @@ use tributary_planner::catalog::{CatalogChange, Residency, TableOptions};
 use tributary_region::entry::{Entry, Timed};
 use tributary_replication::{Bundle, SectionObject};
 
-use super::members::Cluster;
+use super::cluster::Cluster;
 
 /// Sets the residency of `t` where the planner would not: while a view reads it.
 fn set_residency(cluster: &mut Cluster, residency: Residency) {

@@ -216,8 +216,16 @@ fn a_view_whose_rows_are_gone_says_so_and_can_be_dropped() {
         failure.contains("rows 0 to 50 of source \"s\"") && failure.contains("only 30"),
         "{failure}"
     );
+    machine.ddl("CREATE MATERIALIZED VIEW above AS SELECT count(*) AS n FROM m");
+    let snapshot = machine.region.snapshot();
+    let above = snapshot.catalog.object("above").expect("it was created").id;
+    assert_eq!(
+        snapshot.views[&above].failure.as_deref(),
+        Some(&*failure),
+        "it waits for m"
+    );
     assert!(!machine.region.has_work());
-    machine.ddl("DROP MATERIALIZED VIEW m");
+    machine.ddl("DROP MATERIALIZED VIEW above, m");
     machine.ddl("DROP SOURCE s");
     assert!(machine.region.snapshot().sources.is_empty());
 }

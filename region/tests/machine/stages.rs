@@ -5,7 +5,7 @@ use tributary_region::{RegionConfig, Rejected};
 use tributary_replication::{Bundle, Chunk};
 use tributary_storage::Record;
 
-use super::members::{Cluster, TICK_MS, rows};
+use super::cluster::{Cluster, TICK_MS, rows};
 
 /// Rows that `us` takes in while `eu` is away.
 const MANY: i32 = 6_000;
