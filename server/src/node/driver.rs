@@ -69,7 +69,6 @@ enum Phase {
     /// Asked to stop: no more requests; waiting for the log, then for a checkpoint.
     Stopping {
         deadline: Instant,
-        asked: bool,
     },
 }
 
@@ -118,7 +117,6 @@ impl Driver {
                     self.requests.close();
                     phase = Phase::Stopping {
                         deadline: Instant::now() + STOP_CHECKPOINT_MAX,
-                        asked: false,
                     };
                     continue;
                 }
@@ -138,7 +136,7 @@ impl Driver {
             self.step(Input::Work, effects);
             self.carry_out(effects)?;
             self.gather(effects)?;
-            if self.is_finished(&mut phase, effects)? {
+            if self.is_finished(&phase, effects)? {
                 return Ok(());
             }
         }
@@ -362,8 +360,8 @@ impl Driver {
     }
 
     /// In `Stopping`: first the log, then a checkpoint, then the end.
-    fn is_finished(&mut self, phase: &mut Phase, effects: &mut Vec<Effect>) -> Result<bool, String> {
-        let Phase::Stopping { deadline, asked } = phase else {
+    fn is_finished(&mut self, phase: &Phase, effects: &mut Vec<Effect>) -> Result<bool, String> {
+        let Phase::Stopping { deadline } = phase else {
             return Ok(false);
         };
         if Instant::now() >= *deadline || self.disk_full {
@@ -378,11 +376,9 @@ impl Driver {
         if !self.checkpoints.is_dirty() || self.checkpoints.lacks_space() {
             return Ok(true);
         }
-        if !*asked {
-            *asked = true;
-            self.step(Input::CheckpointDue, effects);
-            self.carry_out(effects)?;
-        }
+        // Again, if the region has sealed something of its own since the last one was asked for.
+        self.step(Input::CheckpointDue, effects);
+        self.carry_out(effects)?;
         Ok(false)
     }
 }
