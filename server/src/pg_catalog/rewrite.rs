@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
-    Query, SelectItem, SetExpr, Statement, Value, VisitMut, VisitorMut,
+    Query, SelectItem, SetExpr, SetOperator, SetQuantifier, Statement, Value, Values, VisitMut, VisitorMut,
+    visit_expressions,
 };
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_pg_catalog::sql::rules::{
@@ -46,7 +47,7 @@ pub fn plain(query: Query) -> SqlResult<Query> {
             .hint("transactions have snapshot isolation; a conflict gives 40001 and can be tried again"));
     }
     let mut query = query;
-    let _: ControlFlow<()> = query.visit(&mut TablesSpelt);
+    let _: ControlFlow<()> = query.visit(&mut Spelt);
     let rules: [&dyn SqlStatementRewriteRule; 3] = [
         &StripCallableQualifier,
         &StripCollate,
@@ -71,10 +72,11 @@ fn has_locks(query: &Query) -> bool {
     !query.locks.is_empty()
 }
 
-/// `TABLE t` is `SELECT * FROM t`.
-struct TablesSpelt;
+/// `TABLE t` is `SELECT * FROM t`. VALUES are computed while they are planned, when no subquery has a value: with subqueries in
+/// them they are SELECTs.
+struct Spelt;
 
-impl VisitorMut for TablesSpelt {
+impl VisitorMut for Spelt {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
@@ -92,19 +94,54 @@ fn spell(body: &mut SetExpr) {
         SetExpr::Table(table) => {
             let parts = [&table.schema_name, &table.table_name];
             let name: Vec<String> = parts.into_iter().flatten().cloned().collect();
-            if let Some(select) = select_all(&name.join(".")) {
+            if let Some(select) = select_body(&format!("SELECT * FROM {}", name.join("."))) {
                 *body = select;
+            }
+        }
+        SetExpr::Values(values) if has_subquery(values) => {
+            let rows = std::mem::take(&mut values.rows).into_iter();
+            let selects = rows.filter_map(|row| select_row(row.content));
+            let united = selects.reduce(|left, right| SetExpr::SetOperation {
+                op: SetOperator::Union,
+                set_quantifier: SetQuantifier::All,
+                left: Box::new(left),
+                right: Box::new(right),
+            });
+            if let Some(united) = united {
+                *body = united;
             }
         }
         _ => {}
     }
 }
 
-/// `SELECT * FROM name`, if that is a name.
-fn select_all(name: &str) -> Option<SetExpr> {
-    let parsed = tributary_planner::parse::parse(&format!("SELECT * FROM {name}"))
-        .ok()?
-        .pop()?;
+fn has_subquery(values: &Values) -> bool {
+    let found = visit_expressions(values, |expr| match expr {
+        Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
+
+/// A row of VALUES as a SELECT, with the names that its columns have there.
+fn select_row(row: Vec<Expr>) -> Option<SetExpr> {
+    let mut body = select_body("SELECT 1")?;
+    let SetExpr::Select(select) = &mut body else {
+        return None;
+    };
+    let columns = row.into_iter().enumerate();
+    select.projection = columns
+        .map(|(number, expr)| SelectItem::ExprWithAlias {
+            expr,
+            alias: Ident::new(format!("column{}", number + 1)),
+        })
+        .collect();
+    Some(body)
+}
+
+/// What a text selects, if it is a query.
+fn select_body(sql: &str) -> Option<SetExpr> {
+    let parsed = tributary_planner::parse::parse(sql).ok()?.pop()?;
     let tributary_planner::parse::Statement::Sql(statement) = parsed.statement else {
         return None;
     };
