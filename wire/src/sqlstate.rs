@@ -11,71 +11,78 @@ use tributary_planner::error::{PlanError, PlanErrorKind};
 
 use super::error::{SqlError, SqlState};
 
-#[allow(missing_docs)]
-mod codes {
-    use super::SqlState;
-    pub const PROTOCOL_VIOLATION: SqlState = "08P01";
-    pub const FEATURE_NOT_SUPPORTED: SqlState = "0A000";
-    pub const CARDINALITY_VIOLATION: SqlState = "21000";
-    pub const STRING_TRUNCATION: SqlState = "22001";
-    pub const NUMERIC_OUT_OF_RANGE: SqlState = "22003";
-    pub const INVALID_DATETIME: SqlState = "22007";
-    pub const DATETIME_OVERFLOW: SqlState = "22008";
-    pub const DIVISION_BY_ZERO: SqlState = "22012";
-    pub const INVALID_REGEX: SqlState = "2201B";
-    pub const INVALID_PARAMETER_VALUE: SqlState = "22023";
-    pub const INVALID_TEXT: SqlState = "22P02";
-    pub const INVALID_BINARY: SqlState = "22P03";
-    pub const BAD_COPY_FORMAT: SqlState = "22P04";
-    pub const CHARACTER_NOT_IN_REPERTOIRE: SqlState = "22021";
-    pub const NOT_NULL_VIOLATION: SqlState = "23502";
-    pub const UNIQUE_VIOLATION: SqlState = "23505";
-    pub const ACTIVE_TRANSACTION: SqlState = "25001";
-    pub const READ_ONLY_TRANSACTION: SqlState = "25006";
-    pub const NO_ACTIVE_TRANSACTION: SqlState = "25P01";
-    pub const IN_FAILED_TRANSACTION: SqlState = "25P02";
-    pub const INVALID_STATEMENT_NAME: SqlState = "26000";
-    pub const DEPENDENT_OBJECTS: SqlState = "2BP01";
-    pub const INVALID_CURSOR_NAME: SqlState = "34000";
-    pub const INVALID_CATALOG_NAME: SqlState = "3D000";
-    pub const INVALID_SCHEMA_NAME: SqlState = "3F000";
-    pub const SERIALIZATION_FAILURE: SqlState = "40001";
-    pub const COMPLETION_UNKNOWN: SqlState = "40003";
-    pub const SYNTAX_ERROR: SqlState = "42601";
-    pub const DUPLICATE_COLUMN: SqlState = "42701";
-    pub const AMBIGUOUS_COLUMN: SqlState = "42702";
-    pub const UNDEFINED_COLUMN: SqlState = "42703";
-    pub const UNDEFINED_OBJECT: SqlState = "42704";
-    pub const DUPLICATE_OBJECT: SqlState = "42710";
-    pub const DUPLICATE_ALIAS: SqlState = "42712";
-    pub const GROUPING_ERROR: SqlState = "42803";
-    pub const DATATYPE_MISMATCH: SqlState = "42804";
-    pub const WRONG_OBJECT_TYPE: SqlState = "42809";
-    pub const CANNOT_COERCE: SqlState = "42846";
-    pub const UNDEFINED_FUNCTION: SqlState = "42883";
-    pub const UNDEFINED_TABLE: SqlState = "42P01";
-    pub const UNDEFINED_PARAMETER: SqlState = "42P02";
-    pub const DUPLICATE_CURSOR: SqlState = "42P03";
-    pub const DUPLICATE_STATEMENT: SqlState = "42P05";
-    pub const DUPLICATE_TABLE: SqlState = "42P07";
-    pub const INVALID_TABLE_DEFINITION: SqlState = "42P16";
-    pub const INDETERMINATE_DATATYPE: SqlState = "42P18";
-    pub const INSUFFICIENT_PRIVILEGE: SqlState = "42501";
-    pub const OUT_OF_MEMORY: SqlState = "53200";
-    pub const DISK_FULL: SqlState = "53100";
-    pub const TOO_BUSY: SqlState = "53400";
-    pub const TOO_MANY_CONNECTIONS: SqlState = "53300";
-    pub const PROGRAM_LIMIT: SqlState = "54000";
-    pub const TOO_COMPLEX: SqlState = "54001";
-    pub const NOT_IN_PREREQUISITE_STATE: SqlState = "55000";
-    pub const CANT_CHANGE_NOW: SqlState = "55P02";
-    pub const QUERY_CANCELED: SqlState = "57014";
-    pub const ADMIN_SHUTDOWN: SqlState = "57P01";
-    pub const CANNOT_CONNECT_NOW: SqlState = "57P03";
-    pub const IO_ERROR: SqlState = "58030";
-    pub const INTERNAL_ERROR: SqlState = "XX000";
+/// Makes the constants, and the list of all of them.
+macro_rules! codes {
+    ($($name:ident = $code:literal,)+) => {
+        $(#[allow(missing_docs)] pub const $name: SqlState = $code;)+
+
+        /// All of these.
+        pub const ALL: &[SqlState] = &[$($code),+];
+    };
 }
-pub use codes::*;
+
+codes! {
+    PROTOCOL_VIOLATION = "08P01",
+    FEATURE_NOT_SUPPORTED = "0A000",
+    CARDINALITY_VIOLATION = "21000",
+    STRING_TRUNCATION = "22001",
+    NUMERIC_OUT_OF_RANGE = "22003",
+    INVALID_DATETIME = "22007",
+    DATETIME_OVERFLOW = "22008",
+    DIVISION_BY_ZERO = "22012",
+    INVALID_REGEX = "2201B",
+    INVALID_PARAMETER_VALUE = "22023",
+    INVALID_TEXT = "22P02",
+    INVALID_BINARY = "22P03",
+    BAD_COPY_FORMAT = "22P04",
+    CHARACTER_NOT_IN_REPERTOIRE = "22021",
+    NOT_NULL_VIOLATION = "23502",
+    UNIQUE_VIOLATION = "23505",
+    ACTIVE_TRANSACTION = "25001",
+    READ_ONLY_TRANSACTION = "25006",
+    NO_ACTIVE_TRANSACTION = "25P01",
+    IN_FAILED_TRANSACTION = "25P02",
+    INVALID_STATEMENT_NAME = "26000",
+    DEPENDENT_OBJECTS = "2BP01",
+    INVALID_CURSOR_NAME = "34000",
+    INVALID_CATALOG_NAME = "3D000",
+    INVALID_SCHEMA_NAME = "3F000",
+    SERIALIZATION_FAILURE = "40001",
+    COMPLETION_UNKNOWN = "40003",
+    SYNTAX_ERROR = "42601",
+    DUPLICATE_COLUMN = "42701",
+    AMBIGUOUS_COLUMN = "42702",
+    UNDEFINED_COLUMN = "42703",
+    UNDEFINED_OBJECT = "42704",
+    DUPLICATE_OBJECT = "42710",
+    DUPLICATE_ALIAS = "42712",
+    GROUPING_ERROR = "42803",
+    DATATYPE_MISMATCH = "42804",
+    WRONG_OBJECT_TYPE = "42809",
+    CANNOT_COERCE = "42846",
+    UNDEFINED_FUNCTION = "42883",
+    UNDEFINED_TABLE = "42P01",
+    UNDEFINED_PARAMETER = "42P02",
+    DUPLICATE_CURSOR = "42P03",
+    DUPLICATE_STATEMENT = "42P05",
+    DUPLICATE_TABLE = "42P07",
+    INVALID_TABLE_DEFINITION = "42P16",
+    INDETERMINATE_DATATYPE = "42P18",
+    INSUFFICIENT_PRIVILEGE = "42501",
+    OUT_OF_MEMORY = "53200",
+    DISK_FULL = "53100",
+    TOO_BUSY = "53400",
+    TOO_MANY_CONNECTIONS = "53300",
+    PROGRAM_LIMIT = "54000",
+    TOO_COMPLEX = "54001",
+    NOT_IN_PREREQUISITE_STATE = "55000",
+    CANT_CHANGE_NOW = "55P02",
+    QUERY_CANCELED = "57014",
+    ADMIN_SHUTDOWN = "57P01",
+    CANNOT_CONNECT_NOW = "57P03",
+    IO_ERROR = "58030",
+    INTERNAL_ERROR = "XX000",
+}
 
 /// The code of a planning error.
 pub fn of_plan_error(kind: &PlanErrorKind) -> SqlState {

@@ -15,6 +15,7 @@
 mod alter_database;
 mod alter_source;
 mod alter_table;
+mod bound;
 mod copy;
 mod create_materialized_view;
 mod create_sink;
@@ -33,7 +34,7 @@ mod tokens;
 mod truncate;
 mod window_function;
 
-use sqlparser::ast::{Query, Statement as AstStatement};
+use sqlparser::ast::{Expr, Query, Statement as AstStatement};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
 
@@ -63,6 +64,8 @@ pub struct Parsed {
     pub statement: Statement,
     /// Its text, without the semicolon and surrounding space.
     pub text: String,
+    /// The constants that stand in the statement where the text has `$1`, `$2`, …; none while it is not bound.
+    pub parameters: Vec<Expr>,
 }
 
 /// Parses a text of any number of statements. Empty ones are left out, so the result may be empty.
@@ -71,12 +74,7 @@ pub struct Parsed {
 /// `TooLong` and `TooDeep` before parsing; `Syntax` and `Unsupported`. Positions are characters of `sql` from 1.
 pub fn parse(sql: &str) -> Result<Vec<Parsed>, PlanError> {
     limits::check_text(sql)?;
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
-        .tokenize_with_location()
-        .map_err(|error| {
-            PlanError::new(PlanErrorKind::Syntax, tokens::lower_first(&error.message))
-                .at(position(sql, error.location))
-        })?;
+    let tokens = tokenize(sql)?;
     limits::check_tokens(sql, &tokens)?;
 
     let mut offsets = Offsets::new(sql);
@@ -88,9 +86,21 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>, PlanError> {
         let start = offsets.of(first.span.start);
         let text = sql[start..offsets.of(last.span.end)].to_owned();
         let statement = statement::parse_statement(Tokens::new(sql, start, run))?;
-        statements.push(Parsed { statement, text });
+        statements.push(Parsed {
+            statement,
+            text,
+            parameters: Vec::new(),
+        });
     }
     Ok(statements)
+}
+
+fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, PlanError> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location();
+    tokens.map_err(|error| {
+        PlanError::new(PlanErrorKind::Syntax, tokens::lower_first(&error.message))
+            .at(position(sql, error.location))
+    })
 }
 
 /// Parses the text of one query, as the catalog keeps it.

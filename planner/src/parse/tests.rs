@@ -1,6 +1,9 @@
 //! Golden scripts, limits, and texts that must not overflow the stack or take for ever.
 
+use std::ops::ControlFlow;
+
 use proptest::prelude::*;
+use sqlparser::ast::{Value, visit_expressions, visit_expressions_mut};
 
 use super::*;
 use crate::golden;
@@ -321,9 +324,46 @@ proptest! {
         soup(),
         soup().prop_map(|text| format!("SELECT a; {text}; FLUSH")),
     ]) {
-        for Parsed { statement, text } in parse(&text).unwrap_or_default() {
-            let again = parse(&text).map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?;
-            prop_assert_eq!(again, [Parsed { statement, text }]);
+        for parsed in parse(&text).unwrap_or_default() {
+            let text = &parsed.text;
+            let again = parse(text).map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?;
+            prop_assert_eq!(again, [parsed]);
         }
+    }
+
+    /// Whatever a value is, it is that value in the text, and nothing else of the statement changes.
+    #[test]
+    fn bound_texts_parse_to_statements_with_the_values(
+        strings in prop::collection::vec(prop_oneof!["['\"\\\\$; -]{0,8}", ".{0,12}"], 3),
+        number in any::<i64>(),
+    ) {
+        let string = |text: &String| Expr::value(Value::SingleQuotedString(text.clone()));
+        let mut parsed = parse("UPDATE t SET \"a\"\"b\" = $1, c = E'\\'$2', d = U&$4 WHERE e = '''$1' AND f = $3/*$3*/;")
+            .expect("it parses")
+            .remove(0);
+        parsed.parameters = strings.iter().map(string).collect();
+        let typed = format!("SELECT CAST({} AS BIGINT)", if number < 0 { format!("'{number}'") } else { number.to_string() });
+        let Statement::Sql(typed) = parse(&typed).expect("it parses").remove(0).statement else {
+            unreachable!("it is a query");
+        };
+        let mut constants = Vec::new();
+        let _: ControlFlow<()> = visit_expressions(&*typed, |expr| {
+            constants.push(expr.clone());
+            ControlFlow::Continue(())
+        });
+        parsed.parameters.push(constants.remove(0));
+        let text = parsed.bound_text().map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let [bound] = parse(&text).map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?.try_into().expect("one");
+        let (Statement::Update(update), Statement::Update(mut expected)) = (bound.statement, parsed.statement.clone()) else {
+            unreachable!("both are updates");
+        };
+        let _: ControlFlow<()> = visit_expressions_mut(&mut expected, |expr| {
+            if let Expr::Value(value) = expr && let Value::Placeholder(name) = &value.value {
+                let number: usize = name[1..].parse().expect("a number");
+                *expr = parsed.parameters[number - 1].clone();
+            }
+            ControlFlow::Continue(())
+        });
+        prop_assert_eq!(update, expected, "{}", text);
     }
 }

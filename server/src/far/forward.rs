@@ -1,14 +1,15 @@
 //! Statements that write in another region: sent there as text, carried out there as one commit.
 //!
 //! ```text
-//!   eu: UPDATE t … WHERE tributary_region = 'us' ── text, time zone, token ──▶ us: bind, run, commit with the token
+//!   eu: UPDATE t … WHERE tributary_region = 'us' ── text, settings, token ───▶ us: bind, run, commit with the token
 //!   eu: waits until its own snapshot shows it    ◀── tag, rows, (us, epoch) ── a token that is known: the same answer
 //! ```
 //!
 //! The token makes a repetition harmless: when an answer is lost the statement is sent again, and is neither run nor
 //! committed twice. While it runs, and for some time after, a repetition gets the first one's answer ([`super::once`]);
 //! later, or after a restart, the token in the log says how many rows it changed, and only what RETURNING gave is lost
-//! (40003). Everything in the statement is evaluated where the rows are, `gateway_region()` and subqueries too.
+//! (40003). Everything in the statement is evaluated where the rows are, `gateway_region()` and subqueries too, once what
+//! the session wrote before is shown there.
 
 use datafusion::arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
@@ -20,9 +21,11 @@ use tributary_replication::Epoch;
 use tributary_replication::bundle::{decode_rows, encode_rows};
 use tributary_storage::OriginId;
 
-use crate::pgwire::error::SqlState;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
+
+/// Settings by which a statement is evaluated.
+pub const SETTINGS: [&str; 3] = ["TimeZone", "bytea_output", "regional_reads"];
 
 /// A statement for another region.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,10 +36,12 @@ pub struct ForwardRequest {
     pub user: String,
     /// The text of one INSERT, UPDATE or DELETE, or COPY.
     pub sql: String,
-    /// The session's time zone.
-    pub time_zone: String,
+    /// The session's settings of [`SETTINGS`].
+    pub settings: Vec<(String, String)>,
     /// The catalog by which the session knows what it writes: the region may not have heard of it yet.
     pub catalog_version: u64,
+    /// Where what the session wrote before is in: the statement reads it.
+    pub seen: Vec<(OriginId, Epoch)>,
     /// The same for every repetition of the statement.
     pub token: [u8; 16],
 }
@@ -90,7 +95,7 @@ impl Errand {
 pub enum ForwardReply {
     /// It is durable there.
     Done(Forwarded),
-    /// Nothing was changed.
+    /// Nothing was changed; with 40003 that is not known, or what it returned is lost.
     Refused(WireError),
 }
 
@@ -167,52 +172,14 @@ impl From<SqlError> for WireError {
 
 impl From<WireError> for SqlError {
     fn from(error: WireError) -> Self {
-        let mut sql = SqlError::new(state_named(&error.state), error.message);
+        // A notice has the class of success. A peer's other texts are internal errors.
+        let known = ["00000"].iter().chain(sqlstate::ALL);
+        let known = known.copied().find(|known| *known == error.state);
+        let mut sql = SqlError::new(known.unwrap_or(sqlstate::INTERNAL_ERROR), error.message);
         sql.detail = error.detail;
         sql.hint = error.hint;
         sql
     }
-}
-
-/// The codes that a statement which writes may give; a peer's other texts are an internal error.
-fn state_named(text: &str) -> SqlState {
-    use sqlstate::*;
-    const KNOWN: [SqlState; 32] = [
-        "00000",
-        FEATURE_NOT_SUPPORTED,
-        CARDINALITY_VIOLATION,
-        STRING_TRUNCATION,
-        NUMERIC_OUT_OF_RANGE,
-        INVALID_DATETIME,
-        DATETIME_OVERFLOW,
-        DIVISION_BY_ZERO,
-        INVALID_PARAMETER_VALUE,
-        INVALID_TEXT,
-        INVALID_BINARY,
-        NOT_NULL_VIOLATION,
-        UNIQUE_VIOLATION,
-        SERIALIZATION_FAILURE,
-        COMPLETION_UNKNOWN,
-        SYNTAX_ERROR,
-        AMBIGUOUS_COLUMN,
-        UNDEFINED_COLUMN,
-        UNDEFINED_OBJECT,
-        GROUPING_ERROR,
-        DATATYPE_MISMATCH,
-        WRONG_OBJECT_TYPE,
-        CANNOT_COERCE,
-        UNDEFINED_FUNCTION,
-        UNDEFINED_TABLE,
-        OUT_OF_MEMORY,
-        DISK_FULL,
-        TOO_BUSY,
-        PROGRAM_LIMIT,
-        CANT_CHANGE_NOW,
-        CANNOT_CONNECT_NOW,
-        INSUFFICIENT_PRIVILEGE,
-    ];
-    let known = KNOWN.into_iter().find(|known| *known == text);
-    known.unwrap_or(INTERNAL_ERROR)
 }
 
 /// The other region that a statement writes in: the owner of its table, or the one that its condition pins.
@@ -271,6 +238,10 @@ mod tests {
             .detail("d")
             .hint("h");
         assert_eq!(SqlError::from(WireError::from(error.clone())), error);
+        for state in sqlstate::ALL {
+            let error = SqlError::new(state, "x");
+            assert_eq!(SqlError::from(WireError::from(error)).state, *state);
+        }
         let strange = WireError {
             state: "ZZZZZ".into(),
             message: "x".into(),

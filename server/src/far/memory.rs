@@ -3,7 +3,7 @@
 //! Whoever comes takes what is left of [`BYTES_MAX`]. Where nothing is left, who holds less than [`SHARE_BYTES`] may
 //! still take that much: no request fails because of others. Beyond it groups go out early ([`super::states`]) and free
 //! what they held. So the bound is that of the pool and of a share for each operator of the requests that are served at
-//! once.
+//! once, and of the batch that a join is making, which nobody counts.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::forward::ForwardReply;
 use crate::pgwire::error::SqlError;
+use crate::pgwire::sqlstate;
 
 /// The most answers that are kept; beyond it the oldest go.
 pub const ANSWERS_MAX: usize = 1024;
@@ -65,7 +66,11 @@ impl Once {
             Ok(reply) => reply.clone(),
             Err(_) => None,
         };
-        reply.unwrap_or_else(|| ForwardReply::Refused(SqlError::internal("the statement broke off").into()))
+        // It may have got as far as its commit.
+        reply.unwrap_or_else(|| {
+            let message = "the statement broke off, and it is not known whether it was carried out";
+            ForwardReply::Refused(SqlError::new(sqlstate::COMPLETION_UNKNOWN, message).into())
+        })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -160,7 +165,10 @@ mod tests {
         once.carry_out(id(1), || async move { done(1, long) }).await;
         assert_eq!(once.carry_out(id(1), || async { done(2, 0) }).await, done(2, 0));
         let broke = once.carry_out(id(2), || async { panic!("for the test") }).await;
-        assert!(matches!(broke, ForwardReply::Refused(_)));
+        let ForwardReply::Refused(broke) = broke else {
+            panic!("it gave no answer");
+        };
+        assert_eq!(SqlError::from(broke).state, sqlstate::COMPLETION_UNKNOWN);
         assert_eq!(once.carry_out(id(2), || async { done(3, 0) }).await, done(3, 0));
         for number in 0..ANSWERS_MAX as u64 {
             let mut token = [9; 16];

@@ -63,17 +63,38 @@ impl Request {
     /// # Errors
     /// For other bytes, and what another engine wrote: that is not read any further.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, NoRequest> {
-        let Some(marked) = bytes.strip_prefix(&MARK) else {
-            let scan = postcard::from_bytes(bytes);
-            return scan.map(Request::Rows).map_err(|_| NoRequest::Unreadable);
+        let (is_marked, body) = unmarked(bytes)?;
+        let request = match is_marked {
+            false => postcard::from_bytes(body).map(Request::Rows),
+            true => postcard::from_bytes(body).map(|partial| Request::States(Box::new(partial))),
         };
-        let (made_by, rest) = postcard::take_from_bytes::<&str>(marked).map_err(|_| NoRequest::Unreadable)?;
-        if made_by != engine() {
-            return Err(NoRequest::OtherEngine);
-        }
-        let partial = postcard::from_bytes(rest).map_err(|_| NoRequest::Unreadable)?;
-        Ok(Request::States(Box::new(partial)))
+        request.map_err(|_| NoRequest::Unreadable)
     }
+
+    /// Who asks, by the first bytes: the rest is not read.
+    ///
+    /// # Errors
+    /// As [`Request::from_bytes`].
+    pub fn sender(bytes: &[u8]) -> Result<&str, NoRequest> {
+        let (_, body) = unmarked(bytes)?;
+        leading_text(body).map(|(from, _)| from)
+    }
+}
+
+/// Whether bytes are marked, and what follows that.
+fn unmarked(bytes: &[u8]) -> Result<(bool, &[u8]), NoRequest> {
+    let Some(marked) = bytes.strip_prefix(&MARK) else {
+        return Ok((false, bytes));
+    };
+    let (made_by, body) = leading_text(marked)?;
+    match made_by == engine() {
+        true => Ok((true, body)),
+        false => Err(NoRequest::OtherEngine),
+    }
+}
+
+fn leading_text(bytes: &[u8]) -> Result<(&str, &[u8]), NoRequest> {
+    postcard::take_from_bytes(bytes).map_err(|_| NoRequest::Unreadable)
 }
 
 #[cfg(test)]
@@ -113,11 +134,16 @@ mod tests {
         }));
         let bytes = partial.to_bytes();
         assert_eq!(Request::from_bytes(&bytes), Ok(partial));
+        for bytes in [&bytes, &Request::Rows(scan()).to_bytes()] {
+            assert_eq!(Request::sender(bytes), Ok("eu"));
+            assert_eq!(Request::sender(&bytes[..2]), Err(NoRequest::Unreadable));
+        }
         assert!(postcard::from_bytes::<ScanRequest>(&bytes).is_err());
         let place = bytes.windows(10).position(|part| part == b"datafusion");
         let mut other = bytes.clone();
         other[place.expect("it is named")] = b'D';
         assert_eq!(Request::from_bytes(&other), Err(NoRequest::OtherEngine));
+        assert_eq!(Request::sender(&other), Err(NoRequest::OtherEngine));
         let rows = Request::Rows(scan());
         assert_eq!(
             rows.to_bytes(),

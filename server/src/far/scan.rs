@@ -69,8 +69,19 @@ impl FarScans {
         task: &Arc<TaskContext>,
     ) -> std::result::Result<(), FarError> {
         let computing = async {
+            let mut bytes = 0_usize;
+            let mut known = Vec::new();
             for side in planned.iter().flat_map(|scan| &scan.sides) {
+                // Each is there once per region.
+                if known.iter().any(|known| Arc::ptr_eq(known, side)) {
+                    continue;
+                }
                 side.compute(task).await?;
+                bytes = bytes.saturating_add(side.memory_bytes());
+                if bytes > side::STATEMENT_BYTES_MAX {
+                    return Err(FarError::SideStays);
+                }
+                known.push(Arc::clone(side));
             }
             Ok(())
         };

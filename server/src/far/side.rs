@@ -12,6 +12,7 @@ use std::time::Duration;
 use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::catalog::memory::DataSourceExec;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
@@ -36,6 +37,8 @@ pub(super) const BYTES_MAX: usize = 1 << 20;
 pub(super) const ROWS_MAX: usize = 65_536;
 /// The most sides of a request.
 pub(super) const SIDES_MAX: usize = 4;
+/// About the most bytes of all sides of a statement.
+pub(super) const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// How long it may take to compute all of a statement.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -89,6 +92,14 @@ impl Side {
         Ok(())
     }
 
+    /// What it takes here, as rows and as bytes to send.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let computed = self.computed.get();
+        computed.map_or(0, |computed| {
+            bytes_of(&computed.rows).saturating_add(computed.bytes.len())
+        })
+    }
+
     /// What is sent; nothing before it was computed.
     pub(super) fn bytes(&self) -> &[u8] {
         self.computed.get().map_or(&[], |computed| &computed.bytes)
@@ -108,17 +119,43 @@ impl fmt::Debug for Side {
     }
 }
 
-/// The sides that came with a request, as leaves of plans; `None` for what is too much, or is no rows. A stream pads what a
-/// gateway counts, so twice the bytes may come.
-pub(super) fn received(sides: &[Vec<u8>]) -> Option<Vec<Arc<dyn ExecutionPlan>>> {
+/// The sides that came with a request.
+#[derive(Default)]
+pub(super) struct Received {
+    /// As leaves of plans.
+    pub leaves: Vec<Arc<dyn ExecutionPlan>>,
+    /// Bytes of the longest row of each, together: about what a row of their join may have.
+    pub widest_row: usize,
+}
+
+/// Reads what came; `None` for what is too much, or is no rows. A stream pads what a gateway counts, so twice the bytes
+/// may come.
+pub(super) fn received(sides: &[Vec<u8>]) -> Option<Received> {
     if sides.len() > SIDES_MAX {
         return None;
     }
-    let received = sides.iter().map(|bytes| {
+    let mut received = Received::default();
+    for bytes in sides {
         let rows = decode_rows_within(bytes, 2 * BYTES_MAX as u64).ok()?;
-        (rows.num_rows() <= ROWS_MAX).then(|| leaf(Rows::Received(rows)))?
-    });
-    received.collect()
+        if rows.num_rows() > ROWS_MAX {
+            return None;
+        }
+        received.widest_row += widest_row(&rows)?;
+        received.leaves.push(leaf(Rows::Received(rows))?);
+    }
+    Some(received)
+}
+
+/// About the bytes of the longest row.
+fn widest_row(rows: &RecordBatch) -> Option<usize> {
+    if rows.num_columns() == 0 {
+        return Some(0);
+    }
+    let fields = rows.schema_ref().fields().iter();
+    let fields = fields.map(|field| SortField::new(field.data_type().clone()));
+    let converter = RowConverter::new(fields.collect()).ok()?;
+    let encoded = converter.convert_columns(rows.columns()).ok()?;
+    Some(encoded.iter().map(|row| row.data().len()).max().unwrap_or(0))
 }
 
 /// Its rows, if they are few enough.
@@ -249,5 +286,11 @@ mod tests {
         assert!(packed.len() < BYTES_MAX / 10, "it is small on the wire");
         assert!(!is_taken(&[packed]));
         assert!(!is_taken(&[vec![7; 100]]));
+        let uneven = sent(Arc::new(StringArray::from(vec!["short", &text.repeat(1_000)])));
+        let widest = received(&[uneven, flags(5)]).map(|received| received.widest_row);
+        assert!(
+            widest.is_some_and(|bytes| (100_000..110_000).contains(&bytes)),
+            "{widest:?}"
+        );
     }
 }

@@ -30,8 +30,10 @@ use crate::pgwire::error::SqlError;
 use crate::query::context::shared;
 use crate::query::stack::of_panic;
 
-/// Batches that are read at a stretch.
-const BATCHES_AT_ONCE: u32 = 16;
+/// Rows that are read at a stretch where they are joined: each may meet all rows of a side.
+const JOINED_ROWS_AT_ONCE: usize = 1024;
+/// About the most bytes of what a join makes at a stretch.
+const JOINED_BYTES_MAX: usize = 16 << 20;
 /// How long it says nothing.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
@@ -98,19 +100,26 @@ fn external(error: SqlError) -> DataFusionError {
 
 fn stream_of(request: &PartialRequest, part: Part) -> Option<SendableRecordBatchStream> {
     let state = shared()?;
+    let sides = side::received(&request.sides)?;
+    let rows_at_once = match sides.leaves.is_empty() {
+        true => usize::MAX,
+        false => JOINED_ROWS_AT_ONCE,
+    };
     let rows = Rows {
         schema: Arc::clone(&part.columns),
         scan: Mutex::new(Some(part.rows)),
+        rows_at_once,
     };
     let input =
         StreamingTableExec::try_new(part.columns, vec![Arc::new(rows)], None, [], false, None).ok()?;
-    let sides = side::received(&request.sides)?;
-    let plan = request.over(Arc::new(input), &sides, Arc::clone(state.config_options()))?;
+    let plan = request.over(Arc::new(input), &sides.leaves, Arc::clone(state.config_options()))?;
     let task = state.task_ctx();
+    // A join copies rows of its sides before anything counts them.
+    let rows_made = (JOINED_BYTES_MAX / sides.widest_row.max(1)).clamp(1, task.session_config().batch_size());
     let task = TaskContext::new(
         None,
         task.session_id(),
-        task.session_config().clone(),
+        task.session_config().clone().with_batch_size(rows_made),
         Default::default(),
         Default::default(),
         Default::default(),
@@ -120,25 +129,26 @@ fn stream_of(request: &PartialRequest, part: Part) -> Option<SendableRecordBatch
     plan.execute(0, Arc::new(task)).ok()
 }
 
-/// Lets nobody read on for ever: after some batches it has others go first.
+/// Lets nobody read on for ever: after each batch it has others go first.
 fn paced_stream(
     schema: SchemaRef,
     mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<Result<RecordBatch>>> + Send + 'static,
 ) -> SendableRecordBatchStream {
-    let mut read = 0;
+    let mut has_read = false;
     let batches = poll_fn(move |context| {
-        if read == BATCHES_AT_ONCE {
-            read = 0;
+        if has_read {
+            has_read = false;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        read += 1;
-        next(context)
+        let batch = next(context);
+        has_read = batch.is_ready();
+        batch
     });
     Box::pin(RecordBatchStreamAdapter::new(schema, batches))
 }
 
-/// A join may make many rows of few: it pauses like the scan below it.
+/// A join may make many rows of few, or none for long: it pauses like the scan below it.
 pub(super) fn paced(plan: Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
     let schema = plan.schema();
     let partition = Arc::new(Paced {
@@ -174,6 +184,7 @@ impl PartitionStream for Paced {
 struct Rows {
     schema: SchemaRef,
     scan: Mutex<Option<Scan>>,
+    rows_at_once: usize,
 }
 
 impl fmt::Debug for Rows {
@@ -191,8 +202,22 @@ impl PartitionStream for Rows {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let mut scan = self.scan.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut rest: Option<RecordBatch> = None;
+        let rows_at_once = self.rows_at_once;
         paced_stream(Arc::clone(&self.schema), move |_| {
-            Poll::Ready(scan.as_mut().and_then(Scan::read))
+            let read = match rest.take() {
+                Some(rest) => Some(Ok(rest)),
+                None => scan.as_mut().and_then(Scan::read),
+            };
+            let first = read.map(|read| {
+                read.map(|rows| {
+                    let taken = rows.num_rows().min(rows_at_once);
+                    let left = rows.num_rows() - taken;
+                    rest = (left > 0).then(|| rows.slice(taken, left));
+                    rows.slice(0, taken)
+                })
+            });
+            Poll::Ready(first)
         })
     }
 }

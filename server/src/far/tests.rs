@@ -5,11 +5,13 @@ mod pushed;
 mod world;
 
 use std::fmt::Debug;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use datafusion::logical_expr::{col, lit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tributary_planner::catalog::PlanSettings;
 use tributary_planner::parse::parse;
 use tributary_replication::bundle::encode_rows;
 
@@ -19,6 +21,8 @@ use super::request::Request;
 use super::window::Versions;
 use super::{ScanRequest, owner};
 use crate::links::actions::{DdlRequest, StandingRequest};
+use crate::pgwire::error::SqlError;
+use crate::pgwire::sqlstate;
 use crate::session::backend::Backend;
 use crate::session::memory_backend::MemoryBackend;
 use crate::session::settings::Settings;
@@ -113,8 +117,9 @@ fn statement(sql: &str) -> ForwardRequest {
         from: "eu".to_owned(),
         user: "postgres".to_owned(),
         sql: sql.to_owned(),
-        time_zone: "UTC".to_owned(),
+        settings: vec![("TimeZone".to_owned(), "UTC".to_owned())],
         catalog_version: 300,
+        seen: Vec::new(),
         token: [7; 16],
     }
 }
@@ -131,17 +136,58 @@ fn damaged_questions_are_other_questions_or_none() {
     });
 }
 
+/// A region with a table `t`.
+async fn with_table() -> Arc<MemoryBackend> {
+    let backend = MemoryBackend::new(&[]);
+    ddl(&backend, "CREATE TABLE t (id int PRIMARY KEY, name text)").await;
+    backend
+}
+
+async fn ddl(backend: &MemoryBackend, sql: &str) {
+    let done = backend.ddl(sql.to_owned(), PlanSettings::default()).await;
+    done.expect("it is defined");
+}
+
+async fn carried_out(backend: &Arc<MemoryBackend>, errand: &Errand) -> ForwardReply {
+    match Session::of_errand(backend.clone(), errand) {
+        Ok((mut session, parsed)) => session.carry_out(&parsed, errand).await,
+        Err(error) => ForwardReply::Refused(error.into()),
+    }
+}
+
+#[tokio::test]
+async fn what_is_returned_is_judged_by_the_catalog_of_the_commit() {
+    let backend = with_table().await;
+    let mut insert = statement("INSERT INTO t VALUES (1, 'a'), (2, 'b') RETURNING name");
+    insert.token = [1; 16];
+    let reply = carried_out(&backend, &Errand::Statement(insert)).await;
+    assert!(
+        matches!(&reply, ForwardReply::Done(done) if done.returned.is_some()),
+        "{reply:?}"
+    );
+
+    backend.hold_snapshots(true);
+    ddl(&backend, "ALTER TABLE t SET (residency = 'enforced')").await;
+    let errand = Errand::Statement(statement("DELETE FROM t WHERE id = 1 RETURNING name"));
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        backend.hold_snapshots(false);
+    };
+    let (reply, ()) = tokio::join!(carried_out(&backend, &errand), later);
+    let ForwardReply::Refused(error) = reply else {
+        panic!("a name has left: {reply:?}");
+    };
+    assert_eq!(SqlError::from(error).state, sqlstate::COMPLETION_UNKNOWN);
+    let again = Errand::Statement(statement("DELETE FROM t WHERE id = 2 RETURNING name"));
+    let ForwardReply::Refused(error) = carried_out(&backend, &again).await else {
+        panic!("a name has left");
+    };
+    assert_eq!(SqlError::from(error).state, sqlstate::INSUFFICIENT_PRIVILEGE);
+}
+
 #[tokio::test]
 async fn damaged_statements_are_carried_out_or_refused() {
-    let backend = MemoryBackend::new(&[]);
-    let mut session = Session::new(backend.clone(), "test".into(), 1, Settings::default(), 1 << 20);
-    for parsed in parse("CREATE TABLE t (id int PRIMARY KEY, name text)").expect("it parses") {
-        session
-            .execute(&parsed, Scope::Alone)
-            .await
-            .map(drop)
-            .expect("it is new");
-    }
+    let backend = with_table().await;
     let statements = read_damaged(&statement("DELETE FROM t"));
     let copies = read_damaged(&CopyRequest {
         statement: statement("COPY t FROM STDIN"),
@@ -154,11 +200,7 @@ async fn damaged_statements_are_carried_out_or_refused() {
     let (mut done, mut refused) = ([0, 0], 0);
     for errand in statements.chain(copies) {
         let kind = usize::from(errand.input().is_some());
-        let reply = match Session::of_errand(backend.clone(), &errand) {
-            Ok((mut session, parsed)) => session.carry_out(&parsed, &errand).await,
-            Err(error) => ForwardReply::Refused(error.into()),
-        };
-        match reply {
+        match carried_out(&backend, &errand).await {
             ForwardReply::Done(_) => done[kind] += 1,
             ForwardReply::Refused(_) => refused += 1,
         }

@@ -236,15 +236,22 @@ fn not_served<T>(what: &str) -> Result<T, Status> {
 }
 
 impl Service {
-    /// What an action says, and the room that it takes while it is carried out; the bytes themselves go.
+    /// What an action of a region that may ask says, and the room that it takes while it is carried out; the bytes
+    /// themselves go.
     fn read<T: DeserializeOwned>(
         &self,
+        what: &str,
         body: Bytes,
         bytes_max: usize,
+        proven: Option<&Certified>,
     ) -> Result<(T, OwnedSemaphorePermit), Status> {
         if body.len() > bytes_max {
             return Err(Status::invalid_argument("the request is too long"));
         }
+        // All of these begin with who asks.
+        let from = postcard::take_from_bytes::<&str>(&body);
+        let (from, _) = from.map_err(|_| Status::invalid_argument("the request cannot be read"))?;
+        self.admit(what, from, proven)?;
         let permits = u32::try_from(body.len().div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
         let Ok(room) = self.statements.clone().try_acquire_many_owned(permits) else {
             return Err(Status::new(NO_ROOM, "too many statements of other regions"));
@@ -252,17 +259,6 @@ impl Service {
         let request = postcard::from_bytes(&body);
         let request = request.map_err(|_| Status::invalid_argument("the request cannot be read"))?;
         Ok((request, room))
-    }
-
-    /// Has a statement of another region carried out.
-    async fn carry_out(
-        &self,
-        errand: Errand,
-        room: OwnedSemaphorePermit,
-        proven: Option<Certified>,
-    ) -> Result<Response<Answers<arrow_flight::Result>>, Status> {
-        self.admit("a statement", &errand.statement().from, proven.as_ref())?;
-        Ok(answer(&self.shared.node.answer_errand(errand, room).await))
     }
 
     /// Refuses what comes from somebody else than a region that may ask.
@@ -332,17 +328,20 @@ impl FlightService for Service {
                 Ok(answer(&ClusterReply { cluster }))
             }
             Some(Kind::Ddl) => {
-                let (request, _room) = self.read::<DdlRequest>(body, DDL_BYTES_MAX)?;
-                self.admit("DDL", &request.from, proven.as_ref())?;
+                let (request, _room) =
+                    self.read::<DdlRequest>("DDL", body, DDL_BYTES_MAX, proven.as_ref())?;
                 Ok(answer(&self.shared.node.answer_ddl(request).await))
             }
             Some(Kind::Forward) => {
-                let (request, room) = self.read(body, DDL_BYTES_MAX)?;
-                self.carry_out(Errand::Statement(request), room, proven).await
+                let (request, room) = self.read("a statement", body, DDL_BYTES_MAX, proven.as_ref())?;
+                let errand = Errand::Statement(request);
+                Ok(answer(&self.shared.node.answer_errand(errand, room).await))
             }
             Some(Kind::Copy) => {
-                let (request, room) = self.read(body, COPY_BYTES_MAX + DDL_BYTES_MAX)?;
-                self.carry_out(Errand::Copy(request), room, proven).await
+                let bytes_max = COPY_BYTES_MAX + DDL_BYTES_MAX;
+                let (request, room) = self.read("a statement", body, bytes_max, proven.as_ref())?;
+                let errand = Errand::Copy(request);
+                Ok(answer(&self.shared.node.answer_errand(errand, room).await))
             }
             Some(Kind::Standing) => {
                 let request: StandingRequest = postcard::from_bytes(&body)
@@ -397,14 +396,20 @@ impl FlightService for Service {
         if ticket.len() > SCAN_BYTES_MAX {
             return Err(Status::invalid_argument("the request is too long"));
         }
-        let request = FarRequest::from_bytes(&ticket).map_err(|error| match error {
+        let unread = |error| match error {
             NoRequest::Unreadable => Status::invalid_argument("the request cannot be read"),
             NoRequest::OtherEngine => Status::invalid_argument("the request is of another version"),
-        })?;
-        self.admit("rows", &request.scan().from, proven.as_ref())?;
+        };
+        // A request takes more memory than its bytes: it is read once it is known that it may be.
+        self.admit(
+            "rows",
+            FarRequest::sender(&ticket).map_err(unread)?,
+            proven.as_ref(),
+        )?;
         let Ok(permit) = self.scans.clone().try_acquire_owned() else {
             return Err(Status::resource_exhausted("too many scans of other regions"));
         };
+        let request = FarRequest::from_bytes(&ticket).map_err(unread)?;
         Ok(Response::new(scan(&self.shared, request, permit)))
     }
 

@@ -51,6 +51,9 @@ pub struct Reader {
     pub memory_bytes_max: usize,
     /// The road to other regions, if their rows are to be read.
     pub far: Option<Arc<dyn FarReads>>,
+    /// Whether sides of joins may go along to other regions. They take their time on a slow link, and owners keep versions
+    /// for a short while: what has to be read again is read without.
+    pub sends_sides: bool,
 }
 
 /// A planned query.
@@ -239,6 +242,9 @@ impl Reader {
         target: Option<ObjectId>,
     ) -> SqlResult<(Arc<QueryContext>, Arc<PublicSchema>, Arc<FarScans>)> {
         let scans = Arc::<FarScans>::default();
+        if !self.sends_sides {
+            scans.keep_sides();
+        }
         let far = self.far.clone().map(|reads| FarSource {
             reads,
             scans: Arc::clone(&scans),

@@ -23,6 +23,7 @@ pub mod settings;
 mod statement;
 pub mod transaction;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,7 +34,8 @@ use datafusion::sql::sqlparser::ast;
 use tributary_planner::catalog::PlanSettings;
 use tributary_planner::parse::{Parsed, Statement};
 use tributary_region::Snapshot;
-use tributary_storage::Position;
+use tributary_replication::Epoch;
+use tributary_storage::{OriginId, Position};
 
 use crate::copy::CopyTarget;
 use crate::pgwire::error::{SqlError, SqlResult};
@@ -88,6 +90,10 @@ pub struct Session {
     is_failed: bool,
     /// A snapshot at or after this position shows everything this session wrote.
     own_position: Position,
+    /// The last commit of this session here. DDL is not one: other regions wait for the catalog.
+    own_commit: Position,
+    /// What it wrote in other regions: where the last of it is in.
+    written_elsewhere: BTreeMap<OriginId, Epoch>,
     /// A snapshot at or after this position has the catalog that this session's own DDL made.
     own_catalog: Position,
     notices: Vec<SqlError>,
@@ -150,6 +156,8 @@ impl Session {
             transaction: None,
             is_failed: false,
             own_position: Position(0),
+            own_commit: Position(0),
+            written_elsewhere: BTreeMap::new(),
             own_catalog: Position(0),
             notices: Vec::new(),
             reported: Vec::new(),
@@ -301,6 +309,25 @@ impl Session {
         }
     }
 
+    /// Where everything is in that this session wrote, here and elsewhere.
+    fn written(&self, snapshot: &Snapshot) -> Vec<(OriginId, Epoch)> {
+        let here = snapshot.origin.filter(|_| self.own_commit > Position(0));
+        let here = here.map(|origin| (origin, Epoch(self.own_commit.0)));
+        // What was lost with a region's disk is shown nowhere any more.
+        let is_there = |(origin, epoch): &(OriginId, Epoch)| {
+            let region = origin.region;
+            snapshot.frontier.get(*origin) >= *epoch
+                || (snapshot.catalog.members().any(|(member, _)| member == region)
+                    && snapshot.catalog.origin_of(region) == Some(*origin))
+        };
+        let elsewhere = self
+            .written_elsewhere
+            .iter()
+            .map(|(&origin, &epoch)| (origin, epoch))
+            .filter(is_there);
+        here.into_iter().chain(elsewhere).collect()
+    }
+
     /// Whether a snapshot lacks something that this session wrote: then an error found in it is no answer.
     fn lacks_own_writes(&self, snapshot: &Snapshot) -> bool {
         snapshot.position < self.own_position
@@ -369,6 +396,7 @@ impl Session {
             facts,
             memory_bytes_max: self.memory_bytes_max,
             far: self.backend.far().filter(|_| !reads_local),
+            sends_sides: true,
         }
     }
 

@@ -81,9 +81,7 @@ impl PreparedStatement {
             .collect::<SqlResult<Vec<_>>>()?;
         let mut bound = parsed.clone();
         substitute(&mut bound.statement, &constants)?;
-        if let Statement::Sql(sql) = &bound.statement {
-            bound.text = sql.to_string();
-        }
+        bound.parameters = constants;
         Ok(Some(bound))
     }
 }
@@ -199,9 +197,7 @@ impl Session {
         let nulls: Vec<ast::Expr> = prepared.types.iter().map(|sql_type| null_of(*sql_type)).collect();
         let mut parsed = parsed.clone();
         substitute(&mut parsed.statement, &nulls)?;
-        if let (Statement::Sql(sql), false) = (&parsed.statement, nulls.is_empty()) {
-            parsed.text = sql.to_string();
-        }
+        parsed.parameters = nulls;
         self.columns(&parsed).await
     }
 
@@ -221,7 +217,7 @@ impl Session {
                 .plan(
                     query.clone(),
                     PlanOptions {
-                        text: Some(parsed.text.clone()),
+                        text: Some(parsed.bound_text()?.into_owned()),
                         ..PlanOptions::default()
                     },
                 )

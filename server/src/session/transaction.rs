@@ -119,6 +119,7 @@ impl Session {
     /// Remembers a commit of this session.
     pub(super) fn committed(&mut self, committed: Committed) {
         self.own_position = self.own_position.max(committed.position);
+        self.own_commit = self.own_commit.max(committed.position);
     }
 
     /// Whether a statement that is a transaction by itself should run again.

@@ -255,8 +255,9 @@ fn forwarded(sql: &str, token: u8, from: &str) -> Errand {
         from: from.to_owned(),
         user: "postgres".to_owned(),
         sql: sql.to_owned(),
-        time_zone: "UTC".to_owned(),
+        settings: Vec::new(),
         catalog_version: 0,
+        seen: Vec::new(),
         token: [token; 16],
     })
 }
@@ -347,6 +348,29 @@ async fn a_table_that_lives_in_one_region_is_written_from_everywhere() {
         .expect("it prepares");
     let inserted = ap.execute(&insert, &[&3_i32, &"param"]).await.expect("eu writes");
     assert_eq!(inserted, 1);
+    // What a client wrote arrives as it was written, as text and as parameter.
+    for (note, text) in [
+        ("a''b", "'a''''b'"),
+        ("'", "''''"),
+        ("''", "''''''"),
+        ("x\\'y", r"'x\''y'"),
+        (r"\' --", r"E'\\\' --'"),
+        (r"\', id = 7 --", r"$$\', id = 7 --$$"),
+        ("$2", "'$2'"),
+    ] {
+        let update = format!("UPDATE ledger SET note = {text} WHERE id = 2");
+        assert_eq!(ap.execute(&update, &[]).await.expect("eu writes"), 1, "{update}");
+        let update = "UPDATE ledger SET \"note\" = $1 WHERE id = $2 AND note <> 'it''s'";
+        assert_eq!(
+            ap.execute(update, &[&note, &3_i32]).await.expect("eu writes"),
+            1,
+            "{note}"
+        );
+        let read = rows(ap, "SELECT note FROM ledger ORDER BY id").await;
+        assert_eq!(read, ["from ap", note, note]);
+    }
+    run(ap, "UPDATE ledger SET note = 'it''s' WHERE id = 2").await;
+    run(ap, "UPDATE ledger SET note = 'param' WHERE id = 3").await;
     let twice = ap
         .batch_execute("INSERT INTO ledger VALUES (1, 'again')")
         .await
@@ -362,6 +386,30 @@ async fn a_table_that_lives_in_one_region_is_written_from_everywhere() {
         )
         .await;
         assert_eq!(all, ["1|again|eu", "2|it's|eu", "3|param|eu"]);
+    }
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_elsewhere_reads_what_the_session_wrote_before() {
+    let (cluster, clients) = with_orders().await;
+    let ap = &clients[0];
+    for round in 10..30 {
+        run(ap, &format!("INSERT INTO kind VALUES ({round}, 'k{round}')")).await;
+        // Here, there, and in the region that is written then.
+        for (region, from) in [
+            ("eu", format!("SELECT name FROM kind WHERE id = {round}")),
+            (
+                "us",
+                "SELECT note FROM orders WHERE tributary_region = 'eu' AND id = 1".to_owned(),
+            ),
+        ] {
+            let update =
+                format!("UPDATE orders SET note = ({from}) WHERE tributary_region = '{region}' AND id = 1");
+            assert_eq!(ap.execute(&update, &[]).await.expect("it writes"), 1);
+            let read = format!("SELECT note FROM orders WHERE tributary_region = '{region}' AND id = 1");
+            assert_eq!(rows(ap, &read).await, [format!("k{round}")], "{region}");
+        }
     }
     cluster.stop().await.expect("all stop cleanly");
 }

@@ -98,6 +98,13 @@ async fn joins_that_give_rows_of_the_table_go_along() {
         "SELECT name, n FROM (SELECT dim.name, count(*) AS n FROM t JOIN dim USING (g) GROUP BY 1) ORDER BY n, name LIMIT 2",
         "SELECT a.n, b.n FROM (SELECT count(*) AS n FROM t JOIN dim USING (g)) a, (SELECT count(*) AS n FROM t) b",
         "SELECT count(*) FROM t JOIN generate_series(1, 1000) AS s(i) ON t.id = s.i",
+        "SELECT w.x, count(*) FROM t JOIN (SELECT g, repeat(name, 50000) AS x FROM dim) w USING (g) GROUP BY 1",
+        "SELECT count(*), sum(t.g) FROM t JOIN dim ON t.g = dim.g AND t.g > dim.weight * 100",
+        "SELECT count(*) FROM t JOIN (SELECT g FROM dim WHERE weight > 100) d USING (g)",
+        "SELECT count(*), count(d.g) FROM t LEFT JOIN (SELECT g FROM dim WHERE weight > 100) d USING (g)",
+        "SELECT count(*) FROM t WHERE g IN (SELECT weight FROM dim WHERE weight IS NULL)",
+        "SELECT count(*) FROM t WHERE NOT EXISTS (SELECT FROM dim WHERE dim.weight IS NULL AND dim.weight = t.g)",
+        "SELECT count(*) FROM t JOIN dim ON t.g IS NOT DISTINCT FROM dim.weight",
     ];
     world.all_go_along(&statements).await;
 }
@@ -108,6 +115,8 @@ async fn joins_that_need_rows_of_all_regions_or_much_of_this_one_stay_here() {
     let statements = [
         "SELECT dim.name, count(t.id) FROM dim LEFT JOIN t ON t.g = dim.g GROUP BY 1",
         "SELECT DISTINCT dim.name FROM t JOIN dim USING (g)",
+        "SELECT count(*) FROM t WHERE g NOT IN (SELECT weight FROM dim WHERE weight > 100)",
+        "SELECT count(*) FROM t WHERE g NOT IN (SELECT weight FROM dim WHERE weight IS NULL)",
         "SELECT count(*) FROM t FULL JOIN dim ON t.g = dim.g",
         "SELECT count(*) FROM t CROSS JOIN dim",
         "SELECT count(*) FROM t JOIN dim ON t.g > dim.g",
@@ -137,9 +146,14 @@ async fn joins_that_need_rows_of_all_regions_or_much_of_this_one_stay_here() {
 async fn what_is_enforced_since_the_snapshot_was_taken_stays_here() {
     let world = World::new(9, [30, 40, 50]).await;
     let sql = "SELECT dim.name, count(*) FROM t JOIN dim USING (g) GROUP BY 1";
-    for (is_enforced, expected) in [(false, ["states", "states"]), (true, ["rows", "rows"])] {
+    for (enforced, expected) in [
+        (None, ["states", "states"]),
+        (Some("kinds"), ["states", "states"]),
+        (Some("dim"), ["rows", "rows"]),
+        (Some("t"), ["rows", "rows"]),
+    ] {
         let mut reads = world.owners();
-        reads.is_enforced = is_enforced;
+        reads.enforced.extend(enforced.map(|table| world.table(table)));
         let reads = Arc::new(reads);
         let answer = world.plan(sql, &reads, true).await.collect().await;
         assert!(answer.is_ok_and(|rows| rows.num_rows() > 1));

@@ -1,6 +1,6 @@
 //! Three regions in one process, and statements of the first that ask the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -61,8 +61,8 @@ pub(super) struct Owners {
     pub(super) old: Vec<&'static str>,
     arrived: Arc<AtomicUsize>,
     pub(super) asked: Mutex<Vec<&'static str>>,
-    /// Whether residency of what the first region reads has been enforced since.
-    pub(super) is_enforced: bool,
+    /// Tables of the first region whose residency has been enforced since.
+    pub(super) enforced: BTreeSet<ObjectId>,
 }
 
 #[async_trait]
@@ -104,8 +104,8 @@ impl FarReads for Owners {
         panic!("nothing is written here")
     }
 
-    fn is_resident(&self, _table: ObjectId) -> bool {
-        self.is_enforced
+    fn is_resident(&self, table: ObjectId) -> bool {
+        self.enforced.contains(&table)
     }
 }
 
@@ -142,6 +142,12 @@ impl World {
             backends.push(backend);
         }
         Self { backends }
+    }
+
+    /// A table of the first region.
+    pub(super) fn table(&self, name: &str) -> ObjectId {
+        let catalog = &self.backends[0].snapshot().catalog;
+        catalog.object(name).expect("it is there").id
     }
 
     pub(super) fn owners(&self) -> Owners {
@@ -192,6 +198,7 @@ impl World {
             facts,
             memory_bytes_max: 1 << 28,
             far: Some(Arc::clone(&road)),
+            sends_sides: true,
         };
         let exposed = Exposed {
             hidden: true,

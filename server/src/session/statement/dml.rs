@@ -15,6 +15,7 @@ use crate::far::forward::other_region;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
 use crate::query::dml::{self, Affected, Change};
+use crate::query::reader::Reader;
 
 pub(crate) async fn run(session: &mut Session, parsed: &Parsed, scope: Scope) -> SqlResult<Outcome> {
     if session.settings().get("default_transaction_read_only")? == "on" && session.transaction.is_none() {
@@ -67,7 +68,7 @@ pub(super) fn verb_of(statement: &Statement) -> &'static str {
 
 /// Whether a statement reads nothing of its snapshot to know what it writes: an INSERT of values. ON CONFLICT looks at the row
 /// that is there, and may find that there is nothing to write; functions of the snapshot say how far it is.
-fn reads_no_rows(statement: &Statement) -> bool {
+pub(super) fn reads_no_rows(statement: &Statement) -> bool {
     let Statement::Insert(insert) = statement else {
         return false;
     };
@@ -97,7 +98,7 @@ fn verb(bound: &BoundDml) -> &'static str {
 
 async fn within(session: &mut Session, parsed: &Parsed) -> SqlResult<(Affected, &'static str)> {
     let ran = match &session.transaction {
-        Some(transaction) => changes_of(session, transaction, parsed).await?,
+        Some(transaction) => changes_of(session.reader_of(transaction), transaction, parsed).await?,
         None => return Err(SqlError::internal("no transaction")),
     };
     match &mut session.transaction {
@@ -124,13 +125,12 @@ impl Ran {
 }
 
 /// Runs the statement; the transaction is not changed, so nothing is lost when this is given up half-way.
-async fn changes_of(session: &Session, transaction: &Transaction, parsed: &Parsed) -> SqlResult<Ran> {
+async fn changes_of(reader: Reader, transaction: &Transaction, parsed: &Parsed) -> SqlResult<Ran> {
     if transaction.is_read_only {
         return Err(read_only());
     }
     let copies = check_statement(&transaction.snapshot.catalog, &parsed.statement)?;
     let bound = bind_dml(&parsed.statement, &transaction.snapshot.catalog)?;
-    let reader = session.reader_of(transaction);
     let (affected, changes) = dml::run(&reader, &bound).await?;
     Ok(Ran {
         affected,
@@ -155,7 +155,9 @@ pub(super) async fn alone(
         };
         let lacks_own_writes = session.lacks_own_writes(&snapshot);
         let mut transaction = Transaction::new(snapshot, false);
-        let ran = match changes_of(session, &transaction, parsed).await {
+        let mut reader = session.reader_of(&transaction);
+        reader.sends_sides = attempt == 1;
+        let ran = match changes_of(reader, &transaction, parsed).await {
             // A key that seems taken may be one that this session has deleted.
             Err(_) if lacks_own_writes => continue,
             Err(error) if session.may_read_again(&error, attempt) => {

@@ -7,13 +7,15 @@ use tributary_planner::parse::{Parsed, Statement, parse};
 use tributary_planner::residency::check_forwarded;
 use tributary_region::{CommitToken, Committed, Snapshot};
 use tributary_replication::Epoch;
-use tributary_storage::OriginId;
+use tributary_storage::{OriginId, Position};
 
 use super::super::{Outcome, Scope, Session};
 use super::dml::{self, read_only};
 use super::{load, rows_of};
 use crate::copy::CopyTarget;
-use crate::far::forward::{CopyRequest, Errand, ForwardReply, ForwardRequest, Forwarded, WireError};
+use crate::far::forward::{
+    CopyRequest, Errand, ForwardReply, ForwardRequest, Forwarded, SETTINGS, WireError,
+};
 use crate::pgwire::ServeOptions;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
@@ -22,6 +24,8 @@ use crate::session::settings::Settings;
 
 /// How long the session waits until its own region shows what it wrote in another.
 const ARRIVE_MAX: Duration = Duration::from_secs(5);
+/// How long the other region waits until it shows what the session wrote before.
+const SEEN_MAX: Duration = Duration::from_secs(5);
 
 /// Has another region carry out the statement.
 pub(crate) async fn run(
@@ -31,7 +35,7 @@ pub(crate) async fn run(
     scope: Scope,
 ) -> SqlResult<Outcome> {
     check(session, region, scope)?;
-    let errand = Errand::Statement(request_of(session, text_of(parsed)));
+    let errand = Errand::Statement(request_of(session, parsed.bound_text()?.into_owned()));
     let done = session.send(region, &errand).await?;
     let verb = dml::verb_of(&parsed.statement);
     match done.rows()? {
@@ -71,24 +75,21 @@ pub(super) fn check(session: &Session, region: &str, scope: Scope) -> SqlResult<
 }
 
 fn request_of(session: &Session, sql: String) -> ForwardRequest {
+    let snapshot = session.backend.snapshot();
     ForwardRequest {
         from: session.backend.region_name(),
         user: session.user.clone(),
         sql,
-        time_zone: session.plan_settings().time_zone,
-        catalog_version: session.backend.snapshot().catalog.version,
+        settings: session.with_settings(settings_of),
+        catalog_version: snapshot.catalog.version,
+        seen: session.written(&snapshot),
         token: uuid::Uuid::new_v4().into_bytes(),
     }
 }
 
-/// The statement's text, with its parameters in it.
-fn text_of(parsed: &Parsed) -> String {
-    match &parsed.statement {
-        Statement::Insert(insert) => insert.to_string(),
-        Statement::Update(update) => update.to_string(),
-        Statement::Delete(delete) => delete.to_string(),
-        _ => parsed.text.clone(),
-    }
+fn settings_of(settings: &Settings) -> Vec<(String, String)> {
+    let value = |name: &str| Some((name.to_owned(), settings.get(name).ok()?));
+    SETTINGS.into_iter().filter_map(value).collect()
 }
 
 /// A session reads what it wrote: the other region's epoch has to be here first.
@@ -96,6 +97,8 @@ async fn await_arrival(session: &mut Session, region: &str, done: &Forwarded) {
     let Some((origin, epoch)) = done.committed else {
         return;
     };
+    let written = session.written_elsewhere.entry(origin).or_insert(epoch);
+    *written = epoch.max(*written);
     if !session.backend.wait_for_epoch(origin, epoch, ARRIVE_MAX).await {
         session.notice(SqlError::new(
             "00000",
@@ -136,11 +139,16 @@ impl Session {
     /// The session in which a statement of another region is carried out.
     ///
     /// # Errors
-    /// For a time zone that is none, and for a text that is not the one statement which was announced.
+    /// For settings that are none, and for a text that is not the one statement which was announced.
     pub(crate) fn of_errand(backend: Arc<dyn Backend>, errand: &Errand) -> SqlResult<(Session, Parsed)> {
         let request = errand.statement();
         let mut settings = Settings::default();
-        settings.set("TimeZone", &request.time_zone)?;
+        for (name, value) in &request.settings {
+            if !SETTINGS.contains(&name.as_str()) {
+                return Err(SqlError::internal("a setting by which no statement is evaluated"));
+            }
+            settings.set(name, value)?;
+        }
         let mut parsed = parse(&request.sql)?;
         let parsed = match (parsed.pop(), parsed.is_empty()) {
             (Some(only), true) if errand.is_of(&only.statement) => only,
@@ -153,23 +161,56 @@ impl Session {
 
     /// Carries out a statement of another region, once, whatever the number of its repetitions.
     pub(crate) async fn carry_out(&mut self, parsed: &Parsed, errand: &Errand) -> ForwardReply {
+        if let Err(error) = self.await_seen(parsed, &errand.statement().seen).await {
+            return ForwardReply::Refused(error.into());
+        }
         let checked = self.fresh_snapshot().await.and_then(|snapshot| {
-            let is_resident = check_forwarded(&snapshot.catalog, &parsed.statement)?;
-            Ok((snapshot, is_resident))
+            check_forwarded(&snapshot.catalog, &parsed.statement)?;
+            Ok(snapshot)
         });
-        let (snapshot, is_resident) = match checked {
+        let snapshot = match checked {
             Ok(checked) => checked,
             Err(error) => return ForwardReply::Refused(error.into()),
         };
         match self.carry_out_at(&snapshot, parsed, errand).await {
-            Ok(mut done) if is_resident => {
-                done.notices.clear();
-                ForwardReply::Done(done)
-            }
-            Ok(done) => ForwardReply::Done(done),
-            Err(error) if is_resident => ForwardReply::Refused(without_values(&error).into()),
-            Err(error) => ForwardReply::Refused(error.into()),
+            Ok(done) if done.returned.is_none() && done.notices.is_empty() => ForwardReply::Done(done),
+            outcome => match (outcome, self.may_tell_values(parsed).await) {
+                (Ok(done), true) => ForwardReply::Done(done),
+                (Ok(done), false) if done.returned.is_some() => ForwardReply::Refused(untold().into()),
+                (Ok(mut done), false) => {
+                    done.notices.clear();
+                    ForwardReply::Done(done)
+                }
+                (Err(error), true) => ForwardReply::Refused(error.into()),
+                (Err(error), false) => ForwardReply::Refused(without_values(&error).into()),
+            },
         }
+    }
+
+    /// Waits until this region shows what the session wrote before, here and elsewhere.
+    async fn await_seen(&mut self, parsed: &Parsed, seen: &[(OriginId, Epoch)]) -> SqlResult<()> {
+        let own = self.backend.snapshot().origin;
+        for &(origin, epoch) in seen {
+            if Some(origin) == own {
+                self.own_position = self.own_position.max(Position(epoch.0));
+            } else if !dml::reads_no_rows(&parsed.statement)
+                && !self.backend.wait_for_epoch(origin, epoch, SEEN_MAX).await
+            {
+                let message = "the region does not show yet what this session wrote before";
+                return Err(
+                    SqlError::new(sqlstate::CANNOT_CONNECT_NOW, message).hint("run the statement again")
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether values of rows may be told of a statement that was carried out. A catalog at or after its commit decides:
+    /// it may have waited for long.
+    async fn may_tell_values(&self, parsed: &Parsed) -> bool {
+        let snapshot = self.fresh_snapshot().await;
+        snapshot
+            .is_ok_and(|snapshot| matches!(check_forwarded(&snapshot.catalog, &parsed.statement), Ok(false)))
     }
 
     async fn carry_out_at(
@@ -223,6 +264,15 @@ fn repeated(parsed: &Parsed, origin: Option<OriginId>, committed: Committed) -> 
         notices: Vec::new(),
         committed: place_of(origin, committed),
     })
+}
+
+/// The answer to a statement whose rows may not leave since residency of their table was enforced meanwhile.
+fn untold() -> SqlError {
+    SqlError::new(
+        sqlstate::COMPLETION_UNKNOWN,
+        "the statement was carried out, and what it returned may not leave the region any more",
+    )
+    .hint("do not run it again; read the rows in the region that owns them")
 }
 
 fn returns_rows(statement: &Statement) -> bool {

@@ -1,7 +1,10 @@
 //! SELECT, VALUES, TABLE and WITH.
 
+use std::borrow::Cow;
+
 use datafusion::sql::sqlparser::ast;
 
+use tributary_planner::parse::Parsed;
 use tributary_planner::residency::incomplete_views;
 
 use super::super::transaction::pause;
@@ -13,7 +16,7 @@ use crate::query::reader::{PlanOptions, Reader};
 pub(crate) async fn run(
     session: &mut Session,
     query: ast::Query,
-    text: Option<String>,
+    parsed: Option<&Parsed>,
 ) -> SqlResult<Outcome> {
     if matches!(
         query.body.as_ref(),
@@ -27,10 +30,12 @@ pub(crate) async fn run(
     if let Some(outcome) = looked_up(session, &query).await? {
         return Ok(outcome);
     }
+    let text = parsed.map(Parsed::bound_text).transpose()?.map(Cow::into_owned);
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let reader = session.reader().await?;
+        let mut reader = session.reader().await?;
+        reader.sends_sides = attempt == 1;
         match start(&reader, query.clone(), text.clone()).await {
             Ok((started, notices)) => {
                 for notice in notices {

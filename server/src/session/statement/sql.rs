@@ -19,7 +19,7 @@ pub(crate) async fn run(
             if scope == Scope::Several {
                 session.begin_implicit().await?;
             }
-            query::run(session, query.as_ref().clone(), Some(parsed.text.clone())).await
+            query::run(session, query.as_ref().clone(), Some(parsed)).await
         }
         S::StartTransaction { modes, .. } => transactions::begin(session, modes).await,
         S::Commit { chain, .. } => transactions::commit(session, *chain).await,
