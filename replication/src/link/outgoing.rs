@@ -156,8 +156,8 @@ impl Outgoing {
 
     /// A new session with a peer that is at `peer`, from a region whose durable epoch is `own_epoch`.
     pub(crate) fn restart(&mut self, own: Option<OriginId>, own_epoch: Epoch, peer: Frontier, now_ms: u64) {
-        self.take_back();
-        self.relays.clear();
+        // The peer may have begun one without a word about the end of the last.
+        self.stop();
         if self.own != own {
             self.own = own;
             self.staging = None;

@@ -196,6 +196,22 @@ mod tests {
     }
 
     #[test]
+    fn a_seal_that_a_new_session_has_overtaken_is_sent_again() {
+        let mut outgoing = Outgoing::new(10, 10_000);
+        begin_stage(&mut outgoing);
+        let staging = outgoing.staging_mut().expect("just begun");
+        staging.sent(1);
+        assert!(staging.learn(1, 2, 1));
+        staging.whole = true;
+        let seal = outgoing.cut(&upto(5), None).expect("the seal");
+        assert!(outgoing.made(seal.number, &range(0, 5), 10, 3));
+        assert_eq!(outgoing.cut(&upto(5), None), None, "it is under way");
+        outgoing.restart(Some(own()), Epoch(5), Frontier::new(), 4);
+        let again = outgoing.cut(&upto(5), None).expect("the seal, again");
+        assert_eq!(again.seal, Some((7, 1)));
+    }
+
+    #[test]
     fn nothing_is_added_to_a_stage_while_its_seal_is_under_way() {
         let mut outgoing = Outgoing::new(10, 10_000);
         begin_stage(&mut outgoing);
