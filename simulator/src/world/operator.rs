@@ -189,6 +189,10 @@ impl World {
 
     /// Starts a region with empty disks.
     pub(super) fn start_anew(&mut self, node: usize, reincarnate: bool) {
+        if !self.members.drained.contains(&self.nodes[node].log()) {
+            // What was on them and nobody has heard of is gone, also of a region whose forced drop is forgotten.
+            self.end_log(node);
+        }
         let newest = self.newest().map(|(_, snapshot)| snapshot.catalog.clone());
         let place = &mut self.nodes[node];
         place.life += 1;
