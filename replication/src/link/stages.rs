@@ -163,6 +163,15 @@ mod tests {
         assert_eq!(outgoing.stage(cut.number, &range(0, 5), 7), Some(7));
     }
 
+    /// Begins a stage whose only chunk is at the peer.
+    fn stage_whole(outgoing: &mut Outgoing) {
+        begin_stage(outgoing);
+        let staging = outgoing.staging_mut().expect("just begun");
+        staging.sent(1);
+        assert!(staging.learn(1, 2, 1));
+        staging.whole = true;
+    }
+
     fn keys() -> BTreeMap<SectionObject, Changed> {
         let keys = Changed::Keys([b"key".to_vec()].into_iter().collect());
         BTreeMap::from([(SectionObject::Rows(ObjectId(1)), keys)])
@@ -198,11 +207,7 @@ mod tests {
     #[test]
     fn a_seal_that_a_new_session_has_overtaken_is_sent_again() {
         let mut outgoing = Outgoing::new(10, 10_000);
-        begin_stage(&mut outgoing);
-        let staging = outgoing.staging_mut().expect("just begun");
-        staging.sent(1);
-        assert!(staging.learn(1, 2, 1));
-        staging.whole = true;
+        stage_whole(&mut outgoing);
         let seal = outgoing.cut(&upto(5), None).expect("the seal");
         assert!(outgoing.made(seal.number, &range(0, 5), 10, 3));
         assert_eq!(outgoing.cut(&upto(5), None), None, "it is under way");
@@ -214,11 +219,7 @@ mod tests {
     #[test]
     fn nothing_is_added_to_a_stage_while_its_seal_is_under_way() {
         let mut outgoing = Outgoing::new(10, 10_000);
-        begin_stage(&mut outgoing);
-        let staging = outgoing.staging_mut().expect("just begun");
-        staging.sent(1);
-        assert!(staging.learn(1, 2, 1));
-        staging.whole = true;
+        stage_whole(&mut outgoing);
         outgoing.changed(Epoch(6), &keys(), 0);
         let seal = outgoing.cut(&upto(6), None).expect("the seal");
         assert_eq!(seal.seal, Some((7, 1)));
