@@ -162,6 +162,29 @@ async fn what_is_enforced_since_the_snapshot_was_taken_stays_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_runs_again_sends_no_sides() {
+    let world = World::new(9, [30, 40, 50]).await;
+    let sql = "SELECT dim.name, count(*) FROM t JOIN dim USING (g) GROUP BY 1";
+    let mut reads = world.owners();
+    reads.is_repeated = true;
+    let reads = Arc::new(reads);
+    let answer = world.plan(sql, &reads, true).await.collect().await;
+    assert!(answer.is_ok_and(|rows| rows.num_rows() > 1));
+    assert_eq!(*reads.asked.lock().expect("no panic"), ["rows", "rows"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sides_of_a_statement_are_bounded_together() {
+    let world = World::new(10, [30, 40, 50]).await;
+    // About 0.9 MB each.
+    let one = "SELECT count(s.v) AS n FROM t JOIN (SELECT i, repeat('x', 90) || i::text AS v \
+               FROM generate_series(1, 8000) AS s(i)) s ON t.id = s.i";
+    let all = |count: usize| vec![one; count].join(" UNION ALL ");
+    world.all_go_along(&[&all(2)]).await;
+    world.all_stay_here(&[&all(20)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn errors_of_a_side_and_of_a_join_are_the_statement_s() {
     let world = World::new(8, [5, 5, 5]).await;
     for sql in [

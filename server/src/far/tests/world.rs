@@ -63,6 +63,8 @@ pub(super) struct Owners {
     pub(super) asked: Mutex<Vec<&'static str>>,
     /// Tables of the first region whose residency has been enforced since.
     pub(super) enforced: BTreeSet<ObjectId>,
+    /// Whether the statement runs again.
+    pub(super) is_repeated: bool,
 }
 
 #[async_trait]
@@ -198,7 +200,7 @@ impl World {
             facts,
             memory_bytes_max: 1 << 28,
             far: Some(Arc::clone(&road)),
-            sends_sides: true,
+            sends_sides: !owners.is_repeated,
         };
         let exposed = Exposed {
             hidden: true,
