@@ -68,7 +68,8 @@ pub fn validate(
     };
     for received in set {
         let stage = dataflow.stage(received.bundle.sender);
-        if let Some(stage) = stage.filter(|_| received.bundle.chunk.is_sealing()) {
+        let chunk = received.bundle.chunk;
+        if let Some(stage) = stage.filter(|stage| chunk.is_sealing() && stage.head.id == chunk.stage) {
             valid.rows.extend(stage.table_rows());
         }
         for section in &received.bundle.sections {

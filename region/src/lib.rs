@@ -29,6 +29,7 @@ pub mod entry;
 pub mod error;
 pub mod input;
 pub mod links;
+mod merges;
 pub mod outbound;
 mod overlay;
 pub mod region;

@@ -222,12 +222,14 @@ impl Links {
         }
     }
 
-    /// Time has passed. `backlog` is how much of the room for records that wait to be computed is taken, 0 to 100.
+    /// Time has passed. `backlog` is how much of the room for records that wait to be computed is taken, 0 to 100. `reach`
+    /// is what is sealed here: what is being merged is shown later, and need not be asked for.
     ///
     /// `is_staged`: whether an origin's changes are on their way here in chunks, so that nobody need pass them on.
     pub fn poll(
         &mut self,
         view: &View<'_>,
+        reach: &Frontier,
         backlog: u8,
         is_staged: impl Fn(OriginId) -> bool,
         out: &mut Vec<Effect>,
@@ -239,9 +241,16 @@ impl Links {
                 link.poll(local, effects);
             });
         }
-        let mut lacks = self.inbox.lacks(view.frontier);
-        lacks.extend(self.last_words(view));
+        let mut lacks = self.inbox.lacks(reach);
+        lacks.extend(self.last_words(view, reach));
         lacks.retain(|(_, origin, _)| !is_staged(*origin));
+        for peer in self.peers() {
+            if !lacks.iter().any(|(from, ..)| *from == peer) {
+                self.with_link(&peer, view, out, |link, local, effects| {
+                    link.lack(Vec::new(), local, effects)
+                });
+            }
+        }
         if lacks.is_empty() {
             self.waiting_since_ms = None;
             return;
@@ -264,7 +273,7 @@ impl Links {
 
     /// What peers know more of logs that are continued no more. Nobody else will pass it on: their writer is gone, and
     /// a peer that has nothing to say sends no bundle that would wait for it.
-    fn last_words(&self, view: &View<'_>) -> Vec<(String, OriginId, Epoch)> {
+    fn last_words(&self, view: &View<'_>, reach: &Frontier) -> Vec<(String, OriginId, Epoch)> {
         let regions = &view.dataflow.catalog().regions;
         let is_over = |origin: &OriginId| {
             let region = regions.get(&origin.region);
@@ -276,11 +285,7 @@ impl Links {
             let all = status.peer_frontier.iter();
             let is_up = status.state == LinkState::Up;
             for (origin, epoch) in all.filter(|(origin, _)| is_up && is_over(origin)) {
-                if epoch
-                    > known
-                        .get(&origin)
-                        .map_or(view.frontier.get(origin), |(most, _)| *most)
-                {
+                if epoch > known.get(&origin).map_or(reach.get(origin), |(most, _)| *most) {
                     known.insert(origin, (epoch, peer));
                 }
             }
@@ -289,13 +294,14 @@ impl Links {
         known.into_iter().map(ask).collect()
     }
 
-    /// The connected members that are behind, and by how many milliseconds, the farthest first. Before `since_ms` nothing
-    /// could leave.
-    pub fn behind(&self, now_ms: u64, since_ms: u64) -> Vec<(&str, u64)> {
-        let could_leave_ms = now_ms.saturating_sub(since_ms);
+    /// The connected members that are behind, and by how many milliseconds, the farthest first. `held_ms`: for how long of
+    /// that time nothing could leave.
+    pub fn behind(&self, now_ms: u64, held_ms: impl Fn(u64) -> u64) -> Vec<(&str, u64)> {
         let lags = self.links.iter();
-        let lags =
-            lags.filter_map(|(peer, link)| Some((peer.as_str(), link.lag_ms(now_ms)?.min(could_leave_ms))));
+        let lags = lags.filter_map(|(peer, link)| {
+            let lag_ms = link.lag_ms(now_ms)?;
+            Some((peer.as_str(), lag_ms.saturating_sub(held_ms(lag_ms))))
+        });
         let mut behind: Vec<(&str, u64)> = lags.filter(|(_, lag_ms)| *lag_ms > 0).collect();
         behind.sort_by_key(|(_, lag_ms)| std::cmp::Reverse(*lag_ms));
         behind

@@ -27,11 +27,13 @@ use crate::entry::Entry;
 use crate::error::{RegionError, Result};
 use crate::input::Input;
 use crate::links::{Links, View};
+use crate::merges::Merges;
 use crate::outbound::{HeldCut, Outbound};
 use crate::replay::{KeptResults, replay};
 use crate::sequencer::Sequencer;
 use crate::snapshot::Snapshot;
 use crate::staging::Stages;
+use arrivals::reach;
 
 /// How often the state of links and freshness is published while no record changes anything, in milliseconds.
 const STATUS_PERIOD_MS: u64 = 100;
@@ -54,8 +56,7 @@ pub struct Region {
     agreed_since_ms: Option<u64>,
     collection: Collection,
     checkpoint_due: bool,
-    /// When the last portion of something was merged: before that nothing of later steps could leave.
-    merged_ms: u64,
+    merges: Merges,
     gathering: Option<Gathering>,
     stopped: bool,
 }
@@ -108,7 +109,7 @@ impl Region {
             agreed_since_ms: None,
             collection,
             checkpoint_due: false,
-            merged_ms: 0,
+            merges: Merges::default(),
             gathering: None,
             stopped: false,
             config,
@@ -181,10 +182,9 @@ impl Region {
         match input {
             Input::Commits(submissions) => {
                 // Nothing can leave while something is merged: that is no peer's delay.
-                let behind = match self.dataflow.is_applying() {
-                    true => Vec::new(),
-                    false => self.links.behind(now_ms, self.merged_ms),
-                };
+                let behind = self
+                    .links
+                    .behind(now_ms, |lag_ms| self.merges.within(lag_ms, now_ms));
                 let mut decided = Vec::new();
                 for group in commits::groups(submissions) {
                     decided.push(
@@ -249,8 +249,14 @@ impl Region {
             Input::Timer => {
                 let view = view(&self.dataflow, &self.published.frontier, now_ms);
                 let (stages, backlog) = (&self.stages, self.sequencer.backlog(&self.config));
-                self.links
-                    .poll(&view, backlog, |origin| stages.covers(origin, now_ms), out);
+                let reach = reach(&self.sequencer, &self.dataflow);
+                self.links.poll(
+                    &view,
+                    &reach,
+                    backlog,
+                    |origin| stages.covers(origin, now_ms),
+                    out,
+                );
                 self.send_chunks(out);
                 self.collect(now_ms, out);
                 self.cut_if_level(now_ms, out)?;
@@ -333,8 +339,9 @@ impl Region {
             // A replay would have to repeat the backfill (RFC 0002).
             self.checkpoint_due |= attaches;
             let position = self.dataflow.position();
-            if !self.dataflow.is_applying() {
-                self.sequencer.stepped(position);
+            match self.dataflow.is_applying() {
+                true => self.merges.begin(now_ms),
+                false => self.sequencer.stepped(position),
             }
             if stepped.announced {
                 self.links.changed(Epoch(position.0), &stepped.changes);
@@ -348,7 +355,7 @@ impl Region {
             }
             if !self.dataflow.is_applying() {
                 self.sequencer.stepped(position);
-                self.merged_ms = now_ms;
+                self.merges.end(now_ms);
             }
             if self.dataflow.is_applying() || !self.sequencer.is_level() {
                 // The rest comes with the next turn.

@@ -34,6 +34,8 @@ struct Sealed {
 pub(crate) struct Stages {
     sealed: BTreeMap<OriginId, Sealed>,
     durable: BTreeMap<OriginId, (u64, u32)>,
+    /// Of each sender the stage whose sealing bundle was sealed last, and its chunks.
+    taken: BTreeMap<OriginId, (u64, u32)>,
     /// Chunks that wait, by the peer that sent them.
     waiting: VecDeque<(String, Bytes)>,
     dropped: u64,
@@ -68,8 +70,20 @@ impl Stages {
         self.durable.insert(held.sender, (held.stage, held.chunks));
     }
 
-    /// The sealing bundle, or one that makes the stage needless, is sealed.
-    pub(crate) fn applied(&mut self, sender: OriginId) {
+    /// The bundle that seals a stage is sealed.
+    pub(crate) fn applied(&mut self, seal: &Bundle) {
+        let (sender, stage) = (seal.sender, seal.chunk.stage);
+        self.taken.insert(sender, (stage, seal.chunk.number));
+        if self
+            .sealed
+            .get(&sender)
+            .is_some_and(|sealed| sealed.head.id == stage)
+        {
+            self.forget(sender);
+        }
+    }
+
+    fn forget(&mut self, sender: OriginId) {
         self.sealed.remove(&sender);
         self.durable.remove(&sender);
     }
@@ -101,7 +115,9 @@ impl Stages {
             return;
         }
         let held: usize = self.waiting.iter().map(|(_, chunk)| chunk.len()).sum();
-        match self.waiting.len() < WAITING_CHUNKS_MAX && held + chunk.len() <= WAITING_BYTES_MAX {
+        // One that is larger than all that may wait is taken, too.
+        let has_room = held == 0 || held + chunk.len() <= WAITING_BYTES_MAX;
+        match self.waiting.len() < WAITING_CHUNKS_MAX && has_room {
             true => self.waiting.push_back((peer, chunk)),
             false => self.dropped += 1,
         }
@@ -205,12 +221,14 @@ impl Region {
         self.links.staged(peer, chunk.chunk.stage, 0, true, out);
     }
 
-    /// Whether the stage that a bundle seals is all here. If not, its sender is told what is.
+    /// Whether the stage that a bundle seals is all here. If not, its sender is told what is. When it was taken in already,
+    /// the bundle was cut again since the acknowledgement was late: like any other it brings what came after the stage.
     pub(crate) fn has_stage(&mut self, peer: &str, bundle: &Bundle, out: &mut Vec<Effect>) -> bool {
         let (sender, chunk) = (bundle.sender, bundle.chunk);
         let stage = self.stages.sealed.get(&sender);
         let whole =
             stage.is_some_and(|stage| (stage.head.id, stage.head.chunks) == (chunk.stage, chunk.number));
+        let whole = whole || self.stages.taken.get(&sender) == Some(&(chunk.stage, chunk.number));
         let whole = whole || self.config.defects.replication.torn_stages;
         if !whole {
             let chunks = self.stages.durable_chunks(sender, chunk.stage);
@@ -236,7 +254,7 @@ impl Region {
 
     fn unstage(&mut self, sender: OriginId, now_ms: u64, out: &mut Vec<Effect>) {
         if self.stages.sealed.contains_key(&sender) {
-            self.stages.applied(sender);
+            self.stages.forget(sender);
             out.push(append(self.sequencer.seal(now_ms, Entry::Unstage(sender)).0));
         }
     }
@@ -289,7 +307,7 @@ mod tests {
         assert_eq!(stages.dropped(), 1);
         stages.forget_peer("eu");
         assert!(stages.waiting.is_empty());
-        stages.wait("us".to_owned(), Bytes::from(vec![0; WAITING_BYTES_MAX]));
+        stages.wait("us".to_owned(), Bytes::from(vec![0; WAITING_BYTES_MAX + 1]));
         stages.wait("eu".to_owned(), chunk(0));
         assert_eq!((stages.waiting.len(), stages.dropped()), (1, 2));
     }

@@ -153,6 +153,8 @@ pub struct Link {
     peer_identity: Option<PeerIdentity>,
     /// As whom we said hello.
     greeted_as: Option<OriginId>,
+    /// Whether the peer's present session was told that it must stop: it is not greeted again.
+    has_told: bool,
     outgoing: Outgoing,
     incoming: Incoming,
     freshness: Freshness,
@@ -192,6 +194,7 @@ impl Link {
             peer_session: None,
             peer_identity: None,
             greeted_as: None,
+            has_told: false,
             freshness: Freshness::default(),
             peer_processed: Frontier::new(),
             peer_pressure: 0,
@@ -237,6 +240,7 @@ impl Link {
             self.state = LinkState::Disconnected;
         }
         self.peer_session = None;
+        self.has_told = false;
         self.outgoing.stop();
         self.incoming.restart();
         self.freshness.restart();
@@ -378,7 +382,7 @@ impl Link {
             // no more, and must be told.
             self.connected(local, out);
         } else if self.state == LinkState::Greeting {
-            if spoke_ago_ms >= self.config.hello_retry_ms {
+            if spoke_ago_ms >= self.config.hello_retry_ms && !self.has_told {
                 self.say_hello(local, out);
             }
         } else {

@@ -177,7 +177,7 @@ impl Report {
     }
 
     /// What a suite must have seen, with how often it did.
-    pub fn required(&self) -> [(&'static str, u64); 33] {
+    pub fn required(&self) -> [(&'static str, u64); 34] {
         [
             ("relays", self.regions.relayed),
             ("joint applications", self.regions.joint_applications),
@@ -208,6 +208,7 @@ impl Report {
                 "old copies that nobody knows more of",
                 self.members.restored_unseen,
             ),
+            ("forks longer than their originals", self.members.forked),
             ("regions fenced", self.members.fenced),
             ("regions that stopped as told", self.members.stopped),
             ("later incarnations that joined", self.members.reincarnated),

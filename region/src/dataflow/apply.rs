@@ -211,10 +211,11 @@ impl Dataflow {
     fn apply_bundle(&mut self, bundle: &Bundle, record: &Sealed, gathered: &mut Gathered) -> Result<()> {
         let mut stage = None;
         if bundle.chunk.is_sealing() {
-            let stages = &mut self.stages;
-            stage = stages
-                .remove(&bundle.sender)
-                .filter(|stage| stage.head.id == bundle.chunk.stage);
+            let is_here = self
+                .stage(bundle.sender)
+                .is_some_and(|stage| stage.head.id == bundle.chunk.stage);
+            // What was cut again after it was taken in has none.
+            stage = is_here.then(|| self.stages.remove(&bundle.sender)).flatten();
             self.counts.stages += u64::from(stage.is_some());
         }
         for part in &bundle.included {

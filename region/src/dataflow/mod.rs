@@ -302,8 +302,11 @@ impl Dataflow {
             .collect()
     }
 
-    /// The members that have not attached a view at this frontier: of all, or this region only.
+    /// The members that have not attached a view at this frontier: of all, or this region only. Whatever is known of an
+    /// earlier log of this region, it has not while its job goes on.
     fn not_attached(&self, view: ObjectId, of_everyone: bool) -> Vec<RegionId> {
+        let has_job = matches!(self.views.get(&view), Some(ViewState::Backfilling(_)));
+        let own = self.catalog.region_named(&self.name).filter(|_| has_job);
         let has_attached = |origin: &OriginId| {
             self.attached
                 .get(origin)
@@ -314,7 +317,9 @@ impl Dataflow {
             None => of_everyone && self.known_as(*region).is_some_and(|known| !has_attached(&known)),
         };
         let members = self.catalog.members().map(|(region, _)| region);
-        members.filter(is_missing).collect()
+        members
+            .filter(|region| own == Some(*region) || is_missing(region))
+            .collect()
     }
 
     /// The fingerprint under which a table's rows are exchanged.

@@ -17,7 +17,7 @@ use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::Int64Type;
 use tributary_replication::{Bundle, Epoch, Hlc, Section, SectionObject};
-use tributary_storage::{ObjectId, OriginId, Position, RowStore, Spill};
+use tributary_storage::{ObjectId, OriginId, Position, Spill};
 
 use super::apply::Gathered;
 use super::conflicts::{CONFLICTS_MAX, Conflict};
@@ -66,7 +66,7 @@ impl Applying {
     /// The rows that can be spilled.
     pub(super) fn spillable(&mut self) -> impl Iterator<Item = &mut dyn Spill> {
         let queue = self.queue.iter_mut();
-        queue.map(|queued| &mut queued.staged.store as &mut dyn Spill)
+        queue.flat_map(|queued| queued.staged.spillable())
     }
 }
 
@@ -85,16 +85,17 @@ impl Queued {
 
     /// Rows that are not merged yet; while tombstones are, all of them.
     fn rows_left(&self) -> usize {
-        let all = self.staged.store.len();
-        match self.deleting {
+        let all = self.staged.len();
+        let left = match self.deleting {
             true => all,
-            false => all - self.next as usize,
-        }
+            false => all - self.next,
+        };
+        left as usize
     }
 
     /// The next rows to merge, of at most so many that are looked at, and how many were. `None` at the end.
     fn portion(&mut self, rows_max: usize) -> Option<(RecordBatch, usize)> {
-        let end = self.staged.store.len() as u32;
+        let end = self.staged.len();
         self.deleting &= self.staged.may_delete;
         if self.next == end && std::mem::take(&mut self.deleting) {
             self.next = 0;
@@ -102,17 +103,10 @@ impl Queued {
         if self.next == end {
             return None;
         }
-        // A key may be in several chunks, but is once in each.
-        let starts = &self.staged.starts;
-        let chunk_end = starts.get(starts.partition_point(|start| *start <= self.next));
         let rows_max = u32::try_from(rows_max).unwrap_or(u32::MAX);
-        let to = chunk_end
-            .copied()
-            .unwrap_or(end)
-            .min(self.next.saturating_add(rows_max));
-        let numbers: Vec<u32> = (self.next..to).collect();
-        let rows = self.staged.store.take(&numbers);
-        self.next = to;
+        let rows = self.staged.rows_from(self.next, rows_max);
+        let looked_at = rows.num_rows();
+        self.next += looked_at as u32;
         let rows = self.beyond_known(rows);
         let rows = match &self.object {
             SectionObject::Slots(_) => {
@@ -127,7 +121,7 @@ impl Queued {
             }
             _ => rows,
         };
-        Some((rows, numbers.len()))
+        Some((rows, looked_at))
     }
 
     fn beyond_known(&self, rows: RecordBatch) -> RecordBatch {
@@ -197,7 +191,7 @@ impl Dataflow {
             // It was dropped.
             return true;
         };
-        let mut staged = Staged::new(RowStore::new(schema));
+        let mut staged = Staged::new(schema);
         staged.push(&section.rows);
         let queued = Queued::new(object.clone(), origin, staged, Epoch(0));
         applying.queue.push_back(queued);
@@ -303,7 +297,7 @@ mod tests {
         let rows = RecordBatch::try_new(schema.clone(), vec![column([1, 2, 3]), column([5, 11, 12])]);
         let rows = rows.expect("two columns");
         let merged = |known: u64| {
-            let mut staged = Staged::new(RowStore::new(schema.clone()));
+            let mut staged = Staged::new(schema.clone());
             staged.push(&rows);
             let object = SectionObject::Rows(ObjectId(7));
             let mut queued = Queued::new(

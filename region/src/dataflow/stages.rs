@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tributary_executor::View;
@@ -27,6 +28,9 @@ use crate::snapshot::HeldStage;
 
 /// The column of slots, as shipped, that says whether they are gone.
 pub(super) const DELETED: &str = "deleted";
+
+/// About the most bytes of rows in one store: it joins thousands of rows to one array, whose offsets have 32 bits.
+const STORE_BYTES_MAX: usize = 512 << 20;
 
 /// The name of the blob of a checkpoint that lists the stages.
 const STAGES_BLOB: &str = "stages";
@@ -78,17 +82,23 @@ impl StageHead {
 
 /// Rows of one object and origin, as shipped.
 pub(super) struct Staged {
-    pub(super) store: RowStore,
+    schema: SchemaRef,
+    /// The rows, one store after the other; those of a chunk are in one.
+    stores: Vec<RowStore>,
+    /// What chunks brought to the last store, in bytes.
+    filled: usize,
     /// Where each chunk's rows begin: a key may be in several chunks, but once in each.
-    pub(super) starts: Vec<u32>,
+    starts: Vec<u32>,
     /// Whether tombstones of slots may be among them.
     pub(super) may_delete: bool,
 }
 
 impl Staged {
-    pub(super) fn new(store: RowStore) -> Self {
+    pub(super) fn new(schema: SchemaRef) -> Self {
         Self {
-            store,
+            schema,
+            stores: Vec::new(),
+            filled: 0,
             starts: Vec::new(),
             may_delete: false,
         }
@@ -96,13 +106,52 @@ impl Staged {
 
     pub(super) fn push(&mut self, rows: &RecordBatch) {
         // The schemas differ in names at most: types and nulls were checked.
-        let rows = RecordBatch::try_new(self.store.schema().clone(), rows.columns().to_vec());
+        let rows = RecordBatch::try_new(self.schema.clone(), rows.columns().to_vec());
         let rows = rows.expect("the section was checked");
         let deleted = rows
             .column_by_name(DELETED)
             .and_then(|deleted| deleted.as_boolean_opt());
         self.may_delete |= deleted.is_some_and(|deleted| deleted.true_count() > 0);
-        self.starts.push(self.store.append(&rows));
+        self.starts.push(self.len());
+        let columns = rows.columns().iter();
+        let bytes = columns.map(|column| column.to_data().get_slice_memory_size());
+        self.filled += bytes.map(|bytes| bytes.unwrap_or(STORE_BYTES_MAX)).sum::<usize>();
+        match self.stores.last_mut().filter(|_| self.filled <= STORE_BYTES_MAX) {
+            Some(store) => _ = store.append(&rows),
+            None => {
+                let mut store = RowStore::new(self.schema.clone());
+                store.append(&rows);
+                self.stores.push(store);
+                self.filled = 0;
+            }
+        }
+    }
+
+    /// Rows so far; the next one's number.
+    pub(super) fn len(&self) -> u32 {
+        let rows: usize = self.stores.iter().map(RowStore::len).sum();
+        u32::try_from(rows).expect("a stage holds fewer than 2^32 rows of an object")
+    }
+
+    /// At most so many of the rows from this number on, all of one chunk.
+    pub(super) fn rows_from(&self, first: u32, rows_max: u32) -> RecordBatch {
+        let end = self.starts.partition_point(|start| *start <= first);
+        let end = self.starts.get(end).copied().unwrap_or_else(|| self.len());
+        let end = end.min(first.saturating_add(rows_max));
+        let mut before = 0;
+        for store in &self.stores {
+            let after = before + store.len() as u32;
+            if first < after {
+                let numbers: Vec<u32> = (first - before..end - before).collect();
+                return store.take(&numbers);
+            }
+            before = after;
+        }
+        RecordBatch::new_empty(self.schema.clone())
+    }
+
+    pub(super) fn spillable(&mut self) -> impl Iterator<Item = &mut dyn Spill> {
+        self.stores.iter_mut().map(|store| store as &mut dyn Spill)
     }
 }
 
@@ -116,15 +165,15 @@ impl Stage {
             };
             let batches = table
                 .into_iter()
-                .flat_map(|table| staged.store.batches().map(move |(_, rows)| (table, rows)));
+                .flat_map(|table| staged.stores.iter().map(move |store| (table, store)));
+            let batches =
+                batches.flat_map(|(table, store)| store.batches().map(move |(_, rows)| (table, rows)));
             batches.map(|(table, rows)| (table, rows.clone()))
         })
     }
 
     pub(super) fn spillable(&mut self) -> impl Iterator<Item = &mut dyn Spill> {
-        self.rows
-            .values_mut()
-            .map(|staged| &mut staged.store as &mut dyn Spill)
+        self.rows.values_mut().flat_map(Staged::spillable)
     }
 }
 
@@ -167,10 +216,10 @@ impl Dataflow {
     /// What has come of each stage.
     pub(crate) fn held_stages(&self) -> BTreeMap<OriginId, HeldStage> {
         let held = |(sender, stage): (&OriginId, &Stage)| {
-            let rows: usize = stage.rows.values().map(|staged| staged.store.len()).sum();
+            let rows = stage.rows.values().map(|staged| u64::from(staged.len()));
             let held = HeldStage {
                 chunks: stage.head.chunks,
-                rows: rows as u64,
+                rows: rows.sum(),
                 bytes: stage.head.bytes,
             };
             (*sender, held)
@@ -211,9 +260,7 @@ impl Dataflow {
                 continue;
             };
             let staged = stage.rows.entry((section.object.clone(), section.origin));
-            staged
-                .or_insert_with(|| Staged::new(RowStore::new(schema)))
-                .push(&section.rows);
+            staged.or_insert_with(|| Staged::new(schema)).push(&section.rows);
         }
         stage.head.grow(chunk, bytes);
         Ok(())
@@ -230,12 +277,15 @@ impl Dataflow {
     pub(crate) fn save_stages(&self) -> (String, Bytes, Vec<(String, Arc<RowsSnapshot>)>) {
         let (mut saved, mut rows) = (Vec::new(), Vec::new());
         for (sender, stage) in &self.stages {
-            let parts = stage.rows.iter().enumerate();
-            let parts = parts.map(|(number, ((object, origin), staged))| {
-                rows.push((rows_name(*sender, number), staged.store.snapshot()));
-                (object.clone(), *origin, staged.starts.clone())
-            });
-            let parts = parts.collect();
+            let mut parts = Vec::new();
+            for ((object, origin), staged) in &stage.rows {
+                // A part for each store; the starts of all chunks are in the first.
+                let mut starts = staged.starts.clone();
+                for store in &staged.stores {
+                    rows.push((rows_name(*sender, parts.len()), store.snapshot()));
+                    parts.push((object.clone(), *origin, std::mem::take(&mut starts)));
+                }
+            }
             let head = stage.head.clone();
             saved.push(Saved {
                 sender: *sender,
@@ -284,12 +334,12 @@ impl Dataflow {
                 };
                 let store = loaded.rows(&rows_name(saved.sender, number), schema)?;
                 let store = store.ok_or_else(|| unreadable(format!("the rows of {object} are missing")))?;
-                let staged = Staged {
-                    store,
-                    starts,
-                    may_delete: true,
-                };
-                rows.insert((object, origin), staged);
+                let staged = rows
+                    .entry((object, origin))
+                    .or_insert_with(|| Staged::new(store.schema().clone()));
+                staged.stores.push(store);
+                staged.starts.extend(starts);
+                (staged.filled, staged.may_delete) = (STORE_BYTES_MAX, true);
             }
             self.stages.insert(saved.sender, Stage { head, rows });
         }

@@ -8,8 +8,10 @@ use tributary_storage::OriginId;
 
 use super::{Region, append};
 use crate::bundles;
+use crate::dataflow::Dataflow;
 use crate::effect::Effect;
 use crate::error::{RegionError, Result};
+use crate::sequencer::Sequencer;
 
 impl Region {
     /// Seals the bundles that have become applicable.
@@ -20,10 +22,7 @@ impl Region {
         if !self.takes_bundles() {
             return Ok(());
         }
-        let mut reach = self.sequencer.frontier().clone();
-        if let Some(origin) = self.dataflow.origin() {
-            reach.advance(origin, self.dataflow.frontier().get(origin));
-        }
+        let reach = reach(&self.sequencer, &self.dataflow);
         // Whoever sends this will hear from our bundles what it lacks: the connection stays.
         for peer in self.links.inbox().drop_behind(&reach, self.collection.dropped()) {
             let reason =
@@ -85,7 +84,7 @@ impl Region {
                 let bundles = valid.bundles.iter();
                 bundles.for_each(|bundle| self.collection.drops(&bundle.collected));
                 for bundle in valid.bundles.iter().filter(|bundle| bundle.chunk.is_sealing()) {
-                    self.stages.applied(bundle.sender);
+                    self.stages.applied(bundle);
                 }
                 let record = self
                     .sequencer
@@ -119,6 +118,15 @@ impl Region {
             known.any(|origin| origin == named) || self.sequencer.frontier().get(named) > Epoch(0);
         named.incarnation < self.config.incarnation_min && !is_heard_of
     }
+}
+
+/// What is sealed of others, and stepped of this region's own.
+pub(super) fn reach(sequencer: &Sequencer, dataflow: &Dataflow) -> Frontier {
+    let mut reach = sequencer.frontier().clone();
+    if let Some(origin) = dataflow.origin() {
+        reach.advance(origin, dataflow.frontier().get(origin));
+    }
+    reach
 }
 
 /// What a region at `reach` would have to know to take in a set of bundles: up to where one of the senders has dropped

@@ -152,6 +152,41 @@ fn a_sender_that_restarts_begins_again_and_nothing_is_doubled() {
 }
 
 #[test]
+fn a_stage_is_sent_once_however_long_it_is_merged_while_its_sender_writes() {
+    let mut cluster = apart_with(|config| {
+        small(config);
+        config.apply_rows_max = 20;
+    });
+    cluster.mend("eu", "us");
+    let (mut applying, mut written) = (0, 0);
+    for _ in 0..4_000 {
+        if cluster.dataflow("eu").is_applying() {
+            applying += 1;
+            written += 1;
+            let row = (500_000 + written, 500_000 + written);
+            cluster.insert("us", "g", &[row]).expect("in");
+            cluster.insert("us", "t", &[row]).expect("in");
+        } else if applying > 0 {
+            break;
+        }
+        cluster.run(TICK_MS);
+    }
+    assert!(applying as u64 * TICK_MS > 3_000, "{applying} ticks");
+    cluster.run(3_000);
+    let chunks = chunks(cluster.log("eu"));
+    for (number, chunk) in chunks.iter().enumerate() {
+        assert_eq!(
+            (chunk.stage, chunk.number as usize),
+            (chunks[0].stage, number),
+            "each chunk came once"
+        );
+    }
+    let view = cluster.view("eu", "m").expect("readable");
+    assert_eq!(view.len(), (1 + MANY + written) as usize);
+    assert_eq!(Some(view), cluster.view("us", "m"));
+}
+
+#[test]
 fn commits_are_taken_while_a_stage_is_applied_but_not_over_what_it_brings() {
     let mut cluster = apart();
     commit_while_merging(&mut cluster);

@@ -5,11 +5,11 @@
 //! its log or runs twice: it must stop. Everything else that does not fit is refused, and only this link
 //! suffers.
 //!
-//! A hash that is not known any more proves nothing and is passed over: hashes are kept until every member
-//! has acknowledged them.
+//! A hash that is not known any more proves nothing and is passed over: the region keeps the newest ones of each log.
 
-use tributary_storage::{OriginId, RegionId};
+use tributary_storage::{ChainHash, OriginId, RegionId};
 
+use crate::frontier::Epoch;
 use crate::link::message::{Hello, LINK_FORMAT, Standing};
 use crate::link::{Identity, Local, Member};
 
@@ -26,7 +26,6 @@ pub(crate) enum Verdict {
 
 /// What this region says of itself.
 pub(crate) fn greet(local: &Local<'_>, session: u64, answers: Option<u64>) -> Hello {
-    let known = |(origin, epoch)| (local.chain_at)(origin, epoch).map(|chain| (origin, epoch, chain));
     Hello {
         session,
         answers,
@@ -35,9 +34,15 @@ pub(crate) fn greet(local: &Local<'_>, session: u64, answers: Option<u64>) -> He
         cluster: local.identity.map(|identity| identity.cluster),
         origin: local.identity.map(|identity| identity.origin),
         frontier: local.frontier.clone(),
-        chains: local.frontier.iter().filter_map(known).collect(),
+        chains: chains(local),
         standings: local.members.iter().map(standing).collect(),
     }
+}
+
+/// The hashes of the logs that are known here, where they are known up to.
+pub(crate) fn chains(local: &Local<'_>) -> Vec<(OriginId, Epoch, ChainHash)> {
+    let known = |(origin, epoch)| (local.chain_at)(origin, epoch).map(|chain| (origin, epoch, chain));
+    local.frontier.iter().filter_map(known).collect()
 }
 
 fn standing((region, member): (&RegionId, &Member)) -> Standing {
@@ -136,15 +141,7 @@ fn judge_own_history(hello: &Hello, local: &Local<'_>, ours: &Identity, peer: &s
             ours.origin
         )));
     }
-    for (origin, epoch, chain) in &hello.chains {
-        let known = (local.chain_at)(*origin, *epoch);
-        if *origin == ours.origin && known.is_some_and(|known| known != *chain) {
-            return Err(Verdict::Fatal(format!(
-                "{peer} has seen another history of this region ({origin}) at epoch {epoch}: \
-                 it runs twice or was restored; stop all copies but one, or start it with --reincarnate"
-            )));
-        }
-    }
+    judge_own_chain(&hello.chains, local, ours, peer)?;
     let mut standings = hello.standings.iter();
     let standing = standings.find(|standing| standing.region == ours.origin.region);
     if standing.is_some_and(|standing| standing.dropped) {
@@ -186,10 +183,58 @@ fn judge_other_histories(hello: &Hello, local: &Local<'_>, peer: &str) -> Result
             ));
         }
     }
-    for (origin, epoch, chain) in &hello.chains {
+    judge_other_chains(&hello.chains, local, hello.origin, peer)
+}
+
+/// Whether what the peer holds of each log is what is held here. Two processes of one region may reach different regions at the
+/// same time, and be believed by both: so this is asked again with every heartbeat of the peer, which is `theirs`.
+pub(crate) fn judge_chains(
+    chains: &[(OriginId, Epoch, ChainHash)],
+    local: &Local<'_>,
+    theirs: Option<OriginId>,
+    peer: &str,
+) -> Result<(), Verdict> {
+    if let Some(ours) = local.identity {
+        judge_own_chain(chains, local, ours, peer)?;
+    }
+    judge_other_chains(chains, local, theirs, peer)
+}
+
+fn judge_own_chain(
+    chains: &[(OriginId, Epoch, ChainHash)],
+    local: &Local<'_>,
+    ours: &Identity,
+    peer: &str,
+) -> Result<(), Verdict> {
+    for (origin, epoch, chain) in chains {
+        let known = (local.chain_at)(*origin, *epoch);
+        if *origin == ours.origin && known.is_some_and(|known| known != *chain) {
+            return Err(Verdict::Fatal(format!(
+                "{peer} has seen another history of this region ({origin}) at epoch {epoch}: \
+                 it runs twice or was restored; stop all copies but one, or start it with --reincarnate"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn judge_other_chains(
+    chains: &[(OriginId, Epoch, ChainHash)],
+    local: &Local<'_>,
+    theirs: Option<OriginId>,
+    peer: &str,
+) -> Result<(), Verdict> {
+    for (origin, epoch, chain) in chains {
         if (local.chain_at)(*origin, *epoch).is_some_and(|known| known != *chain) {
+            let remedy = match theirs == Some(*origin) {
+                true => "",
+                false => {
+                    ": that region ran twice, and both were believed; FENCE the regions on one side, and start them with \
+                     --reincarnate"
+                }
+            };
             return refuse(format!(
-                "{peer} holds another history of {origin} at epoch {epoch}"
+                "{peer} holds another history of {origin} at epoch {epoch}{remedy}"
             ));
         }
     }

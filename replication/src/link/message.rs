@@ -17,7 +17,7 @@ use crate::frontier::{ClusterId, Epoch, Frontier};
 use crate::hlc::Tick;
 
 /// The version of the link protocol spoken here.
-pub const LINK_FORMAT: u16 = 4;
+pub const LINK_FORMAT: u16 = 5;
 
 /// The most bytes of a message that is not a bundle.
 pub const CONTROL_BYTES_MAX: usize = 1 << 20;
@@ -126,6 +126,8 @@ pub struct Heartbeat {
     pub pressure: u8,
     /// Origins that the sender hears of directly: they need not be relayed to it.
     pub direct: Vec<OriginId>,
+    /// The chain hashes it knows at these epochs of its frontier.
+    pub chains: Vec<(OriginId, Epoch, ChainHash)>,
 }
 
 /// An answer to a heartbeat.
@@ -261,6 +263,7 @@ impl Message {
                 heartbeat.frontier.len() <= ORIGINS_MAX
                     && heartbeat.processed.len() <= ORIGINS_MAX
                     && heartbeat.direct.len() <= ORIGINS_MAX
+                    && heartbeat.chains.len() <= ORIGINS_MAX
             }
         };
         if fits {
@@ -412,6 +415,7 @@ mod tests {
                 }),
                 pressure: 50,
                 direct: vec![origin],
+                chains: vec![(origin, Epoch(7), ChainHash([1; 16]))],
             })),
             Message::Staged {
                 stage: 7 << 40,

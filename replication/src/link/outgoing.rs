@@ -368,6 +368,8 @@ impl Outgoing {
     pub(crate) fn learn(&mut self, frontier: Frontier) -> bool {
         self.peer.merge(frontier);
         self.lag.acknowledged(self.acked());
+        // What it has need not be sent, also when a stage was given up meanwhile.
+        self.sent = self.sent.max(self.acked());
         let peer = &self.peer;
         // What it has beyond what we passed on came from somewhere else: the relay is not needed any more.
         self.relays.retain(|origin, sent| peer.get(*origin) <= *sent);

@@ -40,29 +40,8 @@ impl Link {
             return;
         }
         match handshake::judge(hello, local, &self.peer) {
-            Ok(()) => {}
-            Err(handshake::Verdict::Refuse(reason)) => {
-                self.send(
-                    Message::Refuse {
-                        reason: reason.clone(),
-                    },
-                    out,
-                );
-                return self.refuse(reason, out);
-            }
-            Err(handshake::Verdict::Outdated(reason)) => return self.tell(reason, hello.session, local, out),
-            Err(handshake::Verdict::Fatal(reason)) => {
-                self.send(
-                    Message::Refuse {
-                        reason: reason.clone(),
-                    },
-                    out,
-                );
-                out.push(LinkEffect::Fatal {
-                    reason: reason.clone(),
-                });
-                return self.close(reason, out);
-            }
+            Ok(()) => self.has_told = false,
+            Err(verdict) => return self.judged(verdict, hello.session, local, out),
         }
         let is_new = self.peer_session != Some(hello.session);
         let heard_us = hello.answers == Some(self.session);
@@ -103,6 +82,40 @@ impl Link {
         }
     }
 
+    /// Does as a verdict says. `session`: the peer's.
+    fn judged(
+        &mut self,
+        verdict: handshake::Verdict,
+        session: u64,
+        local: &Local<'_>,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        match verdict {
+            handshake::Verdict::Refuse(reason) => {
+                self.send(
+                    Message::Refuse {
+                        reason: reason.clone(),
+                    },
+                    out,
+                );
+                self.refuse(reason, out);
+            }
+            handshake::Verdict::Outdated(reason) => self.tell(reason, session, local, out),
+            handshake::Verdict::Fatal(reason) => {
+                self.send(
+                    Message::Refuse {
+                        reason: reason.clone(),
+                    },
+                    out,
+                );
+                out.push(LinkEffect::Fatal {
+                    reason: reason.clone(),
+                });
+                self.close(reason, out);
+            }
+        }
+    }
+
     /// The peer must stop, and finds out why from our hello. Closing at once could take the hello with it: whoever is
     /// told stops, and is silent from then on. Who does not know that it is meant, since it is joining, is answered: otherwise
     /// it would greet again, and both for ever.
@@ -114,6 +127,7 @@ impl Link {
         self.disconnected();
         self.state = LinkState::Greeting;
         self.last_error = Some(reason);
+        self.has_told = true;
         self.say_hello_to(Some(session), local, out);
     }
 
@@ -218,6 +232,11 @@ impl Link {
     }
 
     pub(super) fn heartbeat(&mut self, heartbeat: Heartbeat, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
+        let theirs = self.peer_identity.and_then(|peer| peer.origin);
+        if let Err(verdict) = handshake::judge_chains(&heartbeat.chains, local, theirs, &self.peer) {
+            let session = self.peer_session.unwrap_or_default();
+            return self.judged(verdict, session, local, out);
+        }
         self.learn(heartbeat.frontier.clone());
         if self.peer_identity.is_some_and(|peer| peer.origin.is_some()) {
             // One that is joining contributes nothing yet: what it processes is not what its earlier log did.
@@ -249,6 +268,7 @@ impl Link {
             echo: self.freshness.echo(local.now_ms),
             pressure: self.pressure,
             direct,
+            chains: handshake::chains(local),
         };
         self.send(Message::Heartbeat(Box::new(heartbeat)), out);
     }

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use tributary_server::demo::Cluster;
 
 use crate::members::{VIEW, copy, expect, with_view};
-use crate::running::{command, connect_at, failed_start_as, rows, run, wait_until};
+use crate::running::{command, connect_at, failed_start_as, rows, run, wait_for_rows, wait_until};
 
 /// Stops `eu`, copies its disk, and starts it again.
 async fn copied(cluster: &mut Cluster) -> PathBuf {
@@ -83,5 +83,60 @@ async fn a_fork_that_went_on_alone_is_told_and_nothing_of_it_arrives() {
     let told = failed_start_as(as_eu(&twin, &peers(&cluster)).0).await;
     assert!(told.contains("has seen another history"), "{told}");
     goes_on(&cluster, &eu, 4, 6).await;
+    cluster.stop().await.expect("all stop cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_fork_told_a_region_that_was_cut_off_goes_when_both_come_back_as_other_incarnations() {
+    let mut cluster = with_view(&["us", "eu", "ap"]).await;
+    let twin = copied(&mut cluster).await;
+    cluster.set_cut("ap", true);
+    let eu = cluster.connect("eu").await.expect("eu answers");
+    run(&eu, "INSERT INTO orders VALUES (2, 1), (3, 1)").await;
+    run(&eu, "INSERT INTO product VALUES (2, 'milk')").await;
+    expect(&cluster, &["us"], VIEW, "tea|5").await;
+
+    // The copy reaches the region that is cut off from the others, and is believed there.
+    let reachable = [
+        ("us", "127.0.0.1:1".to_owned()),
+        ("ap", cluster.peer_address("ap").to_string()),
+    ];
+    let (mut command, sql) = as_eu(&twin, &reachable);
+    command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    let mut alone = command.spawn().expect("the binary runs");
+    let client = connect_at(sql).await;
+    run(&client, "INSERT INTO orders VALUES (100, 1)").await;
+    run(&client, "INSERT INTO product VALUES (3, 'tee')").await;
+    expect(&cluster, &["ap"], VIEW, "tea|4").await;
+    expect(&cluster, &["ap"], "SELECT count(*) FROM product", "2").await;
+    alone.kill().await.expect("it can be killed");
+    let ap = cluster.connect("ap").await.expect("ap answers");
+    run(&ap, "INSERT INTO orders VALUES (2, 1)").await;
+
+    // Two histories of one region do not mix: whoever holds one talks to nobody who holds the other.
+    cluster.set_cut("ap", false);
+    let told = cluster.wait_ended("eu").await.expect("it ends by itself");
+    assert!(told.contains("another history of this region"), "{told}");
+    let us = cluster.connect("us").await.expect("us answers");
+    let reason = "SELECT last_error LIKE '%holds another history of%' FROM tributary.links WHERE peer = 'ap'";
+    wait_for_rows(&us, reason, &["t".to_owned()]).await;
+    assert_eq!(rows(&us, VIEW).await, ["tea|5"]);
+
+    run(&us, "ALTER DATABASE tributary FENCE REGION eu").await;
+    run(&us, "ALTER DATABASE tributary FENCE REGION ap").await;
+    let told = cluster.wait_ended("ap").await.expect("it ends by itself");
+    assert!(told.contains("was fenced or superseded"), "{told}");
+    for region in ["ap", "eu"] {
+        let started = cluster.restart_with(region, &["--reincarnate"]).await;
+        started.expect("it joins again");
+    }
+    // Of each its own rows are back, and what the fork had told is nowhere.
+    let regions = ["us", "eu", "ap"];
+    expect(&cluster, &regions, VIEW, "tea|6").await;
+    expect(&cluster, &regions, "SELECT count(*) FROM product", "2").await;
+    let incarnations = "SELECT count(*) FROM tributary.regions WHERE incarnation = 2 AND state = 'member'";
+    expect(&cluster, &regions, incarnations, "2").await;
     cluster.stop().await.expect("all stop cleanly");
 }

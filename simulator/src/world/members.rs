@@ -5,6 +5,7 @@
 //!   wipe ─────────────▶ lost ──▶ (without the flag: stops) ──▶ fenced ──▶ another incarnation, from empty disks
 //!   fence ──▶ told, stops ──┘
 //!   restore ──▶ others have seen more: told, stops ──┘        nobody has: goes on
+//!                  └─▶ goes on alone, further than its original: told that it is a fork, stops
 //! ```
 
 use tributary_planner::catalog::{PlanSettings, Standing};
@@ -34,6 +35,8 @@ pub struct MemberCounts {
     pub restored: u64,
     /// Disks put back to an earlier copy that nobody had seen more of.
     pub restored_unseen: u64,
+    /// Of the copies that others had seen more of, those that went on alone until they were longer than the original.
+    pub forked: u64,
     /// Regions that were fenced while they were cut off.
     pub fenced: u64,
     /// Incarnations after the first that joined.
@@ -61,6 +64,7 @@ impl MemberCounts {
             (&mut self.started_bare, run.started_bare),
             (&mut self.restored, run.restored),
             (&mut self.restored_unseen, run.restored_unseen),
+            (&mut self.forked, run.forked),
             (&mut self.fenced, run.fenced),
             (&mut self.reincarnated, run.reincarnated),
             (&mut self.added, run.added),
@@ -94,7 +98,11 @@ impl World {
         let fits = |node: &usize| match fault {
             Fault::AddRegion => self.can_be_added(*node),
             Fault::WipePrimary => Some(*node) == primary && self.is_sound(*node) && self.is_known(*node),
-            _ => Some(*node) != primary && self.is_sound(*node) && self.others_go_on(*node),
+            _ => {
+                // Nobody takes away the disks of a primary before all know its heir.
+                let is_followed = !self.members.former.contains(node) || self.is_known(*node);
+                Some(*node) != primary && self.is_sound(*node) && self.others_go_on(*node) && is_followed
+            }
         };
         let fitting: Vec<usize> = nodes.filter(fits).collect();
         if fitting.is_empty() {
@@ -261,6 +269,7 @@ impl World {
         let is_up = up.any(|(peer, _)| *peer == name);
         if is_up && self.takes_part(node) && self.alter(&format!("SET PRIMARY REGION {name}"))? {
             self.report.members.handed_over += 1;
+            self.members.former.extend(self.primary_named(newest));
         }
         Ok(())
     }

@@ -113,6 +113,7 @@ impl World {
             members: Members {
                 rng: rng.fork("members"),
                 leaving: None,
+                former: BTreeSet::new(),
                 drained: Vec::new(),
             },
             workload: Workload::new(rng.fork("workload"), &options),

@@ -4,7 +4,10 @@
 //! number a new incarnation before a region starts without its log, waits until a region that leaves is drained.
 //!
 //! A region whose log others know more of must not meet those who know less first: its log would go on in two ways.
-//! Such a one is started with a way to only one other, which knows more.
+//! Such a one is started with a way to only one other, which knows more. A fork goes on alone before that, until its log
+//! is the longer one: what a process that runs beside its original and reaches nobody does, only one after the other.
+
+use std::collections::BTreeSet;
 
 use tributary_planner::catalog::Standing;
 use tributary_region::Snapshot;
@@ -23,12 +26,17 @@ use crate::rng::Rng;
 /// How long a region that must stop may take to find out before its operator takes it down, in milliseconds.
 const SUSPECT_MS_MAX: u64 = 8_000;
 
+/// How long a fork that nobody talks to may take to write more than its original had, in milliseconds.
+const FORK_MS_MAX: u64 = 4_000;
+
 /// The operator's state.
 pub struct Members {
     /// His chance.
     pub rng: Rng,
     /// The region that leaves.
     pub leaving: Option<Leaving>,
+    /// Regions that handed over the primary.
+    pub former: BTreeSet<usize>,
     /// Logs of regions that were drained and dropped: nothing of them may be missing.
     pub drained: Vec<LogId>,
 }
@@ -48,6 +56,8 @@ pub struct Suspect {
     cut: Vec<Direction>,
     knows_more: usize,
     until_ms: u64,
+    /// A fork: it goes on alone, and nobody talks to it until its log is longer than what others know of its original.
+    beyond: Option<Epoch>,
 }
 
 /// A region that is to be dropped once all have everything of it.
@@ -133,9 +143,11 @@ impl World {
         let may_lack = self.nodes[node].put_back || !has_joined;
         let is_behind = may_lack && reason.contains("too far behind");
         self.report.members.too_far_behind += u64::from(is_behind);
-        // One that was added, or started too early, by an old catalog hears of an earlier self: that it was dropped is
-        // forgotten with the primary that alone had heard of it.
-        let is_old = self.report.members.primaries_wiped > 0 || self.nodes.iter().any(|node| node.put_back);
+        // One that was added, or started too early, by an old catalog hears of an earlier self: that it was dropped is not
+        // known everywhere yet, or is forgotten with the primary that alone had heard of it.
+        let is_old = self.nodes[node].place != Place::Member
+            || self.report.members.primaries_wiped > 0
+            || self.nodes.iter().any(|node| node.put_back);
         let is_early = !has_joined && reason.contains("has lost its log") && is_old;
         let is_told =
             is_behind || is_early || self.nodes[node].suspect.is_some() || self.model.is_superseded(log);
@@ -160,15 +172,44 @@ impl World {
         }
     }
 
-    /// Starts a region that must stop, with a way to one other that knows why.
-    fn suspect(&mut self, node: usize, knows_more: usize) {
-        let cut = self.cut_off(node, Some(knows_more));
-        let until_ms = self.now_ms + SUSPECT_MS_MAX;
+    /// Starts a region that must stop, with a way to one other that knows why; a fork is without that way until it
+    /// is `beyond` its original.
+    fn suspect(&mut self, node: usize, knows_more: usize, beyond: Option<Epoch>) {
+        let reachable = Some(knows_more).filter(|_| beyond.is_none());
+        let cut = self.cut_off(node, reachable);
+        let until_ms = self.now_ms + beyond.map_or(SUSPECT_MS_MAX, |_| FORK_MS_MAX);
         self.nodes[node].suspect = Some(Suspect {
             cut,
             knows_more,
             until_ms,
+            beyond,
         });
+    }
+
+    /// A fork has gone on alone for long enough: from here on it is as any other region that must stop.
+    fn end_seclusion(&mut self, node: usize) {
+        let last = self.model.last(self.nodes[node].log());
+        let until_ms = self.now_ms + SUSPECT_MS_MAX;
+        let Some(suspect) = &mut self.nodes[node].suspect else {
+            return;
+        };
+        let Some(beyond) = suspect.beyond.filter(|beyond| last > beyond.0) else {
+            return;
+        };
+        (suspect.beyond, suspect.until_ms) = (None, until_ms);
+        let knows_more = suspect.knows_more;
+        let is_way = |(from, to): &Direction| *from == knows_more || *to == knows_more;
+        let (way, cut) = std::mem::take(&mut suspect.cut).into_iter().partition(is_way);
+        suspect.cut = cut;
+        let way: Vec<Direction> = way;
+        way.iter().for_each(|direction| self.network.mend(*direction));
+        self.trace.add(
+            self.now_ms,
+            node,
+            format_args!("has forked, at {last} after {beyond}"),
+            &[],
+        );
+        self.report.members.forked += 1;
     }
 
     /// Sees whether a suspect still has to find out.
@@ -179,6 +220,7 @@ impl World {
             self.release(node);
             return Ok(());
         }
+        self.end_seclusion(node);
         let suspect = self.nodes[node].suspect.as_ref().expect("seen by the caller");
         if self.healed || self.now_ms >= suspect.until_ms || !self.takes_part(suspect.knows_more) {
             self.release(node);
@@ -248,7 +290,7 @@ impl World {
         if let Some(other) = (0..self.nodes.len()).find(|other| bare && *other != node && knows(other)) {
             self.report.members.started_bare += 1;
             self.start_anew(node, false);
-            self.suspect(node, other);
+            self.suspect(node, other, None);
             return Ok(());
         }
         let named = newest.catalog.origin_of(region);
@@ -334,11 +376,21 @@ impl World {
             self.nodes[node].life += 1;
             self.model.branch(log, self.nodes[node].log(), last);
         }
+        if let Some(leaving) = self
+            .members
+            .leaving
+            .as_mut()
+            .filter(|leaving| leaving.node == node)
+        {
+            // How far it was is not where it ends.
+            (leaving.told, leaving.last) = (None, None);
+        }
         self.nodes[node].begin_life();
         self.nodes[node].checkpointed = checkpointed;
         self.nodes[node].put_back = true;
         if let Some(other) = knows_more.filter(|_| heard.0 > last) {
-            self.suspect(node, other);
+            let is_fork = self.members.rng.percent(50);
+            self.suspect(node, other, Some(heard).filter(|_| is_fork));
         }
         self.queue.plan(self.now_ms, Event::Restart(node));
         Ok(())

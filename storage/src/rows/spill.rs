@@ -190,6 +190,7 @@ fn decode(schema: SchemaRef, file: Bytes) -> std::result::Result<RecordBatch, Ar
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use arrow::array::{ArrayRef, Decimal128Array, Int64Array, StringArray};
     use arrow::datatypes::{DataType, Field, Schema};
@@ -244,6 +245,48 @@ mod tests {
             0,
             "files have no name"
         );
+    }
+
+    #[test]
+    fn what_is_spilled_already_is_not_written_again() {
+        #[derive(Debug)]
+        struct Counted(SpillFiles, AtomicUsize);
+        impl SpillArea for Counted {
+            fn budget(&self) -> usize {
+                0
+            }
+            fn store(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+                self.1.fetch_add(rows.num_rows(), Ordering::Relaxed);
+                self.0.store(rows)
+            }
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let area = Counted(SpillFiles::new(folder.path(), 0), AtomicUsize::new(0));
+        let mut store = RowStore::new(rows(0, 0).schema());
+        let written_after = |store: &mut RowStore, count: usize| {
+            let first = i64::try_from(store.len()).expect("few rows");
+            store.append(&rows(first, count));
+            store.spill_all(&area).expect("there is room");
+            area.1.swap(0, Ordering::Relaxed)
+        };
+        assert_eq!(
+            written_after(&mut store, SEGMENT_ROWS + 1000),
+            SEGMENT_ROWS + 1000
+        );
+        assert_eq!(
+            written_after(&mut store, 10),
+            10,
+            "the longer batch stays as it is"
+        );
+        assert_eq!(
+            written_after(&mut store, 900),
+            1910,
+            "batches that become one are written again"
+        );
+        store.spill_all(&area).expect("there is room");
+        assert_eq!(area.1.load(Ordering::Relaxed), 0);
+        let ids: Vec<u32> = (0..store.len() as u32).collect();
+        assert_eq!(store.take(&ids), rows(0, store.len()));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct RowStore {
     sealed_bytes: usize,
     /// The segments before this one are spilled.
     spilled: usize,
+    /// The batches of the tail before this one are spilled.
+    tail_spilled: usize,
 }
 
 impl RowStore {
@@ -42,6 +44,7 @@ impl RowStore {
             dead: 0,
             sealed_bytes: 0,
             spilled: 0,
+            tail_spilled: 0,
         }
     }
 
@@ -92,7 +95,7 @@ impl RowStore {
             self.sealed.push(Arc::new(Segment::new(rows)));
             self.weights.push(Weights::Ones);
             self.tail.clear();
-            self.tail_rows = 0;
+            (self.tail_rows, self.tail_spilled) = (0, 0);
             return;
         }
         let mut first = self.tail.len() - 1;
@@ -104,6 +107,7 @@ impl RowStore {
         if first + 1 < self.tail.len() {
             let merged = self.joined(&self.tail[first..]);
             self.tail.truncate(first);
+            self.tail_spilled = self.tail_spilled.min(first);
             self.tail.push(merged);
         }
     }
@@ -323,8 +327,9 @@ impl Spill for RowStore {
 
     fn spill_all(&mut self, area: &dyn SpillArea) -> Result<()> {
         self.spill(area, usize::MAX)?;
-        for rows in &mut self.tail {
+        for rows in &mut self.tail[self.tail_spilled..] {
             *rows = area.store(rows)?;
+            self.tail_spilled += 1;
         }
         Ok(())
     }
