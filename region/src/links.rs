@@ -112,8 +112,9 @@ impl Links {
     }
 
     /// Has a link to each member but this region, and to those that were one, so that they can be told. Nothing is
-    /// known of the members before the first catalog: then the configured ones stay.
-    pub fn keep_to_members(&mut self, own: &str, catalog: &Catalog, out: &mut Vec<Effect>) {
+    /// known of the members before the first catalog: then the configured ones stay. `epoch`: up to where this region's own
+    /// changes were told to the links there are; a new one has to find them in the runs.
+    pub fn keep_to_members(&mut self, own: &str, epoch: Epoch, catalog: &Catalog, out: &mut Vec<Effect>) {
         if catalog.regions.is_empty() {
             return;
         }
@@ -136,7 +137,11 @@ impl Links {
             .collect();
         self.links.retain(|peer, _| known.contains(peer.as_str()));
         for &region in known.iter().filter(|region| **region != own) {
-            let new = || Link::new(region.to_owned(), self.config.clone());
+            let new = || {
+                let mut link = Link::new(region.to_owned(), self.config.clone());
+                link.changed(epoch, &BTreeMap::new());
+                link
+            };
             let link = self.links.entry(region.to_owned()).or_insert_with(new);
             if !members.contains(region) && link.status().peer.is_some() {
                 // Nothing is remembered for it any more.

@@ -13,6 +13,7 @@ mod release;
 use std::sync::Arc;
 
 use tributary_executor::Inline;
+use tributary_replication::link::LinkState;
 use tributary_replication::{Epoch, Frontier, Hlc};
 use tributary_storage::checkpoint::Loaded;
 use tributary_storage::{Position, Record};
@@ -298,6 +299,13 @@ impl Region {
         for (_, rejected) in &mut decided.refused {
             if let Rejected::Tombstones { table, kept_by, .. } = rejected {
                 *kept_by = self.published.tombstones_kept_by(*table);
+                // Those that are connected acknowledge them at once.
+                let links = self.links.status();
+                let is_up = |name: &String| {
+                    let mut link = links.iter().filter(|(peer, _)| peer == name);
+                    link.any(|(_, status)| status.state == LinkState::Up)
+                };
+                kept_by.retain(|name| !is_up(name));
             }
         }
         let refusals = decided.refused.into_iter();

@@ -1,6 +1,7 @@
 //! The region as a member: founding a cluster, its links, taking part, and dropping what all members have acknowledged.
 
 use tributary_planner::catalog::{CatalogChange, MemberChange};
+use tributary_replication::Epoch;
 use tributary_storage::{OriginId, RegionId};
 
 use super::{Region, append};
@@ -43,7 +44,9 @@ impl Region {
         let catalog = self.dataflow.catalog();
         if catalog.version != self.members_version {
             self.members_version = catalog.version;
-            self.links.keep_to_members(&self.config.name, catalog, out);
+            let own = self.dataflow.origin();
+            let epoch = own.map_or(Epoch(0), |own| self.dataflow.frontier().get(own));
+            self.links.keep_to_members(&self.config.name, epoch, catalog, out);
         }
         Ok(())
     }

@@ -5,6 +5,33 @@ use tributary_storage::OriginId;
 use super::cluster::{Cluster, TICK_MS, rows};
 
 #[test]
+fn a_primary_that_waits_for_members_before_it_joins_anew_shows_no_view() {
+    let mut cluster = Cluster::new(&["us", "eu", "ap"]);
+    cluster.with_view("us");
+    cluster.insert("eu", "g", &[(1, 10)]).expect("in");
+    cluster.insert("eu", "t", &[(1, 1), (2, 1)]).expect("in");
+    cluster.run(400);
+    let view = rows(&[[10, 2]]);
+    assert_eq!(cluster.view("us", "m"), view);
+    cluster.stop("ap");
+    cluster.stop("us");
+    cluster.start("us", &["eu", "ap"], Vec::new(), |config| {
+        config.reincarnate = true;
+        config.members_wait_ms = 2_000;
+    });
+    let mut waited = 0;
+    for _ in 0..250 {
+        cluster.run(TICK_MS);
+        match cluster.view("us", "m") {
+            None => waited += usize::from(cluster.snapshot("us").catalog.object("m").is_some()),
+            shown => assert_eq!(shown, view, "after {waited} ticks"),
+        }
+    }
+    assert!(waited as u64 * TICK_MS > 1_500, "{waited} ticks");
+    assert_eq!(cluster.view("us", "m"), view);
+}
+
+#[test]
 fn a_region_that_joins_anew_does_not_settle_what_its_earlier_log_contributed() {
     let mut cluster = Cluster::new(&["us", "eu"]);
     cluster.with_view("us");

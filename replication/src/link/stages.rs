@@ -217,6 +217,17 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_begins_late_finds_what_was_computed_before_in_the_runs() {
+        let mut outgoing = Outgoing::new(10, 10_000);
+        // Of what is computed only a part is durable by now, and the peer has that from others.
+        outgoing.changed(Epoch(7), &BTreeMap::new(), 0);
+        outgoing.restart(Some(own()), Epoch(5), upto(5), 1);
+        let cut = outgoing.cut(&upto(7), None).expect("a bundle");
+        let since = crate::link::OriginChanges::Since(Epoch(5));
+        assert_eq!(cut.origins, [(own(), Epoch(5), since)]);
+    }
+
+    #[test]
     fn nothing_is_added_to_a_stage_while_its_seal_is_under_way() {
         let mut outgoing = Outgoing::new(10, 10_000);
         stage_whole(&mut outgoing);

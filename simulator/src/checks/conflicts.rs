@@ -32,7 +32,13 @@ pub fn conflicts_are_complete(
     let expected = held(first);
     for (log, snapshot) in &snapshots[1..] {
         if held(snapshot) != expected {
-            let detail = format!("those of {log} and {at} differ");
+            let theirs = held(snapshot);
+            let ids = theirs.keys().chain(expected.keys());
+            let differs = ids.into_iter().find(|id| theirs.get(*id) != expected.get(*id));
+            let detail = differs.map_or_else(String::new, |id| {
+                let (theirs, ours) = (theirs.get(id), expected.get(id));
+                format!("{id:?} is {theirs:?} at {log} and {ours:?} at {at}")
+            });
             return Err(Violation::new("conflicts are equal after healing", detail));
         }
     }

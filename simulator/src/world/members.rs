@@ -11,13 +11,14 @@
 use tributary_planner::catalog::{PlanSettings, Standing};
 use tributary_planner::ddl::plan_ddl;
 use tributary_region::{Input, Snapshot};
+use tributary_replication::Epoch;
 use tributary_storage::MemKv;
 
 use std::sync::Arc;
 
 use super::World;
 use super::event::{Event, Fault};
-use super::node::Place;
+use super::node::{Node, Place};
 use super::operator::{Leaving, Lost};
 use crate::failure::{Checked, Violation};
 use crate::network::Direction;
@@ -124,7 +125,7 @@ impl World {
             Fault::AddRegion => {
                 self.nodes[node].is_adding = true;
                 // Now and then it is started too early, and nobody talks to it.
-                if self.members.rng.percent(30) {
+                if self.members.rng.percent(30) && self.is_known_for_gone(node) {
                     self.start_anew(node, false);
                 }
                 Ok(())
@@ -174,6 +175,20 @@ impl World {
             })
         };
         self.others_go_on(node) && others.iter().all(|other| self.takes_part(*other) && knows(other))
+    }
+
+    /// Whether every member either knows that a region is none, or what it had written when it was one.
+    fn is_known_for_gone(&self, node: usize) -> bool {
+        let name = &self.nodes[node].config.name;
+        let knows = |snapshot: &Snapshot| {
+            let region = snapshot.catalog.region_named(name);
+            let origin = region.and_then(|region| snapshot.catalog.origin_of(region));
+            origin.is_none_or(|origin| snapshot.frontier.get(origin) > Epoch(0))
+        };
+        let members = self.nodes.iter().filter(|node| node.place == Place::Member);
+        members
+            .map(Node::snapshot)
+            .all(|snapshot| snapshot.is_some_and(|snapshot| knows(&snapshot)))
     }
 
     fn can_be_added(&self, node: usize) -> bool {

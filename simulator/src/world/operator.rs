@@ -398,7 +398,8 @@ impl World {
 
     /// Has a region become a member, and starts it.
     fn add(&mut self, node: usize) -> Checked {
-        let Some((_, newest)) = self.newest() else {
+        // The primary says who is a member: another one may not have heard that it was dropped.
+        let Some((_, newest)) = self.primary() else {
             return Ok(());
         };
         let name = self.nodes[node].config.name.clone();
