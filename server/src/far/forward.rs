@@ -24,8 +24,8 @@ use tributary_storage::OriginId;
 use crate::pgwire::error::{SqlError, SqlResult};
 use crate::pgwire::sqlstate;
 
-/// Settings by which a statement is evaluated.
-pub const SETTINGS: [&str; 3] = ["TimeZone", "bytea_output", "regional_reads"];
+/// The longest statement that is sent, with the settings that go along.
+pub const STATEMENT_BYTES_MAX: usize = 15 << 20;
 
 /// A statement for another region.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct ForwardRequest {
     pub user: String,
     /// The text of one INSERT, UPDATE or DELETE, or COPY.
     pub sql: String,
-    /// The session's settings of [`SETTINGS`].
+    /// What the session has set: the statement may be evaluated by any of it.
     pub settings: Vec<(String, String)>,
     /// The catalog by which the session knows what it writes: the region may not have heard of it yet.
     pub catalog_version: u64,

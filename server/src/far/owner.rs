@@ -64,9 +64,13 @@ fn part(versions: &Versions, snapshot: &Snapshot, request: &ScanRequest) -> Resu
     }
     let tables = versions.get(request.origin, request.epoch)?;
     let Some(table) = tables.get(&request.table) else {
-        // It was created later: nothing was in it here. One that was dropped here is dropped where that is known.
+        // It was created later: nothing was in it here.
         return Ok(None);
     };
+    if snapshot.catalog.table(request.table).is_none() {
+        // It was dropped: how it was protected is not known any more.
+        return Err(Opened::Gone);
+    }
     let catalog = Arc::clone(&snapshot.catalog);
     let names: RegionNames = Arc::new(move |origin| catalog.region_name(origin.region).map(str::to_owned));
     let exposed = Exposed {

@@ -30,7 +30,7 @@ use crate::pgwire::error::SqlError;
 use crate::query::context::shared;
 use crate::query::stack::of_panic;
 
-/// Rows that are read at a stretch where they are joined: each may meet all rows of a side.
+/// Rows that are read, and made, at a stretch where they are joined: each may meet all rows of a side.
 const JOINED_ROWS_AT_ONCE: usize = 1024;
 /// About the most bytes of what a join makes at a stretch.
 const JOINED_BYTES_MAX: usize = 16 << 20;
@@ -115,7 +115,10 @@ fn stream_of(request: &PartialRequest, part: Part) -> Option<SendableRecordBatch
     let plan = request.over(Arc::new(input), &sides.leaves, Arc::clone(state.config_options()))?;
     let task = state.task_ctx();
     // A join copies rows of its sides before anything counts them.
-    let rows_made = (JOINED_BYTES_MAX / sides.widest_row.max(1)).clamp(1, task.session_config().batch_size());
+    let rows_made = match sides.leaves.is_empty() {
+        true => task.session_config().batch_size(),
+        false => (JOINED_BYTES_MAX / sides.widest_row.max(1)).clamp(1, JOINED_ROWS_AT_ONCE),
+    };
     let task = TaskContext::new(
         None,
         task.session_id(),

@@ -59,6 +59,14 @@ pub enum OpenError {
         /// The data directory.
         place: String,
     },
+    /// The log must not be continued; the error says what is to be done.
+    #[error("{source}\n  where: {place}")]
+    Over {
+        /// The error.
+        source: RegionError,
+        /// The data directory.
+        place: String,
+    },
     /// There is no place for rows that do not fit into memory.
     #[error("the folder for spilled rows cannot be made: {0}")]
     Spill(std::io::Error),
@@ -180,8 +188,15 @@ impl Stored {
         let durable = last_position(&checkpoint, &tail);
         let replayed = tail.iter().map(|record| (record.position, record.payload.len()));
         let replayed: Vec<(Position, usize)> = replayed.collect();
-        let mut region = Region::open(config, checkpoint, tail, clock.now_ms(), &mut effects)
-            .map_err(|source| OpenError::Region { source, place })?;
+        let mut region =
+            Region::open(config, checkpoint, tail, clock.now_ms(), &mut effects).map_err(|source| {
+                match source {
+                    RegionError::Superseded(_) | RegionError::TooFarBehind { .. } => {
+                        OpenError::Over { source, place }
+                    }
+                    _ => OpenError::Region { source, place },
+                }
+            })?;
         tracing::info!(
             position = durable.0,
             replayed = replayed.len(),

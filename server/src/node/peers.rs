@@ -145,7 +145,9 @@ impl FarReads for Peers {
     }
 
     fn is_resident(&self, table: ObjectId) -> bool {
-        self.snapshots.borrow().catalog.is_resident(table)
+        // How one that was dropped meanwhile was protected is not known any more.
+        let catalog = &self.snapshots.borrow().catalog;
+        catalog.table(table).is_none() || catalog.is_resident(table)
     }
 }
 

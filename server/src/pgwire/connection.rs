@@ -36,6 +36,8 @@ const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 128 * 1024;
 /// Bytes read ahead while a statement runs.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
+/// The message Sync.
+const SYNC: &[u8] = b"S\0\0\0\x04";
 
 /// The receiving half.
 pub(super) struct Input {
@@ -86,11 +88,21 @@ impl Input {
         }
     }
 
+    /// Waits until it can be told whether the next message is Sync. A client that wants an answer sends something after it has
+    /// asked for one to be made: Sync, Flush, or the next request.
+    pub(super) async fn arrive(&mut self) {
+        while self.ahead.is_empty() && self.buffer.len() < SYNC.len() && SYNC.starts_with(&self.buffer) {
+            if !matches!(self.read().await, Ok(1..)) {
+                return;
+            }
+        }
+    }
+
     /// Whether the next message is here already and is Sync.
     pub(super) fn next_is_sync(&self) -> bool {
         match self.ahead.front() {
             Some(message) => matches!(message, Ok(Frontend::Sync)),
-            None => self.buffer.starts_with(b"S\0\0\0\x04"),
+            None => self.buffer.starts_with(SYNC),
         }
     }
 

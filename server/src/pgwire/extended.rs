@@ -322,6 +322,7 @@ impl Connection {
                 self.out.complete(&tag);
                 return Ok(());
             }
+            self.input.arrive().await;
             let scope = if self.input.next_is_sync() {
                 Scope::Alone
             } else {

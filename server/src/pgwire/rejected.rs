@@ -89,12 +89,17 @@ pub fn of_rejected(rejected: &Rejected, catalog: &Catalog) -> SqlError {
 
 fn tombstones_hint(kept_by: &[String]) -> String {
     if kept_by.is_empty() {
-        return "delete fewer rows at a time; tombstones that all regions have acknowledged are dropped every second".to_owned();
+        return "delete fewer rows at a time, or try again: tombstones that all regions have acknowledged are dropped every second"
+            .to_owned();
     }
     let names: Vec<String> = kept_by.iter().map(|name| quote(name)).collect();
+    let (regions, have) = match names.as_slice() {
+        [_] => ("region", "has"),
+        _ => ("regions", "have"),
+    };
     format!(
-        "they are kept until region {0} has acknowledged them: bring it back, or run ALTER DATABASE tributary DROP REGION \
-         {1} FORCE",
+        "they are kept until {regions} {} {have} acknowledged them, and not connected now: bring it back, or run ALTER \
+         DATABASE tributary DROP REGION {} FORCE",
         names.join(" and "),
         names[0]
     )

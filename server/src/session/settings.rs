@@ -6,7 +6,7 @@
 
 mod known;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::pgwire::error::{SqlError, SqlResult};
@@ -110,6 +110,16 @@ impl Settings {
     /// Fixes the values that only the server sets.
     pub fn fix(&mut self, name: &'static str, value: &str) {
         self.startup.insert(name.to_string(), value.to_string());
+    }
+
+    /// What was set, and can be set in another session.
+    pub fn chosen(&self) -> Vec<(String, String)> {
+        let names = self.startup.keys().chain(self.values.keys());
+        let names: BTreeSet<&String> = names
+            .filter(|name| find(name).is_none_or(|known| !matches!(known.check, Check::ReadOnly)))
+            .collect();
+        let value = |name: &String| Some((name.clone(), self.set_text(name)?.to_owned()));
+        names.into_iter().filter_map(value).collect()
     }
 
     /// Goes back to the value at the session's start; returns the name when clients follow it.
@@ -243,6 +253,25 @@ mod tests {
         assert_eq!(settings.get("TIMEZONE").expect("known"), "Asia/Tokyo");
         assert_eq!(settings.reset("timezone").expect("known"), Some("TimeZone"));
         assert_eq!(settings.zone(), Zone::parse("Europe/Berlin").expect("a zone"));
+    }
+
+    #[test]
+    fn what_is_chosen_can_be_set_elsewhere() {
+        let mut settings = Settings::default();
+        settings.fix("server_version", "15.8");
+        settings.start_with("TimeZone", "Europe/Berlin").expect("a zone");
+        settings.set("timezone", "Asia/Tokyo").expect("a zone");
+        settings.set("app.user", "o'7").expect("own");
+        let chosen = settings.chosen();
+        let names: Vec<&str> = chosen.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["TimeZone", "app.user"]);
+        let mut other = Settings::default();
+        for (name, value) in &chosen {
+            other.set(name, value).expect("as it was");
+        }
+        assert_eq!(other.get("TimeZone").expect("known"), "Asia/Tokyo");
+        assert_eq!(other.get("app.user").expect("own"), "o'7");
+        assert_eq!(other.zone(), settings.zone());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(super) const TABLE: SystemTable = SystemTable {
         ("state", SqlType::Text),
         ("address", SqlType::Text),
         ("options", SqlType::Text),
+        ("superseded", SqlType::Text),
     ],
     rows,
 };
@@ -42,9 +43,22 @@ fn rows(facts: &Facts<'_>) -> Vec<Row> {
                 text(state(facts, *id)),
                 region.address.clone(),
                 options(&catalog.region_options(*id).settings()),
+                superseded(facts, *id),
             ]
         })
         .collect()
+}
+
+/// Which earlier incarnations are known here, and up to where: what one of them had written after that, nobody has heard of.
+fn superseded(facts: &Facts<'_>, id: RegionId) -> Option<String> {
+    let region = &facts.snapshot.catalog.regions[&id];
+    let ended = |incarnation: u32| incarnation < region.incarnation || !region.is_member();
+    let known = facts.snapshot.frontier.iter();
+    let known = known.filter(|(origin, _)| origin.region == id && ended(origin.incarnation));
+    let known: Vec<String> = known
+        .map(|(origin, epoch)| format!("incarnation {} up to epoch {epoch}", origin.incarnation))
+        .collect();
+    (!known.is_empty()).then(|| known.join(", "))
 }
 
 /// How a region stands: what the catalog says, and whether anything of its incarnation is known here.

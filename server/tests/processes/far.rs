@@ -411,6 +411,27 @@ async fn what_is_written_elsewhere_reads_what_the_session_wrote_before() {
             assert_eq!(rows(ap, &read).await, [format!("k{round}")], "{region}");
         }
     }
+
+    // What the session has set goes along.
+    let read = "SELECT note FROM orders WHERE tributary_region = 'eu' AND id = 1";
+    let update =
+        |value: &str| format!("UPDATE orders SET note = {value} WHERE tributary_region = 'eu' AND id = 1");
+    run(ap, "SET app.tenant = 'acme'").await;
+    run(ap, &update("current_setting('app.tenant')")).await;
+    assert_eq!(rows(ap, read).await, ["acme"]);
+    let refused = ap
+        .batch_execute(&update("set_config('app.tenant', 'x', false)"))
+        .await;
+    let refused = refused.expect_err("it would be lost");
+    assert_eq!(refused.code(), Some(&SqlState::FEATURE_NOT_SUPPORTED));
+
+    // What is durable is told, also when the time is over before it is shown here.
+    cluster.set_delay(Duration::from_millis(400));
+    run(ap, "SET statement_timeout = '300ms'").await;
+    run(ap, &update("'late'")).await;
+    run(ap, "RESET statement_timeout").await;
+    assert_eq!(rows(ap, read).await, ["late"]);
+    cluster.set_delay(Duration::ZERO);
     cluster.stop().await.expect("all stop cleanly");
 }
 

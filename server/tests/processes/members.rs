@@ -167,6 +167,9 @@ async fn a_wiped_region_is_told_and_comes_back_as_another_incarnation() {
     expect(&cluster, &["us", "eu", "ap"], VIEW, "tea|3").await;
     let incarnation = "SELECT incarnation, state FROM tributary.regions WHERE name = 'eu'";
     expect(&cluster, &["us", "eu", "ap"], incarnation, "2|member").await;
+    let superseded =
+        "SELECT superseded LIKE 'incarnation 1 up to epoch %' FROM tributary.regions WHERE name = 'eu'";
+    expect(&cluster, &["us", "eu", "ap"], superseded, "t").await;
 
     // The flag may stay.
     cluster.kill("eu").await.expect("it can be killed");

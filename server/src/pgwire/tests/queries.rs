@@ -157,6 +157,44 @@ async fn deep_and_long_statements_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_with_subqueries_are_any_number_of_rows_in_their_order() {
+    let server = Server::start().await;
+    let client = server.connect().await;
+    let many: String = (0..20_000).map(|n| format!("({n}),")).collect();
+    let sql = format!("VALUES {many} ((SELECT 20000)), (20001), ((SELECT 20002 + 0))");
+    let expected: Vec<String> = (0..20_003).map(|n| n.to_string()).collect();
+    assert!(rows(&client, &sql).await == expected);
+    run(&client, "CREATE TABLE t (id int PRIMARY KEY, name text)").await;
+    let inserted = "INSERT INTO t VALUES (3, (SELECT 'c')), (1, 'a'), (2, NULL) RETURNING id, name";
+    assert_eq!(rows(&client, inserted).await, ["3|c", "1|a", "2|NULL"]);
+    let computed: Vec<String> = (0..251).map(|n| format!("((SELECT {n}))")).collect();
+    assert_eq!(
+        rows(&client, &format!("VALUES {}", computed[1..].join(",")))
+            .await
+            .len(),
+        250
+    );
+    assert_eq!(
+        state(&client, &format!("VALUES {}", computed.join(","))).await,
+        "54001"
+    );
+    assert_eq!(state(&client, "VALUES (1), ((SELECT 2), 3)").await, "42601");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sample_of_a_table_is_refused() {
+    let server = Server::start().await;
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    for sql in [
+        "SELECT count(*) FROM t TABLESAMPLE SYSTEM (0)",
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM t TABLESAMPLE BERNOULLI (10))",
+    ] {
+        assert_eq!(state(&client, sql).await, "0A000");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_meets_no_row_of_this_region_of_several_says_so() {
     let server = Server::with(&["there"], Default::default()).await;
     let config = format!("host=127.0.0.1 port={} user=ada", server.port);

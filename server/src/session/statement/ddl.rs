@@ -16,10 +16,10 @@ const VIEW_READY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) async fn run(session: &mut Session, parsed: &Parsed) -> SqlResult<Outcome> {
     match &session.transaction {
         Some(transaction) if transaction.is_explicit => {
-            return Err(
-                SqlError::unsupported("CREATE and DROP cannot run inside a transaction block")
-                    .hint("COMMIT first: a change of the catalog is a commit of its own"),
-            );
+            return Err(SqlError::unsupported(
+                "a statement that changes the catalog cannot run inside a transaction block",
+            )
+            .hint("COMMIT first: a change of the catalog is a commit of its own"));
         }
         // Several statements in one query string: what came before is committed by itself.
         Some(_) => session.commit().await?,

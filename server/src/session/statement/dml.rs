@@ -74,18 +74,57 @@ pub(super) fn reads_no_rows(statement: &Statement) -> bool {
     };
     let names_none =
         |source: &ast::Query| ast::visit_relations(source, |_| ControlFlow::Break(())).is_continue();
-    let of_snapshot = |expr: &ast::Expr| match expr {
-        ast::Expr::Function(function) if is_of_snapshot(&function.name) => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    };
     insert.on.is_none()
         && insert.source.as_deref().is_none_or(names_none)
-        && ast::visit_expressions(insert, of_snapshot).is_continue()
+        && !calls(statement, is_of_snapshot)
+}
+
+/// Whether a statement reads other rows than those that it writes, or says how far its snapshot is.
+pub(super) fn reads_other_rows(statement: &Statement) -> bool {
+    match statement {
+        Statement::Insert(insert) => {
+            relations_of(&insert.source) + relations_of(&insert.on) + relations_of(&insert.returning) > 0
+                || calls(statement, is_of_snapshot)
+        }
+        // The target is one of them.
+        Statement::Update(update) => relations_of(update) > 1 || calls(statement, is_of_snapshot),
+        Statement::Delete(delete) => relations_of(delete) > 1 || calls(statement, is_of_snapshot),
+        Statement::Copy(_) => false,
+        _ => true,
+    }
+}
+
+fn relations_of(part: &impl ast::Visit) -> usize {
+    let mut relations = 0;
+    let _: ControlFlow<()> = ast::visit_relations(part, |_| {
+        relations += 1;
+        ControlFlow::Continue(())
+    });
+    relations
+}
+
+/// Whether a statement that writes calls a function of such a name.
+pub(super) fn calls(statement: &Statement, is_it: fn(&ast::ObjectName) -> bool) -> bool {
+    let called = |expr: &ast::Expr| match expr {
+        ast::Expr::Function(function) if is_it(&function.name) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    match statement {
+        Statement::Insert(insert) => ast::visit_expressions(insert, called).is_break(),
+        Statement::Update(update) => ast::visit_expressions(update, called).is_break(),
+        Statement::Delete(delete) => ast::visit_expressions(delete, called).is_break(),
+        _ => false,
+    }
 }
 
 fn is_of_snapshot(function: &ast::ObjectName) -> bool {
-    let name = function.to_string();
-    name.trim_matches('"').eq_ignore_ascii_case("tributary_frontier")
+    is_named(function, "tributary_frontier")
+}
+
+/// Whether a function has this name, whatever its schema.
+pub(super) fn is_named(function: &ast::ObjectName, name: &str) -> bool {
+    let last = function.0.last().and_then(|part| part.as_ident());
+    last.is_some_and(|last| last.value.eq_ignore_ascii_case(name))
 }
 
 fn verb(bound: &BoundDml) -> &'static str {

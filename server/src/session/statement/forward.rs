@@ -14,7 +14,7 @@ use super::dml::{self, read_only};
 use super::{load, rows_of};
 use crate::copy::CopyTarget;
 use crate::far::forward::{
-    CopyRequest, Errand, ForwardReply, ForwardRequest, Forwarded, SETTINGS, WireError,
+    CopyRequest, Errand, ForwardReply, ForwardRequest, Forwarded, STATEMENT_BYTES_MAX, WireError,
 };
 use crate::pgwire::ServeOptions;
 use crate::pgwire::error::{SqlError, SqlResult};
@@ -35,7 +35,13 @@ pub(crate) async fn run(
     scope: Scope,
 ) -> SqlResult<Outcome> {
     check(session, region, scope)?;
-    let errand = Errand::Statement(request_of(session, parsed.bound_text()?.into_owned()));
+    if dml::calls(&parsed.statement, |name| dml::is_named(name, "set_config")) {
+        return Err(
+            SqlError::unsupported("set_config in a statement that is carried out in another region")
+                .hint("SET the value before; what is set goes along"),
+        );
+    }
+    let errand = Errand::Statement(request_of(session, parsed.bound_text()?.into_owned())?);
     let done = session.send(region, &errand).await?;
     let verb = dml::verb_of(&parsed.statement);
     match done.rows()? {
@@ -53,7 +59,7 @@ pub(super) async fn copy(
     scope: Scope,
 ) -> SqlResult<Outcome> {
     check(session, region, scope)?;
-    let statement = request_of(session, text.to_owned());
+    let statement = request_of(session, text.to_owned())?;
     let errand = Errand::Copy(CopyRequest { statement, input });
     let done = session.send(region, &errand).await?;
     Ok(Outcome::Done(format!("COPY {}", done.count)))
@@ -74,22 +80,36 @@ pub(super) fn check(session: &Session, region: &str, scope: Scope) -> SqlResult<
     }
 }
 
-fn request_of(session: &Session, sql: String) -> ForwardRequest {
+fn request_of(session: &Session, sql: String) -> SqlResult<ForwardRequest> {
     let snapshot = session.backend.snapshot();
-    ForwardRequest {
+    let settings = session.with_settings(Settings::chosen);
+    let set = settings.iter().map(|(name, value)| name.len() + value.len());
+    let bytes = sql.len() + set.sum::<usize>();
+    if bytes > STATEMENT_BYTES_MAX {
+        let message = format!(
+            "a statement of {bytes} bytes, with its parameters and settings, is too long to be carried out in another \
+             region: the limit is {STATEMENT_BYTES_MAX}"
+        );
+        return Err(SqlError::new(sqlstate::PROGRAM_LIMIT, message)
+            .hint("connect to the region that owns the rows, or write fewer at a time"));
+    }
+    Ok(ForwardRequest {
         from: session.backend.region_name(),
         user: session.user.clone(),
         sql,
-        settings: session.with_settings(settings_of),
+        settings,
         catalog_version: snapshot.catalog.version,
         seen: session.written(&snapshot),
         token: uuid::Uuid::new_v4().into_bytes(),
-    }
+    })
 }
 
-fn settings_of(settings: &Settings) -> Vec<(String, String)> {
-    let value = |name: &str| Some((name.to_owned(), settings.get(name).ok()?));
-    SETTINGS.into_iter().filter_map(value).collect()
+/// What fails on the way to another region, as a statement that writes tells it.
+fn of_write(error: SqlError) -> SqlError {
+    match error.state == sqlstate::CANNOT_CONNECT_NOW {
+        true => error.hint("nothing was written; run the statement again, or in that region"),
+        false => error,
+    }
 }
 
 /// A session reads what it wrote: the other region's epoch has to be here first.
@@ -99,7 +119,9 @@ async fn await_arrival(session: &mut Session, region: &str, done: &Forwarded) {
     };
     let written = session.written_elsewhere.entry(origin).or_insert(epoch);
     *written = epoch.max(*written);
-    if !session.backend.wait_for_epoch(origin, epoch, ARRIVE_MAX).await {
+    // It is durable: whoever is told that it was canceled would run it again.
+    let arrival = session.backend.wait_for_epoch(origin, epoch, ARRIVE_MAX);
+    if !session.uninterrupted(arrival).await {
         session.notice(SqlError::new(
             "00000",
             format!("the write is durable in region \"{region}\", and is not shown here yet"),
@@ -123,7 +145,8 @@ impl Session {
     /// Has another region carry out a statement, and waits until it is shown here. Once it is on its way it is not
     /// interrupted: its outcome has to be told.
     async fn send(&mut self, region: &str, errand: &Errand) -> SqlResult<Forwarded> {
-        let done = match self.uninterrupted(self.backend.forward(region, errand)).await? {
+        let reply = self.uninterrupted(self.backend.forward(region, errand)).await;
+        let done = match reply.map_err(|error| of_write(error.into()))? {
             ForwardReply::Done(done) => done,
             ForwardReply::Refused(error) => {
                 return Err(SqlError::from(error).context(format!("in region \"{region}\"")));
@@ -144,9 +167,6 @@ impl Session {
         let request = errand.statement();
         let mut settings = Settings::default();
         for (name, value) in &request.settings {
-            if !SETTINGS.contains(&name.as_str()) {
-                return Err(SqlError::internal("a setting by which no statement is evaluated"));
-            }
             settings.set(name, value)?;
         }
         let mut parsed = parse(&request.sql)?;
@@ -193,7 +213,7 @@ impl Session {
         for &(origin, epoch) in seen {
             if Some(origin) == own {
                 self.own_position = self.own_position.max(Position(epoch.0));
-            } else if !dml::reads_no_rows(&parsed.statement)
+            } else if dml::reads_other_rows(&parsed.statement)
                 && !self.backend.wait_for_epoch(origin, epoch, SEEN_MAX).await
             {
                 let message = "the region does not show yet what this session wrote before";
