@@ -115,14 +115,15 @@ impl Staged {
         self.starts.push(self.len());
         let columns = rows.columns().iter();
         let bytes = columns.map(|column| column.to_data().get_slice_memory_size());
-        self.filled += bytes.map(|bytes| bytes.unwrap_or(STORE_BYTES_MAX)).sum::<usize>();
+        let bytes: usize = bytes.map(|bytes| bytes.unwrap_or(STORE_BYTES_MAX)).sum();
+        self.filled += bytes;
         match self.stores.last_mut().filter(|_| self.filled <= STORE_BYTES_MAX) {
             Some(store) => _ = store.append(&rows),
             None => {
                 let mut store = RowStore::new(self.schema.clone());
                 store.append(&rows);
                 self.stores.push(store);
-                self.filled = 0;
+                self.filled = bytes;
             }
         }
     }
@@ -361,4 +362,43 @@ struct Saved {
 
 fn rows_name(sender: OriginId, number: usize) -> String {
     format!("stage/{sender}/{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+
+    use super::*;
+
+    #[test]
+    fn rows_of_several_stores_are_read_chunk_by_chunk_as_those_of_one() {
+        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
+        let chunk = |ids: std::ops::Range<i64>| {
+            let column: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
+            RecordBatch::try_new(schema.clone(), vec![column]).expect("one column")
+        };
+        let (mut one, mut several) = (Staged::new(schema.clone()), Staged::new(schema.clone()));
+        for ids in [0..5, 5..6, 6..20, 20..23] {
+            one.push(&chunk(ids.clone()));
+            // As if it were full.
+            several.filled = STORE_BYTES_MAX;
+            several.push(&chunk(ids));
+        }
+        assert_eq!((one.stores.len(), several.stores.len()), (1, 4));
+        assert_eq!((one.len(), several.len()), (23, 23));
+        for rows_max in [1, 3, 100] {
+            let read = |staged: &Staged| {
+                let (mut next, mut portions) = (0, Vec::new());
+                while next < staged.len() {
+                    let rows = staged.rows_from(next, rows_max);
+                    next += rows.num_rows() as u32;
+                    portions.push(rows.column(0).as_primitive::<Int64Type>().values().to_vec());
+                }
+                portions
+            };
+            assert_eq!(read(&one), read(&several));
+            assert_eq!(read(&several).concat(), (0..23).collect::<Vec<_>>());
+        }
+    }
 }
