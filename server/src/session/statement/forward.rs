@@ -146,7 +146,7 @@ impl Session {
     /// interrupted: its outcome has to be told.
     async fn send(&mut self, region: &str, errand: &Errand) -> SqlResult<Forwarded> {
         let reply = self.uninterrupted(self.backend.forward(region, errand)).await;
-        let done = match reply.map_err(|error| of_write(error.into()))? {
+        let done = match reply.map_err(of_write)? {
             ForwardReply::Done(done) => done,
             ForwardReply::Refused(error) => {
                 return Err(SqlError::from(error).context(format!("in region \"{region}\"")));
