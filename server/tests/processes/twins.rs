@@ -28,6 +28,16 @@ fn as_eu(data: &Path, peers: &[(&str, String)]) -> (tokio::process::Command, std
     (command, sql)
 }
 
+/// Starts the copy where it reaches these peers only; its process, and a client of it.
+async fn started_as_eu(data: &Path, peers: &[(&str, String)]) -> (tokio::process::Child, Client) {
+    let (mut command, sql) = as_eu(data, peers);
+    command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    let process = command.spawn().expect("the binary runs");
+    (process, connect_at(sql).await)
+}
+
 fn peers(cluster: &Cluster) -> [(&'static str, String); 2] {
     ["us", "ap"].map(|name| (name, cluster.peer_address(name).to_string()))
 }
@@ -60,12 +70,7 @@ async fn a_fork_that_went_on_alone_is_told_and_nothing_of_it_arrives() {
     goes_on(&cluster, &eu, 2, 4).await;
     // Nobody is there whom it could ask, so it goes on from where it was, and further than its original.
     let unreachable = [("us", "127.0.0.1:1".to_owned()), ("ap", "127.0.0.1:1".to_owned())];
-    let (mut command, sql) = as_eu(&twin, &unreachable);
-    command
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null());
-    let mut alone = command.spawn().expect("the binary runs");
-    let client = connect_at(sql).await;
+    let (mut alone, client) = started_as_eu(&twin, &unreachable).await;
     for id in 100..140 {
         run(&client, &format!("INSERT INTO orders VALUES ({id}, 1)")).await;
     }
@@ -101,12 +106,7 @@ async fn what_a_fork_told_a_region_that_was_cut_off_goes_when_both_come_back_as_
         ("us", "127.0.0.1:1".to_owned()),
         ("ap", cluster.peer_address("ap").to_string()),
     ];
-    let (mut command, sql) = as_eu(&twin, &reachable);
-    command
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null());
-    let mut alone = command.spawn().expect("the binary runs");
-    let client = connect_at(sql).await;
+    let (mut alone, client) = started_as_eu(&twin, &reachable).await;
     run(&client, "INSERT INTO orders VALUES (100, 1)").await;
     run(&client, "INSERT INTO product VALUES (3, 'tee')").await;
     expect(&cluster, &["ap"], VIEW, "tea|4").await;
