@@ -424,3 +424,41 @@ impl<'a> Guard<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whether_sync_comes_next_is_told_once_it_can_be() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let mut client = TcpStream::connect(address).await.expect("it listens");
+        let (reader, _writer) = listener.accept().await.expect("a client").0.into_split();
+        let mut input = Input {
+            reader,
+            buffer: BytesMut::new(),
+            ahead: VecDeque::new(),
+            has_more: false,
+        };
+        client.write_all(&SYNC[..2]).await.expect("sent");
+        let rest = async {
+            // Long after what runs has asked.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            client.write_all(&SYNC[2..]).await.expect("sent");
+        };
+        tokio::join!(input.arrive(), rest);
+        assert!(input.next_is_sync());
+        input.buffer.clear();
+        client.write_all(b"H\0\0\0\x04").await.expect("sent");
+        input.arrive().await;
+        assert!(!input.next_is_sync(), "a client that wants its answer now");
+        input.buffer.clear();
+        drop(client);
+        input.arrive().await;
+        assert!(!input.next_is_sync(), "nothing comes any more");
+    }
+}

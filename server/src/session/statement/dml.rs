@@ -72,11 +72,7 @@ pub(super) fn reads_no_rows(statement: &Statement) -> bool {
     let Statement::Insert(insert) = statement else {
         return false;
     };
-    let names_none =
-        |source: &ast::Query| ast::visit_relations(source, |_| ControlFlow::Break(())).is_continue();
-    insert.on.is_none()
-        && insert.source.as_deref().is_none_or(names_none)
-        && !calls(statement, is_of_snapshot)
+    insert.on.is_none() && relations_of(&insert.source) == 0 && !calls(statement, is_of_snapshot)
 }
 
 /// Whether a statement reads other rows than those that it writes, or says how far its snapshot is.
