@@ -162,15 +162,17 @@ impl Links {
         if up.peek().is_none() || up.any(|status| status.peer_frontier.get(origin) > frontier.get(origin)) {
             return Agreement::None;
         }
-        let is_up = |name: &str| {
-            let link = self.links.get(name);
-            link.is_some_and(|link| link.status().state == LinkState::Up)
-        };
         let mut others = catalog.members().filter(|(_, member)| member.name != own);
-        match others.all(|(_, member)| is_up(&member.name)) {
+        match others.all(|(_, member)| self.is_up(&member.name)) {
             true => Agreement::All,
             false => Agreement::Connected,
         }
+    }
+
+    /// Whether there is a working link to a region.
+    pub fn is_up(&self, name: &str) -> bool {
+        let link = self.links.get(name);
+        link.is_some_and(|link| link.status().state == LinkState::Up)
     }
 
     /// The state of every link.
@@ -249,11 +251,10 @@ impl Links {
         let mut lacks = self.inbox.lacks(reach);
         lacks.extend(self.last_words(view, reach));
         lacks.retain(|(_, origin, _)| !is_staged(*origin));
-        for peer in self.peers() {
-            if !lacks.iter().any(|(from, ..)| *from == peer) {
-                self.with_link(&peer, view, out, |link, local, effects| {
-                    link.lack(Vec::new(), local, effects)
-                });
+        // Who waited for something that is sealed by now does not ask again.
+        for (peer, link) in &mut self.links {
+            if !lacks.iter().any(|(from, ..)| from == peer) {
+                link.lacks_nothing();
             }
         }
         if lacks.is_empty() {

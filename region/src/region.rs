@@ -13,7 +13,6 @@ mod release;
 use std::sync::Arc;
 
 use tributary_executor::Inline;
-use tributary_replication::link::LinkState;
 use tributary_replication::{Epoch, Frontier, Hlc};
 use tributary_storage::checkpoint::Loaded;
 use tributary_storage::{Position, Record};
@@ -300,12 +299,7 @@ impl Region {
             if let Rejected::Tombstones { table, kept_by, .. } = rejected {
                 *kept_by = self.published.tombstones_kept_by(*table);
                 // Those that are connected acknowledge them at once.
-                let links = self.links.status();
-                let is_up = |name: &String| {
-                    let mut link = links.iter().filter(|(peer, _)| peer == name);
-                    link.any(|(_, status)| status.state == LinkState::Up)
-                };
-                kept_by.retain(|name| !is_up(name));
+                kept_by.retain(|name| !self.links.is_up(name));
             }
         }
         let refusals = decided.refused.into_iter();

@@ -358,6 +358,11 @@ impl Link {
         self.ask(local, out);
     }
 
+    /// Nothing waits here for want of something that the peer could send.
+    pub fn lacks_nothing(&mut self) {
+        self.incoming.lacks_nothing();
+    }
+
     /// Time has passed: heartbeats, repetitions, and giving up on a silent peer.
     pub fn poll(&mut self, local: &Local<'_>, out: &mut Vec<LinkEffect>) {
         self.now_ms = local.now_ms;

@@ -113,6 +113,11 @@ impl Incoming {
         }
     }
 
+    /// No waiting bundle needs anything.
+    pub(crate) fn lacks_nothing(&mut self) {
+        self.lacking = None;
+    }
+
     /// What to ask the peer for now.
     pub(crate) fn due_lack(
         &mut self,

@@ -90,30 +90,20 @@ impl Link {
         local: &Local<'_>,
         out: &mut Vec<LinkEffect>,
     ) {
-        match verdict {
-            handshake::Verdict::Refuse(reason) => {
-                self.send(
-                    Message::Refuse {
-                        reason: reason.clone(),
-                    },
-                    out,
-                );
-                self.refuse(reason, out);
-            }
-            handshake::Verdict::Outdated(reason) => self.tell(reason, session, local, out),
-            handshake::Verdict::Fatal(reason) => {
-                self.send(
-                    Message::Refuse {
-                        reason: reason.clone(),
-                    },
-                    out,
-                );
-                out.push(LinkEffect::Fatal {
-                    reason: reason.clone(),
-                });
-                self.close(reason, out);
-            }
+        let (reason, is_fatal) = match verdict {
+            handshake::Verdict::Outdated(reason) => return self.tell(reason, session, local, out),
+            handshake::Verdict::Refuse(reason) => (reason, false),
+            handshake::Verdict::Fatal(reason) => (reason, true),
+        };
+        let told = reason.clone();
+        self.send(Message::Refuse { reason: told }, out);
+        if !is_fatal {
+            return self.refuse(reason, out);
         }
+        out.push(LinkEffect::Fatal {
+            reason: reason.clone(),
+        });
+        self.close(reason, out);
     }
 
     /// The peer must stop, and finds out why from our hello. Closing at once could take the hello with it: whoever is
