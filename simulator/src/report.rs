@@ -208,7 +208,7 @@ impl Report {
                 "old copies that nobody knows more of",
                 self.members.restored_unseen,
             ),
-            ("forks longer than their originals", self.members.forked),
+            ("forks that were told so", self.members.forked),
             ("regions fenced", self.members.fenced),
             ("regions that stopped as told", self.members.stopped),
             ("later incarnations that joined", self.members.reincarnated),

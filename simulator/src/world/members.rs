@@ -36,7 +36,7 @@ pub struct MemberCounts {
     pub restored: u64,
     /// Disks put back to an earlier copy that nobody had seen more of.
     pub restored_unseen: u64,
-    /// Of the copies that others had seen more of, those that went on alone until they were longer than the original.
+    /// Of the copies that others had seen more of, those that had gone on beyond that, and were told that they are forks.
     pub forked: u64,
     /// Regions that were fenced while they were cut off.
     pub fenced: u64,

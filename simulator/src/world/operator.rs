@@ -158,6 +158,7 @@ impl World {
             ));
         }
         self.report.members.stopped += 1;
+        self.report.members.forked += u64::from(reason.contains("another history"));
         self.release(node);
         self.lose(node, false)
     }
@@ -209,7 +210,6 @@ impl World {
             format_args!("has forked, at {last} after {beyond}"),
             &[],
         );
-        self.report.members.forked += 1;
     }
 
     /// Sees whether a suspect still has to find out.
@@ -389,7 +389,7 @@ impl World {
         self.nodes[node].checkpointed = checkpointed;
         self.nodes[node].put_back = true;
         if let Some(other) = knows_more.filter(|_| heard.0 > last) {
-            let is_fork = self.members.rng.percent(50);
+            let is_fork = self.members.rng.percent(70);
             self.suspect(node, other, Some(heard).filter(|_| is_fork));
         }
         self.queue.plan(self.now_ms, Event::Restart(node));
