@@ -188,15 +188,8 @@ impl Stored {
         let durable = last_position(&checkpoint, &tail);
         let replayed = tail.iter().map(|record| (record.position, record.payload.len()));
         let replayed: Vec<(Position, usize)> = replayed.collect();
-        let mut region =
-            Region::open(config, checkpoint, tail, clock.now_ms(), &mut effects).map_err(|source| {
-                match source {
-                    RegionError::Superseded(_) | RegionError::TooFarBehind { .. } => {
-                        OpenError::Over { source, place }
-                    }
-                    _ => OpenError::Region { source, place },
-                }
-            })?;
+        let mut region = Region::open(config, checkpoint, tail, clock.now_ms(), &mut effects)
+            .map_err(|source| of_region(source, place))?;
         tracing::info!(
             position = durable.0,
             replayed = replayed.len(),
@@ -272,6 +265,14 @@ impl Stored {
     }
 }
 
+/// Why a region does not open. A log that must not be continued is sound: no backup would help.
+fn of_region(source: RegionError, place: String) -> OpenError {
+    match source {
+        RegionError::Superseded(_) | RegionError::TooFarBehind { .. } => OpenError::Over { source, place },
+        _ => OpenError::Region { source, place },
+    }
+}
+
 fn read_tail(log: &KvLog<RocksKv>, from: Position) -> Result<Vec<Record>, StorageError> {
     let mut tail: Vec<Record> = Vec::new();
     loop {
@@ -302,4 +303,19 @@ fn check_log_reaches(log: &KvLog<RocksKv>, from: Position) -> Result<(), Storage
 fn last_position(checkpoint: &Option<Loaded>, tail: &[Record]) -> Position {
     let covered = checkpoint.as_ref().map_or(Position(0), |loaded| loaded.position);
     tail.last().map_or(covered, |record| record.position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_be_read_is_to_be_restored() {
+        let told = |source: RegionError| of_region(source, "/data".to_owned()).to_string();
+        let over = told(RegionError::Superseded("start it with --reincarnate".to_owned()));
+        assert!(over.contains("--reincarnate") && over.contains("/data"), "{over}");
+        assert!(!over.contains(ADVICE_CORRUPT), "{over}");
+        let broken = told(RegionError::Invariant("a hole".to_owned()));
+        assert!(broken.contains(ADVICE_CORRUPT), "{broken}");
+    }
 }
